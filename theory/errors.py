@@ -1,0 +1,33 @@
+"""The one error a user can cause: it names the value, the rule and the fix."""
+
+from __future__ import annotations
+
+__all__ = ["InputError"]
+
+
+class InputError(ValueError):
+    """A request that cannot be carried out as given.
+
+    Args:
+        name: What was given: an argument, an option, a JSON path or a file.
+        value: The offending value.
+        rule: What holds for it, in words.
+        fix: What to do instead.
+
+    The message is one line, ``name = value: rule; fix``; the command line prints it and exits with 2.
+    """
+
+    def __init__(self, name: str, value: object, rule: str, fix: str):
+        self.name, self.value, self.rule, self.fix = name, value, rule, fix
+        shown = repr(value)
+        if len(shown) > 80:
+            shown = shown[:77] + "..."
+        super().__init__(f"{name} = {shown}: {rule}; {fix}".replace("\n", " "))
+
+    def __reduce__(self):
+        return type(self), (self.name, self.value, self.rule, self.fix)
+
+    def under(self, parent: str) -> InputError:
+        """The same error with ``parent`` before its name (``$.schedule`` + ``steps``)."""
+        name = self.name if self.name.startswith("[") else f".{self.name}"
+        return InputError(f"{parent}{name}", self.value, self.rule, self.fix)

@@ -1,0 +1,65 @@
+"""Presets: GPT-2 shapes and their usual depths, with the vocabulary padded to 50304 as in nanoGPT."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+from theory.errors import InputError
+from theory.plan import GPT2Shape
+
+__all__ = ["PRESETS", "gpt2_124m", "preset"]
+
+
+def _gpt2(name: str, width: int, heads: int) -> GPT2Shape:
+    return GPT2Shape(name=name, width=width, heads=heads, vocab_size=50304, context=1024)
+
+
+def gpt2_124m() -> GPT2Shape:
+    return _gpt2("gpt2-124m", 768, 12)
+
+
+def gpt2_350m() -> GPT2Shape:
+    return _gpt2("gpt2-350m", 1024, 16)
+
+
+def gpt2_774m() -> GPT2Shape:
+    return _gpt2("gpt2-774m", 1280, 20)
+
+
+def gpt2_1_5b() -> GPT2Shape:
+    return _gpt2("gpt2-1.5b", 1600, 25)
+
+
+def gpt2_7b() -> GPT2Shape:
+    """60 blocks of width 3072: 6.955 B parameters (arXiv 2511.04981)."""
+    return _gpt2("gpt2-7b", 3072, 24)
+
+
+def gpt2_tiny() -> GPT2Shape:
+    """The embedded default of the demo: a few minutes on a laptop."""
+    return GPT2Shape(name="gpt2-tiny", width=96, heads=4, vocab_size=4096, context=64)
+
+
+PRESETS: dict[str, tuple[Callable[[], GPT2Shape], int]] = {
+    "gpt2-tiny": (gpt2_tiny, 4),
+    "gpt2-124m": (gpt2_124m, 12),
+    "gpt2-350m": (gpt2_350m, 24),
+    "gpt2-774m": (gpt2_774m, 36),
+    "gpt2-1.5b": (gpt2_1_5b, 48),
+    "gpt2-7b": (gpt2_7b, 60),
+}
+
+
+def preset(name: str) -> tuple[GPT2Shape, int]:
+    """Shape and usual depth of a named model.
+
+    Raises:
+        InputError: with the nearest known name.
+    """
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.3)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise InputError("model", name, "is not a known preset", f"{hint}valid: {', '.join(PRESETS)}")
+    make, depth = PRESETS[name]
+    return make(), depth

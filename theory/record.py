@@ -1,0 +1,270 @@
+"""The Record: what a run leaves, as tidy rows, and its only reader and writer.
+
+A record file is JSON lines. The first line is ``{"record": HEADER}`` with the plan and its digest, seed, config,
+library versions and commit; each further line is one row
+
+    step, tokens, flops, wall_s, depth, phase, split, metric, value
+
+with ``step`` = updates done when the value was measured, ``tokens`` and ``flops`` = totals so far, ``wall_s`` =
+seconds of training so far, ``phase`` = index of the plan's stage. A run that was killed leaves a torn last line, and
+one that was resumed repeats steps: the reader drops the first and keeps the last of the second. Parquet holds the same
+rows with the header as file metadata; committed figures read that.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from theory.errors import InputError
+from theory.plan import Plan
+from theory.spec import Count, NonNegative, Spec, decode
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["COLUMNS", "Header", "Record", "RecordWriter", "Row", "header", "read_record", "read_records", "write_parquet"]
+
+COLUMNS = ("step", "tokens", "flops", "wall_s", "depth", "phase", "split", "metric", "value")
+
+
+class Header(Spec, frozen=True, kw_only=True):
+    """What a record says about its run, once."""
+
+    record_version: int = 1
+    name: str
+    plan: Plan
+    plan_digest: str
+    seed: int
+    config: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    commit: str | None = None
+    data_digest: str | None = None
+    machine: str | None = None
+
+
+class Row(Spec, frozen=True, kw_only=True):
+    """One measured value."""
+
+    step: Count
+    tokens: Count | int
+    flops: float
+    wall_s: NonNegative
+    depth: Count
+    phase: Count
+    split: str
+    metric: str
+    value: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A header and the rows, as columns of equal length."""
+
+    header: Header
+    columns: dict[str, np.ndarray] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.columns["step"])
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that the run executed."""
+        return self.header.plan
+
+    def select(self, *, split: str, metric: str = "loss") -> dict[str, np.ndarray]:
+        """Columns of one series, in order of step."""
+        mask = (self.columns["split"] == split) & (self.columns["metric"] == metric)
+        order = np.argsort(self.columns["step"][mask], kind="stable")
+        return {name: column[mask][order] for name, column in self.columns.items()}
+
+    def curve(self, *, split: str = "val", metric: str = "loss") -> tuple[np.ndarray, np.ndarray]:
+        """(step, value) of one series."""
+        series = self.select(split=split, metric=metric)
+        return series["step"], series["value"]
+
+    def final(self, *, split: str = "val", metric: str = "loss") -> float:
+        """Last value of one series.
+
+        Raises:
+            InputError: if the run did not reach the plan's horizon, or has no such series.
+        """
+        step, value = self.curve(split=split, metric=metric)
+        if len(step) == 0 or step[-1] != self.plan.steps:
+            at = int(step[-1]) if len(step) else None
+            rule = f"the run {self.header.name!r} has no {split} {metric} at its last step {self.plan.steps}"
+            raise InputError("step", at, rule, "resume the run")
+        return float(value[-1])
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The rows as a table, with the run's name as a column."""
+        import pandas as pd
+
+        return pd.DataFrame({"run": self.header.name, **self.columns})
+
+
+class RecordWriter:
+    """Appends rows to a JSON-lines file, each line whole on disk before the call returns."""
+
+    def __init__(self, path: str | Path, header: Header):
+        """Start ``path`` with ``header``, or go on with an existing record of the same plan."""
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            _drop_torn_line(self.path)
+        new = not self.path.exists() or self.path.stat().st_size == 0
+        self._file = self.path.open("a", encoding="utf-8")
+        if new:
+            self._line({"record": msgspec.to_builtins(header)})
+
+    def write(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Append ``rows`` (keys :data:`COLUMNS`); a non-finite value is written as null."""
+        for row in rows:
+            value = row["value"]
+            finite = value is not None and math.isfinite(value)
+            self._line({name: row[name] for name in COLUMNS} | {"value": float(value) if finite else None})
+
+    def _line(self, content: dict[str, Any]) -> None:
+        self._file.write(json.dumps(content, allow_nan=False, separators=(",", ":")) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> RecordWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def header(plan: Plan, *, seed: int, config: dict[str, Any] | None = None, **more: Any) -> Header:
+    """A header for a run of ``plan`` here and now: library versions and commit are looked up."""
+    return Header(
+        name=more.pop("name", plan.name),
+        plan=plan,
+        plan_digest=plan.digest,
+        seed=seed,
+        config=config or {},
+        versions=_versions(),
+        commit=_commit(),
+        **more,
+    )
+
+
+def read_record(path: str | Path) -> Record:
+    """Read a record file (JSON lines or Parquet) or the record of a run directory.
+
+    Raises:
+        InputError: naming file and line, if a line other than the last is damaged or the header does not fit.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "record.jsonl"
+    if not path.exists():
+        raise InputError("record", str(path), "is not there", "name a run directory or a record file")
+    if path.suffix == ".parquet":
+        return _read_parquet(path)
+    lines = path.read_bytes().split(b"\n")
+    if lines[-1] == b"":
+        lines.pop()
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            rows.append(_row(line))
+        except (msgspec.DecodeError, InputError) as error:
+            if number == len(lines):
+                break  # torn by a crash
+            rule = f"is damaged ({error})"
+            raise InputError(f"{path}:{number}", line[:40].decode(errors="replace"), rule, "remove that line") from None
+    if not lines or not lines[0].startswith(b'{"record":'):
+        raise InputError(str(path), (lines or [b""])[0][:40].decode(errors="replace"), "is not a record", "give record.jsonl")
+    head = decode(lines[0][len(b'{"record":') : -1], Header)
+    return _record(head, rows)
+
+
+def read_records(paths: Sequence[str | Path]) -> list[Record]:
+    """Read several records; each path is a record file or a run directory."""
+    return [read_record(path) for path in paths]
+
+
+def write_parquet(record: Record, path: str | Path) -> None:
+    """Write ``record`` as Parquet (zstd), the header as file metadata."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table({name: pa.array(record.columns[name]) for name in COLUMNS})
+    table = table.replace_schema_metadata({"record": record.header.to_json(indent=0)})
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, compression="zstd")
+
+
+def _read_parquet(path: Path) -> Record:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    metadata = table.schema.metadata or {}
+    if b"record" not in metadata:
+        raise InputError(str(path), path.name, "has no record header", "write it with theory.record.write_parquet")
+    columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in COLUMNS}
+    return Record(header=decode(metadata[b"record"], Header), columns=columns)
+
+
+_row_decoder = msgspec.json.Decoder(Row)
+
+
+def _row(line: bytes) -> Row:
+    return _row_decoder.decode(line)
+
+
+def _record(head: Header, rows: list[Row]) -> Record:
+    last = {(row.step, row.split, row.metric): row for row in rows}
+    kept = list(last.values())
+    columns = {name: np.array([getattr(row, name) for row in kept]) for name in COLUMNS if name != "value"}
+    columns["value"] = np.array([np.nan if row.value is None else row.value for row in kept], dtype=float)
+    for name in ("split", "metric"):
+        columns[name] = columns[name].astype(object)
+    return Record(header=head, columns=columns)
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut what follows the last newline, so that the next row starts on a line of its own."""
+    text = path.read_bytes()
+    end = text.rfind(b"\n") + 1
+    if end < len(text):
+        with path.open("r+b") as file:
+            file.truncate(end)
+
+
+def _versions() -> dict[str, str]:
+    import platform
+    from importlib import metadata
+
+    found = {"python": platform.python_version()}
+    for name in ("latebloom", "numpy", "scipy", "torch"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit() -> str | None:
+    """Commit of the checkout this package stands in, None when it was installed without one."""
+    import subprocess
+
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        run = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return run.stdout.strip() or None if run.returncode == 0 else None

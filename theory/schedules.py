@@ -1,0 +1,265 @@
+r"""Learning-rate schedules: plain data with an exact learning-rate area S(t) and its inverse.
+
+Notation
+    t        updates done so far, 0 <= t <= T; ``step`` k = 0 ... T-1 is the update that takes t = k to k + 1
+    eta_k    learning rate of update k, eta_k = ``peak_lr`` * s_k
+    w        ``warmup_steps``: s_k = (k + 1) / w for k < w, so that the peak is reached, and never a zero step taken
+    i, n     step and number of steps after the warm-up, i = k - w, n = T - w
+    S(t)     ``area``: sum of eta_k over k < t, *intrinsic time*; between integers it is linear
+
+Decays are sampled at the left end of each step (first value 1, last value just above ``final``), as in Schaipp et al.
+(arXiv 2501.18965), so that a linear decay over T steps is (T - k)/T, the schedule that is optimal for the last
+iterate (Defazio et al., arXiv 2310.07831). Every area below is a closed form, not a running sum.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from theory.errors import InputError
+from theory.spec import Count, Fraction, Positive, Spec
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    Array = np.ndarray
+
+__all__ = ["WSD", "AnySchedule", "Constant", "Cosine", "Linear", "Schedule", "Tail", "wsd"]
+
+Steps = Annotated[int, Meta(ge=1, le=10**9)]
+
+
+class Schedule(Spec, frozen=True, kw_only=True, tag_field="shape"):
+    """A learning rate for each of ``steps`` updates.
+
+    Subclasses give the shape after the warm-up through ``_unit`` (relative learning rate at i) and ``_unit_area``
+    (its sum over 0 ... m-1); everything else follows.
+    """
+
+    def lr(self, step: ArrayLike) -> Array:
+        """Learning rate of update ``step``, an integer or integers in [0, steps)."""
+        raise NotImplementedError
+
+    def _area(self, t: Array) -> Array:
+        """S at integers."""
+        raise NotImplementedError
+
+    @property
+    def horizon(self) -> int:
+        """Number of updates T."""
+        raise NotImplementedError
+
+    @property
+    def peak(self) -> float:
+        """Largest learning rate."""
+        return float(np.max(self.lrs()))
+
+    def lrs(self) -> Array:
+        """All learning rates, shape (steps,)."""
+        return self.lr(np.arange(self.horizon))
+
+    def area(self, t: ArrayLike) -> Array:
+        """Learning-rate area S(t) after ``t`` updates; exact at integers, linear between them.
+
+        >>> float(Constant(steps=10, peak_lr=0.5).area(4))
+        2.0
+        """
+        t = _checked("t", t, 0, self.horizon)
+        whole = np.minimum(np.floor(t), self.horizon - 1).astype(np.int64)
+        return self._area(whole) + (t - whole) * self.lr(whole)
+
+    @property
+    def total_area(self) -> float:
+        """S(T), the learning-rate area of the whole run."""
+        return float(self.area(self.horizon))
+
+    def area_inverse(self, area: ArrayLike) -> Array:
+        """S^{-1}: the smallest t with S(t) = ``area``, by bisection on the closed form (exact, O(log T)).
+
+        >>> float(Constant(steps=10, peak_lr=0.5).area_inverse(2.0))
+        4.0
+        """
+        total = self.total_area
+        area = _checked("area", area, 0.0, total)
+        low = np.zeros(np.shape(area), dtype=np.int64)
+        high = np.full(np.shape(area), self.horizon, dtype=np.int64)
+        while np.any(high - low > 1):  # invariant: S(low) < area <= S(high), or low = 0
+            middle = (low + high) // 2
+            below = self.area(middle) < area
+            low, high = np.where(below, middle, low), np.where(below, high, middle)
+        start, lr = self.area(low), self.lr(np.minimum(low, self.horizon - 1))
+        inside = np.where(area > start, (area - start) / np.where(lr > 0, lr, 1.0), 0.0)
+        return low + np.clip(inside, 0.0, 1.0)
+
+    def remaining(self, t: ArrayLike) -> Array:
+        """Share of the learning-rate mass that is left after ``t`` updates, (S(T) - S(t))/S(T)."""
+        return 1.0 - self.area(t) / self.total_area
+
+
+class _Warm(Schedule, frozen=True, kw_only=True):
+    """A linear warm-up, then a shape that the subclass gives."""
+
+    steps: Steps
+    peak_lr: Positive
+    warmup_steps: Count = 0
+
+    def check(self) -> None:
+        if self.warmup_steps > self.steps:
+            rule = f"is longer than the schedule's {self.steps} steps"
+            raise InputError("warmup_steps", self.warmup_steps, rule, f"give at most {self.steps}")
+
+    @property
+    def horizon(self) -> int:
+        return self.steps
+
+    @property
+    def peak(self) -> float:
+        return self.peak_lr
+
+    def lr(self, step: ArrayLike) -> Array:
+        step = _checked("step", step, 0, self.steps - 1)
+        if not np.all(step == np.floor(step)):
+            raise InputError("step", step, "must be whole", "round it first")
+        w = self.warmup_steps
+        warm = (step + 1.0) / max(w, 1)
+        return self.peak_lr * np.where(step < w, warm, self._unit(np.maximum(step - w, 0)))
+
+    def _area(self, t: Array) -> Array:
+        w = self.warmup_steps
+        m = np.minimum(t, w)
+        return self.peak_lr * (m * (m + 1.0) / (2 * max(w, 1)) + self._unit_area(np.maximum(t - w, 0)))
+
+    def _unit(self, i: Array) -> Array:
+        raise NotImplementedError
+
+    def _unit_area(self, m: Array) -> Array:
+        raise NotImplementedError
+
+
+class Constant(_Warm, frozen=True, kw_only=True, tag="constant"):
+    """s = 1 after the warm-up."""
+
+    def _unit(self, i: Array) -> Array:
+        return np.ones_like(i, dtype=float)
+
+    def _unit_area(self, m: Array) -> Array:
+        return np.asarray(m, dtype=float)
+
+
+class Linear(_Warm, frozen=True, kw_only=True, tag="linear"):
+    """s_i = 1 - (1 - f) i/n with f = ``final``, the last learning rate over the peak."""
+
+    final: Fraction = 0.0
+
+    def _unit(self, i: Array) -> Array:
+        return _linear(i, self.steps - self.warmup_steps, self.final)
+
+    def _unit_area(self, m: Array) -> Array:
+        return _linear_area(m, self.steps - self.warmup_steps, self.final)
+
+
+class Cosine(_Warm, frozen=True, kw_only=True, tag="cosine"):
+    """s_i = f + (1 - f) (1 + cos(pi i/n))/2 with f = ``final``, the last learning rate over the peak."""
+
+    final: Fraction = 0.0
+
+    def _unit(self, i: Array) -> Array:
+        return _cosine(i, self.steps - self.warmup_steps, self.final)
+
+    def _unit_area(self, m: Array) -> Array:
+        return _cosine_area(m, self.steps - self.warmup_steps, self.final)
+
+
+class WSD(_Warm, frozen=True, kw_only=True, tag="wsd"):
+    """Warm-up, stable at the peak, then a linear decay to ``final`` times the peak over the last ``decay_steps``."""
+
+    decay_steps: Count
+    final: Fraction = 0.0
+
+    def check(self) -> None:
+        super().check()
+        room = self.steps - self.warmup_steps
+        if self.decay_steps > room:
+            rule = f"does not fit: {self.steps} steps less {self.warmup_steps} of warm-up leave {room}"
+            raise InputError("decay_steps", self.decay_steps, rule, f"give at most {room}, or more steps")
+
+    def _unit(self, i: Array) -> Array:
+        j = i - (self.steps - self.warmup_steps - self.decay_steps)
+        return np.where(j < 0, 1.0, _linear(np.maximum(j, 0), self.decay_steps, self.final))
+
+    def _unit_area(self, m: Array) -> Array:
+        stable = self.steps - self.warmup_steps - self.decay_steps
+        decayed = _linear_area(np.maximum(m - stable, 0), self.decay_steps, self.final)
+        return np.minimum(m, stable) + decayed
+
+
+class Tail(Schedule, frozen=True, kw_only=True, tag="tail"):
+    """What is left of ``base`` after ``start_step`` updates: the schedule of a run that starts there (cold start)."""
+
+    base: AnySchedule
+    start_step: Count
+
+    def check(self) -> None:
+        if self.start_step >= self.base.horizon:
+            rule = f"leaves nothing of the base schedule's {self.base.horizon} steps"
+            raise InputError("start_step", self.start_step, rule, f"give at most {self.base.horizon - 1}")
+
+    @property
+    def horizon(self) -> int:
+        return self.base.horizon - self.start_step
+
+    def lr(self, step: ArrayLike) -> Array:
+        step = _checked("step", step, 0, self.horizon - 1)
+        return self.base.lr(step + self.start_step)
+
+    def _area(self, t: Array) -> Array:
+        return self.base.area(t + self.start_step) - self.base.area(self.start_step)
+
+
+AnySchedule = Constant | Linear | Cosine | WSD | Tail
+msgspec.structs.fields(Constant)  # resolve annotations early, so that a typo fails at import
+
+
+def wsd(*, steps: int, peak_lr: float, warmup: float = 0.02, decay: float = 0.1) -> WSD:
+    """Latebloom's default schedule: WSD with ``warmup`` = 2 % and ``decay`` = 10 % of the steps, linear to 0.
+
+    The paper's schedule (arXiv 2511.04981, section 4). Steps are rounded to the nearest whole number.
+    """
+    for name, value in {"warmup": warmup, "decay": decay}.items():
+        if not 0 <= value <= 1:
+            raise InputError(name, value, "must be a share of the steps in [0, 1]", "give a fraction such as 0.1")
+    return WSD(steps=steps, peak_lr=peak_lr, warmup_steps=round(warmup * steps), decay_steps=round(decay * steps))
+
+
+def _checked(name: str, value: ArrayLike, low: float, high: float) -> Array:
+    array = np.asarray(value)
+    good = np.isfinite(array) & (array >= low) & (array <= high * (1 + 1e-12))
+    if not np.all(good):
+        bad = array[~good].flat[0] if array.ndim else array[()]
+        raise InputError(name, bad.item(), f"must lie in [{low:g}, {high:g}]", "stay inside the schedule")
+    return np.minimum(array, high)
+
+
+def _linear(i: Array, n: int, final: float) -> Array:
+    return 1.0 - (1.0 - final) * i / max(n, 1)
+
+
+def _linear_area(m: Array, n: int, final: float) -> Array:
+    return m - (1.0 - final) * m * (m - 1.0) / (2 * max(n, 1))
+
+
+def _cosine(i: Array, n: int, final: float) -> Array:
+    return final + (1.0 - final) * 0.5 * (1.0 + np.cos(np.pi * i / max(n, 1)))
+
+
+def _cosine_area(m: Array, n: int, final: float) -> Array:
+    """Dirichlet's kernel: sum_{i<m} cos(i x) = sin(m x/2) cos((m - 1) x/2)/sin(x/2) with x = pi/n."""
+    m = np.asarray(m, dtype=float)
+    x = math.pi / max(n, 1)
+    waves = np.sin(m * x / 2) * np.cos((m - 1) * x / 2) / math.sin(x / 2)
+    return final * m + (1.0 - final) * 0.5 * (m + waves)

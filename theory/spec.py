@@ -1,0 +1,251 @@
+"""Frozen, strictly validated plain data: what Plans, schedules and records' headers are made of.
+
+A :class:`Spec` obeys the same rules whether it is built in Python or read from JSON: field types and bounds stand in
+the annotations (``Annotated[int, Meta(ge=1)]``), rules between fields in :meth:`Spec.check`. msgspec does the typing
+and the JSON Schema; this module adds what a file from a stranger needs: duplicate keys, NaN, infinities and huge
+integers are refused, and every refusal says where (JSON path), what, which rule and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import hashlib
+import json
+import math
+import re
+import types
+import typing
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from theory.errors import InputError
+
+__all__ = ["Count", "Fraction", "NonNegative", "Positive", "Spec", "canonical_json", "decode", "digest", "flatten", "json_schema"]
+
+Count = Annotated[int, Meta(ge=0, le=10**9)]
+Positive = Annotated[float, Meta(gt=0, le=1e12)]
+NonNegative = Annotated[float, Meta(ge=0, le=1e12)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+
+LARGEST_INTEGER = 2**53  # the integers that every JSON reader keeps exactly (RFC 8259, section 6)
+S = TypeVar("S", bound="Spec")
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all plain-data values. Subclasses declare annotated fields and may override :meth:`check`."""
+
+    def __post_init__(self) -> None:
+        for name, annotation in _annotations(type(self)).items():
+            value = getattr(self, name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(name, value, "must be a finite number", "give a finite value")
+            try:
+                plain = msgspec.convert(value, annotation, strict=True)
+            except msgspec.ValidationError as error:
+                rule, path = _split(str(error))
+                raise InputError(name + path.removeprefix("$"), value, rule, "give a value that fits") from None
+            if type(plain) is not type(value):  # 1 -> 1.0, list -> tuple: equal values must have equal digests
+                msgspec.structs.force_setattr(self, name, plain)
+        self.check()
+
+    def check(self) -> None:
+        """Raise :class:`InputError` if the fields do not fit together."""
+
+    def replace(self: S, **changes: Any) -> S:
+        """A copy with ``changes``, validated anew."""
+        return msgspec.structs.replace(self, **changes)
+
+    def to_json(self, *, indent: int = 2) -> str:
+        """JSON text that :func:`decode` reads back to an equal value."""
+        return json.dumps(msgspec.to_builtins(self), indent=indent, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+@functools.cache
+def _annotations(cls: type) -> dict[str, Any]:
+    """Field annotations with their bounds; nested Specs, validated when they were built, only by type."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {field.name: hints[field.name] for field in msgspec.structs.fields(cls)}
+
+
+def canonical_json(spec: Spec) -> bytes:
+    """The byte string that is hashed: UTF-8, keys sorted, no white space, shortest round-trip floats."""
+    plain = msgspec.to_builtins(spec)
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+
+
+def digest(spec: Spec) -> str:
+    """SHA-256 of :func:`canonical_json`, as 64 hexadecimal digits."""
+    return hashlib.sha256(canonical_json(spec)).hexdigest()
+
+
+def json_schema(cls: type[Spec]) -> dict[str, Any]:
+    """JSON Schema (2020-12) of ``cls``."""
+    schema = msgspec.json.schema(cls)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def decode(text: str | bytes, cls: type[S]) -> S:
+    """Read ``cls`` from JSON text.
+
+    Raises:
+        InputError: naming the JSON path, the value, the rule and the fix (with the nearest valid name).
+    """
+    try:
+        tree = json.loads(text, object_pairs_hook=_Pairs)
+    except UnicodeDecodeError as error:
+        raise InputError("$", error.object[:20], "must be UTF-8 text", "save the file as UTF-8") from None
+    except json.JSONDecodeError as error:
+        near = error.doc[max(0, error.pos - 10) : error.pos + 10]
+        rule = f"is not JSON ({error.msg}, line {error.lineno}, column {error.colno})"
+        raise InputError("$", near, rule, "correct it there") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError("$", type(error).__name__, "is not JSON of a reasonable size", "check the file") from None
+    try:
+        plain = _plain(tree, "$")
+    except RecursionError:
+        raise InputError("$", "...", "is nested too deeply", "check the file") from None
+    if not isinstance(plain, dict):
+        raise InputError("$", plain, f"must be an object that describes a {cls.__name__}", "wrap it in { }")
+    try:
+        return msgspec.convert(plain, cls, strict=True)
+    except msgspec.ValidationError as error:
+        raise _explain(error, plain, cls) from None
+
+
+class _Pairs(list):
+    """The pairs of one JSON object, duplicates kept."""
+
+
+def _plain(node: Any, path: str) -> Any:
+    if isinstance(node, _Pairs):
+        keys = [key for key, _ in node]
+        for key in keys:
+            if keys.count(key) > 1:
+                values = [value for k, value in node if k == key]
+                raise InputError(f"{path}.{key}", values[-1], "stands more than once", "keep one of them")
+        return {key: _plain(value, f"{path}.{key}") for key, value in node}
+    if isinstance(node, list):
+        return [_plain(value, f"{path}[{i}]") for i, value in enumerate(node)]
+    if isinstance(node, float) and not math.isfinite(node):
+        raise InputError(path, node, "must be a finite number", "give a finite value")
+    if isinstance(node, int) and abs(node) > LARGEST_INTEGER:
+        raise InputError(path, f"{str(node)[:12]}...", "is larger than 2^53", "give a smaller integer")
+    return node
+
+
+def _split(message: str) -> tuple[str, str]:
+    """msgspec's message as (rule, path)."""
+    match = re.fullmatch(r"(.*?)(?: - at `(?:key in )?(\$.*?)`)?", message, re.DOTALL)
+    assert match is not None
+    rule = match[1].replace("`", "")
+    return rule[0].lower() + rule[1:], match[2] or "$"
+
+
+def _tokens(path: str) -> list[str | int]:
+    return [int(i) if i else name for name, i in re.findall(r"\.([^.\[\]]+)|\[(\d+)\]", path)]
+
+
+def _explain(error: msgspec.ValidationError, plain: Any, cls: type[Spec]) -> InputError:
+    rule, path = _split(str(error))
+    if isinstance(error.__cause__, InputError):
+        return error.__cause__.under(path)
+    value: Any = plain
+    for token in _tokens(path):
+        try:
+            value = value[token]
+        except (KeyError, IndexError, TypeError):
+            break
+    field = re.search(r"field (\S+)", rule)
+    if field and "unknown" in rule:
+        names = _field_names(cls, _tokens(path), plain)
+        near = difflib.get_close_matches(field[1], names, n=1, cutoff=0.5)
+        fix = f"did you mean {near[0]!r}?" if near else f"valid here: {', '.join(sorted(names))}"
+        inner = value.get(field[1]) if isinstance(value, dict) else value
+        return InputError(f"{path}.{field[1]}", inner, "is not a field here", fix)
+    if field and "missing" in rule:
+        return InputError(f"{path}.{field[1]}", None, "is required", f"add {field[1]!r}")
+    choices = _choices(cls, _tokens(path), plain)
+    if choices:
+        near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return InputError(path, value, rule, f"{hint}valid: {', '.join(choices)}")
+    return InputError(path, value, rule, "give a value that fits")
+
+
+def _structs(annotation: Any) -> list[type[Spec]]:
+    """The Spec classes that an annotation admits, through unions, Annotated and sequences."""
+    if isinstance(annotation, type) and issubclass(annotation, Spec):
+        return [annotation]
+    arguments = typing.get_args(annotation)
+    return [cls for argument in arguments if argument is not Ellipsis for cls in _structs(argument)]
+
+
+def _at(cls: type[Spec], tokens: list[str | int], plain: Any) -> Any:
+    """The annotation at a path, choosing union members by their tag."""
+    annotation: Any = cls
+    for token in tokens:
+        candidates = _structs(annotation)
+        if isinstance(token, str):
+            tagged = [c for c in candidates if _tag_matches(c, plain)]
+            found = [_annotations(c)[token] for c in tagged or candidates if token in _annotations(c)]
+            if not found:
+                return None
+            annotation = found[0]
+        else:
+            annotation = typing.get_args(annotation)[0] if typing.get_args(annotation) else None
+        try:
+            plain = plain[token]
+        except (KeyError, IndexError, TypeError):
+            return annotation
+    return annotation
+
+
+def _tag_matches(cls: type[Spec], plain: Any) -> bool:
+    config = cls.__struct_config__
+    return config.tag is None or (isinstance(plain, dict) and plain.get(config.tag_field) == config.tag)
+
+
+def _field_names(cls: type[Spec], tokens: list[str | int], plain: Any) -> list[str]:
+    node = plain
+    for token in tokens:
+        node = node[token]
+    candidates = _structs(_at(cls, tokens, plain))
+    tagged = [c for c in candidates if _tag_matches(c, node)] or candidates
+    return sorted({name for c in tagged for name in _annotations(c)})
+
+
+def _choices(cls: type[Spec], tokens: list[str | int], plain: Any) -> list[str]:
+    if not tokens:
+        return []
+    annotation = _at(cls, tokens, plain)
+    if typing.get_origin(annotation) is Annotated:
+        annotation = typing.get_args(annotation)[0]
+    if typing.get_origin(annotation) is typing.Literal:
+        return [str(choice) for choice in typing.get_args(annotation)]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        literals = [a for a in typing.get_args(annotation) if typing.get_origin(a) is typing.Literal]
+        return [str(choice) for literal in literals for choice in typing.get_args(literal)]
+    parent = _at(cls, tokens[:-1], plain) if len(tokens) > 1 else cls
+    tags = [c.__struct_config__ for c in _structs(parent)]
+    return [str(t.tag) for t in tags if t.tag is not None and t.tag_field == tokens[-1]]
+
+
+def flatten(spec: Spec) -> dict[str, Any]:
+    """Every leaf value by its JSON path."""
+    leaves: dict[str, Any] = {}
+
+    def walk(node: Any, path: str) -> None:
+        if isinstance(node, dict) and node:
+            for key, value in node.items():
+                walk(value, f"{path}.{key}")
+        elif isinstance(node, list | tuple) and node:
+            for i, value in enumerate(node):
+                walk(value, f"{path}[{i}]")
+        else:
+            leaves[path] = node
+
+    walk(msgspec.to_builtins(spec), "$")
+    return leaves
