@@ -96,6 +96,14 @@ class Schedule(Spec, frozen=True, kw_only=True, tag_field="shape"):
         inside = np.where(area > start, (area - start) / np.where(lr > 0, lr, 1.0), 0.0)
         return low + np.clip(inside, 0.0, 1.0)
 
+    def with_steps(self, steps: int) -> Schedule:
+        """The same shape over another horizon: warm-up and decay keep their shares, the peak stays.
+
+        Raises:
+            InputError: for a tail, which has no shape of its own.
+        """
+        raise NotImplementedError
+
     def remaining(self, t: ArrayLike) -> Array:
         """Share of the learning-rate mass that is left after ``t`` updates, (S(T) - S(t))/S(T)."""
         return 1.0 - self.area(t) / self.total_area
@@ -133,6 +141,9 @@ class _Warm(Schedule, frozen=True, kw_only=True):
         w = self.warmup_steps
         m = np.minimum(t, w)
         return self.peak_lr * (m * (m + 1.0) / (2 * max(w, 1)) + self._unit_area(np.maximum(t - w, 0)))
+
+    def with_steps(self, steps: int) -> Schedule:
+        return self.replace(steps=steps, warmup_steps=round(self.warmup_steps * steps / self.steps))
 
     def _unit(self, i: Array) -> Array:
         raise NotImplementedError
@@ -188,6 +199,11 @@ class WSD(_Warm, frozen=True, kw_only=True, tag="wsd"):
             rule = f"does not fit: {self.steps} steps less {self.warmup_steps} of warm-up leave {room}"
             raise InputError("decay_steps", self.decay_steps, rule, f"give at most {room}, or more steps")
 
+    def with_steps(self, steps: int) -> Schedule:
+        warmup = round(self.warmup_steps * steps / self.steps)
+        decay = min(round(self.decay_steps * steps / self.steps), steps - warmup)
+        return self.replace(steps=steps, warmup_steps=warmup, decay_steps=decay)
+
     def _unit(self, i: Array) -> Array:
         j = i - (self.steps - self.warmup_steps - self.decay_steps)
         return np.where(j < 0, 1.0, _linear(np.maximum(j, 0), self.decay_steps, self.final))
@@ -212,6 +228,9 @@ class Tail(Schedule, frozen=True, kw_only=True, tag="tail"):
     @property
     def horizon(self) -> int:
         return self.base.horizon - self.start_step
+
+    def with_steps(self, steps: int) -> Schedule:
+        raise InputError("schedule", "tail", "has no shape of its own to stretch", "stretch its base schedule")
 
     def lr(self, step: ArrayLike) -> Array:
         step = _checked("step", step, 0, self.horizon - 1)

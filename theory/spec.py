@@ -26,8 +26,8 @@ from theory.errors import InputError
 __all__ = ["Count", "Fraction", "NonNegative", "Positive", "Spec", "canonical_json", "decode", "digest", "flatten", "json_schema"]
 
 Count = Annotated[int, Meta(ge=0, le=10**9)]
-Positive = Annotated[float, Meta(gt=0, le=1e12)]
-NonNegative = Annotated[float, Meta(ge=0, le=1e12)]
+Positive = Annotated[float, Meta(gt=0, le=1e30)]
+NonNegative = Annotated[float, Meta(ge=0, le=1e30)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 
 LARGEST_INTEGER = 2**53  # the integers that every JSON reader keeps exactly (RFC 8259, section 6)

@@ -1,0 +1,36 @@
+# `make demo` and `make test` each suffice on a fresh machine with Python 3.11 or newer: they make .venv, install, run.
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+# constraints.txt pins what CI uses. Where there is a GPU, the CUDA build of torch is taken instead of the pinned one.
+HAS_GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo yes)
+
+.PHONY: demo test lint figures install clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "latebloom: PYTHON = $$($(PYTHON) -V 2>&1): must be 3.11 or newer; run make PYTHON=python3.11 (or newer)"; exit 2; }
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@# torch first and alone: on a CPU machine the pinned build, not gigabytes of CUDA
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(if $(HAS_GPU),'torch>=2.11','torch' -c constraints.txt)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(if $(HAS_GPU),,-c constraints.txt) -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	$(VENV)/bin/latebloom demo
+
+test: $(STAMP) lint
+	$(VENV)/bin/python -m pytest
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/pyright
+
+figures: $(STAMP)
+	$(VENV)/bin/latebloom figures
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .ruff_cache

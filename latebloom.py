@@ -1,0 +1,98 @@
+"""The command line: a thin dispatcher. Commands live beside what they call, in ``theory``, ``sim``, ``train`` and
+``paper_figures``; each is imported when it is asked for, so that ``latebloom plan`` never waits for torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+
+import click
+
+from theory.errors import InputError
+
+COMMANDS = {
+    "plan": ("theory.cli", "plan_group", "Make, show, check and compare plans."),
+    "fit": ("theory.cli", "fit_command", "Fit a landscape to records of pilot runs."),
+    "simulate": ("sim.cli", "simulate_command", "Run a plan on deep linear networks: predicted against simulated."),
+    "train": ("train.cli", "train_command", "Train a GPT-2 as a plan says."),
+    "resume": ("train.cli", "resume_command", "Go on with a run that was stopped."),
+    "verify": ("train.cli", "verify_command", "Check a checkpoint's files without loading it."),
+    "data": ("train.cli", "data_group", "Prepare token shards."),
+    "demo": ("paper_figures.cli", "demo_command", "The main job on this computer: pilots, plan, runs, report."),
+    "report": ("paper_figures.cli", "report_command", "Write report.html for an experiment's directory."),
+    "figures": ("paper_figures.cli", "figures_command", "Draw the paper's figures from committed records."),
+}
+
+
+class Lazy(click.Group):
+    """Loads a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        return getattr(importlib.import_module(module), attribute)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]):
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise InputError("command", args[0], "is not a command", _nearest(args[0], COMMANDS))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="latebloom")
+def cli() -> None:
+    """Train shallow, grow deep late: should this model grow in depth during training, when, and what does it save?"""
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line. Exit codes: 0 done, 1 the run failed, 2 bad input, 130/143 interrupted and resumable."""
+    try:
+        status = cli.main(args=args, prog_name="latebloom", standalone_mode=False)
+    except (InputError, click.ClickException) as error:
+        print(f"latebloom: {_one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        print("latebloom: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _one_line(error: Exception) -> str:
+    """A user's mistake as name, value, rule and fix, whoever found it."""
+    if isinstance(error, click.NoSuchOption):
+        known = [name for p in error.ctx.command.params for name in p.opts] if error.ctx else []
+        return str(InputError("option", error.option_name, "is not an option here", _nearest(error.option_name, known)))
+    if isinstance(error, click.BadParameter) and error.param is not None:
+        name = error.param.opts[-1] if error.param.opts else error.param.name
+        if isinstance(error, click.MissingParameter):
+            return str(InputError(str(name), None, "is required", f"see `{error.ctx.command_path} --help`"))  # type: ignore[union-attr]
+        return str(InputError(str(name), "", error.message.rstrip("."), f"see `{error.ctx.command_path} --help`")).replace(  # type: ignore[union-attr]
+            " = ''", "", 1
+        )
+    if isinstance(error, click.ClickException):
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context else "latebloom"
+        return f"{error.format_message().rstrip('.')}; see `{where} --help`"
+    return str(error)
+
+
+def _nearest(word: str, known) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"valid: {', '.join(known)}"
+
+
+if __name__ == "__main__":
+    main()

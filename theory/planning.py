@@ -1,0 +1,237 @@
+r"""From a landscape to a Plan: when to expand, what it will cost, what it will save against both baselines.
+
+The plan's predictions stand beside three controls (see :mod:`theory.verdict`, which measures the same quantities):
+the full depth for the same number of steps, the full depth for the same FLOPs with its own horizon and schedule, and
+the full depth from scratch for just the steps after tau (cold start).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy
+
+from theory import verdict
+from theory.cost import flops_per_token, plan_flops
+from theory.errors import InputError
+from theory.landscapes.area import AreaLaw
+from theory.plan import (
+    Curve,
+    GPT2Shape,
+    Interval,
+    Optimizer,
+    Plan,
+    Prediction,
+    Provenance,
+    Stage,
+    cold_start,
+    fixed_depth,
+)
+from theory.timing import tau_star
+
+if TYPE_CHECKING:
+    from theory.schedules import AnySchedule
+
+__all__ = ["budget_step", "equal_compute", "plan_expansion", "predict"]
+
+LEVEL = 0.9
+
+
+def plan_expansion(
+    *,
+    model: GPT2Shape,
+    small_depth: int,
+    full_depth: int,
+    schedule: AnySchedule,
+    batch_tokens: int,
+    mixing_area: float | None = None,
+    law: AreaLaw | None = None,
+    resamples: Sequence[AreaLaw] = (),
+    tolerance: float = 0.01,
+    budget: float | None = None,
+    init: str = "random",
+    order: str = "stack",
+    optimizer: Optimizer | None = None,
+    provenance: Provenance | None = None,
+    name: str = "plan",
+) -> Plan:
+    """A progressive plan whose expansion step follows from the landscape.
+
+    Args:
+        model: Shape of the network.
+        small_depth, full_depth: l and L.
+        schedule: Learning rate of the whole run; its horizon is the plan's.
+        batch_tokens: Tokens per step.
+        mixing_area: u_mix, learning rate x steps to leave after the expansion. Or give
+        law: a fitted landscape, from which u_mix follows as the least area at which growing costs no more than
+        tolerance: this share of the full depth's final loss.
+        resamples: Bootstrap replicas of ``law``, for the intervals.
+        budget: Spend at most this share of the fixed-depth FLOPs; the expansion is then as early as that allows.
+        init, order: How new blocks begin and where they stand, see :class:`theory.plan.Stage`.
+        optimizer: Update rule.
+        provenance: Where the landscape came from.
+        name: For people.
+
+    Raises:
+        InputError: if neither ``mixing_area`` nor ``law`` nor ``budget`` is given, if no expansion step keeps within
+            the tolerance, or if a number is out of range.
+    """
+    if law is None and mixing_area is None and budget is None:
+        rule = "is needed to place the expansion, or a fitted law, or a compute budget"
+        raise InputError("mixing_area", None, rule, "give --u-mix, --pilot or --budget")
+    if not 0 < tolerance < 1:
+        raise InputError("tolerance", tolerance, "must be a share of the loss in (0, 1)", "give 0.01 for 1 %")
+    if small_depth >= full_depth:
+        raise InputError("small_depth", small_depth, f"must be below the full depth {full_depth}", "start shallower")
+    optimizer = optimizer or Optimizer()
+    full = Plan(
+        name=f"{name}-fixed",
+        model=model,
+        batch_tokens=batch_tokens,
+        schedule=schedule,
+        stages=(Stage(start_step=0, depth=full_depth),),
+        optimizer=optimizer,
+    )
+
+    def mixing(landscape: AreaLaw) -> float:
+        final = float(landscape.loss(full))
+        return landscape.mixing_area(tolerance * final, schedule.total_area)
+
+    if mixing_area is None and law is not None:
+        mixing_area = mixing(law)
+        if mixing_area >= schedule.total_area and budget is None:
+            rule = f"growing {small_depth} -> {full_depth} costs more than this whenever it happens in {full.steps} steps"
+            raise InputError("tolerance", tolerance, rule, "train longer, allow more, or do not grow")
+    star = tau_star(schedule, mixing_area) if mixing_area and mixing_area < schedule.total_area else None
+    if budget is not None:
+        tau = budget_step(full, small_depth=small_depth, budget=budget)
+    else:
+        assert star is not None or mixing_area is not None
+        tau = round(star) if star is not None else full.steps - 1
+    tau = min(max(tau, 1), full.steps - 1)
+    stages = (
+        Stage(start_step=0, depth=small_depth),
+        Stage(start_step=tau, depth=full_depth, init=init, order=order),  # type: ignore[arg-type]
+    )
+    plan = full.replace(name=name, stages=stages, provenance=provenance or Provenance())
+    predicted = predict(plan, law=law, resamples=resamples)
+    interval = None
+    if law is not None and resamples:
+        interval = _interval([_tau(schedule, mixing(replica)) for replica in resamples])
+    predicted = predicted.replace(
+        mixing_area=mixing_area if mixing_area and math.isfinite(mixing_area) else None,
+        tau_star=star,
+        tau_interval=interval,
+    )
+    plan = plan.replace(predicted=predicted)
+    return plan.replace(provenance=plan.provenance.replace(reason=explain(plan, tolerance=tolerance, budget=budget)))
+
+
+def budget_step(fixed: Plan, *, small_depth: int, budget: float) -> int:
+    """Earliest expansion step at which the grown run costs at most ``budget`` of ``fixed``'s FLOPs.
+
+    (tau c_l + (T - tau) c_L)/(T c_L) <= budget.
+
+    Raises:
+        InputError: if even the small depth alone costs more.
+    """
+    ratio = flops_per_token(fixed.model, small_depth) / flops_per_token(fixed.model, fixed.depth)
+    if not ratio < budget <= 1:
+        rule = f"must lie in ({ratio:.4g}, 1]: depth {small_depth} alone costs {ratio:.4g} of depth {fixed.depth}"
+        raise InputError("budget", budget, rule, "allow more, or start shallower")
+    return math.ceil(fixed.steps * (1 - budget) / (1 - ratio) - 1e-9)
+
+
+def equal_compute(plan: Plan, *, name: str) -> Plan:
+    """The fixed-depth run that costs what ``plan`` costs, with its own horizon and its own schedule."""
+    per_step = plan.batch_tokens * flops_per_token(plan.model, plan.depth)
+    steps = max(1, round(plan_flops(plan) / per_step))
+    return fixed_depth(plan, name=name, schedule=plan.schedule.with_steps(steps))
+
+
+def predict(plan: Plan, *, law: AreaLaw | None, resamples: Sequence[AreaLaw] = ()) -> Prediction:
+    """What ``law`` says of a progressive ``plan`` and of its controls; costs only, if there is no law."""
+    fixed = fixed_depth(plan, name="fixed")
+    spent, full = plan_flops(plan), plan_flops(fixed)
+    costs = Prediction(flops=spent, fixed_flops=full, saving_same_horizon=1 - spent / full)
+    if law is None:
+        return costs
+    equal = equal_compute(plan, name="equal")
+    final = float(law.loss(plan))
+    iso = _iso_loss_steps(law, fixed, final)
+    step = _grid(plan)
+    predicted = costs.replace(
+        final_loss=final,
+        final_loss_interval=_interval([float(replica.loss(plan)) for replica in resamples]),
+        fixed_final_loss=float(law.loss(fixed)),
+        equal_compute_steps=float(equal.steps),
+        equal_compute_final_loss=float(law.loss(equal)),
+        retention=float(law.loss(cold_start(plan, name="cold"))) - final,
+        saving_equal_compute=1 - spent / (full * iso / fixed.steps) if iso else None,
+        curve=Curve(step=tuple(step.tolist()), loss=tuple(law.loss(plan, step).tolist())),
+    )
+    return predicted.replace(verdict=verdict.sentence(verdict.from_prediction(predicted)))
+
+
+def explain(plan: Plan, *, tolerance: float, budget: float | None) -> str:
+    """Why the plan is what it is, in plain English."""
+    p, tau = plan.predicted, plan.tau
+    assert tau is not None
+    share = plan.schedule.remaining(tau)
+    text = (
+        f"Train depth {plan.stages[0].depth} for {tau} of {plan.steps} steps, then grow to depth {plan.depth} with "
+        f"{float(share):.1%} of the learning-rate area left"
+    )
+    if budget is not None:
+        text += f": the earliest step that keeps within {budget:.0%} of the fixed-depth FLOPs"
+        text += f" (the mixing area would ask for step {p.tau_star:.0f})" if p.tau_star else ""
+    else:
+        text += f", the mixing area {p.mixing_area:.4g}"
+        if p.final_loss is not None:
+            text += f", at which growing costs {tolerance:.1%} of the final loss"
+    if p.tau_interval:
+        text += f" ({p.tau_interval.level:.0%} interval of tau* {p.tau_interval.low:.0f} to {p.tau_interval.high:.0f})"
+    text += f". Training takes {p.flops:.3g} FLOPs, {p.saving_same_horizon:.1%} less than the fixed depth for as long."
+    if p.verdict:
+        return f"{text} {p.verdict}"
+    return f"{text} Against a fixed-depth run of equal compute nothing is predicted: that needs pilots (--pilot)."
+
+
+def _iso_loss_steps(law: AreaLaw, fixed: Plan, loss: float) -> float | None:
+    """Steps after which the full depth alone, on its own schedule, ends at ``loss``; None beyond 10 horizons."""
+
+    def gap(log_steps: float) -> float:
+        schedule = fixed.schedule.with_steps(max(1, round(math.exp(log_steps))))
+        return float(law.fixed(schedule, schedule.horizon, depth=law.full_depth)) - loss
+
+    low, high = math.log(max(2, fixed.steps // 1000)), math.log(fixed.steps * 10)
+    if gap(low) < 0 or gap(high) > 0:
+        return None
+    return math.exp(scipy.optimize.brentq(gap, low, high, xtol=1e-3))
+
+
+def _tau(schedule: AnySchedule, mixing_area: float) -> float:
+    """tau*, pushed to the ends of the run where a replica has no solution inside."""
+    if mixing_area >= schedule.total_area:
+        return 0.0
+    return tau_star(schedule, mixing_area) if mixing_area > 0 else float(schedule.horizon)
+
+
+def _interval(values: Sequence[float]) -> Interval | None:
+    if len(values) < 2:
+        return None
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(low=float(low), high=float(high), level=LEVEL)
+
+
+def _grid(plan: Plan, points: int = 60) -> np.ndarray:
+    """Steps at which the predicted curve is tabulated: logarithmic, and dense after the expansion."""
+    tau = plan.tau or 0
+    before = np.geomspace(max(1, plan.steps // 200), max(tau, 2), points // 2)
+    after = tau + np.geomspace(1, plan.steps - tau, points // 2)
+    return np.unique(np.concatenate([before, [tau, plan.steps], after]).round().astype(int).clip(1, plan.steps))
+
+
