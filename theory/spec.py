@@ -14,7 +14,6 @@ import hashlib
 import json
 import math
 import re
-import types
 import typing
 from typing import Annotated, Any, TypeVar
 
@@ -46,7 +45,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
                 plain = msgspec.convert(value, annotation, strict=True)
             except msgspec.ValidationError as error:
                 rule, path = _split(str(error))
-                raise InputError(name + path.removeprefix("$"), value, rule, "give a value that fits") from None
+                raise InputError(name + path.removeprefix("$"), value, rule, _hint(value, _literals(annotation))) from None
             if type(plain) is not type(value):  # 1 -> 1.0, list -> tuple: equal values must have equal digests
                 msgspec.structs.force_setattr(self, name, plain)
         self.check()
@@ -167,12 +166,15 @@ def _explain(error: msgspec.ValidationError, plain: Any, cls: type[Spec]) -> Inp
         return InputError(f"{path}.{field[1]}", inner, "is not a field here", fix)
     if field and "missing" in rule:
         return InputError(f"{path}.{field[1]}", None, "is required", f"add {field[1]!r}")
-    choices = _choices(cls, _tokens(path), plain)
-    if choices:
-        near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        return InputError(path, value, rule, f"{hint}valid: {', '.join(choices)}")
-    return InputError(path, value, rule, "give a value that fits")
+    return InputError(path, value, rule, _hint(value, _choices(cls, _tokens(path), plain)))
+
+
+def _hint(value: Any, choices: list[str]) -> str:
+    """What to do about ``value``, with the nearest of the valid ``choices`` if there are any."""
+    if not choices:
+        return "give a value that fits"
+    near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.4)
+    return f"{f'did you mean {near[0]!r}? ' if near else ''}valid: {', '.join(choices)}"
 
 
 def _structs(annotation: Any) -> list[type[Spec]]:
@@ -220,17 +222,19 @@ def _field_names(cls: type[Spec], tokens: list[str | int], plain: Any) -> list[s
 def _choices(cls: type[Spec], tokens: list[str | int], plain: Any) -> list[str]:
     if not tokens:
         return []
-    annotation = _at(cls, tokens, plain)
-    if typing.get_origin(annotation) is Annotated:
-        annotation = typing.get_args(annotation)[0]
-    if typing.get_origin(annotation) is typing.Literal:
-        return [str(choice) for choice in typing.get_args(annotation)]
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        literals = [a for a in typing.get_args(annotation) if typing.get_origin(a) is typing.Literal]
-        return [str(choice) for literal in literals for choice in typing.get_args(literal)]
+    literals = _literals(_at(cls, tokens, plain))
+    if literals:
+        return literals
     parent = _at(cls, tokens[:-1], plain) if len(tokens) > 1 else cls
     tags = [c.__struct_config__ for c in _structs(parent)]
     return [str(t.tag) for t in tags if t.tag is not None and t.tag_field == tokens[-1]]
+
+
+def _literals(annotation: Any) -> list[str]:
+    """The values that Literals in an annotation admit."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return [str(choice) for choice in typing.get_args(annotation)]
+    return [choice for argument in typing.get_args(annotation) for choice in _literals(argument)]
 
 
 def flatten(spec: Spec) -> dict[str, Any]:

@@ -1,0 +1,49 @@
+"""What several tests share: small plans and records, and every tolerance with its reason."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from theory.plan import GPT2Shape, Plan, Stage
+from theory.record import Record, header
+from theory.schedules import wsd
+
+# Closed forms against the same sum done term by term: rounding grows like sqrt(terms) x 1e-16.
+ROUNDING = 1e-12
+# S^{-1} divides by a learning rate that may be 1e-4 of the peak at the end of a decay.
+INVERSE = 1e-8
+
+
+def tiny_shape() -> GPT2Shape:
+    return GPT2Shape(name="tiny", width=32, heads=2, vocab_size=256, context=16)
+
+
+def tiny_plan(*, steps: int = 100, tau: int | None = 60, small: int = 1, full: int = 3, peak_lr: float = 0.02) -> Plan:
+    """A progressive plan (or, with ``tau`` None, a fixed one) that trains in seconds."""
+    stages = [Stage(start_step=0, depth=full if tau is None else small)]
+    if tau is not None:
+        stages.append(Stage(start_step=tau, depth=full))
+    return Plan(
+        name="tiny",
+        model=tiny_shape(),
+        batch_tokens=64,
+        schedule=wsd(steps=steps, peak_lr=peak_lr),
+        stages=tuple(stages),
+    )
+
+
+def synthetic_record(plan: Plan, step: np.ndarray, loss: np.ndarray, *, name: str, seed: int = 0) -> Record:
+    """A record whose validation loss is given: what the fits are tested on."""
+    n = len(step)
+    columns = {
+        "step": np.asarray(step, dtype=np.int64),
+        "tokens": np.asarray(step, dtype=np.int64) * plan.batch_tokens,
+        "flops": np.zeros(n),
+        "wall_s": np.zeros(n),
+        "depth": np.array([plan.stages[plan.stage_at(int(s))].depth for s in step]),
+        "phase": np.array([plan.stage_at(int(s)) for s in step]),
+        "split": np.array(["val"] * n, dtype=object),
+        "metric": np.array(["loss"] * n, dtype=object),
+        "value": np.asarray(loss, dtype=float),
+    }
+    return Record(header=header(plan, seed=seed, name=name), columns=columns)

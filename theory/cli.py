@@ -1,0 +1,216 @@
+"""Commands of theory: make, show, check and compare plans; fit landscapes to records."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from theory import spec
+from theory.errors import InputError
+from theory.landscapes.area import AreaLaw
+from theory.models import PRESETS, preset
+from theory.plan import Plan, Provenance, diff, read_plan, write_plan
+from theory.planning import plan_expansion
+from theory.schedules import AnySchedule, Constant, Cosine, Linear, wsd
+
+__all__ = ["fit_command", "plan_group"]
+
+MUON_REFERENCE_LR = 10.0  # eta_ref of arXiv 2511.04981 at 0.1 B: peak = eta_ref/sqrt(T)
+
+
+class _PlanGroup(click.Group):
+    """`latebloom plan --model ...` makes a plan; `latebloom plan check FILE` and the others are subcommands."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or args[0] not in self.commands:
+            args = ["make", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_PlanGroup, name="plan", help="Make a plan (the default), or show, check, compare plans.")
+def plan_group() -> None:
+    pass
+
+
+@plan_group.command("make")
+@click.option("--model", "model_name", required=True, help=f"One of {', '.join(PRESETS)}.")
+@click.option("--steps", type=int, required=True, help="Horizon in optimizer steps.")
+@click.option("--batch-tokens", type=int, required=True, help="Tokens per step.")
+@click.option("--small-depth", type=int, default=1, show_default=True, help="Depth before the expansion.")
+@click.option("--depth", type=int, default=None, help="Depth after it. [default: the model's]")
+@click.option(
+    "--schedule", "shape", type=click.Choice(["wsd", "cosine", "linear", "constant"]), default="wsd", show_default=True
+)
+@click.option("--peak-lr", type=float, default=None, help="Peak learning rate. [default: 10/sqrt(steps)]")
+@click.option("--warmup", type=float, default=0.02, show_default=True, help="Share of the steps.")
+@click.option("--decay", type=float, default=0.1, show_default=True, help="Share of the steps (wsd).")
+@click.option("--u-mix", type=float, default=None, help="Mixing area as a share of peak_lr x steps, such as 0.12.")
+@click.option("--u-mix-area", type=float, default=None, help="Mixing area in learning rate x steps.")
+@click.option("--pilot", "pilots", multiple=True, type=click.Path(path_type=Path), help="Run directory or record.")
+@click.option("--tolerance", type=float, default=0.01, show_default=True, help="Accepted price, share of the loss.")
+@click.option("--budget", type=float, default=None, help="Spend at most this share of the fixed-depth FLOPs.")
+@click.option("--init", type=str, default="random", show_default=True, help="How new blocks begin.")
+@click.option("--order", type=str, default="stack", show_default=True, help="Where they stand.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the fit and its bootstrap.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("plan.json"), show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the plan instead of the reason.")
+@click.argument("more_pilots", nargs=-1, type=click.Path(path_type=Path))
+def make_command(
+    model_name: str,
+    steps: int,
+    batch_tokens: int,
+    small_depth: int,
+    depth: int | None,
+    shape: str,
+    peak_lr: float | None,
+    warmup: float,
+    decay: float,
+    u_mix: float | None,
+    u_mix_area: float | None,
+    pilots: tuple[Path, ...],
+    more_pilots: tuple[Path, ...],
+    tolerance: float,
+    budget: float | None,
+    init: str,
+    order: str,
+    seed: int,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Make a plan: when to expand, from the mixing area, from pilots, or from a compute budget.
+
+    A shell expands `--pilot runs/pilot*` into several words: those after the first are taken as pilots too.
+
+    Beside this: `latebloom plan show|check|diff|schema`, each with its own --help.
+    """
+    pilots += more_pilots
+    model, usual_depth = preset(model_name)
+    if steps < 1:
+        raise InputError("--steps", steps, "must be at least 1", "give the number of optimizer steps")
+    peak = MUON_REFERENCE_LR / steps**0.5 if peak_lr is None else peak_lr
+    schedule = _schedule(shape, steps, peak, warmup, decay)
+    if u_mix is not None and u_mix_area is not None:
+        raise InputError("--u-mix", u_mix, "stands beside --u-mix-area", "give one of them")
+    if u_mix is not None and not 0 < u_mix < 1:
+        rule = "must be a share of peak_lr x steps in (0, 1)"
+        raise InputError("--u-mix", u_mix, rule, "give such as 0.12, or an area with --u-mix-area")
+    area = u_mix * peak * steps if u_mix is not None else u_mix_area
+    law, resamples, provenance = None, (), Provenance()
+    if pilots:
+        law, resamples, provenance = _landscape(pilots, seed)
+    plan = plan_expansion(
+        model=model,
+        small_depth=small_depth,
+        full_depth=usual_depth if depth is None else depth,
+        schedule=schedule,
+        batch_tokens=batch_tokens,
+        mixing_area=area,
+        law=law,
+        resamples=resamples,
+        tolerance=tolerance,
+        budget=budget,
+        init=init,
+        order=order,
+        provenance=provenance,
+        name=f"{model_name}-{steps}",
+    )
+    write_plan(plan, out)
+    click.echo(plan.to_json() if as_json else f"{plan.provenance.reason}\n{out}  sha256 {plan.digest[:16]}")
+
+
+@plan_group.command("show")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Canonical fields as JSON.")
+def show_command(path: Path, as_json: bool) -> None:
+    """Print a plan in words."""
+    plan = _read(path)
+    if as_json:
+        click.echo(plan.to_json(), nl=False)
+        return
+    click.echo(f"{plan.name}: {plan.model.name}, {plan.steps} steps of {plan.batch_tokens} tokens, {plan.optimizer.name}")
+    for stage in plan.stages:
+        grown = f", new blocks {stage.init} in order {stage.order}" if stage.start_step else ""
+        click.echo(f"  from step {stage.start_step}: depth {stage.depth}{grown}")
+    click.echo(f"  learning rate: {plan.schedule.__struct_config__.tag}, peak {plan.schedule.peak:.4g}")
+    if plan.provenance.reason:
+        click.echo(f"  {plan.provenance.reason}")
+    click.echo(f"  sha256 {plan.digest}")
+
+
+@plan_group.command("check")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+def check_command(paths: tuple[Path, ...]) -> None:
+    """Validate plan files."""
+    for path in paths:
+        click.echo(f"{path}: a valid plan, sha256 {_read(path).digest}")
+
+
+@plan_group.command("diff")
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+def diff_command(a: Path, b: Path) -> int:
+    """Print the fields in which two plans differ; exit code 1 if there are any."""
+    differences = diff(_read(a), _read(b))
+    for path, left, right in differences:
+        click.echo(f"{path}: {json.dumps(left)} -> {json.dumps(right)}")
+    return int(bool(differences))
+
+
+@plan_group.command("schema")
+def schema_command() -> None:
+    """Print the JSON Schema of plans."""
+    click.echo(json.dumps(spec.json_schema(Plan), indent=2))
+
+
+@click.command("fit")
+@click.argument("records", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--json", "as_json", is_flag=True)
+def fit_command(records: tuple[Path, ...], seed: int, as_json: bool) -> None:
+    """Fit the area law to pilots: fixed small, fixed full and grown runs; print parameters with intervals."""
+    from theory.fit import bootstrap, fit_area_law, report
+    from theory.record import read_records
+
+    fit = fit_area_law(read_records(records), seed=seed)
+    table = report(fit, bootstrap(fit, seed=seed))
+    click.echo(json.dumps(table, indent=2) if as_json else _fit_text(table))
+
+
+def _fit_text(table: dict) -> str:
+    lines = [f"{'parameter':<18}{'value':>12}  90% interval"]
+    for name, row in table["parameters"].items():
+        lines.append(f"{name:<18}{row['value']:>12.5g}  {row['low']:.5g} ... {row['high']:.5g}")
+    lines.append(f"{'run':<18}{'mean error':>12}  worst error")
+    for name, row in table["runs"].items():
+        lines.append(f"{name:<18}{row['mean']:>12.3%}  {row['worst']:.3%}")
+    lines.extend(table["identifiability"])
+    return "\n".join(lines)
+
+
+def _landscape(paths: tuple[Path, ...], seed: int) -> tuple[AreaLaw, tuple[AreaLaw, ...], Provenance]:
+    from theory.fit import bootstrap, fit_area_law, provenance
+    from theory.record import read_records
+
+    fit = fit_area_law(read_records(paths), seed=seed)
+    return fit.law, bootstrap(fit, seed=seed), provenance(fit)
+
+
+def _schedule(shape: str, steps: int, peak: float, warmup: float, decay: float) -> AnySchedule:
+    for name, value in {"--warmup": warmup, "--decay": decay}.items():
+        if not 0 <= value <= 1:
+            raise InputError(name, value, "must be a share of the steps in [0, 1]", "give such as 0.1")
+    if shape == "wsd":
+        return wsd(steps=steps, peak_lr=peak, warmup=warmup, decay=decay)
+    shapes = {"cosine": Cosine, "linear": Linear, "constant": Constant}
+    return shapes[shape](steps=steps, peak_lr=peak, warmup_steps=round(warmup * steps))
+
+
+def _read(path: Path) -> Plan:
+    try:
+        return read_plan(path)
+    except InputError as error:
+        raise InputError(f"{path}: {error.name}", error.value, error.rule, error.fix) from None
+    except OSError as error:
+        raise InputError(str(path), error.strerror, "cannot be read", "name a plan file") from None
