@@ -1,0 +1,257 @@
+r"""The engine: many runs of one family and one optimizer in step, each with its own schedule, stages and seed.
+
+Runs of equal depth share one batched product. Arms that are the same until they grow (same seed, schedule, past
+stages) are one run until then: the trunk is trained once and branches at every tau. Every arm lives on one global
+clock: an arm with ``begin`` = 600 sees the minibatches 600, 601, ... that the other arms of its seed see then (common
+random numbers), which is what a cold start at tau is to be compared on.
+
+A run whose loss is not finite keeps its place, is reported in ``diverged_at`` and is never averaged with others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from sim.family import Blocks, Family
+from sim.growth import grow
+from sim.optimizers import State, initial_state, update_
+from theory.errors import InputError
+from theory.plan import Optimizer, Stage
+from theory.schedules import Schedule
+
+__all__ = ["Arm", "Curve", "run_arms"]
+
+CHUNK = 64  # runs per batched product: large enough to hide Python, small enough for the cache
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One run.
+
+    Args:
+        name: For people.
+        seed: Draws its weights and its minibatches.
+        schedule: Learning rate of each of its updates; its horizon is the run's.
+        stages: Depth from which of its updates on, as in a Plan.
+        begin: Global step at which it starts.
+    """
+
+    name: str
+    seed: int
+    schedule: Schedule
+    stages: tuple[Stage, ...]
+    begin: int = 0
+
+    @property
+    def end(self) -> int:
+        """Global step after its last update."""
+        return self.begin + self.schedule.horizon
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Population loss of one arm.
+
+    Args:
+        arm: Whose.
+        step: Updates the arm has done, (points,).
+        loss: Loss after them, (points,); at an expansion the last value of the small net.
+        depth, phase: Depth and index of the stage at which it was measured, (points,).
+        diverged_at: First measured step with a loss that is not finite; None for a healthy run.
+    """
+
+    arm: Arm
+    step: np.ndarray = field(repr=False)
+    loss: np.ndarray = field(repr=False)
+    depth: np.ndarray = field(repr=False)
+    phase: np.ndarray = field(repr=False)
+    diverged_at: int | None = None
+
+    @property
+    def final(self) -> float:
+        """Last loss."""
+        return float(self.loss[-1])
+
+
+@dataclass(kw_only=True)
+class _Group:
+    """Lanes of one depth in one batch."""
+
+    keys: list[tuple]
+    arms: list[Arm]  # one representative of each lane
+    seed_index: torch.Tensor
+    blocks: Blocks
+    state: State
+    lr: torch.Tensor  # (steps of the segment, runs)
+    population: tuple[torch.Tensor, torch.Tensor]
+
+
+def run_arms(
+    family: Family,
+    arms: Sequence[Arm],
+    *,
+    optimizer: Optimizer,
+    measure: Iterable[int] = (),
+    noisy: bool = True,
+    polar: bool = False,
+    on_step: Callable[[int], None] | None = None,
+) -> tuple[Curve, ...]:
+    """Train all arms and return their curves, in the order given.
+
+    Args:
+        family: Architecture, teacher and data.
+        arms: What to run.
+        optimizer: Update rule of all arms.
+        measure: Global steps after which the population loss is measured, besides every start, expansion and end.
+        noisy: Train on fresh noisy minibatches; otherwise on the population (full batch).
+        polar: Muon's orthogonalisation by SVD.
+        on_step: Called with the global step now and then, for a progress bar.
+
+    Raises:
+        InputError: if an arm is deeper than the family allows.
+    """
+    for arm in arms:
+        if arm.stages[-1].depth > family.max_depth():
+            rule = f"is deeper than {family.name} can use: its floor is 0 from {family.max_depth()} blocks on"
+            raise InputError("depth", arm.stages[-1].depth, rule, "use a larger width or a smaller rank")
+    end = max(arm.end for arm in arms)
+    events = sorted({t for a in arms for t in (a.begin, a.end, *(a.begin + s.start_step for s in a.stages[1:]))} | {0})
+    points = sorted({t for t in measure if 0 <= t <= end} | set(events))
+    seeds = sorted({arm.seed for arm in arms})
+    streams = [torch.Generator().manual_seed(7_000_003 * (seed + 1)) for seed in seeds] if noisy else []
+    lanes: dict[tuple, tuple[Blocks, State]] = {}
+    curves: dict[tuple, list[tuple[int, float, int, int]]] = {}
+    for start, stop in zip(events, events[1:], strict=False):
+        lanes = _lanes_at(family, optimizer, arms, lanes, start)
+        for key, (blocks, _) in lanes.items():  # an arm's first value; later starts are measured as ends
+            if key not in curves and len(key[3]) == 1:
+                value = family.loss(blocks, family.population(1))
+                curves[key] = [(start, float(value[0]), blocks[0].shape[1], 0)]
+        groups = _grouped(family, arms, lanes, seeds, start, stop)
+        due = {t for t in points if start < t <= stop}
+        for t in range(start, stop):
+            batch = family.sample(streams) if noisy else None
+            for group in groups:
+                _update(family, optimizer, group, batch, t - start, polar)
+                if t + 1 in due:
+                    values = family.loss(group.blocks, group.population).tolist()
+                    depth = group.blocks[0].shape[1]
+                    for key, value in zip(group.keys, values, strict=True):
+                        curves.setdefault(key, []).append((t + 1, value, depth, len(key[3]) - 1))
+            if on_step is not None and (t + 1 in due or t + 1 == stop):
+                on_step(t + 1)
+        lanes = {
+            key: (tuple(b[i : i + 1] for b in group.blocks), group.state.select(torch.tensor([i])))
+            for group in groups
+            for i, key in enumerate(group.keys)
+        }
+    return tuple(_assembled(arm, curves) for arm in arms)
+
+
+def _key(arm: Arm, stages: int) -> tuple:
+    """Arms with equal keys are the same run so far."""
+    return arm.seed, arm.begin, arm.schedule, arm.stages[:stages]
+
+
+def _lanes_at(
+    family: Family,
+    optimizer: Optimizer,
+    arms: Sequence[Arm],
+    lanes: dict[tuple, tuple[Blocks, State]],
+    now: int,
+) -> dict[tuple, tuple[Blocks, State]]:
+    """Lanes that live after global step ``now``: those that go on, those that grow now, those that begin now."""
+    alive: dict[tuple, tuple[Blocks, State]] = {}
+    for arm in arms:
+        if not arm.begin <= now < arm.end:
+            continue
+        count = sum(stage.start_step <= now - arm.begin for stage in arm.stages)
+        key = _key(arm, count)
+        if key in alive:
+            continue
+        stage = arm.stages[count - 1]
+        if now - arm.begin > stage.start_step:
+            alive[key] = lanes[key]
+        elif count > 1:
+            alive[key] = grow(family, *lanes[_key(arm, count - 1)], stage=stage, seeds=[arm.seed])
+        else:
+            blocks = family.fresh([arm.seed], range(stage.depth))
+            alive[key] = blocks, initial_state(optimizer, blocks)
+    return alive
+
+
+def _grouped(
+    family: Family,
+    arms: Sequence[Arm],
+    lanes: dict[tuple, tuple[Blocks, State]],
+    seeds: list[int],
+    start: int,
+    stop: int,
+) -> list[_Group]:
+    """Lanes batched by depth, in chunks."""
+    owner = {_key(arm, n): arm for arm in arms for n in range(1, len(arm.stages) + 1)}
+    by_depth: dict[int, list[tuple]] = {}
+    for key, (blocks, _) in lanes.items():
+        by_depth.setdefault(blocks[0].shape[1], []).append(key)
+    groups = []
+    for keys_of_depth in by_depth.values():
+        for first in range(0, len(keys_of_depth), CHUNK):
+            keys = keys_of_depth[first : first + CHUNK]
+            members = [lanes[key] for key in keys]
+            blocks = tuple(torch.cat(parts) for parts in zip(*(m[0] for m in members), strict=True))
+            state = State(
+                first=tuple(torch.cat(parts) for parts in zip(*(m[1].first for m in members), strict=True)),
+                second=tuple(torch.cat(parts) for parts in zip(*(m[1].second for m in members), strict=True)),
+                count=torch.cat([m[1].count for m in members]),
+            )
+            chosen = [owner[key] for key in keys]
+            lr = np.stack([a.schedule.lr(np.arange(start - a.begin, stop - a.begin)) for a in chosen], axis=1)
+            groups.append(
+                _Group(
+                    keys=keys,
+                    arms=chosen,
+                    seed_index=torch.tensor([seeds.index(a.seed) for a in chosen], device=blocks[0].device),
+                    blocks=blocks,
+                    state=state,
+                    lr=torch.tensor(lr).to(blocks[0]),
+                    population=family.population(len(keys)),
+                )
+            )
+    return groups
+
+
+def _update(
+    family: Family,
+    optimizer: Optimizer,
+    group: _Group,
+    batch: tuple[torch.Tensor, torch.Tensor] | None,
+    at: int,
+    polar: bool,
+) -> None:
+    if group.blocks[0].shape[1] == 0:
+        return
+    data = group.population if batch is None else (batch[0][group.seed_index], batch[1][group.seed_index])
+    _, gradient = family.gradient(group.blocks, data)
+    update_(optimizer, group.blocks, gradient, group.state, lr=group.lr[at], polar=polar)
+
+
+def _assembled(arm: Arm, curves: dict[tuple, list[tuple[int, float, int, int]]]) -> Curve:
+    rows: list[tuple[int, float, int, int]] = []
+    ends = [arm.begin + stage.start_step for stage in arm.stages[1:]] + [arm.end]
+    for count, stop in enumerate(ends, start=1):
+        since = rows[-1][0] if rows else -1
+        rows += [row for row in curves.get(_key(arm, count), []) if since < row[0] <= stop]
+    step, loss, depth, phase = (np.array(column) for column in zip(*rows, strict=True))
+    bad = np.flatnonzero(~np.isfinite(loss))
+    return Curve(
+        arm=arm,
+        step=step - arm.begin,
+        loss=loss.astype(float),
+        depth=depth,
+        phase=phase,
+        diverged_at=int(step[bad[0]] - arm.begin) if bad.size else None,
+    )

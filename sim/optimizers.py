@@ -1,0 +1,141 @@
+r"""Update rules, batched over runs and blocks: SGD, momentum, normalised SGD, Adam, Muon.
+
+Each rule turns the gradient g of a matrix into a direction D; the step is  w <- w - eta (D + weight_decay w).
+
+    momentum    m <- mu m + (1 - mu) g;  g is replaced by m, or by (1 - mu) g + mu m with ``nesterov``
+    sgd         D = g
+    nsgd        D = g/|g|_F, matrix by matrix
+    adamw       D = m_hat/(sqrt(v_hat) + eps), with each block's own step count
+    muon        D = c UV' for g = U S V', by five Newton-Schulz steps or exactly (``polar``)
+    muon_nsgd   Muon on matrices, normalised SGD on vectors. These networks have matrices only, so it is muon here.
+
+c = sqrt(rows/columns) under the plan's ``transfer`` 'spectral', 1 under 'none'. The factor 1 - mu on the gradient keeps
+the meaning of learning-rate area: a constant gradient moves the weights by eta a step with momentum as without.
+
+A zero gradient gives a zero direction under every rule.
+
+References: Jordan et al. (2024), Muon (kellerjordan.github.io/posts/muon); Kingma & Ba, arXiv 1412.6980.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sim.family import Blocks
+from theory.plan import Optimizer
+
+__all__ = ["State", "initial_state", "newton_schulz", "polar_factor", "update_"]
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # borrowed: Jordan et al. 2024
+NEWTON_SCHULZ_STEPS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What an optimizer remembers; its tensors are changed in place.
+
+    Args:
+        first: Average gradient of each tensor in ``Blocks``; empty without momentum.
+        second: Average square of it (Adam); else empty.
+        count: Updates done on each block of each run, (runs, depth).
+    """
+
+    first: Blocks
+    second: Blocks
+    count: Tensor
+
+    def select(self, runs: Tensor) -> State:
+        """The state of some runs."""
+        return State(
+            first=tuple(t[runs] for t in self.first),
+            second=tuple(t[runs] for t in self.second),
+            count=self.count[runs],
+        )
+
+
+def initial_state(optimizer: Optimizer, blocks: Blocks) -> State:
+    """The state before the first update."""
+    adam = optimizer.name == "adamw"
+    first = tuple(torch.zeros_like(b) for b in blocks) if adam or optimizer.momentum > 0 else ()
+    second = tuple(torch.zeros_like(b) for b in blocks) if adam else ()
+    return State(first=first, second=second, count=blocks[0].new_zeros(blocks[0].shape[:2]))
+
+
+def update_(
+    optimizer: Optimizer, blocks: Blocks, gradient: Blocks, state: State, *, lr: Tensor, polar: bool = False
+) -> None:
+    """One update in place.
+
+    Args:
+        optimizer: The rule.
+        blocks: Weights, each (runs, depth, rows, columns).
+        gradient: Of the same shapes; used up.
+        state: From :func:`initial_state`.
+        lr: Learning rate of every run, (runs,).
+        polar: Muon's orthogonalisation by SVD, not by Newton-Schulz.
+    """
+    state.count.add_(1)
+    eta = -lr[:, None, None, None]
+    for i, (w, g) in enumerate(zip(blocks, gradient, strict=True)):
+        if not w.shape[1]:
+            continue
+        direction = _adam(optimizer, g, state, i) if optimizer.name == "adamw" else _momentum(optimizer, g, state, i)
+        if optimizer.name == "nsgd":
+            direction = _normalised(direction)
+        elif optimizer.name in ("muon", "muon_nsgd"):
+            direction = polar_factor(direction) if polar else newton_schulz(direction)
+            if optimizer.transfer == "spectral":
+                direction = direction * (w.shape[-2] / w.shape[-1]) ** 0.5
+        if optimizer.weight_decay:
+            w.mul_(1 + eta * optimizer.weight_decay)
+        w.addcmul_(direction, eta)
+
+
+def newton_schulz(matrices: Tensor) -> Tensor:
+    """UV' of each matrix USV', roughly: singular values end in about [0.7, 1.2] (quintic of Jordan et al.).
+
+    Args:
+        matrices: (..., m, n).
+    """
+    a, b, c = NEWTON_SCHULZ
+    m, n = matrices.shape[-2:]
+    x = matrices.reshape(-1, m, n)
+    x = x.mT if m > n else x
+    x = _normalised(x)
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = torch.bmm(x, x.mT)
+        gram = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, gram, x, beta=a)
+    return (x.mT if m > n else x).reshape(matrices.shape)
+
+
+def polar_factor(matrices: Tensor) -> Tensor:
+    """UV' of each matrix USV', exact; directions with no singular value to speak of stay zero."""
+    u, s, vh = torch.linalg.svd(matrices, full_matrices=False)
+    tiny = torch.finfo(s.dtype).eps * max(matrices.shape[-2:])
+    return (u * (s > tiny * s[..., :1]).to(s.dtype)[..., None, :]) @ vh
+
+
+def _normalised(x: Tensor) -> Tensor:
+    norm = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
+    return x / torch.where(norm > 0, norm, torch.ones_like(norm))
+
+
+def _momentum(optimizer: Optimizer, g: Tensor, state: State, i: int) -> Tensor:
+    mu = optimizer.momentum
+    if mu == 0:
+        return g
+    m = state.first[i].lerp_(g, 1 - mu)
+    return g.lerp(m, mu) if optimizer.nesterov else m.clone()
+
+
+def _adam(optimizer: Optimizer, g: Tensor, state: State, i: int) -> Tensor:
+    count = state.count[..., None, None]
+    m = state.first[i].lerp_(g, 1 - optimizer.momentum)
+    v = state.second[i].lerp_(g.square(), 1 - optimizer.beta2)
+    m_hat = m / (1 - optimizer.momentum**count)
+    v_hat = v / (1 - optimizer.beta2**count)
+    return m_hat / (v_hat.sqrt() + optimizer.eps)
