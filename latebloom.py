@@ -79,7 +79,9 @@ def _one_line(error: Exception) -> str:
         name = error.param.opts[-1] if error.param.opts else error.param.name
         if isinstance(error, click.MissingParameter):
             return str(InputError(str(name), None, "is required", f"see `{error.ctx.command_path} --help`"))  # type: ignore[union-attr]
-        return str(InputError(str(name), "", error.message.rstrip("."), f"see `{error.ctx.command_path} --help`")).replace(  # type: ignore[union-attr]
+        return str(
+            InputError(str(name), "", error.message.rstrip("."), f"see `{error.ctx.command_path} --help`")
+        ).replace(  # type: ignore[union-attr]
             " = ''", "", 1
         )
     if isinstance(error, click.ClickException):

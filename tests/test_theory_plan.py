@@ -1,4 +1,4 @@
-"""Plans: exact round trip, stable digest, published schema, and refusals that say where, what, which rule, which fix."""
+"""Plans: exact round trip, stable digest, published schema, and refusals that say where, what, which rule and fix."""
 
 import json
 
@@ -54,7 +54,11 @@ def test_published_schema_admits_plans_and_refuses_others():
         ('"depth": 3', '"depth": 1e999', r"\$\.stages\[1\]\.depth = inf: must be a finite number"),
         ('"depth": 3', '"depth": 3.5', r"\$\.stages\[1\]\.depth = 3.5: expected int, got float"),
         ('"depth": 3', '"depth": 99999999999999999999999', r"is larger than 2\^53"),
-        ('"start_step": 60', '"start_step": 100', r"\$\.stages\[1\]\.start_step = 100: must lie before the horizon of 100"),
+        (
+            '"start_step": 60',
+            '"start_step": 100',
+            r"\$\.stages\[1\]\.start_step = 100: must lie before the horizon of 100",
+        ),
         ('"start_step": 60', '"start_step": -1', r"\$\.stages\[1\]\.start_step = -1: expected int >= 0"),
         ('"start_step": 60', '"start_step": 0', r"must come after the stage before it"),
         ('"start_step": 0', '"start_step": 5', r"\$\.stages\[0\]\.start_step = 5: must be 0"),

@@ -31,7 +31,7 @@ class _PlanGroup(click.Group):
 
 @click.group(cls=_PlanGroup, name="plan", help="Make a plan (the default), or show, check, compare plans.")
 def plan_group() -> None:
-    pass
+    """Make, show, check, compare plans."""
 
 
 @plan_group.command("make")
@@ -129,7 +129,9 @@ def show_command(path: Path, as_json: bool) -> None:
     if as_json:
         click.echo(plan.to_json(), nl=False)
         return
-    click.echo(f"{plan.name}: {plan.model.name}, {plan.steps} steps of {plan.batch_tokens} tokens, {plan.optimizer.name}")
+    click.echo(
+        f"{plan.name}: {plan.model.name}, {plan.steps} steps of {plan.batch_tokens} tokens, {plan.optimizer.name}"
+    )
     for stage in plan.stages:
         grown = f", new blocks {stage.init} in order {stage.order}" if stage.start_step else ""
         click.echo(f"  from step {stage.start_step}: depth {stage.depth}{grown}")

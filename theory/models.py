@@ -16,18 +16,22 @@ def _gpt2(name: str, width: int, heads: int) -> GPT2Shape:
 
 
 def gpt2_124m() -> GPT2Shape:
+    """12 blocks of width 768."""
     return _gpt2("gpt2-124m", 768, 12)
 
 
 def gpt2_350m() -> GPT2Shape:
+    """24 blocks of width 1024."""
     return _gpt2("gpt2-350m", 1024, 16)
 
 
 def gpt2_774m() -> GPT2Shape:
+    """36 blocks of width 1280."""
     return _gpt2("gpt2-774m", 1280, 20)
 
 
 def gpt2_1_5b() -> GPT2Shape:
+    """48 blocks of width 1600."""
     return _gpt2("gpt2-1.5b", 1600, 25)
 
 

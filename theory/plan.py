@@ -116,7 +116,9 @@ class Curve(Spec, frozen=True, kw_only=True):
 
     def check(self) -> None:
         if len(self.step) != len(self.loss):
-            raise InputError("loss", len(self.loss), f"needs one value for each of {len(self.step)} steps", "match them")
+            raise InputError(
+                "loss", len(self.loss), f"needs one value for each of {len(self.step)} steps", "match them"
+            )
         if any(b <= a for a, b in zip(self.step, self.step[1:], strict=False)):
             raise InputError("step", self.step[:5], "must increase", "sort the points")
 

@@ -103,14 +103,19 @@ def plan_expansion(
     if mixing_area is None and law is not None:
         mixing_area = mixing(law)
         if mixing_area >= schedule.total_area and budget is None:
-            rule = f"growing {small_depth} -> {full_depth} costs more than this whenever it happens in {full.steps} steps"
+            rule = (
+                f"growing {small_depth} -> {full_depth} costs more than this whenever it happens in {full.steps} steps"
+            )
             raise InputError("tolerance", tolerance, rule, "train longer, allow more, or do not grow")
-    star = tau_star(schedule, mixing_area) if mixing_area and mixing_area < schedule.total_area else None
+    star = None
+    if mixing_area and mixing_area < schedule.total_area:
+        star = tau_star(schedule, mixing_area)
     if budget is not None:
         tau = budget_step(full, small_depth=small_depth, budget=budget)
-    else:
-        assert star is not None or mixing_area is not None
-        tau = round(star) if star is not None else full.steps - 1
+    elif mixing_area:
+        tau = round(tau_star(schedule, mixing_area))  # refuses an area that the schedule does not have
+    else:  # growing costs less than the tolerance even at the last step
+        tau = full.steps - 1
     tau = min(max(tau, 1), full.steps - 1)
     stages = (
         Stage(start_step=0, depth=small_depth),
@@ -233,5 +238,3 @@ def _grid(plan: Plan, points: int = 60) -> np.ndarray:
     before = np.geomspace(max(1, plan.steps // 200), max(tau, 2), points // 2)
     after = tau + np.geomspace(1, plan.steps - tau, points // 2)
     return np.unique(np.concatenate([before, [tau, plan.steps], after]).round().astype(int).clip(1, plan.steps))
-
-

@@ -30,7 +30,17 @@ from theory.spec import Count, NonNegative, Spec, decode
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "Header", "Record", "RecordWriter", "Row", "header", "read_record", "read_records", "write_parquet"]
+__all__ = [
+    "COLUMNS",
+    "Header",
+    "Record",
+    "RecordWriter",
+    "Row",
+    "header",
+    "read_record",
+    "read_records",
+    "write_parquet",
+]
 
 COLUMNS = ("step", "tokens", "flops", "wall_s", "depth", "phase", "split", "metric", "value")
 
@@ -127,9 +137,9 @@ class RecordWriter:
     def write(self, rows: Iterable[dict[str, Any]]) -> None:
         """Append ``rows`` (keys :data:`COLUMNS`); a non-finite value is written as null."""
         for row in rows:
-            value = row["value"]
-            finite = value is not None and math.isfinite(value)
-            self._line({name: row[name] for name in COLUMNS} | {"value": float(value) if finite else None})
+            value = math.nan if row["value"] is None else float(row["value"])
+            kept = value if math.isfinite(value) else None
+            self._line({name: row[name] for name in COLUMNS} | {"value": kept})
 
     def _line(self, content: dict[str, Any]) -> None:
         self._file.write(json.dumps(content, allow_nan=False, separators=(",", ":")) + "\n")
@@ -185,7 +195,9 @@ def read_record(path: str | Path) -> Record:
             rule = f"is damaged ({error})"
             raise InputError(f"{path}:{number}", line[:40].decode(errors="replace"), rule, "remove that line") from None
     if not lines or not lines[0].startswith(b'{"record":'):
-        raise InputError(str(path), (lines or [b""])[0][:40].decode(errors="replace"), "is not a record", "give record.jsonl")
+        raise InputError(
+            str(path), (lines or [b""])[0][:40].decode(errors="replace"), "is not a record", "give record.jsonl"
+        )
     head = decode(lines[0][len(b'{"record":') : -1], Header)
     return _record(head, rows)
 

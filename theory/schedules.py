@@ -15,7 +15,7 @@ iterate (Defazio et al., arXiv 2310.07831). Every area below is a closed form, n
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import msgspec
 import numpy as np
@@ -96,7 +96,7 @@ class Schedule(Spec, frozen=True, kw_only=True, tag_field="shape"):
         inside = np.where(area > start, (area - start) / np.where(lr > 0, lr, 1.0), 0.0)
         return low + np.clip(inside, 0.0, 1.0)
 
-    def with_steps(self, steps: int) -> Schedule:
+    def with_steps(self, steps: int) -> AnySchedule:
         """The same shape over another horizon: warm-up and decay keep their shares, the peak stays.
 
         Raises:
@@ -142,8 +142,9 @@ class _Warm(Schedule, frozen=True, kw_only=True):
         m = np.minimum(t, w)
         return self.peak_lr * (m * (m + 1.0) / (2 * max(w, 1)) + self._unit_area(np.maximum(t - w, 0)))
 
-    def with_steps(self, steps: int) -> Schedule:
-        return self.replace(steps=steps, warmup_steps=round(self.warmup_steps * steps / self.steps))
+    def with_steps(self, steps: int) -> AnySchedule:
+        scaled = self.replace(steps=steps, warmup_steps=round(self.warmup_steps * steps / self.steps))
+        return cast("AnySchedule", scaled)
 
     def _unit(self, i: Array) -> Array:
         raise NotImplementedError
@@ -199,7 +200,7 @@ class WSD(_Warm, frozen=True, kw_only=True, tag="wsd"):
             rule = f"does not fit: {self.steps} steps less {self.warmup_steps} of warm-up leave {room}"
             raise InputError("decay_steps", self.decay_steps, rule, f"give at most {room}, or more steps")
 
-    def with_steps(self, steps: int) -> Schedule:
+    def with_steps(self, steps: int) -> AnySchedule:
         warmup = round(self.warmup_steps * steps / self.steps)
         decay = min(round(self.decay_steps * steps / self.steps), steps - warmup)
         return self.replace(steps=steps, warmup_steps=warmup, decay_steps=decay)
@@ -229,7 +230,7 @@ class Tail(Schedule, frozen=True, kw_only=True, tag="tail"):
     def horizon(self) -> int:
         return self.base.horizon - self.start_step
 
-    def with_steps(self, steps: int) -> Schedule:
+    def with_steps(self, steps: int) -> AnySchedule:
         raise InputError("schedule", "tail", "has no shape of its own to stretch", "stretch its base schedule")
 
     def lr(self, step: ArrayLike) -> Array:

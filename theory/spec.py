@@ -22,7 +22,18 @@ from msgspec import Meta
 
 from theory.errors import InputError
 
-__all__ = ["Count", "Fraction", "NonNegative", "Positive", "Spec", "canonical_json", "decode", "digest", "flatten", "json_schema"]
+__all__ = [
+    "Count",
+    "Fraction",
+    "NonNegative",
+    "Positive",
+    "Spec",
+    "canonical_json",
+    "decode",
+    "digest",
+    "flatten",
+    "json_schema",
+]
 
 Count = Annotated[int, Meta(ge=0, le=10**9)]
 Positive = Annotated[float, Meta(gt=0, le=1e30)]
@@ -39,13 +50,18 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def __post_init__(self) -> None:
         for name, annotation in _annotations(type(self)).items():
             value = getattr(self, name)
+            if getattr(value, "shape", None) == () and hasattr(value, "item"):  # numpy's scalars
+                value = value.item()
+                msgspec.structs.force_setattr(self, name, value)
             if isinstance(value, float) and not math.isfinite(value):
                 raise InputError(name, value, "must be a finite number", "give a finite value")
             try:
                 plain = msgspec.convert(value, annotation, strict=True)
             except msgspec.ValidationError as error:
                 rule, path = _split(str(error))
-                raise InputError(name + path.removeprefix("$"), value, rule, _hint(value, _literals(annotation))) from None
+                raise InputError(
+                    name + path.removeprefix("$"), value, rule, _hint(value, _literals(annotation))
+                ) from None
             if type(plain) is not type(value):  # 1 -> 1.0, list -> tuple: equal values must have equal digests
                 msgspec.structs.force_setattr(self, name, plain)
         self.check()

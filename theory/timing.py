@@ -73,7 +73,9 @@ def tau_cosine(horizon: float, mixing_share: float) -> float:
     """
     if not 0 < mixing_share < 0.5:
         raise InputError("mixing_share", mixing_share, "must lie in (0, 0.5), all of a cosine's area", "train longer")
-    x = scipy.optimize.brentq(lambda x: (1 - x) / 2 - math.sin(math.pi * x) / (2 * math.pi) - mixing_share, 0, 1, xtol=1e-15)
+    x = scipy.optimize.brentq(
+        lambda x: (1 - x) / 2 - math.sin(math.pi * x) / (2 * math.pi) - mixing_share, 0, 1, xtol=1e-15
+    )
     return horizon * x
 
 
@@ -90,7 +92,9 @@ def mixing_step(
     """
     step, progressive, fixed = (np.asarray(v, dtype=float) for v in (step, progressive, fixed))
     if not step.shape == progressive.shape == fixed.shape:
-        raise InputError("step", step.shape, "must have the shape of both losses", "measure both runs at the same steps")
+        raise InputError(
+            "step", step.shape, "must have the shape of both losses", "measure both runs at the same steps"
+        )
     after = step > start
     far = np.abs(progressive - fixed) > tolerance * fixed
     if not after.any() or far[after][-1]:

@@ -65,7 +65,9 @@ def judge(*, progressive: Record, fixed: Record, equal_compute: Record, cold_sta
     spent, full, equal = plan_flops(plan), plan_flops(fixed.plan), plan_flops(equal_compute.plan)
     if abs(equal / spent - 1) > 0.02:
         rule = f"must cost what the progressive run costs, {spent:.4g} FLOPs"
-        raise InputError("equal_compute", f"{equal:.4g} FLOPs", rule, "make its plan with theory.planning.equal_compute")
+        raise InputError(
+            "equal_compute", f"{equal:.4g} FLOPs", rule, "make its plan with theory.planning.equal_compute"
+        )
     p, f, e = progressive.final(), fixed.final(), equal_compute.final()
     iso = None
     if e > f:
@@ -114,10 +116,14 @@ def sentence(v: Verdict) -> str:
     tense = "measured" if v.measured else "predicted"
     text = f"{head} ({tense}): growing saves {v.saving_same_horizon:.1%} of the fixed-depth FLOPs"
     side = "above" if v.gap_same_horizon >= 0 else "below"
-    text += f" and ends {abs(v.gap_same_horizon):.2%} {side} its loss, but {than}" if head != "Grow" else (
-        f", ends {abs(v.gap_same_horizon):.2%} {side} its loss, and {than}"
+    text += (
+        f" and ends {abs(v.gap_same_horizon):.2%} {side} its loss, but {than}"
+        if head != "Grow"
+        else (f", ends {abs(v.gap_same_horizon):.2%} {side} its loss, and {than}")
     )
     if v.saving_equal_compute is not None:
         iso = v.saving_equal_compute
-        text += f" ({abs(iso):.1%} {'fewer' if iso >= 0 else 'more'} FLOPs than the full depth alone needs for that loss)"
+        text += (
+            f" ({abs(iso):.1%} {'fewer' if iso >= 0 else 'more'} FLOPs than the full depth alone needs for that loss)"
+        )
     return f"{text}; the small phase is worth {v.retention:+.3f} nats over a cold start."

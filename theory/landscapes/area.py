@@ -12,7 +12,7 @@ Notation
         grown at tau     P(t)   = L0     + A(S_t) + kappa B(u)    + N_t      t > tau
 
     signal   A(S) = a ((S + S0)/S_ref)^-s;   exponent s = 0 means the logarithm -a ln((S + S0)/S_ref)
-    noise    N_t = b sum_{k<t} eta_k w_k,    w_k = eta_k C (1 + C (S_t - S_{k+1}))^-2,
+    noise    N_t = b sum_{k<t} eta_k int_{S_k}^{S_{k+1}} C (1 + C (S_t - v))^-2 dv,
              which is b eta at constant learning rate and follows a decay with the memory 1/C.
 
 Then the price of growing at tau is *exactly* the area law
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from theory.plan import Plan
     from theory.schedules import Schedule
 
-__all__ = ["AreaLaw", "Signal", "noise_response"]
+__all__ = ["AreaLaw", "Signal", "noise_response", "noise_segments"]
 
 
 class Signal(Spec, frozen=True, kw_only=True):
@@ -136,13 +136,13 @@ class AreaLaw(Spec, frozen=True, kw_only=True):
             InputError: if the plan has depths that this law was not fitted to.
         """
         step = plan.steps if step is None else step
-        if len(plan.stages) == 1:
+        if plan.tau is None:
             return self.fixed(plan.schedule, step, depth=plan.depth)
         if len(plan.stages) > 2:
             raise InputError("stages", len(plan.stages), "this law knows one expansion", "give a plan with two stages")
-        self._check_depth(plan.stages[0].depth)
-        self._check_depth(plan.depth)
-        return self.grown(plan.schedule, step, tau=plan.stages[1].start_step)
+        for stage in plan.stages:
+            self._check_depth(stage.depth)
+        return self.grown(plan.schedule, step, tau=plan.tau)
 
     def excess(self, remaining: ArrayLike, total: float) -> np.ndarray:
         """Price of growing Delta = kappa B(u) - B(S_T), in nats.
@@ -169,7 +169,11 @@ class AreaLaw(Spec, frozen=True, kw_only=True):
 
 
 def noise_response(schedule: Schedule, step: ArrayLike, rate: float) -> np.ndarray:
-    r"""Response of the noise floor to the schedule, sum_{k<t} eta_k^2 C (1 + C (S_t - S_{k+1}))^-2, in units of eta.
+    r"""Response of the noise floor to the schedule, in units of learning rate.
+
+        sum_{k<t} eta_k [1/(1 + C (S_t - S_{k+1})) - 1/(1 + C (S_t - S_k))]
+
+    At a constant rate the sum telescopes to eta (1 - 1/(1 + C S_t)).
 
     Args:
         schedule: Learning rates eta_k.
@@ -177,13 +181,20 @@ def noise_response(schedule: Schedule, step: ArrayLike, rate: float) -> np.ndarr
         rate: C, inverse memory in area.
     """
     step = np.asarray(step)
-    lr = schedule.lrs()
-    area = schedule.area(np.arange(1, schedule.horizon + 1))
+    edges, lr = noise_segments(schedule, schedule.horizon)
+    points = schedule.area(step)
     out = np.empty(step.size)
-    for i, t in enumerate(step.ravel().astype(int)):  # few points are asked for, each a vectorised sum
-        if t == 0:
-            out[i] = 0.0
-            continue
-        lag = area[t - 1] - area[:t]
-        out[i] = np.sum(lr[:t] ** 2 * rate / (1.0 + rate * lag) ** 2)
+    for i, (t, area) in enumerate(zip(step.ravel().astype(int), points.ravel(), strict=True)):  # few points are asked
+        out[i] = np.sum(lr[:t] * np.diff(1.0 / (1.0 + rate * (area - edges[: t + 1]))))
     return out.reshape(step.shape)
+
+
+def noise_segments(schedule: Schedule, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The schedule as at most ``count`` segments: (areas at their edges, mean learning rate of each).
+
+    With one segment a step the noise response is exact; with fewer it is as exact as the learning rate is constant
+    within a segment, since the kernel is integrated, not sampled.
+    """
+    t = np.unique(np.linspace(0, schedule.horizon, min(count, schedule.horizon) + 1).round().astype(int))
+    edges = schedule.area(t)
+    return edges, np.diff(edges) / np.diff(t)

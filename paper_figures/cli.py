@@ -1,0 +1,37 @@
+"""Commands that end in something to look at: the demo, reports, figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from paper_figures.paths import OUTPUT
+from paper_figures.registry import FIGURES
+
+__all__ = ["demo_command", "figures_command", "report_command"]
+
+
+@click.command("figures")
+@click.option("--only", multiple=True, help=f"Draw just these: {', '.join(FIGURES)}.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=OUTPUT, show_default=True)
+def figures_command(only: tuple[str, ...], out: Path) -> None:
+    """Draw the figures from committed records: PDF, SVG, PNG and CSV each."""
+    from paper_figures import registry
+
+    for name in only:
+        registry.module(name)  # refuse an unknown name before anything is written
+    for name in only or FIGURES:
+        paths = registry.save(name, out)
+        made = registry.module(name)
+        click.echo(f"{name}: {', '.join(str(path) for path in paths)}")
+        click.echo(f"  {made.caption(registry.load(made.RECORDS))}")
+
+
+@click.command("report")
+@click.argument("run", type=click.Path(path_type=Path))
+def report_command(run: Path) -> None:
+    """Write report.html into an experiment's or a run's directory."""
+    from paper_figures.report import write_report
+
+    click.echo(str(write_report(run).resolve()))

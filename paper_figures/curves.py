@@ -1,0 +1,68 @@
+"""Loss curves as the figures and the report draw them: against steps, against FLOPs, predicted against measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from theory.record import Record
+
+__all__ = ["LOOKS", "Look", "mark_expansion", "plot_predicted", "plot_run"]
+
+
+class Look(NamedTuple):
+    """How one kind of run looks everywhere."""
+
+    label: str
+    color: str
+    line: str = "-"
+
+
+LOOKS = {
+    "fixed": Look("fixed depth", "#000000"),
+    "equal_compute": Look("fixed depth, equal compute", "#777777", "--"),
+    "cold_start": Look("cold start", "#E69F00", ":"),
+    "progressive": Look("progressive", "#D55E00"),
+    "zero_layer": Look("zero-layer progressive", "#0072B2"),
+    "one_layer": Look("one-layer progressive", "#D55E00"),
+}
+
+
+def plot_run(axes: Axes, record: Record, look: Look, *, against: str) -> None:
+    """Validation loss against ``step`` or ``flops``, the last point marked."""
+    series = record.select(split="val")
+    x, y = series[against].astype(float), series["value"]
+    keep = x > 0
+    axes.plot(x[keep], y[keep], look.line, color=look.color, label=look.label)
+    axes.plot(x[-1:], y[-1:], "o", color=look.color, markersize=3)
+
+
+def plot_predicted(axes: Axes, record: Record, *, against: str) -> None:
+    """The plan's predicted curve, on the axis of the measured one."""
+    curve = record.plan.predicted.curve
+    if curve is None:
+        return
+    x = np.asarray(curve.step, dtype=float)
+    if against == "flops":
+        from theory.cost import plan_flops
+
+        x = np.array([plan_flops(record.plan, step) for step in curve.step])
+    axes.plot(x, curve.loss, "-.", color="#0072B2", linewidth=1.0, label="predicted before the run")
+
+
+def mark_expansion(axes: Axes, x: float, text: str) -> None:
+    """A thin vertical line where the model grows."""
+    axes.axvline(x, color="#999999", linewidth=0.7, linestyle=(0, (2, 2)), zorder=0)
+    axes.annotate(text, (x, 1.0), xycoords=("data", "axes fraction"), xytext=(3, -2), textcoords="offset points",
+                  va="top", ha="left", fontsize=7, color="#555555")  # fmt: skip
+
+
+def loss_limits(axes: Axes, records: list[Record]) -> None:
+    """Show where runs differ: from just below the best final loss to a little above the worst."""
+    finals = [float(r.select(split="val")["value"][-1]) for r in records]
+    spread = max(max(finals) - min(finals), 0.02 * min(finals))
+    axes.set_ylim(min(finals) - 0.35 * spread, max(finals) + 3.0 * spread)

@@ -1,0 +1,91 @@
+"""Every figure of the project: its name, the module that makes it, and the committed Records that it reads.
+
+A figure module declares ``RECORDS`` (names below ``data/``) and ``make(records) -> Figure``; it never simulates. The
+CSV beside each figure holds what its lines show.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from paper_figures.paths import DATA, STYLE
+from theory.errors import InputError
+from theory.record import Record, read_record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["FIGURES", "draw", "load", "save"]
+
+FIGURES = {
+    "fig01": "paper_figures.fig01_fixed_against_progressive",
+}
+
+
+def module(name: str) -> ModuleType:
+    """The module that makes figure ``name``."""
+    if name not in FIGURES:
+        near = difflib.get_close_matches(name, FIGURES, n=1, cutoff=0.3)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise InputError("figure", name, "is not a figure", f"{hint}valid: {', '.join(FIGURES)}")
+    return importlib.import_module(FIGURES[name])
+
+
+def load(names: Sequence[str], folder: Path = DATA) -> dict[str, Record]:
+    """Read committed records by name.
+
+    Raises:
+        InputError: naming the record that is missing; a figure is never drawn from less.
+    """
+    for name in names:
+        if not (folder / f"{name}.parquet").exists():
+            rule = "is a record that this figure needs and is not there"
+            raise InputError("record", str(folder / f"{name}.parquet"), rule, "restore it from git")
+    return {name: read_record(folder / f"{name}.parquet") for name in names}
+
+
+def draw(name: str, folder: Path = DATA) -> Figure:
+    """Make figure ``name`` from its records."""
+    import matplotlib as mpl
+
+    mpl.use("Agg", force=False)
+    import matplotlib.pyplot as plt
+
+    made = module(name)
+    with plt.style.context(STYLE):
+        return made.make(load(made.RECORDS, folder))
+
+
+def save(name: str, output: Path, folder: Path = DATA) -> list[Path]:
+    """Draw figure ``name`` and write it as PDF, SVG, PNG and CSV, byte for byte the same on one environment."""
+    import matplotlib.pyplot as plt
+
+    figure = draw(name, folder)
+    output.mkdir(parents=True, exist_ok=True)
+    stem = FIGURES[name].rpartition(".")[2]
+    paths = [output / f"{stem}.{suffix}" for suffix in ("pdf", "svg", "png", "csv")]
+    with plt.style.context(STYLE):
+        figure.savefig(paths[0], metadata={"CreationDate": None, "Creator": None, "Producer": None})
+        figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
+        figure.savefig(paths[2], metadata={"Software": None})
+    paths[3].write_text(_csv(figure), encoding="utf-8")
+    plt.close(figure)
+    return paths
+
+
+def _csv(figure: Figure) -> str:
+    """The points of every labelled line."""
+    lines = ["panel,line,x,y"]
+    for panel, axes in enumerate(figure.axes):
+        for line in axes.lines:
+            label = str(line.get_label())
+            if label.startswith("_"):
+                continue
+            quoted = '"' + label.replace('"', '""') + '"'
+            lines += [f"{panel},{quoted},{x:.9g},{y:.9g}" for x, y in zip(*line.get_data(), strict=True)]
+    return "\n".join(lines) + "\n"

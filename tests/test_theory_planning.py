@@ -1,0 +1,113 @@
+"""Plans from landscapes, and the verdict from runs: consistency of the two, signs, bad input."""
+
+import numpy as np
+import pytest
+
+from tests.helpers import synthetic_record, tiny_shape
+from theory import AreaLaw, InputError, Signal, cold_start, equal_compute, fixed_depth, plan_expansion, wsd
+from theory.cost import plan_flops
+from theory.planning import budget_step
+from theory.verdict import from_prediction, judge, sentence
+
+SCHEDULE = wsd(steps=2000, peak_lr=0.02)
+COMMON = dict(model=tiny_shape(), small_depth=1, full_depth=6, schedule=SCHEDULE, batch_tokens=64)
+
+
+def law(*, fresh=0.3, kappa=0.7, trunk=0.8):
+    ref = SCHEDULE.total_area
+    return AreaLaw(
+        small_depth=1, full_depth=6, floor=2.0, small_gap=0.9, kappa=kappa, noise=1.0, noise_rate=20 / ref,
+        trunk=Signal(amplitude=trunk, exponent=0.5, onset=0.01 * ref, reference=ref),
+        fresh=Signal(amplitude=fresh, exponent=0.5, onset=0.01 * ref, reference=ref),
+    )  # fmt: skip
+
+
+def run(plan, landscape, name):
+    step = np.unique(np.geomspace(1, plan.steps, 40).astype(int))
+    return synthetic_record(plan, step, landscape.loss(plan, step), name=name)
+
+
+@pytest.mark.parametrize(("fresh", "trunk", "grows"), [(0.05, 1.5, True), (0.9, 0.02, False)])
+def test_what_is_predicted_is_what_runs_on_the_landscape_show(fresh, trunk, grows):
+    landscape = law(fresh=fresh, trunk=trunk, kappa=1.0)
+    plan = plan_expansion(**COMMON, law=landscape, tolerance=0.02)
+    predicted = from_prediction(plan.predicted)
+    measured = judge(
+        progressive=run(plan, landscape, "p"),
+        fixed=run(fixed_depth(plan, name="f"), landscape, "f"),
+        equal_compute=run(equal_compute(plan, name="e"), landscape, "e"),
+        cold_start=run(cold_start(plan, name="c"), landscape, "c"),
+    )
+    assert measured.progressive == pytest.approx(predicted.progressive, rel=1e-12)
+    assert measured.retention == pytest.approx(predicted.retention, abs=1e-12)
+    assert measured.saving_same_horizon == pytest.approx(predicted.saving_same_horizon, rel=1e-12)
+    assert measured.gap_same_horizon == pytest.approx(0.02, abs=1e-4)  # the tolerance is what growing costs
+    assert (measured.gap_equal_compute < 0) == grows
+    assert sentence(measured).startswith("Grow (measured)" if grows else "Do not grow at this horizon (measured)")
+    assert (predicted.saving_equal_compute > 0) == grows
+    assert (measured.saving_equal_compute > 0) == grows
+    assert f"step {plan.tau}" not in plan.provenance.reason
+    assert f"for {plan.tau} of 2000 steps" in plan.provenance.reason
+
+
+def test_equal_compute_costs_the_same_and_has_its_own_schedule():
+    plan = plan_expansion(**COMMON, mixing_area=5.0)
+    equal = equal_compute(plan, name="e")
+    assert plan_flops(equal) == pytest.approx(plan_flops(plan), rel=1 / equal.steps)
+    assert equal.schedule.decay_steps == round(0.1 * equal.steps)
+    assert equal.schedule.peak == plan.schedule.peak
+
+
+@pytest.mark.parametrize("budget", [0.5, 0.7, 1.0])
+def test_budget_is_kept_and_used(budget):
+    plan = plan_expansion(**COMMON, budget=budget)
+    spent = plan_flops(plan) / plan.predicted.fixed_flops
+    assert spent <= budget
+    if plan.tau > 1:
+        assert budget - spent < 1 / plan.steps
+
+
+def test_budget_below_the_small_model_is_refused():
+    fixed = fixed_depth(plan_expansion(**COMMON, mixing_area=5.0), name="f")
+    with pytest.raises(InputError, match=r"budget = 0.01: must lie in \(0\."):
+        budget_step(fixed, small_depth=1, budget=0.01)
+
+
+def test_interval_covers_the_point_and_comes_from_the_replicas():
+    replicas = [law(kappa=k) for k in np.linspace(0.6, 0.8, 21)]
+    plan = plan_expansion(**COMMON, law=law(), resamples=replicas)
+    p = plan.predicted
+    assert p.tau_interval.low < p.tau_star < p.tau_interval.high
+    assert p.final_loss_interval.low <= p.final_loss <= p.final_loss_interval.high
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "mixing_area = None: is needed to place the expansion"),
+        ({"mixing_area": 1e9}, r"is all of the schedule's area|no expansion mixes"),
+        ({"mixing_area": 5.0, "small_depth": 6}, "small_depth = 6: must be below the full depth 6"),
+        ({"mixing_area": 5.0, "tolerance": 1.5}, "tolerance = 1.5: must be a share of the loss"),
+        ({"law": "kappa"}, "tolerance = 0.01: growing 1 -> 6 costs more than this whenever"),
+    ],
+)
+def test_bad_input(changes, message):
+    if changes.get("law"):
+        changes = {"law": law(kappa=5.0)}
+    with pytest.raises(InputError, match=message):
+        plan_expansion(**COMMON | changes)
+
+
+def test_judge_refuses_what_does_not_control():
+    landscape = law()
+    plan = plan_expansion(**COMMON, law=landscape)
+    good = {
+        "progressive": run(plan, landscape, "p"),
+        "fixed": run(fixed_depth(plan, name="f"), landscape, "f"),
+        "equal_compute": run(equal_compute(plan, name="e"), landscape, "e"),
+        "cold_start": run(cold_start(plan, name="c"), landscape, "c"),
+    }
+    with pytest.raises(InputError, match="equal_compute = .* must cost what the progressive run costs"):
+        judge(**good | {"equal_compute": good["fixed"]})
+    with pytest.raises(InputError, match="cold_start = .* must be a fixed run of depth 6"):
+        judge(**good | {"cold_start": good["progressive"]})
