@@ -10,6 +10,7 @@ A run whose loss is not finite keeps its place, is reported in ``diverged_at`` a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -61,6 +62,7 @@ class Curve:
         step: Updates the arm has done, (points,).
         loss: Loss after them, (points,); at an expansion the last value of the small net.
         depth, phase: Depth and index of the stage at which it was measured, (points,).
+        blocks: Weights at the end, of one run.
         diverged_at: First measured step with a loss that is not finite; None for a healthy run.
     """
 
@@ -69,6 +71,7 @@ class Curve:
     loss: np.ndarray = field(repr=False)
     depth: np.ndarray = field(repr=False)
     phase: np.ndarray = field(repr=False)
+    blocks: Blocks = field(repr=False)
     diverged_at: int | None = None
 
     @property
@@ -123,15 +126,15 @@ def run_arms(
     points = sorted({t for t in measure if 0 <= t <= end} | set(events))
     seeds = sorted({arm.seed for arm in arms})
     streams = [torch.Generator().manual_seed(7_000_003 * (seed + 1)) for seed in seeds] if noisy else []
-    lanes: dict[tuple, tuple[Blocks, State]] = {}
+    lanes: dict[tuple, tuple[Blocks, State]] = {}  # weights and memory of every lane when it was last trained
     curves: dict[tuple, list[tuple[int, float, int, int]]] = {}
-    for start, stop in zip(events, events[1:], strict=False):
-        lanes = _lanes_at(family, optimizer, arms, lanes, start)
-        for key, (blocks, _) in lanes.items():  # an arm's first value; later starts are measured as ends
+    for start, stop in itertools.pairwise(events):
+        alive = _lanes_at(family, optimizer, arms, lanes, start)
+        for key, (blocks, _) in alive.items():  # an arm's first value; later starts are measured as ends
             if key not in curves and len(key[3]) == 1:
                 value = family.loss(blocks, family.population(1))
                 curves[key] = [(start, float(value[0]), blocks[0].shape[1], 0)]
-        groups = _grouped(family, arms, lanes, seeds, start, stop)
+        groups = _grouped(family, arms, alive, seeds, start, stop)
         due = {t for t in points if start < t <= stop}
         for t in range(start, stop):
             batch = family.sample(streams) if noisy else None
@@ -144,12 +147,12 @@ def run_arms(
                         curves.setdefault(key, []).append((t + 1, value, depth, len(key[3]) - 1))
             if on_step is not None and (t + 1 in due or t + 1 == stop):
                 on_step(t + 1)
-        lanes = {
+        lanes |= {
             key: (tuple(b[i : i + 1] for b in group.blocks), group.state.select(torch.tensor([i])))
             for group in groups
             for i, key in enumerate(group.keys)
         }
-    return tuple(_assembled(arm, curves) for arm in arms)
+    return tuple(_assembled(arm, curves, lanes) for arm in arms)
 
 
 def _key(arm: Arm, stages: int) -> tuple:
@@ -239,7 +242,9 @@ def _update(
     update_(optimizer, group.blocks, gradient, group.state, lr=group.lr[at], polar=polar)
 
 
-def _assembled(arm: Arm, curves: dict[tuple, list[tuple[int, float, int, int]]]) -> Curve:
+def _assembled(
+    arm: Arm, curves: dict[tuple, list[tuple[int, float, int, int]]], lanes: dict[tuple, tuple[Blocks, State]]
+) -> Curve:
     rows: list[tuple[int, float, int, int]] = []
     ends = [arm.begin + stage.start_step for stage in arm.stages[1:]] + [arm.end]
     for count, stop in enumerate(ends, start=1):
@@ -253,5 +258,6 @@ def _assembled(arm: Arm, curves: dict[tuple, list[tuple[int, float, int, int]]])
         loss=loss.astype(float),
         depth=depth,
         phase=phase,
+        blocks=lanes[_key(arm, len(arm.stages))][0],
         diverged_at=int(step[bad[0]] - arm.begin) if bad.size else None,
     )

@@ -56,9 +56,7 @@ def sources(old_depth: int, new_depth: int, order: str) -> tuple[list[int], list
     return source, [s not in source[:i] for i, s in enumerate(source)]
 
 
-def grow(
-    family: Family, blocks: Blocks, state: State, *, stage: Stage, seeds: Sequence[int]
-) -> tuple[Blocks, State]:
+def grow(family: Family, blocks: Blocks, state: State, *, stage: Stage, seeds: Sequence[int]) -> tuple[Blocks, State]:
     """Weights and optimizer state at the start of ``stage``.
 
     Args:

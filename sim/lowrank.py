@@ -193,7 +193,7 @@ def loss(blocks: Blocks, data: tuple[Tensor, Tensor], *, s: float) -> Tensor:
 
 
 def loss_and_gradient(blocks: Blocks, data: tuple[Tensor, Tensor], *, s: float) -> tuple[Tensor, Blocks]:
-    """Loss (R,) and its gradient (dU, dV) in the compressed form above: no loop over depth. Arguments as in :func:`loss`."""
+    """Loss (R,) and its gradient (dU, dV) in the stacked form above; arguments as in :func:`loss`."""
     u, v = blocks
     x, y = data
     runs, depth, d, r = u.shape
