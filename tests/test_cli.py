@@ -1,0 +1,102 @@
+"""The command line as a newcomer meets it: one line for every mistake, exit code 2, nothing written."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+import latebloom
+from theory import read_plan
+
+SEVEN_B = ["plan", "--model", "gpt2-7b", "--steps", "100000", "--batch-tokens", "524288"]
+
+
+def run(capsys, *args):
+    """(exit code, standard output, standard error) of a command."""
+    with pytest.raises(SystemExit) as stop:
+        latebloom.main(list(args))
+    out = capsys.readouterr()
+    return stop.value.code, out.out, out.err
+
+
+@pytest.fixture(autouse=True)
+def in_empty_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_plan_for_7b_in_under_a_second(in_empty_directory):
+    start = time.monotonic()
+    subprocess.run([sys.executable, "-m", "latebloom", *SEVEN_B, "--u-mix", "0.12"], check=True, capture_output=True)
+    assert time.monotonic() - start < 1.0
+    plan = read_plan("plan.json")
+    assert plan.tau == 83_000
+    assert plan.predicted.saving_same_horizon == pytest.approx(0.799, abs=1e-3)
+
+
+def test_plan_round(capsys):
+    assert run(capsys, *SEVEN_B, "--budget", "0.25", "--out", "a.json")[0] == 0
+    assert run(capsys, *SEVEN_B, "--u-mix-area", "400", "--out", "b.json")[0] == 0
+    code, out, _ = run(capsys, "plan", "check", "a.json", "b.json")
+    assert code == 0
+    assert out.count("a valid plan") == 2
+    code, out, _ = run(capsys, "plan", "diff", "a.json", "b.json")
+    assert code == 1
+    assert "$.stages[1].start_step: 77915 ->" in out
+    assert run(capsys, "plan", "diff", "a.json", "a.json") == (0, "", "")
+    code, out, _ = run(capsys, "plan", "show", "a.json")
+    assert "from step 77915: depth 60, new blocks random in order stack" in out
+    assert json.loads(run(capsys, "plan", "schema")[1])["$ref"] == "#/$defs/Plan"
+    assert run(capsys, *SEVEN_B, "--u-mix", "0.12", "--json", "--out", "c.json")[1].startswith("{")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["trian"], "command = 'trian': is not a command; did you mean 'train'?"),
+        (["plan", "--modle", "x"], "option = '--modle': is not an option here; did you mean '--model'?"),
+        (["plan", "--steps", "5"], "--model = None: is required"),
+        (["plan", "--model", "gpt2-7b", "--steps", "x", "--batch-tokens", "1"], "--steps: 'x' is not a valid integer"),
+        (
+            [*SEVEN_B[:-1], "500", "--u-mix", "0.1"],
+            "batch_tokens = 500: is not a multiple of the context 1024; use 1024",
+        ),
+        ([*SEVEN_B], "give --u-mix, --pilot or --budget"),
+        ([*SEVEN_B, "--u-mix", "120"], "--u-mix = 120.0: must be a share of peak_lr x steps in (0, 1)"),
+        ([*SEVEN_B, "--u-mix", "0.97"], "no expansion mixes within 100000 steps; train longer, or do not grow"),
+        ([*SEVEN_B, "--u-mix", "0.1", "--u-mix-area", "3"], "stands beside --u-mix-area; give one of them"),
+        ([*SEVEN_B, "--budget", "0.01"], "budget = 0.01: must lie in (0.03741, 1]"),
+        ([*SEVEN_B, "--u-mix", "0.1", "--small-depth", "60"], "small_depth = 60: must be below the full depth 60"),
+        ([*SEVEN_B, "--u-mix", "0.1", "--depth", "-3"], "small_depth = 1: must be below the full depth -3"),
+        ([*SEVEN_B, "--u-mix", "0.1", "--init", "copi"], "did you mean 'copy'?"),
+        (
+            [*SEVEN_B, "--u-mix", "0.1", "--init", "copy", "--small-depth", "0"],
+            "cannot copy from a model without blocks",
+        ),
+        ([*SEVEN_B, "--u-mix", "0.1", "--peak-lr", "nan"], "peak_lr = nan: must be a finite number"),
+        ([*SEVEN_B, "--u-mix", "0.1", "--warmup", "0.95"], "decay_steps = 10000: does not fit"),
+        ([*SEVEN_B, "--pilot", "nowhere"], "record = 'nowhere': is not there"),
+        (["plan", "check", "none.json"], "none.json = 'No such file or directory': cannot be read"),
+        (["figures", "--only", "fig99"], "figure = 'fig99': is not a figure"),
+        (["report", "nowhere"], "run = 'nowhere': holds neither result.json nor record.jsonl"),
+    ],
+)
+def test_every_mistake_is_one_line(capsys, in_empty_directory, args, message):
+    code, out, err = run(capsys, *args)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("latebloom: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert list(in_empty_directory.iterdir()) == []
+
+
+def test_bad_plan_names_the_json_path(capsys, in_empty_directory):
+    run(capsys, *SEVEN_B, "--u-mix", "0.12")
+    text = (in_empty_directory / "plan.json").read_text()
+    (in_empty_directory / "bad.json").write_text(text.replace('"depth": 60', '"depth": 0'))
+    code, _, err = run(capsys, "plan", "check", "bad.json")
+    assert code == 2
+    assert err.startswith("latebloom: bad.json: $.stages[1].depth = 0: must be larger than the depth before it, 1")
