@@ -7,6 +7,8 @@ from scipy import integrate
 from tests.helpers import INVERSE, ROUNDING
 from theory import WSD, Constant, Cosine, InputError, Linear, Tail, wsd
 from theory.plan import Plan
+from theory.schedules import Cyclic, InverseSqrt, Piecewise
+from theory.shapes import power_sum
 from theory.spec import decode
 
 SCHEDULES = [
@@ -21,6 +23,15 @@ SCHEDULES = [
     Tail(base=wsd(steps=100, peak_lr=0.3), start_step=50),
     Tail(base=Tail(base=Cosine(steps=90, peak_lr=0.3), start_step=20), start_step=30),
     Cosine(steps=1, peak_lr=1.0),
+    WSD(steps=200, peak_lr=0.1, warmup_steps=2, decay_steps=60, decay="sqrt"),
+    WSD(steps=200, peak_lr=0.1, warmup_steps=2, decay_steps=60, decay="cosine", final=0.1),
+    WSD(steps=200, peak_lr=0.1, warmup_steps=2, decay_steps=60, decay="exponential", final=0.05),
+    InverseSqrt(steps=300, peak_lr=0.1),
+    InverseSqrt(steps=3000, peak_lr=0.1, warmup_steps=30, timescale=30),
+    Cyclic(steps=100, peak_lr=0.1, warmup_steps=3, period=20, final=0.1),
+    Cyclic(steps=107, peak_lr=0.1, period=1),
+    Piecewise(at=[0, 10, 50, 50, 80], rate=[0.01, 0.1, 0.1, 0.03, 0.01]),
+    Piecewise(at=[0, 40], rate=[0.1, 0.1]),
 ]
 
 
@@ -69,6 +80,18 @@ def test_area_converges_to_the_integral_at_first_order(make, share):
     assert errors[0] / errors[1] == pytest.approx(10, rel=0.02)  # left-end sampling: error proportional to 1/n
 
 
+@pytest.mark.parametrize("p", [0.5, -0.5, 1.5, 2.0])
+def test_power_sum(p):
+    m = np.array([0, 1, 15, 16, 17, 1000, 10**5])
+    exact = np.concatenate([[0.0], np.cumsum(np.arange(1, 10**5 + 1, dtype=float) ** p)])[m]
+    assert power_sum(m, p) == pytest.approx(exact, rel=1e-13)
+
+
+def test_jump_of_a_table_takes_the_second_value():
+    stairs = Piecewise(at=[0, 5, 5, 9], rate=[1.0, 1.0, 0.25, 0.25])
+    assert stairs.lrs().tolist() == [1.0] * 5 + [0.25] * 4
+
+
 def test_linear_decay_is_the_last_iterate_optimum():
     assert Linear(steps=4, peak_lr=1.0).lrs() == pytest.approx([1, 0.75, 0.5, 0.25])
 
@@ -105,6 +128,12 @@ def test_with_steps_keeps_shares_and_peak():
         (lambda: Constant(steps=5, peak_lr=float("nan")), r"peak_lr = nan: must be a finite number"),
         (lambda: Constant(steps=5, peak_lr=0.0), r"peak_lr = 0.0: expected float > 0"),
         (lambda: Cosine(steps=5, peak_lr=1.0, final=1.5), r"final = 1.5: expected float <= 1"),
+        (lambda: WSD(steps=5, peak_lr=0.1, decay_steps=3, decay="exponential"), r"never reached by an exponential"),
+        (lambda: WSD(steps=5, peak_lr=0.1, decay_steps=3, decay="sqr"), r"did you mean 'sqrt'"),
+        (lambda: Piecewise(at=[1, 5], rate=[0.1, 0.1]), r"at = 1: must begin with 0"),
+        (lambda: Piecewise(at=[0, 5, 4], rate=[0.1, 0.1, 0.1]), r"must not decrease"),
+        (lambda: Piecewise(at=[0, 5], rate=[0.1, 0.1, 0.1]), r"needs one value for each of 2"),
+        (lambda: Piecewise(at=[0, 5], rate=[0.0, 0.0]), r"is zero everywhere"),
         (lambda: Tail(base=Constant(steps=5, peak_lr=0.1), start_step=5), r"leaves nothing"),
         (lambda: wsd(steps=5, peak_lr=0.1, warmup=2.0), r"warmup = 2.0: must be a share"),
         (lambda: Constant(steps=5, peak_lr=0.1).lr(1.5), r"must be whole"),

@@ -271,11 +271,9 @@ def _solve(
         design = np.concatenate([p.columns(nonlinear) for p in points])
         if not grown:
             design = design[:, [0, 1, 2, 3, 5]]
-        scale = weight / y
-        for _ in range(2):
-            linear, _ = scipy.optimize.nnls(design * scale[:, None], y * scale)
-            relative = (design @ linear - y) / y
-            scale = weight / y * np.sqrt(np.minimum(1.0, HUBER / np.maximum(np.abs(relative), 1e-12)))
+        linear, relative = _nonnegative(design, y, weight / y)
+        robust = np.sqrt(np.minimum(1.0, HUBER / np.maximum(np.abs(relative), 1e-12)))
+        linear, relative = _nonnegative(design, y, weight / y * robust)
         return linear if grown else np.insert(linear, 4, linear[3]), relative
 
     low, high = np.log([EXPONENT, EXPONENT, ONSET, RATE]).T
@@ -290,6 +288,12 @@ def _solve(
             best = found
     assert best is not None
     return Solution(nonlinear=best.x, linear=project(best.x)[0], cost=float(best.cost))
+
+
+def _nonnegative(design: np.ndarray, y: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients >= 0 of the weighted least squares, and relative residuals."""
+    linear, _ = scipy.optimize.nnls(design * scale[:, None], y * scale)
+    return linear, (design @ linear - y) / y
 
 
 def _law(x: Solution, runs: Sequence[PilotRun], reference: float, small_depth: int, full_depth: int) -> AreaLaw:

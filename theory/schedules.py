@@ -15,21 +15,34 @@ iterate (Defazio et al., arXiv 2310.07831). Every area below is a closed form, n
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import msgspec
 import numpy as np
 from msgspec import Meta
 
 from theory.errors import InputError
-from theory.spec import Count, Fraction, Positive, Spec
+from theory.shapes import DECAYS, power_sum
+from theory.spec import Count, Fraction, NonNegative, Positive, Spec
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     Array = np.ndarray
 
-__all__ = ["WSD", "AnySchedule", "Constant", "Cosine", "Linear", "Schedule", "Tail", "wsd"]
+__all__ = [
+    "WSD",
+    "AnySchedule",
+    "Constant",
+    "Cosine",
+    "Cyclic",
+    "InverseSqrt",
+    "Linear",
+    "Piecewise",
+    "Schedule",
+    "Tail",
+    "wsd",
+]
 
 Steps = Annotated[int, Meta(ge=1, le=10**9)]
 
@@ -163,34 +176,71 @@ class Constant(_Warm, frozen=True, kw_only=True, tag="constant"):
         return np.asarray(m, dtype=float)
 
 
-class Linear(_Warm, frozen=True, kw_only=True, tag="linear"):
+class _Decaying(_Warm, frozen=True, kw_only=True):
+    """One decay over all the steps after the warm-up."""
+
+    final: Fraction = 0.0
+
+    def _unit(self, i: Array) -> Array:
+        return DECAYS[self._decay()][0](i, max(self.steps - self.warmup_steps, 1), self.final)
+
+    def _unit_area(self, m: Array) -> Array:
+        return DECAYS[self._decay()][1](np.asarray(m, dtype=float), max(self.steps - self.warmup_steps, 1), self.final)
+
+    def _decay(self) -> str:
+        return str(self.__struct_config__.tag)
+
+
+class Linear(_Decaying, frozen=True, kw_only=True, tag="linear"):
     """s_i = 1 - (1 - f) i/n with f = ``final``, the last learning rate over the peak."""
 
-    final: Fraction = 0.0
 
-    def _unit(self, i: Array) -> Array:
-        return _linear(i, self.steps - self.warmup_steps, self.final)
-
-    def _unit_area(self, m: Array) -> Array:
-        return _linear_area(m, self.steps - self.warmup_steps, self.final)
-
-
-class Cosine(_Warm, frozen=True, kw_only=True, tag="cosine"):
+class Cosine(_Decaying, frozen=True, kw_only=True, tag="cosine"):
     """s_i = f + (1 - f) (1 + cos(pi i/n))/2 with f = ``final``, the last learning rate over the peak."""
 
-    final: Fraction = 0.0
+
+class InverseSqrt(_Warm, frozen=True, kw_only=True, tag="inverse_sqrt"):
+    """s_i = 1/sqrt(1 + i/c) with c = ``timescale`` steps; c = 1 is the textbook 1/sqrt(t), c = w Vaswani et al.'s."""
+
+    timescale: Steps = 1
 
     def _unit(self, i: Array) -> Array:
-        return _cosine(i, self.steps - self.warmup_steps, self.final)
+        return 1.0 / np.sqrt(1.0 + i / self.timescale)
 
     def _unit_area(self, m: Array) -> Array:
-        return _cosine_area(m, self.steps - self.warmup_steps, self.final)
+        c = self.timescale
+        return math.sqrt(c) * (power_sum(c + np.asarray(m) - 1, -0.5) - power_sum(np.asarray(c - 1), -0.5))
+
+
+class Cyclic(_Warm, frozen=True, kw_only=True, tag="cyclic"):
+    """Cosine decays to ``final`` that restart every ``period`` steps (Loshchilov & Hutter, arXiv 1608.03983)."""
+
+    period: Steps
+    final: Fraction = 0.0
+
+    def with_steps(self, steps: int) -> AnySchedule:
+        warmup = round(self.warmup_steps * steps / self.steps)
+        return self.replace(steps=steps, warmup_steps=warmup, period=max(1, round(self.period * steps / self.steps)))
+
+    def _unit(self, i: Array) -> Array:
+        return DECAYS["cosine"][0](i % self.period, self.period, self.final)
+
+    def _unit_area(self, m: Array) -> Array:
+        cycles, rest = np.divmod(np.asarray(m, dtype=float), self.period)
+        area = DECAYS["cosine"][1]
+        return cycles * area(np.asarray(float(self.period)), self.period, self.final) + area(
+            rest, self.period, self.final
+        )
 
 
 class WSD(_Warm, frozen=True, kw_only=True, tag="wsd"):
-    """Warm-up, stable at the peak, then a linear decay to ``final`` times the peak over the last ``decay_steps``."""
+    """Warm-up, stable at the peak, then a ``decay`` to ``final`` times the peak over the last ``decay_steps``.
+
+    The decay's shapes are those of :mod:`theory.shapes`; an exponential one needs ``final`` > 0.
+    """
 
     decay_steps: Count
+    decay: Literal["linear", "cosine", "sqrt", "exponential"] = "linear"
     final: Fraction = 0.0
 
     def check(self) -> None:
@@ -199,6 +249,8 @@ class WSD(_Warm, frozen=True, kw_only=True, tag="wsd"):
         if self.decay_steps > room:
             rule = f"does not fit: {self.steps} steps less {self.warmup_steps} of warm-up leave {room}"
             raise InputError("decay_steps", self.decay_steps, rule, f"give at most {room}, or more steps")
+        if self.decay == "exponential" and self.final == 0:
+            raise InputError("final", self.final, "is never reached by an exponential decay", "give such as 0.1")
 
     def with_steps(self, steps: int) -> AnySchedule:
         warmup = round(self.warmup_steps * steps / self.steps)
@@ -207,12 +259,64 @@ class WSD(_Warm, frozen=True, kw_only=True, tag="wsd"):
 
     def _unit(self, i: Array) -> Array:
         j = i - (self.steps - self.warmup_steps - self.decay_steps)
-        return np.where(j < 0, 1.0, _linear(np.maximum(j, 0), self.decay_steps, self.final))
+        shape, _ = DECAYS[self.decay]
+        return np.where(j < 0, 1.0, shape(np.maximum(j, 0), max(self.decay_steps, 1), self.final))
 
     def _unit_area(self, m: Array) -> Array:
         stable = self.steps - self.warmup_steps - self.decay_steps
-        decayed = _linear_area(np.maximum(m - stable, 0), self.decay_steps, self.final)
-        return np.minimum(m, stable) + decayed
+        _, area = DECAYS[self.decay]
+        return np.minimum(m, stable) + area(np.maximum(m - stable, 0.0), max(self.decay_steps, 1), self.final)
+
+
+class Piecewise(Schedule, frozen=True, kw_only=True, tag="piecewise"):
+    """Straight lines through a table: learning rate ``lr[j]`` at update ``at[j]``; a step at which two values stand
+    jumps from the first to the second. Trapezoids, stairs and whole measured schedules are tables.
+
+    Args:
+        at: Updates, from 0 to T, not decreasing, none more than twice.
+        rate: Learning rates at them, >= 0; before a jump the first value is the limit from the left.
+    """
+
+    at: Annotated[tuple[Count, ...], Meta(min_length=2, max_length=100_000)]
+    rate: Annotated[tuple[NonNegative, ...], Meta(min_length=2, max_length=100_000)]
+
+    def check(self) -> None:
+        if len(self.at) != len(self.rate):
+            raise InputError("rate", len(self.rate), f"needs one value for each of {len(self.at)} steps", "match them")
+        if self.at[0] != 0:
+            raise InputError("at", self.at[0], "must begin with 0", "say the learning rate from the first update on")
+        gaps = np.diff(self.at)
+        if np.any(gaps < 0) or np.any((gaps[1:] == 0) & (gaps[:-1] == 0)) or self.at[-1] == 0:
+            raise InputError(
+                "at", self.at[:6], "must not decrease, nor repeat a step more than twice", "sort the table"
+            )
+        if max(self.rate) == 0:
+            raise InputError("rate", 0.0, "is zero everywhere", "give a learning rate")
+
+    @property
+    def horizon(self) -> int:
+        return self.at[-1]
+
+    def with_steps(self, steps: int) -> AnySchedule:
+        return self.replace(at=tuple(round(t * steps / self.horizon) for t in self.at))
+
+    def lr(self, step: ArrayLike) -> Array:
+        step = _checked("step", step, 0, self.horizon - 1)
+        at, rate = np.array(self.at), np.array(self.rate)
+        left = np.searchsorted(at, step, side="right") - 1
+        return rate[left] + (step - at[left]) * (rate[left + 1] - rate[left]) / (at[left + 1] - at[left])
+
+    def _area(self, t: Array) -> Array:
+        at, rate = np.array(self.at), np.array(self.rate)
+        slope = np.diff(rate) / np.maximum(np.diff(at), 1)
+
+        def within(j: Array, steps: Array) -> Array:
+            return steps * rate[j] + slope[j] * steps * (steps - 1) / 2
+
+        pieces = np.arange(len(at) - 1)
+        before = np.concatenate([[0.0], np.cumsum(within(pieces, np.diff(at)))])
+        left = np.clip(np.searchsorted(at, t, side="right") - 1, 0, len(at) - 2)
+        return before[left] + within(left, t - at[left])
 
 
 class Tail(Schedule, frozen=True, kw_only=True, tag="tail"):
@@ -241,7 +345,7 @@ class Tail(Schedule, frozen=True, kw_only=True, tag="tail"):
         return self.base.area(t + self.start_step) - self.base.area(self.start_step)
 
 
-AnySchedule = Constant | Linear | Cosine | WSD | Tail
+AnySchedule = Constant | Linear | Cosine | InverseSqrt | WSD | Cyclic | Piecewise | Tail
 msgspec.structs.fields(Constant)  # resolve annotations early, so that a typo fails at import
 
 
@@ -263,23 +367,3 @@ def _checked(name: str, value: ArrayLike, low: float, high: float) -> Array:
         bad = array[~good].flat[0] if array.ndim else array[()]
         raise InputError(name, bad.item(), f"must lie in [{low:g}, {high:g}]", "stay inside the schedule")
     return np.minimum(array, high)
-
-
-def _linear(i: Array, n: int, final: float) -> Array:
-    return 1.0 - (1.0 - final) * i / max(n, 1)
-
-
-def _linear_area(m: Array, n: int, final: float) -> Array:
-    return m - (1.0 - final) * m * (m - 1.0) / (2 * max(n, 1))
-
-
-def _cosine(i: Array, n: int, final: float) -> Array:
-    return final + (1.0 - final) * 0.5 * (1.0 + np.cos(np.pi * i / max(n, 1)))
-
-
-def _cosine_area(m: Array, n: int, final: float) -> Array:
-    """Dirichlet's kernel: sum_{i<m} cos(i x) = sin(m x/2) cos((m - 1) x/2)/sin(x/2) with x = pi/n."""
-    m = np.asarray(m, dtype=float)
-    x = math.pi / max(n, 1)
-    waves = np.sin(m * x / 2) * np.cos((m - 1) * x / 2) / math.sin(x / 2)
-    return final * m + (1.0 - final) * 0.5 * (m + waves)

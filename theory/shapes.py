@@ -1,0 +1,89 @@
+r"""Unit shapes of a decay over n steps from 1 to f, and their exact sums: what schedules are made of.
+
+Each shape is a pair of functions of (i or m, n, f): the value s_i at step i = 0 ... n-1, and sum_{i<m} s_i.
+
+    linear       1 - (1 - f) i/n
+    cosine       f + (1 - f) (1 + cos(pi i/n))/2
+    sqrt         1 - (1 - f) sqrt(i/n)                      '1-sqrt' of Haegele et al., arXiv 2405.18392
+    exponential  f^(i/n), f > 0
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+__all__ = ["DECAYS", "power_sum"]
+
+Array = np.ndarray
+Shape = Callable[[Array, int, float], Array]
+
+
+def power_sum(m: Array, exponent: float) -> Array:
+    r"""sum_{i=1}^m i^p for real p != -1, to rounding: Euler-Maclaurin from m = 16 on, a table below.
+
+    zeta(-p) + m^{p+1}/(p+1) + m^p/2 + p m^{p-1}/12 - p(p-1)(p-2) m^{p-3}/720 + ... m^{p-5}/30240 - ... m^{p-7}/1209600
+
+    Args:
+        m: Whole numbers >= 0.
+        exponent: p.
+    """
+    from scipy.special import zeta
+
+    m, p = np.asarray(m, dtype=float), exponent
+    table = np.concatenate([[0.0], np.cumsum(np.arange(1.0, 16.0) ** p)])
+    x = np.maximum(m, 16.0)
+    falling = [math.prod(p - j for j in range(count)) for count in (1, 3, 5, 7)]
+    large = zeta(-p) + x ** (p + 1) / (p + 1) + x**p / 2
+    for count, factor, bernoulli in zip((1, 3, 5, 7), falling, (12, -720, 30240, -1209600), strict=True):
+        large = large + factor * x ** (p - count) / bernoulli
+    return np.where(m < 16, table[np.minimum(m, 15).astype(int)], large)
+
+
+def _linear(i: Array, n: int, f: float) -> Array:
+    return 1.0 - (1.0 - f) * i / n
+
+
+def _linear_sum(m: Array, n: int, f: float) -> Array:
+    return m - (1.0 - f) * m * (m - 1.0) / (2 * n)
+
+
+def _cosine(i: Array, n: int, f: float) -> Array:
+    return f + (1.0 - f) * 0.5 * (1.0 + np.cos(np.pi * i / n))
+
+
+def _cosine_sum(m: Array, n: int, f: float) -> Array:
+    """Dirichlet's kernel: sum_{i<m} cos(i x) = sin(m x/2) cos((m - 1) x/2)/sin(x/2) with x = pi/n."""
+    x = math.pi / n
+    waves = np.sin(m * x / 2) * np.cos((m - 1) * x / 2) / math.sin(x / 2)
+    return f * m + (1.0 - f) * 0.5 * (m + waves)
+
+
+def _sqrt(i: Array, n: int, f: float) -> Array:
+    return 1.0 - (1.0 - f) * np.sqrt(i / n)
+
+
+def _sqrt_sum(m: Array, n: int, f: float) -> Array:
+    return m - (1.0 - f) / math.sqrt(n) * power_sum(np.maximum(m - 1, 0), 0.5)
+
+
+def _exponential(i: Array, n: int, f: float) -> Array:
+    return f ** (i / n)
+
+
+def _exponential_sum(m: Array, n: int, f: float) -> Array:
+    """Geometric: (1 - f^{m/n})/(1 - f^{1/n})."""
+    if f == 1:
+        return np.asarray(m, dtype=float)
+    rate = math.log(f) / n
+    return np.expm1(m * rate) / math.expm1(rate)
+
+
+DECAYS: dict[str, tuple[Shape, Shape]] = {
+    "linear": (_linear, _linear_sum),
+    "cosine": (_cosine, _cosine_sum),
+    "sqrt": (_sqrt, _sqrt_sum),
+    "exponential": (_exponential, _exponential_sum),
+}
