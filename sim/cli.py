@@ -82,7 +82,7 @@ def simulate_command(
             plan, seeds=seeds, family=family, steps=steps, max_depth=max_depth, eps=eps, peak_lr=peak_lr,
             on_progress=on_progress if progress else None,
         )  # fmt: skip
-    out = out or Path("runs") / "sim" / re.sub(r"[^\w.-]+", "-", plan.name).strip(".-")
+    out = out or Path("runs") / "sim" / (re.sub(r"[^\w.-]+", "-", plan.name).strip(".-") or plan.digest[:12])
     write(result, out)
     if as_json:
         click.echo(json.dumps(summary(result), indent=2, allow_nan=False))
