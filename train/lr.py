@@ -1,0 +1,54 @@
+"""The plan's schedule as a torch scheduler: it executes, it never decides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from theory.errors import InputError
+from theory.plan import Plan
+
+__all__ = ["PlanLR"]
+
+
+class PlanLR(LRScheduler):
+    """Sets every group's learning rate to the plan's at each step, times the group's ``lr_factor`` (1 if absent).
+
+    Unlike ``LambdaLR`` it holds no list as long as the groups, so groups may appear when the model grows, and its state
+    carries the plan's digest: loading it under another plan is refused.
+
+    Args:
+        optimizer: Any torch optimizer.
+        plan: Its schedule gives the learning rate of update ``last_epoch``.
+        last_epoch: Updates done so far minus one, as torch counts.
+    """
+
+    def __init__(self, optimizer: Optimizer, plan: Plan, last_epoch: int = -1):
+        self.plan = plan
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        """Learning rate of the next update, a value a group; 0 after the horizon."""
+        step = self.last_epoch
+        rate = float(self.plan.schedule.lr(step)) if step < self.plan.steps else 0.0
+        return [rate * group.get("lr_factor", 1.0) for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Updates done and the plan's digest."""
+        return {"last_epoch": self.last_epoch, "plan_digest": self.plan.digest}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where ``state_dict`` stopped.
+
+        Raises:
+            InputError: if it was saved under another plan.
+        """
+        if state_dict["plan_digest"] != self.plan.digest:
+            rule = f"is not this plan's digest {self.plan.digest[:16]}"
+            raise InputError("plan_digest", state_dict["plan_digest"][:16], rule, "resume with the plan it began with")
+        self.last_epoch = state_dict["last_epoch"]
+        for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+            group["lr"] = rate
+        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]

@@ -1,0 +1,140 @@
+"""GPT-2 at any depth, zero included.
+
+Zero layers: token and position embeddings, final LayerNorm, tied head. Each block adds pre-LayerNorm causal attention
+and a GELU MLP (Radford et al. 2019); blocks are identical in code, so that depth is data. Logits equal those of
+Hugging Face's ``GPT2LMHeadModel`` with the same weights.
+
+Shapes: B batch, T tokens, D width, H heads, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from theory.plan import GPT2Shape
+
+__all__ = ["GPT2", "Block", "generator", "init_block_", "init_gpt2_"]
+
+
+class Attention(nn.Module):
+    """Causal self-attention with one matrix for query, key and value."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        B, T, D = x_BTD.shape
+        q, k, v = self.qkv(x_BTD).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        y_BHTE = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.proj(y_BHTE.transpose(1, 2).reshape(B, T, D))
+
+
+class MLP(nn.Module):
+    """Two matrices with a tanh-approximated GELU between them."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.fc = nn.Linear(width, 4 * width)
+        self.proj = nn.Linear(4 * width, width)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.proj(F.gelu(self.fc(x_BTD), approximate="tanh"))
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(self, shape: GPT2Shape):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(shape.width)
+        self.attention = Attention(shape.width, shape.heads)
+        self.norm2 = nn.LayerNorm(shape.width)
+        self.mlp = MLP(shape.width)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        x_BTD = x_BTD + self.attention(self.norm1(x_BTD))
+        return x_BTD + self.mlp(self.norm2(x_BTD))
+
+
+class GPT2(nn.Module):
+    """GPT-2 of ``depth`` blocks.
+
+    Args:
+        shape: Width, heads, vocabulary, context.
+        depth: Number of blocks, >= 0.
+        seed: Of the initialisation, see :func:`init_gpt2_`.
+    """
+
+    def __init__(self, shape: GPT2Shape, depth: int, *, seed: int = 0):
+        super().__init__()
+        self.shape = shape
+        self.tokens = nn.Embedding(shape.vocab_size, shape.width)
+        self.positions = nn.Embedding(shape.context, shape.width)
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(depth))
+        self.norm = nn.LayerNorm(shape.width)
+        if not self.tokens.weight.is_meta:
+            init_gpt2_(self, seed=seed)
+
+    @property
+    def depth(self) -> int:
+        return len(self.blocks)
+
+    def features(self, ids_BT: Tensor) -> Tensor:
+        """What the head sees, (B, T, D)."""
+        x_BTD = self.tokens(ids_BT) + self.positions.weight[: ids_BT.shape[1]]
+        for block in self.blocks:
+            x_BTD = block(x_BTD)
+        return self.norm(x_BTD)
+
+    def forward(self, ids_BT: Tensor) -> Tensor:
+        """Logits (B, T, V)."""
+        return F.linear(self.features(ids_BT), self.tokens.weight)
+
+    def loss(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        """Mean cross-entropy of ``targets_BT``, nats per token."""
+        logits_NV = F.linear(self.features(ids_BT).flatten(0, 1), self.tokens.weight)
+        return F.cross_entropy(logits_NV.float(), targets_BT.flatten())
+
+
+@torch.no_grad()
+def init_gpt2_(model: GPT2, *, seed: int) -> None:
+    """Initialise in place, each tensor from a generator of its own, so that the trunk does not depend on the depth.
+
+    GPT-2's scheme: normal, standard deviation 0.02 for the embeddings and 0.02 sqrt(768/D) for matrices (GPT-2's at
+    124M, and a spectral norm that does not depend on the width), zero biases; the last matrix of each residual branch
+    is divided by sqrt(2 L).
+    """
+    for name in ("tokens", "positions"):
+        table = getattr(model, name).weight
+        table.normal_(0.0, 0.02, generator=generator(seed, name, table.device))
+    for index, block in enumerate(model.blocks):
+        init_block_(block, depth=model.depth, seed=seed, name=f"blocks.{index}")
+
+
+@torch.no_grad()
+def init_block_(block: nn.Module, *, depth: int, seed: int, name: str) -> None:
+    """Initialise one block of a model of ``depth`` as :func:`init_gpt2_` does; LayerNorms become the identity."""
+    for key, parameter in block.named_parameters():
+        if parameter.ndim == 2:
+            std = 0.02 * math.sqrt(768 / min(parameter.shape))
+            if key.endswith("proj.weight"):
+                std /= math.sqrt(2 * max(depth, 1))
+            parameter.normal_(0.0, std, generator=generator(seed, f"{name}.{key}", parameter.device))
+        elif key.endswith("weight"):
+            parameter.fill_(1.0)
+        else:
+            parameter.zero_()
+
+
+def generator(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator that depends on ``seed`` and ``name`` only."""
+    number = int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "little") >> 1
+    return torch.Generator(device).manual_seed(number)

@@ -1,0 +1,173 @@
+r"""Optimizers: Muon-NSGD, and torch's AdamW and SGD behind the same two functions, with state by parameter name.
+
+Muon-NSGD (arXiv 2511.04981): one learning rate eta for everything,
+
+    matrices   W <- (1 - eta lambda) W - eta sqrt(rows/columns) polar(M)     Muon (Jordan et al. 2024; Bernstein 2025)
+    vectors    w <- w - eta m/(|m|_2 + eps)                                   normalised SGD
+
+with momentum M_t = mu M_{t-1} + (1 - mu) G_t, Nesterov's (1 - mu) G + mu M in its place, and polar(M) = U V' from the
+singular value decomposition. The scale sqrt(fan_out/fan_in) is the spectral condition's (Yang et al., arXiv 2310.17813),
+not clamped. Query, key and value are three matrices. Embedding and tied head are a matrix like any other (rows = V), as
+in the paper; it does not publish its constants, those here are mu = 0.95 and five Polar Express steps.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from theory.plan import Optimizer as OptimizerSpec
+
+__all__ = ["MuonNSGD", "build_optimizer", "load_named_state", "named_state", "polar_express"]
+
+# Minimax-optimal odd quintics for singular values in [1e-3, 1], Amsel et al., arXiv 2505.16932, table 1; borrowed.
+POLAR_EXPRESS = (
+    (8.28721201814563, -23.595886519098837, 17.300387312530933),
+    (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+    (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+    (3.3184196573706015, -2.488488024314874, 0.51004894012372),
+    (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
+)
+TALL = 4  # from this aspect ratio on the iteration runs on the small Gram matrix
+
+
+def polar_express(x: Tensor, *, eps: float = 1e-7) -> Tensor:
+    """Approximate polar factor U V' of each matrix in ``x`` (..., rows, columns), in its dtype.
+
+    Singular values above 1e-3 of the Frobenius norm come out within 0.7 ... 1.3. For long matrices the same polynomials
+    are composed on the Gram matrix, X -> q(X X') X, which costs two long products instead of ten.
+    """
+    transposed = x.shape[-2] > x.shape[-1]
+    x = x.mT if transposed else x
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) * 1.01 + eps)
+    rows, columns = x.shape[-2:]
+    if columns >= TALL * rows:
+        gram = x @ x.mT
+        total = None
+        for a, b, c in POLAR_EXPRESS:
+            factor = a * torch.eye(rows, dtype=x.dtype, device=x.device) + b * gram + c * (gram @ gram)
+            total = factor if total is None else factor @ total
+            gram = factor @ gram @ factor
+        assert total is not None
+        x = total @ x
+    else:
+        for a, b, c in POLAR_EXPRESS:
+            gram = x @ x.mT
+            x = a * x + (b * gram + c * (gram @ gram)) @ x
+    return x.mT if transposed else x
+
+
+class MuonNSGD(torch.optim.Optimizer):
+    """Muon on matrices, normalised SGD on vectors, one learning rate.
+
+    Args:
+        named_parameters: (name, parameter) pairs; names that end in ``qkv.weight`` hold three matrices.
+        lr: eta. A scheduler sets it.
+        momentum: mu. nesterov: Look ahead.
+        weight_decay: lambda, decoupled, on matrices.
+        eps: Keeps zero gradients zero instead of 0/0.
+    """
+
+    def __init__(
+        self,
+        named_parameters: Iterable[tuple[str, nn.Parameter]],
+        *,
+        lr: float,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        weight_decay: float = 0.01,
+        eps: float = 1e-8,
+    ):
+        pairs = list(named_parameters)
+        matrices = [(name, p) for name, p in pairs if p.ndim == 2]
+        vectors = [(name, p) for name, p in pairs if p.ndim != 2]
+        defaults = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay, "eps": eps}
+        groups = [{"params": matrices, "rule": "muon"}, {"params": vectors, "rule": "nsgd"}]
+        super().__init__([group for group in groups if group["params"]], defaults)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update of every parameter that has a gradient."""
+        for group in self.param_groups:
+            pairs = [(n, p) for n, p in zip(group["param_names"], group["params"], strict=True) if p.grad is not None]
+            if not pairs:
+                continue
+            updates = self._momentum(group, [p for _, p in pairs])
+            if group["rule"] == "muon":
+                self._muon(group, pairs, updates)
+            else:
+                norms = torch._foreach_norm(updates)
+                torch._foreach_add_(norms, group["eps"])
+                torch._foreach_div_(updates, norms)
+                torch._foreach_add_([p for _, p in pairs], updates, alpha=-group["lr"])
+
+    def _momentum(self, group: dict[str, Any], parameters: list[nn.Parameter]) -> list[Tensor]:
+        """Advance the momenta; return the (Nesterov) directions as tensors of their own."""
+        grads = [p.grad for p in parameters]
+        buffers = []
+        for p in parameters:
+            if "momentum" not in self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+            buffers.append(self.state[p]["momentum"])
+        torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
+        return torch._foreach_lerp(grads, buffers, group["momentum"]) if group["nesterov"] else torch._foreach_mul(buffers, 1.0)
+
+    def _muon(self, group: dict[str, Any], pairs: list[tuple[str, nn.Parameter]], updates: list[Tensor]) -> None:
+        """Orthogonalise all matrices of a shape in one batch and apply them."""
+        batches: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for (name, p), update in zip(pairs, updates, strict=True):
+            parts = 3 if name.endswith("qkv.weight") else 1
+            for weight, direction in zip(p.chunk(parts), update.chunk(parts), strict=True):
+                batches[weight.shape].append((weight, direction))
+        for (rows, columns), members in batches.items():
+            polar = polar_express(torch.stack([direction for _, direction in members]))
+            weights = [weight for weight, _ in members]
+            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(weights, list(polar), alpha=-group["lr"] * (rows / columns) ** 0.5)
+
+
+def build_optimizer(model: nn.Module, spec: OptimizerSpec) -> torch.optim.Optimizer:
+    """The plan's optimizer over ``model``'s parameters; weight decay on matrices only. PlanLR sets learning rates."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if spec.name == "muon_nsgd":
+        return MuonNSGD(
+            named, lr=0.0, momentum=spec.momentum, nesterov=spec.nesterov, weight_decay=spec.weight_decay, eps=spec.eps
+        )
+    groups = [
+        {"params": [(n, p) for n, p in named if p.ndim == 2], "weight_decay": spec.weight_decay},
+        {"params": [(n, p) for n, p in named if p.ndim != 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if spec.name == "adamw":
+        return torch.optim.AdamW(groups, lr=0.0, betas=(min(spec.momentum, 0.9), spec.beta2), eps=spec.eps)
+    if spec.name == "sgd":
+        return torch.optim.SGD(groups, lr=0.0, momentum=spec.momentum, nesterov=spec.nesterov and spec.momentum > 0)
+    from theory.errors import InputError
+
+    raise InputError("optimizer", spec.name, "is not one of the trainer's", "use muon_nsgd, adamw or sgd")
+
+
+def named_state(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
+    """Each parameter's state by its name; a parameter that was never updated has an empty one, said explicitly."""
+    state = {}
+    for group in optimizer.param_groups:
+        for name, p in zip(group["param_names"], group["params"], strict=True):
+            held = optimizer.state.get(p, {})
+            state[name] = {key: value for key, value in held.items() if isinstance(value, Tensor)}
+    return state
+
+
+def load_named_state(optimizer: torch.optim.Optimizer, state: dict[str, dict[str, Tensor]]) -> None:
+    """Give each parameter the state that stands under its name; names that are absent keep none."""
+    for group in optimizer.param_groups:
+        for name, p in zip(group["param_names"], group["params"], strict=True):
+            held = state.get(name, {})
+            optimizer.state.pop(p, None)
+            if held:
+                optimizer.state[p] = {
+                    key: value.clone().to(p.device) if key != "step" else value.clone() for key, value in held.items()
+                }
