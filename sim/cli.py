@@ -137,11 +137,12 @@ def _progress(console):
 
 
 def _print(console, result: Simulation, out: Path) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     for note in result.notes:
-        console.print(note, highlight=False, soft_wrap=True)
-    table = Table(title=f"{result.plan.name}: predicted from fixed-depth runs, against simulated")
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    table = Table(title=f"{escape(result.plan.name)}: predicted from fixed-depth runs, against simulated")
     for name in ("rule", "claim"):
         table.add_column(name)
     for name in ("theory", "simulated", "interval"):

@@ -21,7 +21,7 @@ from theory.errors import InputError
 from theory.plan import Optimizer, Plan, Prediction, Provenance, Stage, fixed_depth
 from theory.schedules import AnySchedule, Tail
 
-__all__ = ["SGD", "Toy", "toy_plan"]
+__all__ = ["SGD", "Toy", "rule_name", "toy_plan"]
 
 SGD = Optimizer(name="sgd", momentum=0.0, nesterov=False, weight_decay=0.0, transfer="none")
 STABLE_SHARE = 0.3  # chosen: of eta_c; small enough that a step is close to gradient flow
@@ -36,7 +36,7 @@ class Toy:
         plan: Toy horizon, depths, learning rate and optimizer; the plan's own model and batch, for costs.
         original: The plan as given.
         depths: Original depth of each toy depth.
-        eta_c: Largest stable learning rate of gradient descent among the stages (closed form); None for other rules.
+        eta_c: Largest stable learning rate among the stages (closed form); None for rules other than gradient descent.
         notes: What was mapped, in sentences.
     """
 
@@ -92,8 +92,9 @@ def toy_plan(
     if steps < 10:
         raise InputError("steps", steps, "are too few to see anything", "give at least 10 toy steps")
     shape = plan.schedule.with_steps(steps)
-    eta_c = min(family.step_limit(depth) for depth in depths if depth) if optimizer.name == "sgd" else None
-    chosen = _peak_lr(family, max(depths), shape.total_area / shape.peak, optimizer, eta_c)
+    descent = min(family.step_limit(depth) for depth in depths if depth) if optimizer.name == "sgd" else None
+    eta_c = descent * _momentum_limit(optimizer) if descent is not None else None
+    chosen = _peak_lr(family, max(depths), shape.total_area / shape.peak, optimizer, descent)
     lr = chosen if peak_lr is None else peak_lr
     if not 0 < lr < float("inf"):
         raise InputError("lr", lr, "must be finite and positive", f"give a learning rate such as {chosen:.2g}")
@@ -151,9 +152,24 @@ def _toy_stages(plan: Plan, schedule: AnySchedule, depth_of: dict[int, int]) -> 
     return tuple(stages)
 
 
-def _peak_lr(family: LowRank, depth: int, unit_area: float, optimizer: Optimizer, eta_c: float | None) -> float:
-    if eta_c is not None:
-        return STABLE_SHARE * eta_c
+def rule_name(optimizer: Optimizer) -> str:
+    """Name of an update rule in tables and records: ``sgd`` is plain gradient descent, ``sgd_own`` a plan's variant."""
+    plain = optimizer.momentum == 0 and optimizer.weight_decay == 0
+    return "sgd_own" if optimizer.name == "sgd" and not plain else optimizer.name
+
+
+def _momentum_limit(optimizer: Optimizer) -> float:
+    """eta_c with averaged momentum over eta_c without: (1 + mu)/(1 - mu), with Nesterov that over 1 + 2 mu.
+
+    Roots of the characteristic polynomial of the two-term recursion on a quadratic leave the unit circle at -1.
+    """
+    mu = optimizer.momentum
+    return (1 + mu) / (1 - mu) / (1 + 2 * mu if optimizer.nesterov else 1)
+
+
+def _peak_lr(family: LowRank, depth: int, unit_area: float, optimizer: Optimizer, descent: float | None) -> float:
+    if descent is not None:
+        return STABLE_SHARE * descent  # without momentum's larger limit: close to gradient flow in any case
     way = (depth * family.multiplier(depth)) ** -0.5
     entries = family.width**0.5 if optimizer.name == "adamw" else 1.0  # Adam moves entries, the others whole matrices
     return REACH * way / entries / unit_area

@@ -19,7 +19,7 @@ import numpy as np
 from sim.claims import Claim, Landscape, claim, simulated_tau_star
 from sim.engine import Arm, Curve, run_arms
 from sim.lowrank import LowRank
-from sim.mapping import SGD, Toy, toy_plan
+from sim.mapping import SGD, Toy, rule_name, toy_plan
 from sim.stability import sharpness
 from theory.errors import InputError
 from theory.plan import Optimizer, Plan, cold_start, fixed_depth
@@ -91,7 +91,10 @@ def simulate(
         raise InputError("eps", eps, "must lie in (0, 1)", "give a share of the loss such as 0.05")
     family = family or LowRank()
     if optimizers is None:
-        optimizers = (SGD,) if plan.optimizer.name == "sgd" else (SGD, plan.optimizer)
+        optimizers = (SGD,) if rule_name(plan.optimizer) == "sgd" else (SGD, plan.optimizer)
+    names = [rule_name(o) for o in optimizers]
+    if not names or len(set(names)) < len(names):
+        raise InputError("optimizers", names, "must be different rules, at least one", "run them one by one")
     start = time.perf_counter()
     toys = [toy_plan(plan, family, steps=steps, max_depth=max_depth, optimizer=o, peak_lr=peak_lr) for o in optimizers]
     records, claims, diverged = [], [], []
@@ -100,7 +103,8 @@ def simulate(
         report = (lambda done, toy=toy: on_progress(_rule(toy), done, steps)) if on_progress else None
         curves = _run(toy, family, seeds, report)
         claims += _claims(toy, curves, seeds, eps)
-        if toy.eta_c is not None:
+        notes += _tau_note(toy, claims)
+        if _rule(toy) == "sgd":
             notes.append(_sharpness_note(toy, family, curves["pilot", 0][1]))
         diverged += [
             (f"{_rule(toy)}/{run}", seed, curve.diverged_at)
@@ -123,7 +127,7 @@ Curves = dict[tuple[str, int], tuple[Plan, Curve]]
 
 
 def _rule(toy: Toy) -> str:
-    return toy.plan.optimizer.name
+    return rule_name(toy.plan.optimizer)
 
 
 def _run(toy: Toy, family: LowRank, seeds: int, on_step: Callable[[int], None] | None) -> Curves:
@@ -223,6 +227,20 @@ def _mixing_step(grown: Curve, fixed: Curve, tau: int, eps: float) -> float | No
     return mixing_step(steps, grown.loss[i], fixed.loss[j], tolerance=eps, start=tau)
 
 
+def _tau_note(toy: Toy, claims: list[Claim]) -> list[str]:
+    """Where the toy's tau* stands against the plan's, which is about another landscape."""
+    expected = toy.original.predicted.tau_star
+    found = [
+        c.theory for c in claims if c.optimizer == _rule(toy) and c.name.startswith("tau*") and c.theory is not None
+    ]
+    if expected is None or not found:
+        return []
+    here, there = found[0] / toy.plan.steps, expected / toy.original.steps
+    return [
+        f"{_rule(toy)}: tau* is {here:.2f} T here and {there:.2f} T by the plan's own landscape: the toy's horizon is another multiple of its mixing area; more steps move it later"
+    ]
+
+
 def _sharpness_note(toy: Toy, family: LowRank, pilot: Curve) -> str:
     """eta_c by formula against 2/lambda_max where the noiseless full-depth run ends."""
     if pilot.diverged_at is not None:
@@ -260,6 +278,6 @@ def _records(toy: Toy, family: LowRank, curves: Curves) -> list[Record]:
             "metric": np.array(["loss"] * count, dtype=object),
             "value": np.where(np.isfinite(curve.loss), curve.loss, np.nan),
         }
-        head = heads[run].replace(seed=seed, name=f"{toy.plan.optimizer.name}/{run}/seed-{seed}")
+        head = heads[run].replace(seed=seed, name=f"{_rule(toy)}/{run}/seed-{seed}")
         records.append(Record(header=head, columns=columns))
     return records

@@ -12,9 +12,11 @@ from click.testing import CliRunner
 from sim import SGD, LowRank, simulate, toy_plan
 from sim.claims import Landscape, claim, simulated_tau_star
 from sim.cli import simulate_command
+from sim.mapping import _momentum_limit
+from sim.optimizers import initial_state, update_
 from theory.cost import plan_flops
 from theory.errors import InputError
-from theory.plan import GPT2Shape, Optimizer, Plan, Stage, cold_start, fixed_depth, read_plan, write_plan
+from theory.plan import GPT2Shape, Optimizer, Plan, Prediction, Stage, cold_start, fixed_depth, read_plan, write_plan
 from theory.record import read_record
 from theory.schedules import Constant, Cosine, Linear, wsd
 
@@ -143,6 +145,29 @@ def test_the_plans_own_rule_runs_too():
     assert [c.optimizer for c in found.claims] == ["sgd"] * 7 + ["adamw"] * 7
 
 
+def test_plain_descent_and_the_plans_own_are_told_apart():
+    heavy = Optimizer(name="sgd", momentum=0.9, nesterov=False)
+    found = small(plan(optimizer=heavy))
+    assert [c.optimizer for c in found.claims] == ["sgd"] * 7 + ["sgd_own"] * 7
+    assert found.toys[1].plan.optimizer == heavy
+    assert found.toys[1].eta_c == pytest.approx(19 * found.toys[0].eta_c)  # (1 + mu)/(1 - mu)
+    with pytest.raises(InputError, match="different rules"):
+        small(plan(), optimizers=(SGD, SGD))
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_edge_of_stability_with_momentum(nesterov):
+    """On a quadratic of curvature 1 the update stays below the limit (a 1 % step lower) and leaves above it."""
+    optimizer = Optimizer(name="sgd", momentum=0.8, nesterov=nesterov, weight_decay=0.0)
+    limit = 2.0 * _momentum_limit(optimizer)
+    for share, leaves in ((0.99, False), (1.01, True)):
+        w = torch.full((1, 1, 1, 1), 1.0, dtype=torch.float64)
+        state = initial_state(optimizer, (w,))
+        for _ in range(3000):
+            update_(optimizer, (w,), (w.clone(),), state, lr=torch.tensor([share * limit], dtype=torch.float64))
+        assert (abs(float(w)) > 1.0) == leaves
+
+
 def test_runs_that_diverge_are_named_and_in_no_mean():
     """Single samples at 0.95 eta_c: gradient descent leaves, the seeds are listed, nothing is averaged."""
     found = small(plan(), family=LowRank(width=16, noise=0.5, batch=1), peak_lr=0.95, seeds=2)
@@ -150,6 +175,11 @@ def test_runs_that_diverge_are_named_and_in_no_mean():
     assert {seed for _, seed, _ in found.diverged} <= {0, 1}
     assert all(c.verdict.startswith("not tested") for c in found.claims)
     assert all(c.simulated is None or np.isfinite(c.simulated) for c in found.claims)
+
+
+def test_the_plans_own_tau_star_is_set_beside_the_toys():
+    given = plan().replace(predicted=Prediction(tau_star=800.0))
+    assert any("0.80 T by the plan's own landscape" in note for note in small(given).notes)
 
 
 def test_simulation_is_reproducible():
@@ -222,8 +252,8 @@ def test_simulated_tau_star():
 
 def test_command(tmp_path):
     path, out = tmp_path / "plan.json", tmp_path / "out"
-    write_plan(plan(name="my run/1"), path)
-    assert read_plan(path) == plan(name="my run/1")
+    write_plan(plan(name="my [run/1]"), path)
+    assert read_plan(path) == plan(name="my [run/1]")
     arguments = [str(path), "--seeds", "2", "--steps", "200", "--d", "16", "--out", str(out)]
     result = CliRunner().invoke(simulate_command, arguments, catch_exceptions=False)
     assert result.exit_code == 0
