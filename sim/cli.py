@@ -1,6 +1,6 @@
 """``latebloom simulate plan.json``: the plan on a deep linear network, predicted against simulated.
 
-torch is imported when the command runs, not when the dispatcher lists its commands.
+The dispatcher imports this module, and torch with its package, for this command only.
 """
 
 from __future__ import annotations

@@ -80,7 +80,10 @@ def simulate(
         eps: Mixed means a loss within this share of the fixed-depth run's.
         optimizers: Update rules; by default gradient descent, where the theory is meant to hold, and the plan's own.
         peak_lr: Of the toy, for all ``optimizers``; chosen by :mod:`sim.mapping` if not given.
-        on_progress: Called with (stage, steps done, steps in all).
+        on_progress: Called with (rule, steps done, steps in all).
+
+    Takes seconds on one core. Small products thrash on several threads: ``torch.set_num_threads(1)`` first, as the
+    command does; a library leaves that to its caller.
 
     Raises:
         InputError: if the plan, the learning rate or a size does not fit the toy.
@@ -237,7 +240,8 @@ def _tau_note(toy: Toy, claims: list[Claim]) -> list[str]:
         return []
     here, there = found[0] / toy.plan.steps, expected / toy.original.steps
     return [
-        f"{_rule(toy)}: tau* is {here:.2f} T here and {there:.2f} T by the plan's own landscape: the toy's horizon is another multiple of its mixing area; more steps move it later"
+        f"{_rule(toy)}: tau* is {here:.2f} T here and {there:.2f} T by the plan's own landscape: "
+        "the toy's horizon is another multiple of its mixing area; more steps move it later"
     ]
 
 
