@@ -102,6 +102,6 @@ def grow(
                 parameter.zero_()
         grown.append(block)
     before = {id(p): name for name, p in model.named_parameters()}
-    modules[:] = []
+    del modules[:]
     modules.extend(grown)
     return {before[id(p)]: name for name, p in model.named_parameters() if id(p) in before}

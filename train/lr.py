@@ -27,6 +27,8 @@ class PlanLR(LRScheduler):
 
     def __init__(self, optimizer: Optimizer, plan: Plan, last_epoch: int = -1):
         self.plan = plan
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])  # torch asks for it when a run is resumed
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:

@@ -1,0 +1,354 @@
+"""The training loop: it executes a Plan, and leaves a Record and checkpoints.
+
+    runs/NAME/plan.json       the plan            runs/NAME/record.jsonl   the record, written while running
+    runs/NAME/config.json     how it was run      runs/NAME/checkpoints/   the newest two
+
+Interrupted at any moment, ``resume`` ends at the same loss bit for bit on the same machine and thread count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import platform
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from msgspec import Meta
+from torch import nn
+
+from theory.cost import plan_flops
+from theory.errors import InputError
+from theory.plan import Plan, diff, read_plan, write_plan
+from theory.record import Record, RecordWriter, header, read_record
+from theory.spec import Count, Spec, decode
+from train import checkpoint
+from train.data import Batches, open_shards
+from train.grow import grow
+from train.lr import PlanLR
+from train.model import GPT2, Block, init_block_
+from train.optim import build_optimizer, load_named_state, named_state
+from train.progress import Display
+
+__all__ = ["Interrupted", "NonFiniteLoss", "TrainConfig", "resume", "train"]
+
+
+class TrainConfig(Spec, frozen=True, kw_only=True):
+    """How a plan is run on a machine; nothing here changes what is trained but for rounding.
+
+    Attributes:
+        seed: Of initialisation and data order.
+        device: ``auto`` takes the GPU if there is one.
+        microbatch: Sequences per forward pass; None: the whole batch.
+        dtype: ``bfloat16`` runs the forward pass under autocast; weights and optimizer stay float32.
+        compile: Compile each block (one graph whatever the depth).
+        evals: Number of validation points, half of them logarithmic, besides those at 0, at expansions and at the end.
+        eval_tokens: Tokens of each.
+        log_every: Steps between rows of training loss.
+        checkpoint_every: Steps between checkpoints; expansions and the end have their own.
+        repeat_data: Allow more than one epoch.
+        quiet: Show nothing.
+    """
+
+    seed: Count = 0
+    device: str = "auto"
+    microbatch: Annotated[int, Meta(ge=1)] | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+    evals: Count = 24
+    eval_tokens: Annotated[int, Meta(ge=1)] = 16384
+    log_every: Annotated[int, Meta(ge=1)] = 10
+    checkpoint_every: Annotated[int, Meta(ge=1)] = 200
+    repeat_data: bool = False
+    quiet: bool = False
+
+
+class Interrupted(SystemExit):
+    """A signal stopped the run after a whole step; the checkpoint is written. Exit code 128 + signal."""
+
+
+class NonFiniteLoss(RuntimeError):
+    """Loss or gradient was not finite; the update was not made and the last checkpoint is good."""
+
+
+def train(plan: Plan, *, data: Path, out: Path, config: TrainConfig | None = None) -> Record:
+    """Execute ``plan`` from its first step.
+
+    Args:
+        plan: What to train.
+        data: Directory of token shards.
+        out: New directory for the run.
+        config: How to run it.
+
+    Raises:
+        InputError: if the data does not fit the plan, or ``out`` holds a run already; nothing is written then.
+        NonFiniteLoss: if the loss diverges.
+    """
+    config, out = config or TrainConfig(), Path(out)
+    if (out / "record.jsonl").exists():
+        raise InputError("--out", str(out), "holds a run already", f"`latebloom resume {out}`, or another --out")
+    run = _Run(plan, Path(data), out, config)
+    with checkpoint.run_lock(out):
+        write_plan(plan, out / "plan.json")
+        (out / "config.json").write_text(config.to_json())
+        (out / "data.txt").write_text(str(Path(data).resolve()) + "\n")
+        return run.execute()
+
+
+def resume(out: Path, *, data: Path | None = None, quiet: bool | None = None) -> Record:
+    """Go on with the run in ``out`` from its newest complete checkpoint.
+
+    Raises:
+        InputError: if there is no checkpoint, or plan, configuration or data are not those it began with.
+    """
+    out = Path(out)
+    if not (out / "plan.json").exists():
+        raise InputError("run", str(out), "is not a run's directory", "name one that `latebloom train` made")
+    path, passed = checkpoint.newest(out)
+    plan, config = read_plan(out / "plan.json"), decode((out / "config.json").read_bytes(), TrainConfig)
+    began = read_plan(path / "plan.json")
+    if plan.digest != began.digest:
+        first = diff(began, plan)[0]
+        rule = f"was {first[1]!r} when the run began"
+        raise InputError(f"{out / 'plan.json'}: {first[0]}", first[2], rule, "restore it, or start another run")
+    if quiet is not None:
+        config = config.replace(quiet=quiet)
+    folder = data or Path((out / "data.txt").read_text().strip())
+    run = _Run(plan, folder, out, config)
+    with checkpoint.run_lock(out):
+        manifest = checkpoint.verify(path)
+        if manifest.data_digest != run.data_digest:
+            rule = f"is not the data the run began with ({manifest.data_digest[:16]})"
+            raise InputError("--data", str(folder), rule, "resume with the same shards")
+        run.load(path)
+        for line in passed:
+            run.display.note(line)
+        return run.execute()
+
+
+class _Run:
+    """A run in memory: model, optimizer, schedule, data, and how far it is."""
+
+    def __init__(self, plan: Plan, data: Path, out: Path, config: TrainConfig):
+        self.plan, self.out, self.config = plan, out, config
+        self.device = _device(config.device)
+        shards = open_shards(data)
+        self.data_digest = shards.digest
+        self.batches = Batches(shards, plan, seed=config.seed, repeat=config.repeat_data)
+        if config.microbatch and self.batches.per_step % config.microbatch:
+            rule = f"does not divide the batch of {self.batches.per_step} sequences"
+            raise InputError("--microbatch", config.microbatch, rule, "choose a divisor")
+        self.val = [self._tensor(t) for t in self.batches.val(config.eval_tokens)]
+        self.display = Display(plan, quiet=config.quiet)
+        self.state = checkpoint.State(step=0, stage=0, wall_s=0.0, train_loss_sum=0.0, train_loss_steps=0)
+        self.model = GPT2(plan.model, plan.stages[0].depth, seed=config.seed).to(self.device)
+        self._bind({})
+
+    def _bind(self, optimizer_state: dict[str, dict[str, torch.Tensor]]) -> None:
+        """Optimizer and scheduler for the model as it is now."""
+        if self.config.compile:
+            for block in self.model.blocks:
+                block.compile()
+        self.optimizer = build_optimizer(self.model, self.plan.optimizer)
+        load_named_state(self.optimizer, optimizer_state)
+        self.scheduler = PlanLR(self.optimizer, self.plan, last_epoch=self.state.step - 1)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+
+    def load(self, path: Path) -> None:
+        """Become the run that ``path`` holds."""
+        self.state, weights, optimizer_state = checkpoint.load(path)
+        self.model = GPT2(self.plan.model, self.plan.stages[self.state.stage].depth).to(self.device)
+        self.model.load_state_dict(weights)
+        self._bind(optimizer_state)
+
+    def save(self) -> None:
+        """Write a checkpoint of this moment."""
+        checkpoint.save(
+            self.out, plan=self.plan, data_digest=self.data_digest, state=self.state,
+            model=self.model.state_dict(), optimizer=named_state(self.optimizer),
+        )  # fmt: skip
+
+    def execute(self) -> Record:
+        """Train to the horizon."""
+        plan, config, path = self.plan, self.config, self.out / "record.jsonl"
+        head = header(
+            plan, seed=config.seed, config={k: getattr(config, k) for k in config.__struct_fields__},
+            data_digest=self.data_digest, machine=_machine(self.device), name=self.out.name,
+        )  # fmt: skip
+        evals = eval_steps(plan, config.evals)
+        with RecordWriter(path, head) as writer, self.display, _signals() as stop:
+            self.writer = writer
+            if self.state.step == 0 and self.state.stage == 0:
+                self.evaluate()
+                self.save()
+            while self.state.step < plan.steps:
+                if self._expansion_is_due():
+                    self.expand()
+                loss = self.update()
+                step = self.state.step
+                if step % config.log_every == 0 or step == plan.steps:
+                    self._log_training()
+                if step in evals:
+                    self.evaluate()
+                self.display.step(step, loss, self.state.wall_s)
+                due = self._expansion_is_due()
+                if due or stop or step % config.checkpoint_every == 0 or step == plan.steps:
+                    self.save()
+                if stop:
+                    raise Interrupted(128 + stop[0])
+        return read_record(path)
+
+    def _expansion_is_due(self) -> bool:
+        later = self.plan.stages[self.state.stage + 1 :]
+        return bool(later) and later[0].start_step == self.state.step
+
+    def expand(self) -> None:
+        """Grow the model to the next stage's depth; the old parameters keep their optimizer state, by name."""
+        index = self.state.stage + 1
+        stage = self.plan.stages[index]
+        seed = (self.config.seed + 1) * 1_000_003 + index  # not the seed of a fresh model of that depth
+
+        def fresh(block: nn.Module, j: int) -> None:
+            init_block_(block, depth=stage.depth, seed=seed, name=f"blocks.{j}")
+
+        held = named_state(self.optimizer)
+        renamed = grow(
+            self.model, stage, init_block=fresh, make_block=lambda: Block(self.plan.model).to(self.device)
+        )
+        kept = {new: held[old] for old, new in renamed.items()} if stage.optimizer_state == "keep" else {}
+        self.state = self.state.replace(stage=index)
+        self._bind(kept)
+        self.evaluate(metric="loss_after_growth")
+        self.display.note(f"step {self.state.step}: grown to {stage.depth} blocks ({stage.init}, {stage.order})")
+        self.save()
+
+    def update(self) -> float:
+        """One optimizer step; the mean loss of its batch.
+
+        Raises:
+            NonFiniteLoss: before anything is changed.
+        """
+        start = time.perf_counter()
+        inputs, targets = (self._tensor(t) for t in self.batches.train(self.state.step))
+        size = self.config.microbatch or len(inputs)
+        parts = len(inputs) // size
+        total = torch.zeros((), device=self.device)
+        for x_BT, y_BT in zip(inputs.split(size), targets.split(size), strict=True):
+            with self._autocast():
+                loss = self.model.loss(x_BT, y_BT) / parts
+            loss.backward()
+            total += loss.detach()
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        value, self.gradient_norm = float(total), float(norm)
+        if not (math.isfinite(value) and math.isfinite(self.gradient_norm)):
+            raise NonFiniteLoss(
+                f"step {self.state.step}: loss {value}, gradient norm {self.gradient_norm} on batch {self.state.step} of "
+                f"seed {self.config.seed}; the update was not made. Lower the peak learning rate "
+                f"({self.plan.schedule.peak:.4g}) and start another run"
+            )
+        self.rate = self.optimizer.param_groups[0]["lr"]
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scheduler.step()
+        s = self.state
+        self.state = s.replace(
+            step=s.step + 1,
+            wall_s=s.wall_s + time.perf_counter() - start,
+            train_loss_sum=s.train_loss_sum + value,
+            train_loss_steps=s.train_loss_steps + 1,
+        )
+        return value
+
+    @torch.no_grad()
+    def evaluate(self, metric: str = "loss") -> None:
+        """Validation loss, as a row."""
+        inputs, targets = self.val
+        losses, counts = [], []
+        for x_BT, y_BT in zip(inputs.split(64), targets.split(64), strict=True):
+            with self._autocast():
+                losses.append(float(self.model.loss(x_BT, y_BT)))
+            counts.append(len(x_BT))
+        self.last_val = float(np.average(losses, weights=counts))
+        self._row("val", metric, self.last_val)
+        self.display.validation(self.state.step, self.last_val)
+
+    def _log_training(self) -> None:
+        s = self.state
+        self._row("train", "loss", s.train_loss_sum / s.train_loss_steps)
+        self._row("train", "lr", self.rate)
+        self._row("train", "gradient_norm", self.gradient_norm)
+        self.state = s.replace(train_loss_sum=0.0, train_loss_steps=0)
+
+    def _row(self, split: str, metric: str, value: float) -> None:
+        s, plan = self.state, self.plan
+        self.writer.write(
+            [
+                {
+                    "step": s.step, "tokens": s.step * plan.batch_tokens, "flops": float(plan_flops(plan, s.step)),
+                    "wall_s": s.wall_s, "depth": self.model.depth, "phase": s.stage, "split": split, "metric": metric,
+                    "value": value,
+                }
+            ]
+        )  # fmt: skip
+
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        if self.config.dtype == "bfloat16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def eval_steps(plan: Plan, count: int) -> frozenset[int]:
+    """Steps after which to validate: logarithmic and even over the run, logarithmic after each expansion, the ends."""
+    steps = {plan.steps, *(stage.start_step for stage in plan.stages)}
+    starts = [stage.start_step for stage in plan.stages]
+    for start, end in zip(starts, [*starts[1:], plan.steps], strict=True):
+        share = max(2, round(count / 2 * (end - start) / plan.steps))
+        steps |= set(start + np.geomspace(max(1, (end - start) / 100), end - start, share).round().astype(int))
+    steps |= set(np.linspace(0, plan.steps, count // 2 + 2).round().astype(int))
+    return frozenset(int(s) for s in steps if 0 < s <= plan.steps)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        rule = f"is not usable here ({str(error).splitlines()[0][:80]})"
+        raise InputError("--device", name, rule, "use cpu, cuda or auto") from None
+    return device
+
+
+def _machine(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """A list that holds the number of a stop signal once one came; the loop looks at it after each whole step."""
+    caught: list[int] = []
+    before = {}
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        with contextlib.suppress(ValueError):  # not the main thread: signals are someone else's
+            before[number] = signal.signal(number, lambda n, _: caught.append(n))
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def summary(record: Record) -> dict[str, Any]:
+    """What a finished run prints."""
+    return {"name": record.header.name, "final_loss": record.final(), "steps": record.plan.steps, "plan": record.plan.digest}
