@@ -72,7 +72,13 @@ class State(Spec, frozen=True, kw_only=True):
 
 
 def save(
-    run: Path, *, plan: Plan, data_digest: str, state: State, model: dict[str, Tensor], optimizer: dict[str, dict[str, Tensor]]
+    run: Path,
+    *,
+    plan: Plan,
+    data_digest: str,
+    state: State,
+    model: dict[str, Tensor],
+    optimizer: dict[str, dict[str, Tensor]],
 ) -> Path:
     """Write a checkpoint below ``run`` and then, only then, remove all but the newest :data:`KEEP`.
 
@@ -94,9 +100,7 @@ def save(
         save_file({k: v.detach().cpu().contiguous() for k, v in flat.items()}, part / "optimizer.safetensors")
         (part / "state.json").write_text(state.replace(without_state=without).to_json())
         (part / "plan.json").write_text(plan.to_json())
-        files = tuple(
-            File(name=p.name, bytes=p.stat().st_size, sha256=_sha256(p)) for p in sorted(part.iterdir())
-        )
+        files = tuple(File(name=p.name, bytes=p.stat().st_size, sha256=_sha256(p)) for p in sorted(part.iterdir()))
         manifest = CheckpointManifest(
             step=state.step, stage=state.stage, depth=plan.stages[state.stage].depth, plan_digest=plan.digest,
             data_digest=data_digest, files=files,
@@ -143,11 +147,15 @@ def verify(path: Path) -> CheckpointManifest:
         if (found := _sha256(file)) != entry.sha256:
             rule = f"is not the manifest's SHA-256 {entry.sha256[:16]}: the file was changed"
             raise InputError(str(file), found[:16], rule, "use another checkpoint")
-    missing = {"model.safetensors", "optimizer.safetensors", "state.json", "plan.json"} - {f.name for f in manifest.files}
+    missing = {"model.safetensors", "optimizer.safetensors", "state.json", "plan.json"} - {
+        f.name for f in manifest.files
+    }
     if missing:
         raise InputError(str(path), sorted(missing), "are not in the manifest", "use another checkpoint")
     if read_plan(path / "plan.json").digest != manifest.plan_digest:
-        raise InputError(str(path / "plan.json"), manifest.plan_digest[:16], "is not its digest", "use another checkpoint")
+        raise InputError(
+            str(path / "plan.json"), manifest.plan_digest[:16], "is not its digest", "use another checkpoint"
+        )
     return manifest
 
 

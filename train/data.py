@@ -114,9 +114,7 @@ def prepare(
                 header.tofile(file)
             tokens.tofile(file)
         entries.append(
-            FileEntry(
-                name=path.name, split=split, bytes=path.stat().st_size, tokens=len(tokens), sha256=_sha256(path)
-            )
+            FileEntry(name=path.name, split=split, bytes=path.stat().st_size, tokens=len(tokens), sha256=_sha256(path))
         )
     if saved is not None:
         (part / "tokenizer.json").write_text(saved, encoding="utf-8")

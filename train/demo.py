@@ -9,53 +9,59 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Annotated, Literal
 
+from msgspec import Meta
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from theory.cost import plan_flops
 from theory.errors import InputError
 from theory.fit import bootstrap, fit_area_law, provenance
 from theory.models import preset
-from theory.plan import Optimizer, Plan, Stage, cold_start, fixed_depth, read_plan, write_plan
+from theory.plan import Init, Optimizer, Order, Plan, Stage, cold_start, fixed_depth, write_plan
 from theory.planning import equal_compute, plan_expansion
 from theory.record import Record, read_record
-from theory.schedules import WSD, wsd
+from theory.schedules import wsd
+from theory.spec import Positive, Spec, decode
 from theory.verdict import Verdict, judge, sentence
+from train.data import open_shards, prepare, python_stdlib_corpus
 
 __all__ = ["DemoConfig", "demo"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class DemoConfig:
+class DemoConfig(Spec, frozen=True, kw_only=True):
     """Size of the demo. The defaults take three to five minutes on two cores.
 
     Attributes:
         steps: Horizon of the main runs.
         batch_tokens: Tokens per step.
         peak_lr: Peak learning rate of every run, Muon-NSGD.
-        small_depth: Depth before the expansion; the full depth is the preset's.
+        model: Preset; its usual depth is the full depth.
+        small_depth: Depth before the expansion.
         tolerance: Accepted price of growing, share of the final loss; it places tau*.
         tokenizer: ``bpe`` (trained on the spot) or ``bytes``.
         seed: Of data order and initialisation.
         init, order: How new blocks begin and where they stand.
     """
 
-    steps: int = 1000
-    batch_tokens: int = 1024
-    peak_lr: float = 0.1
-    small_depth: int = 1
-    tolerance: float = 0.02
-    tokenizer: str = "bpe"
-    seed: int = 0
-    init: str = "random"
-    order: str = "stack"
+    steps: Annotated[int, Meta(ge=160, le=10**6)] = 1000
+    batch_tokens: Annotated[int, Meta(ge=1)] = 1024
+    peak_lr: Positive = 0.015
     model: str = "gpt2-tiny"
+    small_depth: Annotated[int, Meta(ge=0)] = 1
+    tolerance: Annotated[float, Meta(gt=0, lt=1)] = 0.02
+    tokenizer: Literal["bpe", "bytes"] = "bpe"
+    seed: Annotated[int, Meta(ge=0)] = 0
+    init: Init = "random"
+    order: Order = "stack"
 
 
 def demo(out: Path, config: DemoConfig | None = None, *, console: Console | None = None) -> Verdict:
@@ -67,15 +73,15 @@ def demo(out: Path, config: DemoConfig | None = None, *, console: Console | None
     began = time.monotonic()
     _claim(out, config)
     data = _corpus(out / "data", config, console)
-    full, small = _base_plans(data, config)
+    base = _base_plan(data, config)
 
-    pilots = _pilot_plans(full, config)
-    console.print(f"[bold]pilots[/] {len(pilots)} short runs, to fit the landscape")
+    pilots = _pilot_plans(base, config)
+    console.print(f"[bold]pilots[/]  {len(pilots)} short runs, to fit the landscape")
     records = _run_all(pilots, data, out / "pilots", config, console)
 
-    plan = _plan(full, records, config)
+    plan = _plan(base, records, config)
     write_plan(plan, out / "plan.json")
-    console.print(f"[bold]plan[/] {plan.provenance.reason}")
+    console.print(f"[bold]plan[/]    {plan.provenance.reason}", highlight=False)
 
     arms = {
         "fixed": fixed_depth(plan, name="fixed"),
@@ -83,34 +89,31 @@ def demo(out: Path, config: DemoConfig | None = None, *, console: Console | None
         "equal_compute": equal_compute(plan, name="equal_compute"),
         "cold_start": cold_start(plan, name="cold_start"),
     }
-    console.print("[bold]runs[/] the progressive run and its three controls")
+    console.print("[bold]runs[/]    the progressive run and its three controls")
     runs = dict(zip(arms, _run_all(list(arms.values()), data, out / "runs", config, console), strict=True))
-    verdict = judge(**{name: record for name, record in runs.items()})
-    result = _result(plan, verdict, runs, config, seconds=time.monotonic() - began)
+    verdict = judge(**runs)
+    result = _result(plan, verdict, runs, seconds=time.monotonic() - began)
     _write_json(out / "result.json", result)
     return verdict
 
 
 def _claim(out: Path, config: DemoConfig) -> None:
-    """Make ``out`` ours: a finished or differently configured demo is removed, an interrupted one continued."""
+    """Make ``out`` ours: a finished or differently configured demo is made anew, an interrupted one continued."""
     marker = out / "demo.json"
     if out.exists() and any(out.iterdir()) and not marker.exists():
-        rule = "is not empty and not a demo's directory"
-        raise InputError("--out", str(out), rule, "give another --out")
-    if marker.exists() and ((out / "result.json").exists() or json.loads(marker.read_text()) != asdict(config)):
+        raise InputError("--out", str(out), "is not empty and not a demo's directory", "give another --out")
+    if marker.exists() and ((out / "result.json").exists() or marker.read_text() != config.to_json()):
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
-    _write_json(marker, asdict(config))
+    marker.write_text(config.to_json())
 
 
 def _corpus(folder: Path, config: DemoConfig, console: Console) -> Path:
     """Token shards of this Python's standard library."""
     if not (folder / "manifest.json").exists():
-        console.print("[bold]corpus[/] the text of this Python's standard library")
+        console.print("[bold]corpus[/]  the text of this Python's standard library")
         shape, _ = preset(config.model)
-        prepare(
-            python_stdlib_corpus(), folder, tokenizer=config.tokenizer, vocab_size=shape.vocab_size, console=console
-        )
+        prepare(python_stdlib_corpus(), folder, tokenizer=config.tokenizer, vocab_size=shape.vocab_size)
     return folder
 
 
@@ -140,35 +143,86 @@ def _pilot_plans(base: Plan, config: DemoConfig) -> list[Plan]:
         full = base.replace(name=f"full-{steps}", schedule=schedule)
         grown = (
             Stage(start_step=0, depth=config.small_depth),
-            Stage(start_step=steps // 2, depth=base.depth, init=config.init, order=config.order),  # type: ignore[arg-type]
+            Stage(start_step=steps // 2, depth=base.depth, init=config.init, order=config.order),
         )
         plans += [full, full.replace(name=f"grown-{steps}", stages=grown)]
     plans.append(fixed_depth(plans[0], name=plans[0].name.replace("full", "small"), depth=config.small_depth))
     return plans
 
 
+def _plan(base: Plan, pilots: Sequence[Record], config: DemoConfig) -> Plan:
+    """Fit the landscape and place the expansion."""
+    fit = fit_area_law(pilots, seed=config.seed)
+    return plan_expansion(
+        model=base.model,
+        small_depth=config.small_depth,
+        full_depth=base.depth,
+        schedule=base.schedule,
+        batch_tokens=base.batch_tokens,
+        law=fit.law,
+        resamples=bootstrap(fit, seed=config.seed),
+        tolerance=config.tolerance,
+        init=config.init,
+        order=config.order,
+        optimizer=base.optimizer,
+        provenance=provenance(fit),
+        name="progressive",
+    )
+
+
 def _run_all(plans: Sequence[Plan], data: Path, folder: Path, config: DemoConfig, console: Console) -> list[Record]:
     """Execute ``plans``, as many at once as the machine has cores (one GPU: one at a time), with a bar each."""
     workers, threads = _workers()
-    jobs = {plan.name: (plan.to_json(), str(data), str(folder / plan.name), config.seed, threads) for plan in plans}
     order = sorted(plans, key=plan_flops, reverse=True)  # longest first leaves the cores busy to the end
-    with (
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
-        _bars(console, order, folder) as refresh,
-    ):
-        pending = {pool.submit(_run_one, *jobs[plan.name]) for plan in order}
-        try:
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        with _bars(console, order, folder) as refresh:
+            pending = {
+                pool.submit(_run_one, plan.to_json(), str(data), str(folder / plan.name), config.seed, threads)
+                for plan in order
+            }
             while pending:
                 done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
                 refresh()
                 for future in done:
                     future.result()
-        except BaseException:
-            for process in (pool._processes or {}).values():  # a stopped demo must not leave trainers behind
-                process.terminate()
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    except BaseException:
+        for process in (pool._processes or {}).values():  # a stopped demo must not leave trainers behind
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
     return [read_record(folder / plan.name) for plan in plans]
+
+
+@contextmanager
+def _bars(console: Console, plans: Sequence[Plan], folder: Path) -> Iterator[Callable[[], None]]:
+    """One progress bar a run, fed from the records that the runs write; plain lines where there is no terminal."""
+    columns = (TextColumn("  {task.description:<16}"), BarColumn(), TextColumn("{task.completed:>5}/{task.total}"),
+               TextColumn("{task.fields[loss]}"), TimeElapsedColumn())  # fmt: skip
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        tasks = {plan.name: progress.add_task(plan.name, total=plan.steps, loss="", start=False) for plan in plans}
+        told: set[str] = set()
+
+        def refresh() -> None:
+            for plan in plans:
+                path = folder / plan.name / "record.jsonl"
+                if plan.name in told or not path.exists():
+                    continue
+                record = read_record(path)
+                step, loss = record.curve()
+                if not len(step):
+                    continue
+                progress.start_task(tasks[plan.name])
+                at = max(int(record.columns["step"].max()), int(step[-1]))
+                progress.update(tasks[plan.name], completed=at, loss=f"loss {loss[-1]:.3f}")
+                if step[-1] == plan.steps:
+                    told.add(plan.name)
+                    if not console.is_terminal:
+                        console.print(f"  {plan.name:<16} {plan.steps} steps, loss {loss[-1]:.4f}", highlight=False)
+
+        yield refresh
+        refresh()
 
 
 def _run_one(plan_json: str, data: str, out: str, seed: int, threads: int) -> None:
@@ -185,18 +239,50 @@ def _run_one(plan_json: str, data: str, out: str, seed: int, threads: int) -> No
         if len(step) and step[-1] == plan.steps:
             return
         if any((folder / "checkpoints").glob("step-*")):
-            resume(folder, quiet=True)
+            resume(folder)
             return
         shutil.rmtree(folder)
     train(plan, data=Path(data), out=folder, config=TrainConfig(seed=seed, quiet=True))
 
 
 def _workers() -> tuple[int, int]:
-    """(processes, threads each): one thread a process for small matrices, one process a core, at most four."""
+    """(processes, threads each): small matrices want one thread a process and one process a core; one GPU, one."""
     import torch
 
     if torch.cuda.is_available():
-        return 1, 1
+        return 1, torch.get_num_threads()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(cores, 4)
-    return workers, max(1, cores // workers) if workers == 4 else 1
+    return min(cores, 4), 1
+
+
+def _result(plan: Plan, verdict: Verdict, runs: dict[str, Record], *, seconds: float) -> dict:
+    """What result.json says."""
+    p = plan.predicted
+    assert p.final_loss is not None
+    interval = p.tau_interval
+    return {
+        "verdict": sentence(verdict),
+        "predicted_verdict": p.verdict,
+        "predicted_final_loss": p.final_loss,
+        "measured_final_loss": verdict.progressive,
+        "prediction_error": abs(p.final_loss / verdict.progressive - 1),
+        "tau": plan.tau,
+        "tau_star": p.tau_star,
+        "tau_interval": [interval.low, interval.high] if interval else None,
+        "saving_same_horizon": verdict.saving_same_horizon,
+        "gap_same_horizon": verdict.gap_same_horizon,
+        "saving_equal_compute": verdict.saving_equal_compute,
+        "gap_equal_compute": verdict.gap_equal_compute,
+        "retention": verdict.retention,
+        "losses": {name: record.final() for name, record in runs.items()},
+        "flops": {name: plan_flops(record.plan) for name, record in runs.items()},
+        "plan_digest": plan.digest,
+        "data_digest": runs["progressive"].header.data_digest,
+        "seconds": round(seconds, 1),
+    }
+
+
+def _write_json(path: Path, content: dict) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    part.replace(path)

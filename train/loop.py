@@ -35,7 +35,7 @@ from train.model import GPT2, Block, init_block_
 from train.optim import build_optimizer, load_named_state, named_state
 from train.progress import Display
 
-__all__ = ["Interrupted", "NonFiniteLoss", "TrainConfig", "resume", "train"]
+__all__ = ["Interrupted", "NonFiniteLoss", "TrainConfig", "eval_steps", "fit_gpt2", "resume", "summary", "train"]
 
 
 class TrainConfig(Spec, frozen=True, kw_only=True):
@@ -98,6 +98,9 @@ def train(plan: Plan, *, data: Path, out: Path, config: TrainConfig | None = Non
         (out / "config.json").write_text(config.to_json())
         (out / "data.txt").write_text(str(Path(data).resolve()) + "\n")
         return run.execute()
+
+
+fit_gpt2 = train  # the name for notebooks: `from train import fit_gpt2` (`train.train` reads oddly)
 
 
 def resume(out: Path, *, data: Path | None = None, quiet: bool | None = None) -> Record:
@@ -217,9 +220,7 @@ class _Run:
             init_block_(block, depth=stage.depth, seed=seed, name=f"blocks.{j}")
 
         held = named_state(self.optimizer)
-        renamed = grow(
-            self.model, stage, init_block=fresh, make_block=lambda: Block(self.plan.model).to(self.device)
-        )
+        renamed = grow(self.model, stage, init_block=fresh, make_block=lambda: Block(self.plan.model).to(self.device))
         kept = {new: held[old] for old, new in renamed.items()} if stage.optimizer_state == "keep" else {}
         self.state = self.state.replace(stage=index)
         self._bind(kept)
@@ -351,4 +352,9 @@ def _signals() -> Iterator[list[int]]:
 
 def summary(record: Record) -> dict[str, Any]:
     """What a finished run prints."""
-    return {"name": record.header.name, "final_loss": record.final(), "steps": record.plan.steps, "plan": record.plan.digest}
+    return {
+        "name": record.header.name,
+        "final_loss": record.final(),
+        "steps": record.plan.steps,
+        "plan": record.plan.digest,
+    }

@@ -114,7 +114,11 @@ class MuonNSGD(torch.optim.Optimizer):
                 self.state[p]["momentum"] = torch.zeros_like(p)
             buffers.append(self.state[p]["momentum"])
         torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
-        return torch._foreach_lerp(grads, buffers, group["momentum"]) if group["nesterov"] else torch._foreach_mul(buffers, 1.0)
+        return (
+            torch._foreach_lerp(grads, buffers, group["momentum"])
+            if group["nesterov"]
+            else torch._foreach_mul(buffers, 1.0)
+        )
 
     def _muon(self, group: dict[str, Any], pairs: list[tuple[str, nn.Parameter]], updates: list[Tensor]) -> None:
         """Orthogonalise all matrices of a shape in one batch and apply them."""

@@ -1,0 +1,91 @@
+"""GPT-2 against Hugging Face's, against theory's costs, and what its initialisation promises."""
+
+import pytest
+import torch
+
+from tests.helpers import tiny_shape
+from theory.cost import flops_per_token, parameters
+from train.model import GPT2
+
+transformers = pytest.importorskip("transformers")
+
+RENAMED = {
+    "transformer.wte.weight": "tokens.weight", "transformer.wpe.weight": "positions.weight",
+    "transformer.ln_f": "norm", "transformer.h": "blocks", "ln_1": "norm1", "ln_2": "norm2",
+    "attn.c_attn": "attention.qkv", "attn.c_proj": "attention.proj", "mlp.c_fc": "mlp.fc", "mlp.c_proj": "mlp.proj",
+}  # fmt: skip
+
+
+def hugging_face(model):
+    """The same network in transformers, weights copied by name (its Conv1D holds transposes)."""
+    s = model.shape
+    config = transformers.GPT2Config(
+        vocab_size=s.vocab_size, n_positions=s.context, n_embd=s.width, n_layer=model.depth, n_head=s.heads,
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+    )  # fmt: skip
+    peer = transformers.GPT2LMHeadModel(config).eval()
+    ours, theirs = model.state_dict(), peer.state_dict()
+    for name in theirs:
+        if name == "lm_head.weight" or name.endswith((".attn.bias", ".attn.masked_bias")):
+            continue
+        key = name
+        for old, new in RENAMED.items():
+            key = key.replace(old, new)
+        value = ours[key]
+        transpose = value.ndim == 2 and "blocks" in key
+        theirs[name].copy_(value.T if transpose else value)
+    return peer
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_logits_equal_hugging_face(depth):
+    model = GPT2(tiny_shape(), depth, seed=3)
+    with torch.no_grad():  # biases and gains that are not at their initial values
+        for p in model.parameters():
+            p.add_(0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(1)))
+    ids = torch.randint(0, 256, (2, 16), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(model(ids), hugging_face(model)(ids).logits, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_parameters_are_those_of_theory(depth):
+    model = GPT2(tiny_shape(), depth)
+    assert sum(p.numel() for p in model.parameters()) == parameters(tiny_shape(), depth)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_flops_are_those_of_theory(depth):
+    """Exactly; torch counts attention only where it is written as matrix products, so the math kernel is asked for."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    shape = tiny_shape()
+    model = GPT2(shape, depth)
+    ids = torch.zeros(2, shape.context, dtype=torch.long)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        model.loss(ids, ids).backward()
+    assert counter.get_total_flops() == flops_per_token(shape, depth) * ids.numel()
+
+
+def test_trunk_does_not_depend_on_depth():
+    deep, shallow = GPT2(tiny_shape(), 3, seed=5), GPT2(tiny_shape(), 1, seed=5)
+    assert torch.equal(deep.tokens.weight, shallow.tokens.weight)
+    qkv = [m.blocks[0].attention.qkv.weight for m in (deep, shallow)]
+    assert torch.equal(*qkv)
+    assert not torch.equal(deep.tokens.weight, GPT2(tiny_shape(), 3, seed=6).tokens.weight)
+
+
+def test_loss_is_the_mean_cross_entropy_of_the_logits():
+    model = GPT2(tiny_shape(), 1)
+    ids = torch.randint(0, 256, (3, 16), generator=torch.Generator().manual_seed(0))
+    direct = -torch.log_softmax(model(ids), -1).gather(-1, ids[..., None]).mean()
+    torch.testing.assert_close(model.loss(ids, ids), direct)
+
+
+def test_no_token_sees_the_future():
+    model = GPT2(tiny_shape(), 2)
+    ids = torch.randint(0, 256, (1, 16), generator=torch.Generator().manual_seed(0))
+    later = ids.clone()
+    later[0, 9:] = 7
+    torch.testing.assert_close(model(ids)[0, :9], model(later)[0, :9])

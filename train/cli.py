@@ -1,0 +1,175 @@
+"""Commands of train: train, resume, verify, data prepare. torch is imported inside, when a command needs it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from theory.errors import InputError
+from theory.models import preset
+from theory.plan import Plan, read_plan
+
+__all__ = ["data_group", "resume_command", "train_command", "verify_command"]
+
+DIRECTORY = click.Path(path_type=Path)
+
+
+@click.command("train")
+@click.argument("plan_path", metavar="[PLAN]", required=False, type=DIRECTORY)
+@click.option("--plan", "plan_option", type=DIRECTORY, help="The plan file.")
+@click.option("--model", "model_name", help="Must be the plan's model; a check, not a choice.")
+@click.option("--data", type=DIRECTORY, help="Directory of token shards (see `latebloom data prepare`).")
+@click.option("--out", type=DIRECTORY, help="New directory for the run. [default: runs/NAME]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of initialisation and data order.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
+@click.option("--compile", "compile_blocks", is_flag=True, help="Compile each block.")
+@click.option("--microbatch", type=int, help="Sequences per forward pass. [default: the whole batch]")
+@click.option("--evals", type=int, default=24, show_default=True, help="Validation points.")
+@click.option("--eval-tokens", type=int, default=16384, show_default=True)
+@click.option("--checkpoint-every", type=int, default=200, show_default=True, help="Steps.")
+@click.option("--repeat-data", is_flag=True, help="Allow more than one epoch.")
+@click.option("--threads", type=int, help="CPU threads. [default: torch's]")
+@click.option("--quiet", is_flag=True)
+@click.option("--dry-run", "dry", is_flag=True, help="Print parameters, FLOPs, memory and time; train nothing.")
+@click.option("--peak-tflops", type=float, default=790.0, show_default=True, help="Of one device (dry run).")
+@click.option("--mfu", type=float, default=0.5, show_default=True, help="Share of it that training reaches (dry run).")
+@click.option("--devices", type=int, default=1, show_default=True, help="Number of devices (dry run).")
+@click.option("--print-config", is_flag=True, help="Print plan and configuration as JSON; train nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def train_command(
+    plan_path: Path | None,
+    plan_option: Path | None,
+    model_name: str | None,
+    data: Path | None,
+    out: Path | None,
+    seed: int,
+    device: str,
+    dtype: str,
+    compile_blocks: bool,
+    microbatch: int | None,
+    evals: int,
+    eval_tokens: int,
+    checkpoint_every: int,
+    repeat_data: bool,
+    threads: int | None,
+    quiet: bool,
+    dry: bool,
+    peak_tflops: float,
+    mfu: float,
+    devices: int,
+    print_config: bool,
+    as_json: bool,
+) -> None:
+    """Train a GPT-2 as PLAN says."""
+    plan = _plan(plan_path, plan_option, model_name)
+    if dry:
+        from train.dryrun import dry_run
+
+        estimate = dry_run(plan, peak_tflops=peak_tflops, mfu=mfu, devices=devices, micro_sequences=microbatch or 8)
+        click.echo(json.dumps(estimate.as_dict(), indent=2) if as_json else estimate.text())
+        return
+    from train.loop import TrainConfig, summary, train
+
+    config = TrainConfig(
+        seed=seed, device=device, dtype=dtype, compile=compile_blocks, microbatch=microbatch, evals=evals,  # type: ignore[arg-type]
+        eval_tokens=eval_tokens, checkpoint_every=checkpoint_every, repeat_data=repeat_data, quiet=quiet or as_json,
+    )  # fmt: skip
+    if print_config:
+        click.echo(json.dumps({"plan": json.loads(plan.to_json()), "config": json.loads(config.to_json())}, indent=2))
+        return
+    if data is None:
+        raise InputError("--data", None, "is required to train", "make shards with `latebloom data prepare`")
+    _threads(threads)
+    record = train(plan, data=data, out=out or Path("runs") / _file_name(plan.name), config=config)
+    result = summary(record)
+    click.echo(json.dumps(result) if as_json else f"{result['name']}: final validation loss {result['final_loss']:.6f}")
+
+
+@click.command("resume")
+@click.argument("run", type=DIRECTORY)
+@click.option("--data", type=DIRECTORY, help="Where the shards are now. [default: where they were]")
+@click.option("--threads", type=int, help="CPU threads; for bit-equal results the number the run began with.")
+@click.option("--quiet", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def resume_command(run: Path, data: Path | None, threads: int | None, quiet: bool, as_json: bool) -> None:
+    """Go on with RUN from its newest complete checkpoint; the final loss is that of a run never stopped."""
+    from train.loop import resume, summary
+
+    _threads(threads)
+    result = summary(resume(run, data=data, quiet=quiet or as_json))
+    click.echo(json.dumps(result) if as_json else f"{result['name']}: final validation loss {result['final_loss']:.6f}")
+
+
+@click.command("verify")
+@click.argument("checkpoint", type=DIRECTORY)
+def verify_command(checkpoint: Path) -> None:
+    """Check the files of CHECKPOINT against its manifest."""
+    from train.checkpoint import verify
+
+    manifest = verify(checkpoint)
+    click.echo(f"{checkpoint}: step {manifest.step}, depth {manifest.depth}, plan {manifest.plan_digest}")
+    for file in manifest.files:
+        click.echo(f"  {file.name}: {file.bytes:,} bytes, SHA-256 as written")
+
+
+@click.group("data")
+def data_group() -> None:
+    """Prepare token shards."""
+
+
+@data_group.command("prepare")
+@click.argument("paths", nargs=-1, type=DIRECTORY)
+@click.option("--stdlib", is_flag=True, help="Take the text of this Python's standard library.")
+@click.option("--tokenizer", type=click.Choice(["bpe", "bytes"]), default="bpe", show_default=True)
+@click.option("--vocab-size", type=int, default=4096, show_default=True, help="Of the BPE, trained here.")
+@click.option("--val-share", type=float, default=0.1, show_default=True, help="Share of files held out.")
+@click.option("--out", type=DIRECTORY, required=True, help="New directory.")
+def prepare_command(
+    paths: tuple[Path, ...], stdlib: bool, tokenizer: str, vocab_size: int, val_share: float, out: Path
+) -> None:
+    """Tokenise text files (directories: their .txt, .md and .py files) into train.bin, val.bin and a manifest."""
+    from train.data import prepare, python_stdlib_corpus, text_files
+
+    files = text_files(paths) + (python_stdlib_corpus() if stdlib else [])
+    manifest = prepare(files, out, tokenizer=tokenizer, vocab_size=vocab_size, val_share=val_share)
+    counts = ", ".join(f"{entry.split} {entry.tokens:,} tokens" for entry in manifest.files)
+    click.echo(f"{out}: {manifest.source_files} files, {counts}, vocabulary {manifest.vocab_size}")
+
+
+def _plan(argument: Path | None, option: Path | None, model_name: str | None) -> Plan:
+    if (argument is None) == (option is None):
+        rule = "is given twice" if argument else "is required"
+        raise InputError("PLAN", str(argument) if argument else None, rule, "give one plan file, as PLAN or --plan")
+    path = argument or option
+    assert path is not None
+    try:
+        plan = read_plan(path)
+    except InputError as error:
+        raise InputError(f"{path}: {error.name}", error.value, error.rule, error.fix) from None
+    except OSError as error:
+        raise InputError(str(path), error.strerror, "cannot be read", "make a plan with `latebloom plan`") from None
+    if model_name is not None:
+        preset(model_name)
+        if model_name != plan.model.name:
+            rule = f"is not the plan's model {plan.model.name!r}"
+            raise InputError("--model", model_name, rule, "make a plan for it with `latebloom plan --model`")
+    return plan
+
+
+def _threads(count: int | None) -> None:
+    if count is None:
+        return
+    cores = os.cpu_count() or 1
+    if not 1 <= count <= cores:
+        raise InputError("--threads", count, f"must lie in 1 ... {cores}", "give the number of cores to use")
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def _file_name(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
