@@ -1,0 +1,52 @@
+"""The dry run: the 7B numbers of the design, and a process that loads no torch."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from theory import InputError, Optimizer, plan_expansion, preset, write_plan, wsd
+from train.dryrun import GIB, dry_run
+
+
+@pytest.fixture
+def plan():
+    model, depth = preset("gpt2-7b")
+    return plan_expansion(
+        model=model, small_depth=1, full_depth=depth, schedule=wsd(steps=100_000, peak_lr=0.03), batch_tokens=524_288,
+        mixing_area=360.0,
+    )  # fmt: skip
+
+
+def test_seven_billion(plan):
+    d = dry_run(plan)
+    assert d.phases[-1].parameters == pytest.approx(6.955e9, rel=1e-4)
+    assert d.phases[-1].flops_per_token == pytest.approx(43.96e9, rel=1e-4)
+    assert [round(x / GIB, 1) for x in (d.weights, d.gradients, d.optimizer_state)] == [25.9, 25.9, 25.9]
+    assert d.activations_checkpointed / GIB == pytest.approx(2.8, abs=0.1)
+    assert [round(p.head_share, 2) for p in d.phases] == [0.56, 0.02]
+    assert d.seconds == pytest.approx(d.flops / (790e12 * 0.5))
+    assert dry_run(plan.replace(optimizer=Optimizer(name="adamw"))).optimizer_state == 2 * d.optimizer_state
+    assert dry_run(plan, devices=8).seconds == pytest.approx(d.seconds / 8)
+
+
+def test_command_prints_it_in_under_a_second_without_torch(plan, tmp_path):
+    write_plan(plan, tmp_path / "plan.json")
+    code = (
+        "import sys, latebloom\ntry: latebloom.main(['train', '--plan', sys.argv[1], '--dry-run'])\n"
+        "finally: print('torch' in sys.modules)"
+    )
+    start = time.monotonic()
+    run = subprocess.run([sys.executable, "-c", code, str(tmp_path / "plan.json")], capture_output=True, text=True)
+    assert time.monotonic() - start < 1.0
+    assert run.returncode == 0
+    for text in ("parameters 6.955B", "FLOPs per token 43.96 G", "77.7 GiB", "days"):
+        assert text in run.stdout
+    assert run.stdout.rstrip().endswith("False")
+
+
+@pytest.mark.parametrize("bad", [{"mfu": 1.5}, {"mfu": 0.0}, {"peak_tflops": -1.0}, {"devices": 0}])
+def test_bad_input(plan, bad):
+    with pytest.raises(InputError, match="is out of range"):
+        dry_run(plan, **bad)

@@ -1,0 +1,300 @@
+"""The loop: bitwise resume at every kind of place and after kill -9, whole checkpoints, honest stops."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers import tiny_plan
+from theory import InputError, Optimizer, Stage, read_plan, read_record, write_plan
+from theory.cost import plan_flops
+from train import checkpoint
+from train.data import prepare
+from train.loop import Interrupted, NonFiniteLoss, TrainConfig, eval_steps, resume, train
+
+CONFIG = TrainConfig(quiet=True, evals=6, eval_tokens=256, log_every=4, checkpoint_every=7, repeat_data=True)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("loop")
+    rng = np.random.default_rng(0)
+    words = np.array(["grow", "depth", "late", "bloom", "step", "loss"])
+    paths = []
+    for i in range(30):
+        paths.append(folder / f"{i}.txt")
+        paths[-1].write_text(" ".join(rng.choice(words, 300)))
+    prepare(paths, folder / "data", tokenizer="bytes", val_share=0.2)
+    return folder / "data"
+
+
+def plan_of(optimizer="muon_nsgd", **stage):
+    plan = tiny_plan(steps=30, tau=15, small=1, full=3)
+    stages = (plan.stages[0], Stage(start_step=15, depth=3, **stage))
+    return plan.replace(stages=stages, optimizer=Optimizer(name=optimizer))
+
+
+def values(out):
+    """Everything in a record but wall-clock time."""
+    record = read_record(out)
+    keys = zip(record.columns["step"], record.columns["split"], record.columns["metric"], strict=True)
+    return dict(zip(keys, record.columns["value"], strict=True))
+
+
+def weights(out):
+    return checkpoint.load(checkpoint.newest(out)[0])[1]
+
+
+def same(a, b):
+    assert values(a) == values(b)
+    left, right = weights(a), weights(b)
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[k], right[k]) for k in left)
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_after(monkeypatch, updates):
+    """Let the process die, as far as the run can tell, after so many updates: no cleanup, no final save."""
+    from train import loop
+
+    real, done = loop._Run.update, [0]
+
+    def update(self):
+        if done[0] == updates:
+            raise Stop
+        done[0] += 1
+        return real(self)
+
+    monkeypatch.setattr(loop._Run, "update", update)
+
+
+def test_record_and_files_of_a_run(data, tmp_path):
+    plan = plan_of()
+    record = train(plan, data=data, out=tmp_path / "run", config=CONFIG)
+    step, loss = record.curve()
+    assert step[0] == 0
+    assert step[-1] == 30
+    assert set(eval_steps(plan, 6)) | {0} == set(step)
+    assert loss[-1] < loss[0] - 0.5
+    assert record.final() == loss[-1]
+    assert record.header.plan_digest == plan.digest
+    last = {name: column[-1] for name, column in record.columns.items()}
+    assert last["flops"] == plan_flops(plan)
+    assert last["tokens"] == 30 * 64
+    assert [record.columns["depth"][record.columns["step"] == s][0] for s in (12, 20)] == [1, 3]
+    assert read_plan(tmp_path / "run" / "plan.json") == plan
+    lr_step, lr = record.curve(split="train", metric="lr")
+    assert lr == pytest.approx(plan.schedule.lr(lr_step - 1), rel=1e-15)
+    assert [p.name for p in checkpoint.checkpoints(tmp_path / "run")] == [
+        "step-00000028-stage-1",
+        "step-00000030-stage-1",
+    ]
+
+
+@pytest.mark.parametrize("optimizer", ["muon_nsgd", "adamw"])
+@pytest.mark.parametrize("stopped_after", [3, 14, 15, 16, 22, 29])
+def test_resume_is_bitwise(data, tmp_path, monkeypatch, optimizer, stopped_after):
+    """Before, at and after the expansion, between checkpoints, the new layers' first Adam step included."""
+    plan = plan_of(optimizer)
+    train(plan, data=data, out=tmp_path / "whole", config=CONFIG)
+    with monkeypatch.context() as patch:
+        stop_after(patch, stopped_after)
+        with pytest.raises(Stop):
+            train(plan, data=data, out=tmp_path / "cut", config=CONFIG)
+    resume(tmp_path / "cut")
+    same(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.parametrize(
+    "stage", [{"init": "copy", "order": "inter"}, {"init": "zero_last"}, {"optimizer_state": "reset"}]
+)
+def test_resume_across_other_expansions(data, tmp_path, monkeypatch, stage):
+    plan = plan_of(**stage)
+    train(plan, data=data, out=tmp_path / "whole", config=CONFIG)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 16)
+        with pytest.raises(Stop):
+            train(plan, data=data, out=tmp_path / "cut", config=CONFIG)
+    resume(tmp_path / "cut")
+    same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_microbatches_change_only_rounding(data, tmp_path):
+    plan = plan_of()
+    whole = train(plan, data=data, out=tmp_path / "a", config=CONFIG)
+    parts = train(plan, data=data, out=tmp_path / "b", config=CONFIG.replace(microbatch=2))
+    # float32 sums in another order: 1e-7 a step, amplified by 30 steps of a normalised optimizer
+    assert parts.curve()[1][1] == pytest.approx(whole.curve()[1][1], abs=1e-5)
+    assert parts.final() == pytest.approx(whole.final(), abs=1e-3)
+
+
+def test_kill_9_then_resume_by_command_line(data, tmp_path):
+    """A real process, killed with SIGKILL at whatever it is doing; `latebloom resume` ends bit for bit the same."""
+    plan = tiny_plan(steps=60, tau=30)
+    write_plan(plan, tmp_path / "plan.json")
+    options = ["--data", str(data), "--evals", "6", "--eval-tokens", "256", "--checkpoint-every", "5", "--repeat-data"]
+    command = [sys.executable, "-m", "latebloom", "train", str(tmp_path / "plan.json"), *options, "--quiet"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    done = subprocess.run([*command, "--out", str(whole), "--json"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    process = subprocess.Popen([*command, "--out", str(cut)], env=environment)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not any(cut.glob("checkpoints/step-*0-stage-*[01]")):
+        time.sleep(0.01)
+    while time.monotonic() < deadline and len(list(cut.glob("checkpoints/step-*"))) < 2:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = subprocess.run(
+        [sys.executable, "-m", "latebloom", "resume", str(cut), "--json"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["final_loss"] == json.loads(done.stdout)["final_loss"]
+    same(whole, cut)
+
+
+def test_a_signal_finishes_the_step_saves_and_says_so(data, tmp_path, monkeypatch):
+    from train import loop
+
+    real = loop._Run.update
+
+    def update(self):
+        if self.state.step == 10:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self)
+
+    plan = plan_of()
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Run, "update", update)
+        with pytest.raises(Interrupted) as stop:
+            train(plan, data=data, out=tmp_path / "cut", config=CONFIG)
+    assert stop.value.code == 143
+    assert checkpoint.newest(tmp_path / "cut")[0].name == "step-00000011-stage-0"
+    resume(tmp_path / "cut")
+    train(plan, data=data, out=tmp_path / "whole", config=CONFIG)
+    same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_torn_and_changed_checkpoints_are_passed_over(data, tmp_path, monkeypatch):
+    plan, out = plan_of(), tmp_path / "cut"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 16)
+        with pytest.raises(Stop):
+            train(plan, data=data, out=out, config=CONFIG)
+    paths = checkpoint.checkpoints(out)
+    assert [p.name for p in paths] == ["step-00000015-stage-0", "step-00000015-stage-1"]
+    blob = bytearray((paths[1] / "model.safetensors").read_bytes())
+    blob[-5] ^= 1
+    (paths[1] / "model.safetensors").write_bytes(bytes(blob))
+    with pytest.raises(InputError, match=r"model\.safetensors = .* is not the manifest's SHA-256"):
+        checkpoint.verify(paths[1])
+    (out / "checkpoints" / ".step-00000016-stage-1.part").mkdir()
+    (out / "checkpoints" / "step-00000017-stage-1").mkdir()
+    found, passed = checkpoint.newest(out)
+    assert found == paths[0]
+    assert len(passed) == 2
+    resume(out)
+    train(plan, data=data, out=tmp_path / "whole", config=CONFIG)
+    same(tmp_path / "whole", out)
+
+
+def test_verify_says_what_a_checkpoint_is(data, tmp_path):
+    train(plan_of(), data=data, out=tmp_path / "run", config=CONFIG)
+    path = checkpoint.checkpoints(tmp_path / "run")[-1]
+    code = (
+        "import sys; from train.checkpoint import verify\n"
+        "m = verify(sys.argv[1]); print(m.step, m.depth, 'torch' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["30", "3", "False"]
+    (path / "optimizer.safetensors").unlink()
+    with pytest.raises(InputError, match=r"optimizer\.safetensors = None: is missing"):
+        checkpoint.verify(path)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with pytest.raises(InputError, match="has no complete checkpoint"):
+        resume(tmp_path / "run")
+
+
+def test_not_a_number_stops_before_the_update(data, tmp_path, monkeypatch):
+    from train import loop
+
+    real = loop._Run.update
+
+    def update(self):
+        if self.state.step == 9:
+            with torch.no_grad():
+                self.model.norm.weight[0] = float("nan")
+        return real(self)
+
+    monkeypatch.setattr(loop._Run, "update", update)
+    with pytest.raises(NonFiniteLoss, match=r"step 9: loss nan.* on batch 9 of seed 0; the update was not made"):
+        train(plan_of(), data=data, out=tmp_path / "run", config=CONFIG)
+    kept = weights(tmp_path / "run")
+    assert all(torch.isfinite(t).all() for t in kept.values())
+    assert checkpoint.newest(tmp_path / "run")[0].name == "step-00000007-stage-0"
+
+
+def test_refusals_leave_everything_as_it_was(data, tmp_path):
+    plan, out = plan_of(), tmp_path / "run"
+    with pytest.raises(InputError, match="is not a directory of token shards"):
+        train(plan, data=tmp_path / "none", out=out, config=CONFIG)
+    with pytest.raises(InputError, match="does not divide the batch of 4 sequences"):
+        train(plan, data=data, out=out, config=CONFIG.replace(microbatch=3))
+    with pytest.raises(InputError, match="--device = 'gpu9': is not usable here"):
+        train(plan, data=data, out=out, config=CONFIG.replace(device="gpu9"))
+    assert not out.exists()
+    train(plan, data=data, out=out, config=CONFIG)
+    before = (out / "record.jsonl").read_bytes()
+    with pytest.raises(InputError, match="holds a run already; `latebloom resume"):
+        train(plan, data=data, out=out, config=CONFIG)
+    write_plan(plan.replace(name="other"), out / "plan.json")
+    with pytest.raises(InputError, match=r"plan\.json: \$\.name = 'other': was 'tiny' when the run began"):
+        resume(out)
+    assert (out / "record.jsonl").read_bytes() == before
+
+
+def test_one_run_directory_one_process(tmp_path):
+    with checkpoint.run_lock(tmp_path / "run"):
+        code = (
+            "import sys; from pathlib import Path; from train.checkpoint import run_lock\n"
+            "with run_lock(Path(sys.argv[1])): pass"
+        )
+        command = [sys.executable, "-c", code, str(tmp_path / "run")]
+        second = subprocess.run(command, capture_output=True, text=True)
+        assert f"is in use by process {os.getpid()}" in second.stderr
+    assert subprocess.run(command, capture_output=True).returncode == 0
+
+
+def test_disk_full_is_one_line_and_the_old_checkpoint_stays(data, tmp_path, monkeypatch):
+    from safetensors import torch as st
+
+    train(plan_of(), data=data, out=tmp_path / "run", config=CONFIG)
+    before = checkpoint.checkpoints(tmp_path / "run")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(st, "save_file", full)
+    state = checkpoint.State(step=40, stage=1, wall_s=0.0, train_loss_sum=0.0, train_loss_steps=0)
+    with pytest.raises(InputError, match=r"No space left on device\): 4 bytes needed, [\d,]+ free"):
+        checkpoint.save(
+            tmp_path / "run", plan=plan_of(), data_digest="", state=state, model={"w": torch.zeros(1)}, optimizer={}
+        )
+    assert checkpoint.checkpoints(tmp_path / "run") == before
+    assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
+    assert Path(before[-1]).exists()
