@@ -26,6 +26,7 @@ LOOKS = {
     "fixed": Look("fixed depth", "#000000"),
     "equal_compute": Look("fixed depth, equal compute", "#777777", "--"),
     "cold_start": Look("cold start", "#E69F00", ":"),
+    "small": Look("never grown", "#009E73", "-."),
     "progressive": Look("progressive", "#D55E00"),
     "zero_layer": Look("zero-layer progressive", "#0072B2"),
     "one_layer": Look("one-layer progressive", "#D55E00"),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["experiment_report", "run_report", "write_report"]
 
-ARMS = ("fixed", "equal_compute", "cold_start", "progressive")
+ARMS = ("fixed", "equal_compute", "cold_start", "small", "progressive")
 
 
 def write_report(folder: str | Path) -> Path:

@@ -37,7 +37,9 @@ def test_what_is_predicted_is_what_runs_on_the_landscape_show(fresh, trunk, grow
         fixed=run(fixed_depth(plan, name="f"), landscape, "f"),
         equal_compute=run(equal_compute(plan, name="e"), landscape, "e"),
         cold_start=run(cold_start(plan, name="c"), landscape, "c"),
+        small=run(fixed_depth(plan, name="s", depth=1), landscape, "s"),
     )
+    assert measured.small == pytest.approx(predicted.small, rel=1e-12)
     assert measured.progressive == pytest.approx(predicted.progressive, rel=1e-12)
     assert measured.retention == pytest.approx(predicted.retention, abs=1e-12)
     assert measured.saving_same_horizon == pytest.approx(predicted.saving_same_horizon, rel=1e-12)
@@ -109,5 +111,7 @@ def test_judge_refuses_what_does_not_control():
     }
     with pytest.raises(InputError, match="equal_compute = .* must cost what the progressive run costs"):
         judge(**good | {"equal_compute": good["fixed"]})
+    with pytest.raises(InputError, match="small = .* must be a fixed run of depth 1"):
+        judge(**good, small=good["fixed"])
     with pytest.raises(InputError, match="cold_start = .* must be a fixed run of depth 6"):
         judge(**good | {"cold_start": good["progressive"]})

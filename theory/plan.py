@@ -21,8 +21,10 @@ __all__ = [
     "SCHEMA_VERSION",
     "Curve",
     "GPT2Shape",
+    "Init",
     "Interval",
     "Optimizer",
+    "Order",
     "Plan",
     "Prediction",
     "Provenance",
@@ -133,6 +135,7 @@ class Prediction(Spec, frozen=True, kw_only=True):
         fixed_final_loss: Loss of the full depth for the same number of steps.
         equal_compute_steps: Steps of the full depth that cost what this plan costs.
         equal_compute_final_loss: Loss of that run, with its own horizon and schedule.
+        small_final_loss: Loss of the small depth for the same number of steps: not growing at all.
         retention: Loss of a cold start minus ``final_loss``: what the small phase is worth.
         flops, fixed_flops: Training FLOPs of this plan and of the full depth for the same number of steps.
         saving_same_horizon: 1 - flops/fixed_flops.
@@ -148,6 +151,7 @@ class Prediction(Spec, frozen=True, kw_only=True):
     fixed_final_loss: Number | None = None
     equal_compute_steps: Number | None = None
     equal_compute_final_loss: Number | None = None
+    small_final_loss: Number | None = None
     retention: Number | None = None
     flops: NonNegative | None = None
     fixed_flops: NonNegative | None = None

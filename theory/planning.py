@@ -174,6 +174,7 @@ def predict(plan: Plan, *, law: AreaLaw | None, resamples: Sequence[AreaLaw] = (
         fixed_final_loss=float(law.loss(fixed)),
         equal_compute_steps=float(equal.steps),
         equal_compute_final_loss=float(law.loss(equal)),
+        small_final_loss=float(law.fixed(plan.schedule, plan.steps, depth=law.small_depth)),
         retention=float(law.loss(cold_start(plan, name="cold"))) - final,
         saving_equal_compute=1 - spent / (full * iso / fixed.steps) if iso else None,
         curve=Curve(step=tuple(step.tolist()), loss=tuple(law.loss(plan, step).tolist())),

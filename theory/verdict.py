@@ -4,6 +4,7 @@ Every saving stands beside three controls:
     same horizon   the full depth for the same number of steps (the paper's comparison)
     equal compute  the full depth for the same FLOPs, with its own horizon and its own schedule
     cold start     the full depth from scratch for just the steps after tau, with the same tail of the schedule
+and beside what costs nothing to leave out, the expansion itself: the small depth for the same number of steps.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class Verdict(Spec, frozen=True, kw_only=True):
             run's loss; negative if growing costs more than it saves.
         gap_equal_compute: (progressive - equal_compute)/equal_compute.
         retention: Cold start's loss minus the progressive run's: what the small phase was worth.
+        small: Final loss of the small depth alone for the same number of steps, None if it was not run.
+        gain_over_small: (small - progressive)/small: what growing was worth at all.
         extrapolated: C_iso lies outside the two fixed-depth runs, on the line through them.
         measured: From runs, not from a landscape.
     """
@@ -45,12 +48,16 @@ class Verdict(Spec, frozen=True, kw_only=True):
     saving_equal_compute: float | None
     gap_equal_compute: float
     retention: float
+    small: float | None = None
+    gain_over_small: float | None = None
     extrapolated: bool = False
     measured: bool = True
 
 
-def judge(*, progressive: Record, fixed: Record, equal_compute: Record, cold_start: Record) -> Verdict:
-    """Compare finished runs.
+def judge(
+    *, progressive: Record, fixed: Record, equal_compute: Record, cold_start: Record, small: Record | None = None
+) -> Verdict:
+    """Compare finished runs; ``small``, the small depth alone for the same number of steps, may be left out.
 
     C_iso is read off the straight line of loss against log FLOPs through the two fixed-depth runs.
 
@@ -62,6 +69,9 @@ def judge(*, progressive: Record, fixed: Record, equal_compute: Record, cold_sta
         if record.plan.tau is not None or record.plan.depth != plan.depth:
             rule = f"must be a fixed run of depth {plan.depth}"
             raise InputError(name, [stage.depth for stage in record.plan.stages], rule, "give the control's record")
+    if small is not None and (small.plan.tau is not None or small.plan.depth != plan.stages[0].depth):
+        rule = f"must be a fixed run of depth {plan.stages[0].depth}"
+        raise InputError("small", [stage.depth for stage in small.plan.stages], rule, "give the control's record")
     spent, full, equal = plan_flops(plan), plan_flops(fixed.plan), plan_flops(equal_compute.plan)
     if abs(equal / spent - 1) > 0.02:
         rule = f"must cost what the progressive run costs, {spent:.4g} FLOPs"
@@ -82,6 +92,8 @@ def judge(*, progressive: Record, fixed: Record, equal_compute: Record, cold_sta
         saving_equal_compute=1 - spent / iso if iso else None,
         gap_equal_compute=p / e - 1,
         retention=cold_start.final() - p,
+        small=small.final() if small else None,
+        gain_over_small=1 - p / small.final() if small else None,
         extrapolated=bool(iso and not equal <= iso <= full),
     )
 
@@ -100,6 +112,8 @@ def from_prediction(p: Prediction) -> Verdict:
         saving_equal_compute=p.saving_equal_compute,
         gap_equal_compute=p.final_loss / p.equal_compute_final_loss - 1,
         retention=p.retention,
+        small=p.small_final_loss,
+        gain_over_small=1 - p.final_loss / p.small_final_loss if p.small_final_loss else None,
         measured=False,
     )
 
@@ -126,4 +140,8 @@ def sentence(v: Verdict) -> str:
         text += (
             f" ({abs(iso):.1%} {'fewer' if iso >= 0 else 'more'} FLOPs than the full depth alone needs for that loss)"
         )
-    return f"{text}; the small phase is worth {v.retention:+.3f} nats over a cold start."
+    text += f"; the small phase is worth {v.retention:+.3f} nats over a cold start"
+    if v.gain_over_small is not None:
+        worth = "lowers" if v.gain_over_small >= 0 else "raises"
+        text += f", and the expansion {worth} the loss of never growing by {abs(v.gain_over_small):.2%}"
+    return text + "."

@@ -88,8 +88,9 @@ def demo(out: Path, config: DemoConfig | None = None, *, console: Console | None
         "progressive": plan,
         "equal_compute": equal_compute(plan, name="equal_compute"),
         "cold_start": cold_start(plan, name="cold_start"),
+        "small": fixed_depth(plan, name="small", depth=config.small_depth),
     }
-    console.print("[bold]runs[/]    the progressive run and its three controls")
+    console.print("[bold]runs[/]    the progressive run, its three controls, and never growing")
     runs = dict(zip(arms, _run_all(list(arms.values()), data, out / "runs", config, console), strict=True))
     verdict = judge(**runs)
     result = _result(plan, verdict, runs, seconds=time.monotonic() - began)
@@ -274,6 +275,7 @@ def _result(plan: Plan, verdict: Verdict, runs: dict[str, Record], *, seconds: f
         "saving_equal_compute": verdict.saving_equal_compute,
         "gap_equal_compute": verdict.gap_equal_compute,
         "retention": verdict.retention,
+        "gain_over_small": verdict.gain_over_small,
         "losses": {name: record.final() for name, record in runs.items()},
         "flops": {name: plan_flops(record.plan) for name, record in runs.items()},
         "plan_digest": plan.digest,
