@@ -97,9 +97,7 @@ def make_command(
         rule = "must be a share of peak_lr x steps in (0, 1)"
         raise InputError("--u-mix", u_mix, rule, "give such as 0.12, or an area with --u-mix-area")
     area = u_mix * peak * steps if u_mix is not None else u_mix_area
-    law, resamples, provenance = None, (), Provenance()
-    if pilots:
-        law, resamples, provenance = _landscape(pilots, seed)
+    law, resamples, provenance = _landscape(pilots, seed)
     plan = plan_expansion(
         model=model,
         small_depth=small_depth,
@@ -191,7 +189,9 @@ def _fit_text(table: dict) -> str:
     return "\n".join(lines)
 
 
-def _landscape(paths: tuple[Path, ...], seed: int) -> tuple[AreaLaw, tuple[AreaLaw, ...], Provenance]:
+def _landscape(paths: tuple[Path, ...], seed: int) -> tuple[AreaLaw | None, tuple[AreaLaw, ...], Provenance]:
+    if not paths:
+        return None, (), Provenance()
     from theory.fit import bootstrap, fit_area_law, provenance
     from theory.record import read_records
 
