@@ -53,9 +53,9 @@ class DemoConfig(Spec, frozen=True, kw_only=True):
         init, order: How new blocks begin and where they stand.
     """
 
-    steps: Annotated[int, Meta(ge=160, le=10**6)] = 800
+    steps: Annotated[int, Meta(ge=160, le=10**6)] = 1000
     batch_tokens: Annotated[int, Meta(ge=1)] = 768
-    peak_lr: Positive = 0.015
+    peak_lr: Positive = 0.02
     model: str = "gpt2-tiny"
     small_depth: Annotated[int, Meta(ge=0)] = 1
     tolerance: Annotated[float, Meta(gt=0, lt=1)] = 0.01
