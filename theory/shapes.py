@@ -10,12 +10,15 @@ Each shape is a pair of functions of (i or m, n, f): the value s_i at step i = 0
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["DECAYS", "power_sum"]
+from theory.errors import InputError
+
+__all__ = ["DECAYS", "decay_limit", "power_sum"]
 
 Array = np.ndarray
 Shape = Callable[[Array, int, float], Array]
@@ -87,3 +90,37 @@ DECAYS: dict[str, tuple[Shape, Shape]] = {
     "sqrt": (_sqrt, _sqrt_sum),
     "exponential": (_exponential, _exponential_sum),
 }
+
+
+@functools.cache
+def decay_limit(shape: str) -> tuple[float, float]:
+    r"""(mean r, kappa) of a decay to 0 in the limit of many steps; what it does to a last-iterate bound.
+
+        r = int_0^1 s(y) dy,     kappa = 1/2 int_0^1 s(y)^2/R(y) dy,     R(y) = int_y^1 s
+
+    linear 1/2, 1; cosine 1/2, 1.06107 (by quadrature, no closed form is known to us); sqrt 1/3, 3/2 - (3/4) ln 3.
+    An exponential never reaches 0 and has no such limit.
+
+    References:
+        arXiv 2602.07145, Table 1 (cosine: q2^2 = 1.061 G^2).
+
+    >>> r, kappa = decay_limit("cosine")
+    >>> r, round(kappa, 3)
+    (0.5, 1.061)
+    """
+    if shape == "linear":
+        return 0.5, 1.0
+    if shape == "sqrt":
+        return 1 / 3, 1.5 - 0.75 * math.log(3.0)
+    if shape == "cosine":
+        from scipy.integrate import quad
+
+        def ratio(z: float) -> float:
+            """s^2/R at y = 1 - z; with a = pi z, s = (1 - cos a)/2 and R = (a - sin a)/(2 pi)."""
+            a = math.pi * z
+            if a < 1e-2:  # 1 - cos a = a^2/2 (1 - a^2/12), a - sin a = a^3/6 (1 - a^2/20), to a^4/360
+                return math.pi * 0.75 * a * (1 - a * a / 12) ** 2 / (1 - a * a / 20)
+            return math.pi * (1 - math.cos(a)) ** 2 / (2 * (a - math.sin(a)))
+
+        return 0.5, 0.5 * quad(ratio, 0.0, 1.0, epsabs=0, epsrel=1e-12)[0]
+    raise InputError("shape", shape, "has no limit", "use linear, cosine or sqrt")

@@ -35,7 +35,7 @@ def learning_rates(shape: str, steps: int) -> np.ndarray:
 
 
 def worst_case(steps: np.ndarray, *, distance: float = 1.0, gradient: float = 1.0) -> float:
-    """Largest L(x_T) - L* after ``steps``, exact to the solver's tolerance (1e-8)."""
+    """Largest L(x_T) - L* after ``steps``, exact to the solver's tolerance (1e-5)."""
     from PEPit import PEP  # type: ignore[import-not-found]
     from PEPit.functions import ConvexFunction  # type: ignore[import-not-found]
 
