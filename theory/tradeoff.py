@@ -117,7 +117,7 @@ class Tradeoff(Spec, frozen=True, kw_only=True):
 
     def wins(self, horizon: float) -> bool:
         """General condition: u*(T) < T, and the iso-loss gain is above 1 (which follows from it if kappa <= 1)."""
-        return bool(self.tail(horizon) < horizon) and self.iso_loss_gain(horizon) > 1
+        return bool(self.tail(horizon) < horizon) and (self.kappa <= 1 or self.iso_loss_gain(horizon) > 1)
 
     def winning_horizon(self) -> float | None:
         """Smallest horizon from 1 to 1e15 at which growing wins; None if there is none.
