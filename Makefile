@@ -27,7 +27,7 @@ test: $(STAMP) lint
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports
-	$(VENV)/bin/pyright
+	$(VENV)/bin/mypy
 
 figures: $(STAMP)
 	$(VENV)/bin/latebloom figures

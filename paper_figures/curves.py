@@ -63,7 +63,7 @@ def mark_expansion(axes: Axes, x: float, text: str) -> None:
 
 
 def loss_limits(axes: Axes, records: list[Record]) -> None:
-    """Show where runs differ: from just below the best final loss to a little above the worst."""
+    """Show where runs differ: every final loss, and curves from a third above the best one on."""
     finals = [float(r.select(split="val")["value"][-1]) for r in records]
-    spread = max(max(finals) - min(finals), 0.02 * min(finals))
-    axes.set_ylim(min(finals) - 0.35 * spread, max(finals) + 3.0 * spread)
+    best = min(finals)
+    axes.set_ylim(0.97 * best, max(1.3 * best, 1.02 * max(finals)))

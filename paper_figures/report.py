@@ -17,6 +17,7 @@ from paper_figures.curves import LOOKS, loss_limits, mark_expansion, plot_predic
 from paper_figures.paths import STYLE
 from theory.cost import plan_flops
 from theory.errors import InputError
+from theory.plan import Plan
 from theory.record import Record, read_record
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def experiment_report(folder: Path) -> str:
             if p.mixing_area and p.tau_star
             else "The plan was placed by a compute budget."
         ),
-        reason=plan.provenance.reason or "",
+        reason=_reason(plan),
         law=_table(("landscape parameter", "value"), [(k, f"{v:.5g}") for k, v in plan.provenance.parameters.items()]),
         setting=_setting(progressive),
         notes=result.get("notes", ""),
@@ -109,7 +110,7 @@ def run_report(record: Record) -> str:
         prediction_figure=_svg(_prediction_figure(record, [])),
         tau=f"step {plan.tau} of {plan.steps}" if plan.tau else "never",
         tau_text="",
-        reason=plan.provenance.reason or "",
+        reason=_reason(plan),
         law="",
         setting=_setting(record),
         notes="",
@@ -150,10 +151,12 @@ def _prediction_figure(record: Record, pilots: list[Record]) -> Figure:
         if record.plan.tau:
             mark_expansion(axes, record.plan.tau, f"tau = {record.plan.tau}")
         loss_limits(axes, [record])
-        low = float(record.select(split="val")["value"][-1])
-        axes.set_ylim(0.97 * low, 1.45 * low)
+        series = record.select(split="val")
+        visible = series["step"][series["value"] < axes.get_ylim()[1]]
         axes.set(xlabel="optimizer steps", ylabel="validation loss (nats/token)", title="predicted against measured")
         axes.set_xscale("log")
+        if len(visible) > 1:
+            axes.set_xlim(0.8 * visible[0], 1.1 * visible[-1])
         axes.legend(loc="upper right")
     return figure
 
@@ -190,6 +193,11 @@ def _setting(record: Record) -> str:
         ("machine", header.machine or ""),
     ]
     return _table(("", ""), rows, head=False)
+
+
+def _reason(plan: Plan) -> str:
+    """The plan's reason without its verdict, which the page shows at its head."""
+    return (plan.provenance.reason or "").replace(plan.predicted.verdict or "\0", "").strip()
 
 
 def _percent(value: float | None) -> str:

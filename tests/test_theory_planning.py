@@ -52,6 +52,22 @@ def test_what_is_predicted_is_what_runs_on_the_landscape_show(fresh, trunk, grow
     assert f"for {plan.tau} of 2000 steps" in plan.provenance.reason
 
 
+def test_growing_that_is_worth_nothing_is_not_called_growth():
+    landscape = law(fresh=0.0, trunk=1.5).replace(small_gap=0.0)  # the full depth learns nothing more
+    plan = plan_expansion(**COMMON, law=landscape, mixing_area=5.0)
+    predicted = from_prediction(plan.predicted)
+    assert predicted.gap_equal_compute < 0
+    assert predicted.gain_over_small == pytest.approx(0, abs=1e-12)
+    assert sentence(predicted).startswith("Keep the small depth at this horizon (predicted)")
+
+
+def test_a_landscape_without_fresh_modes_is_explained():
+    plan = plan_expansion(**COMMON, law=law(fresh=0.0))
+    assert plan.tau == SCHEDULE.steps - 1
+    assert plan.predicted.tau_star == SCHEDULE.steps
+    assert "growing costs less than 1.0% of the final loss even at the last step" in plan.provenance.reason
+
+
 def test_equal_compute_costs_the_same_and_has_its_own_schedule():
     plan = plan_expansion(**COMMON, mixing_area=5.0)
     equal = equal_compute(plan, name="e")

@@ -15,7 +15,7 @@ from theory.plan import Plan, Provenance, diff, read_plan, write_plan
 from theory.planning import plan_expansion
 from theory.schedules import AnySchedule, Constant, Cosine, Linear, wsd
 
-__all__ = ["fit_command", "plan_group"]
+__all__ = ["fit_command", "plan_group", "record_command"]
 
 MUON_REFERENCE_LR = 10.0  # eta_ref of arXiv 2511.04981 at 0.1 B: peak = eta_ref/sqrt(T)
 
@@ -97,9 +97,7 @@ def make_command(
         rule = "must be a share of peak_lr x steps in (0, 1)"
         raise InputError("--u-mix", u_mix, rule, "give such as 0.12, or an area with --u-mix-area")
     area = u_mix * peak * steps if u_mix is not None else u_mix_area
-    law, resamples, provenance = None, (), Provenance()
-    if pilots:
-        law, resamples, provenance = _landscape(pilots, seed)
+    law, resamples, provenance = _landscape(pilots, seed)
     plan = plan_expansion(
         model=model,
         small_depth=small_depth,
@@ -180,6 +178,22 @@ def fit_command(records: tuple[Path, ...], seed: int, as_json: bool) -> None:
     click.echo(json.dumps(table, indent=2) if as_json else _fit_text(table))
 
 
+@click.command("record")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--parquet", type=click.Path(path_type=Path, dir_okay=False), help="Write it to this file.")
+def record_command(run: Path, parquet: Path | None) -> None:
+    """Show what RUN (a run's directory or a record file) measured last; with --parquet, write the record there."""
+    from theory.record import read_record, write_parquet
+
+    record = read_record(run)
+    step, loss = record.curve()
+    last = f"validation loss {loss[-1]:.6f} after {step[-1]} of {record.plan.steps} steps" if len(step) else "no loss"
+    click.echo(f"{record.header.name}: {last}, {len(record)} rows, plan {record.header.plan_digest[:16]}")
+    if parquet is not None:
+        write_parquet(record, parquet)
+        click.echo(str(parquet))
+
+
 def _fit_text(table: dict) -> str:
     lines = [f"{'parameter':<18}{'value':>12}  90% interval"]
     for name, row in table["parameters"].items():
@@ -191,7 +205,9 @@ def _fit_text(table: dict) -> str:
     return "\n".join(lines)
 
 
-def _landscape(paths: tuple[Path, ...], seed: int) -> tuple[AreaLaw, tuple[AreaLaw, ...], Provenance]:
+def _landscape(paths: tuple[Path, ...], seed: int) -> tuple[AreaLaw | None, tuple[AreaLaw, ...], Provenance]:
+    if not paths:
+        return None, (), Provenance()
     from theory.fit import bootstrap, fit_area_law, provenance
     from theory.record import read_records
 

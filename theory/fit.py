@@ -31,6 +31,7 @@ EXPONENT = (0.05, 1.5)
 ONSET = (1e-3, 0.3)  # in units of the largest pilot's area
 RATE = (1.0, 300.0)  # per largest pilot's area
 NOISE_SEGMENTS = 1000  # per run, for the noise response
+Role = Literal["small", "full", "grown"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class PilotRun:
     """The points of one pilot that are fitted: losses (nats) after ``step`` updates."""
 
     name: str
-    role: Literal["small", "full", "grown"]
+    role: Role
     schedule: Schedule
     tau: int | None
     step: np.ndarray
@@ -198,7 +199,7 @@ def _pilot_runs(records: Sequence[Record], split: str) -> tuple[list[PilotRun], 
         if plan.tau is not None:
             start = float(plan.schedule.area(plan.tau))
             keep &= (step <= plan.tau) | (area - start >= BURN_IN * (plan.schedule.total_area - start))
-        role = "grown" if plan.tau is not None else "small" if plan.depth == small else "full"
+        role: Role = "grown" if plan.tau is not None else "small" if plan.depth == small else "full"
         runs.append(
             PilotRun(
                 name=record.header.name,

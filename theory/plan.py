@@ -8,7 +8,7 @@ control and pilots are Plans too, with one stage.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
@@ -36,7 +36,7 @@ __all__ = [
     "write_plan",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 
 Size = Annotated[int, Meta(ge=1, le=10**7)]
 Depth = Annotated[int, Meta(ge=0, le=10_000)]

@@ -108,8 +108,8 @@ def plan_expansion(
             )
             raise InputError("tolerance", tolerance, rule, "train longer, allow more, or do not grow")
     star = None
-    if mixing_area and mixing_area < schedule.total_area:
-        star = tau_star(schedule, mixing_area)
+    if mixing_area is not None and mixing_area < schedule.total_area:
+        star = tau_star(schedule, mixing_area) if mixing_area else float(schedule.horizon)
     if budget is not None:
         tau = budget_step(full, small_depth=small_depth, budget=budget)
     elif mixing_area:
@@ -195,8 +195,11 @@ def explain(plan: Plan, *, tolerance: float, budget: float | None) -> str:
         text += f": the earliest step that keeps within {budget:.0%} of the fixed-depth FLOPs"
         text += f" (the mixing area would ask for step {p.tau_star:.0f})" if p.tau_star else ""
     else:
-        text += f", the mixing area {p.mixing_area:.4g}"
-        if p.final_loss is not None:
+        if p.mixing_area is None:
+            text += f": growing costs less than {tolerance:.1%} of the final loss even at the last step"
+        else:
+            text += f", the mixing area {p.mixing_area:.4g}"
+        if p.mixing_area is not None and p.final_loss is not None:
             text += f", at which growing costs {tolerance:.1%} of the final loss"
     if p.tau_interval:
         text += f" ({p.tau_interval.level:.0%} interval of tau* {p.tau_interval.low:.0f} to {p.tau_interval.high:.0f})"

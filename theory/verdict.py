@@ -119,22 +119,22 @@ def from_prediction(p: Prediction) -> Verdict:
 
 
 def sentence(v: Verdict) -> str:
-    """The verdict in one sentence."""
-    if v.gap_equal_compute < -RESOLUTION:
-        head, than = "Grow", f"beats the fixed-depth run of equal compute by {-v.gap_equal_compute:.2%} of the loss"
+    """The verdict in one sentence; 'grow' only where both leaving it out and the full depth alone end higher."""
+    wins = v.gap_equal_compute < -RESOLUTION
+    if wins:
+        worthless = v.gain_over_small is not None and v.gain_over_small < RESOLUTION
+        head = "Keep the small depth at this horizon" if worthless else "Grow"
+        than = f"beats the fixed-depth run of equal compute by {-v.gap_equal_compute:.2%} of the loss"
     elif v.gap_equal_compute > RESOLUTION:
         head = "Do not grow at this horizon"
         than = f"loses to the fixed-depth run of equal compute by {v.gap_equal_compute:.2%} of the loss"
     else:
         head, than = "Growing does not matter here", "equals the fixed-depth run of equal compute"
     tense = "measured" if v.measured else "predicted"
-    text = f"{head} ({tense}): growing saves {v.saving_same_horizon:.1%} of the fixed-depth FLOPs"
     side = "above" if v.gap_same_horizon >= 0 else "below"
-    text += (
-        f" and ends {abs(v.gap_same_horizon):.2%} {side} its loss, but {than}"
-        if head != "Grow"
-        else (f", ends {abs(v.gap_same_horizon):.2%} {side} its loss, and {than}")
-    )
+    text = f"{head} ({tense}): growing saves {v.saving_same_horizon:.1%} of the fixed-depth FLOPs"
+    text += f"{',' if wins else ' and'} ends {abs(v.gap_same_horizon):.2%} {side} its loss"
+    text += f", {'and' if wins else 'but'} {than}"
     if v.saving_equal_compute is not None:
         iso = v.saving_equal_compute
         text += (

@@ -1,8 +1,8 @@
 """Token shards: how text becomes them, how they are checked, and which tokens step k sees.
 
 A data directory holds ``train.bin`` and ``val.bin`` (nanoGPT's format: uint16 tokens, no header) or llm.c shards
-(``*train*.bin``, ``*val*.bin``: 256 int32 of header, magic 20240520 for uint16 or 20240801 for uint32 tokens), and, when
-Latebloom made it, ``manifest.json`` with sizes, SHA-256, tokenizer and counts, which is checked whenever it is opened.
+(``*train*.bin``, ``*val*.bin``: 256 int32 of header, magic 20240520 for uint16 or 20240801 for uint32 tokens). Where
+Latebloom made it, ``manifest.json`` says sizes, SHA-256, tokenizer and counts, and is checked whenever it is opened.
 
 The batch of step k is a pure function of (seed, k): windows of ``context`` tokens in an order drawn anew every epoch.
 It does not depend on micro-batches, restarts or the number of processes.
@@ -242,7 +242,7 @@ class Batches:
 
 
 def python_stdlib_corpus() -> list[Path]:
-    """The .py files of this interpreter's standard library, in order of name, without installed packages, tests and tables."""
+    """This interpreter's standard library as .py files in order of name, without installed packages, tests, tables."""
     root = Path(sysconfig.get_path("stdlib"))
     skipped = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test", "encodings", "pydoc_data"}
     return sorted(p for p in root.rglob("*.py") if not skipped & set(p.relative_to(root).parts))

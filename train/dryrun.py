@@ -77,7 +77,8 @@ class DryRun:
             f"{self.gradients / GIB:.1f}, optimizer {self.optimizer_state / GIB:.1f}) + activations of "
             f"{self.micro_tokens} tokens {self.activations_checkpointed / GIB:.1f} GiB with full checkpointing, "
             f"{self.activations / GIB:.1f} GiB without",
-            f"time: {_time(self.seconds)} on {self.devices} device(s) at {self.mfu:.0%} of {self.peak_tflops:g} TFLOP/s",
+            f"time: {_time(self.seconds)} on {self.devices} device(s) at {self.mfu:.0%} of {self.peak_tflops:g} "
+            "TFLOP/s",
         ]
         return "\n".join(lines)
 

@@ -248,8 +248,8 @@ class _Run:
         value, self.gradient_norm = float(total), float(norm)
         if not (math.isfinite(value) and math.isfinite(self.gradient_norm)):
             raise NonFiniteLoss(
-                f"step {self.state.step}: loss {value}, gradient norm {self.gradient_norm} on batch {self.state.step} of "
-                f"seed {self.config.seed}; the update was not made. Lower the peak learning rate "
+                f"step {self.state.step}: loss {value}, gradient norm {self.gradient_norm} on batch {self.state.step} "
+                f"of seed {self.config.seed}; the update was not made. Lower the peak learning rate "
                 f"({self.plan.schedule.peak:.4g}) and start another run"
             )
         self.rate = self.optimizer.param_groups[0]["lr"]

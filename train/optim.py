@@ -6,9 +6,9 @@ Muon-NSGD (arXiv 2511.04981): one learning rate eta for everything,
     vectors    w <- w - eta m/(|m|_2 + eps)                                   normalised SGD
 
 with momentum M_t = mu M_{t-1} + (1 - mu) G_t, Nesterov's (1 - mu) G + mu M in its place, and polar(M) = U V' from the
-singular value decomposition. The scale sqrt(fan_out/fan_in) is the spectral condition's (Yang et al., arXiv 2310.17813),
-not clamped. Query, key and value are three matrices. Embedding and tied head are a matrix like any other (rows = V), as
-in the paper; it does not publish its constants, those here are mu = 0.95 and five Polar Express steps.
+singular value decomposition. The scale sqrt(fan_out/fan_in) is the spectral condition's (Yang et al., arXiv
+2310.17813), not clamped. Query, key and value are three matrices. Embedding and tied head are a matrix like any other
+(rows = V), as in the paper; it does not publish its constants, those here are mu = 0.95 and five Polar Express steps.
 """
 
 from __future__ import annotations

@@ -1,0 +1,61 @@
+"""The main job, small: it ends with a verdict whatever the landscape says, keeps what was done, and starts clean."""
+
+import json
+
+import pytest
+from rich.console import Console
+
+from theory import InputError, read_plan
+from train import demo as module
+from train.demo import DemoConfig, demo
+
+QUIET = Console(quiet=True)
+SMALL = DemoConfig(steps=160, batch_tokens=512, tokenizer="bytes", tolerance=0.02)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("demo") / "demo"
+    return out, demo(out, SMALL, console=QUIET)
+
+
+def test_result_and_plan_agree_with_the_verdict(finished):
+    out, verdict = finished
+    result, plan = json.loads((out / "result.json").read_text()), read_plan(out / "plan.json")
+    assert {
+        "predicted_final_loss", "measured_final_loss", "tau_star", "tau_interval", "saving_same_horizon",
+        "saving_equal_compute", "retention", "verdict",
+    } <= result.keys()  # fmt: skip
+    assert result["measured_final_loss"] == verdict.progressive == result["losses"]["progressive"]
+    assert result["retention"] == pytest.approx(result["losses"]["cold_start"] - result["losses"]["progressive"])
+    assert result["plan_digest"] == plan.digest
+    assert result["predicted_final_loss"] == plan.predicted.final_loss
+    assert plan.predicted.curve is not None
+    assert len(plan.provenance.pilots) == 5
+
+
+def test_an_interrupted_demo_goes_on_where_it_stopped(finished, monkeypatch):
+    out, verdict = finished
+    (out / "result.json").unlink()
+    monkeypatch.setattr(module, "prepare", lambda *a, **k: pytest.fail("the corpus was made again"))
+    before = {p: p.stat().st_mtime_ns for p in out.glob("*/*/record.jsonl")}
+    assert demo(out, SMALL, console=QUIET) == verdict
+    assert {p: p.stat().st_mtime_ns for p in out.glob("*/*/record.jsonl")} == before
+
+
+def test_where_no_expansion_is_within_the_tolerance_growing_is_measured_all_the_same(finished):
+    out, _ = finished
+    base = module._base_plan(out / "data", SMALL)
+    pilots = [module.read_record(path) for path in sorted((out / "pilots").iterdir())]
+    lines = Console(record=True, quiet=False, file=open("/dev/null", "w"), width=400)  # noqa: SIM115
+    with lines:
+        plan = module._plan(base, pilots, SMALL.replace(tolerance=1e-9), lines)
+    assert plan.tau == pytest.approx(SMALL.steps / 2, abs=1)
+    assert "measured all the same" in lines.export_text()
+
+
+def test_a_directory_that_is_not_a_demo_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="is not empty and not a demo's directory"):
+        demo(tmp_path, SMALL, console=QUIET)
+    assert (tmp_path / "thesis.tex").exists()

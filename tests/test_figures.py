@@ -1,0 +1,110 @@
+"""Figures and the report: drawn from records alone, the same bytes twice, and never from less than they need."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+
+from paper_figures import registry
+from paper_figures.report import write_report
+from tests.helpers import synthetic_record, tiny_plan
+from theory import InputError, cold_start, equal_compute, fixed_depth, read_record
+from theory.plan import Curve
+from theory.record import RecordWriter, write_parquet
+from theory.verdict import judge, sentence
+
+
+@pytest.mark.parametrize("name", registry.FIGURES)
+def test_every_figure_is_drawn_from_committed_records_with_the_same_bytes_twice(name, tmp_path):
+    first, second = (registry.save(name, tmp_path / folder) for folder in ("a", "b"))
+    assert [path.suffix for path in first] == [".pdf", ".svg", ".png", ".csv"]
+    for a, b in zip(first, second, strict=True):
+        assert a.stat().st_size > 100
+        assert a.read_bytes() == b.read_bytes()
+    made = registry.module(name)
+    assert re.search(r"\d", made.caption(registry.load(made.RECORDS)))
+
+
+def test_a_figure_shows_its_records_values(tmp_path):
+    rows = list(csv.DictReader(registry.save("fig01", tmp_path)[3].open()))
+    for name, record in registry.load(registry.module("fig01").RECORDS).items():
+        series = record.select(split="val")
+        assert {round(float(r["y"]), 6) for r in rows} >= {round(float(v), 6) for v in series["value"][-3:]}, name
+
+
+def test_a_missing_record_is_named_and_nothing_is_drawn(tmp_path):
+    with pytest.raises(InputError, match=r"stdlib_fixed.parquet.*is a record that this figure needs"):
+        registry.save("fig01", tmp_path / "out", folder=tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def experiment(folder, **result):
+    """A finished experiment's directory, from losses that are given."""
+    plan = tiny_plan().replace(name="progressive")
+    predicted = plan.predicted.replace(curve=Curve(step=(10, 60, 100), loss=(4.0, 3.0, 2.5)))
+    plan = plan.replace(predicted=predicted)
+    arms = {
+        "progressive": plan,
+        "fixed": fixed_depth(plan, name="fixed"),
+        "equal_compute": equal_compute(plan, name="equal_compute"),
+        "cold_start": cold_start(plan, name="cold_start"),
+        "small": fixed_depth(plan, name="small", depth=1),
+    }
+    records = {}
+    for (name, arm), final in zip(arms.items(), (2.5, 2.4, 2.6, 3.2, 2.8), strict=True):
+        step = np.unique(np.linspace(0, arm.steps, 12).astype(int))
+        record = synthetic_record(arm, step, final + 2 * (1 - step / arm.steps), name=name)
+        records[name] = record
+        with RecordWriter(folder / "runs" / name / "record.jsonl", record.header) as writer:
+            columns = {key: column.tolist() for key, column in record.columns.items()}
+            writer.write([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+    (folder / "pilots").mkdir()
+    verdict = judge(**records)
+    content = {
+        "verdict": sentence(verdict),
+        "saving_same_horizon": verdict.saving_same_horizon,
+        "gap_same_horizon": verdict.gap_same_horizon,
+        "saving_equal_compute": verdict.saving_equal_compute,
+        "gap_equal_compute": verdict.gap_equal_compute,
+        "retention": verdict.retention,
+        "prediction_error": 0.01,
+        "predicted_final_loss": 2.5,
+        "measured_final_loss": 2.5,
+    }
+    (folder / "result.json").write_text(json.dumps(content | result))
+    return verdict
+
+
+def test_report_is_one_page_that_opens_offline(tmp_path):
+    verdict = experiment(tmp_path)
+    page = write_report(tmp_path).read_text()
+    assert sentence(verdict) in page
+    assert page.count("<svg") == 2
+    assert not re.search(r"(src|href)\s*=\s*[\"']https?:", page)
+    assert "<script" not in page
+    for label in ("fixed depth, equal compute", "cold start", "never grown", "progressive"):
+        assert label in page
+
+
+def test_report_escapes_what_it_is_given(tmp_path):
+    experiment(tmp_path, verdict="<b>5 & 6</b>")
+    page = write_report(tmp_path).read_text()
+    assert "&lt;b&gt;5 &amp; 6&lt;/b&gt;" in page
+    assert "<b>5" not in page
+
+
+def test_report_of_a_single_run_says_that_it_has_no_verdict(tmp_path):
+    experiment(tmp_path)
+    page = write_report(tmp_path / "runs" / "progressive").read_text()
+    assert "One run alone has no verdict" in page
+
+
+def test_records_survive_parquet(tmp_path):
+    experiment(tmp_path)
+    record = read_record(tmp_path / "runs" / "fixed")
+    write_parquet(record, tmp_path / "fixed.parquet")
+    back = read_record(tmp_path / "fixed.parquet")
+    assert back.header == record.header
+    assert all(np.array_equal(back.columns[k], record.columns[k]) for k in record.columns)
