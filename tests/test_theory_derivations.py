@@ -6,6 +6,7 @@ import pkgutil
 import pytest
 
 import theory.derivations
+from tests.benchmarks.mutation import MUTATIONS, source
 from theory.derivations import index
 
 MODULES = [m.name for m in pkgutil.iter_modules(theory.derivations.__path__) if m.name != "index"]
@@ -45,3 +46,14 @@ def test_index_names_what_exists():
 
 def test_index_is_up_to_date():
     assert index.PAGE.read_text() == index.render(), "run python -m theory.derivations.index"
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: f"{m.module}:{m.old.strip()}")
+def test_mutations_still_stand_in_their_sources(mutation):
+    """``python -m tests.benchmarks.mutation`` needs each text exactly once."""
+    assert source(mutation).read_text().count(mutation.old) == 1
+    assert mutation.old != mutation.new
+
+
+def test_there_are_twenty_mutations():
+    assert len(MUTATIONS) == 20

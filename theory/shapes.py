@@ -1,11 +1,15 @@
-r"""Unit shapes of a decay over n steps from 1 to f, and their exact sums: what schedules are made of.
+r"""Unit shapes of a decay over n steps from 1 to f, their exact sums and their integrals: what schedules are made of.
 
-Each shape is a pair of functions of (i or m, n, f): the value s_i at step i = 0 ... n-1, and sum_{i<m} s_i.
+Each shape is a pair of functions of (i or m, n, f): the value s_i at step i = 0 ... n-1, and sum_{i<m} s_i. The
+integral is a function of the share y = i/n.
 
-    linear       1 - (1 - f) i/n
-    cosine       f + (1 - f) (1 + cos(pi i/n))/2
-    sqrt         1 - (1 - f) sqrt(i/n)                      '1-sqrt' of Haegele et al., arXiv 2405.18392
-    exponential  f^(i/n), f > 0
+                 s                                      int_0^y s
+    linear       1 - (1 - f) y                          y - (1 - f) y^2/2
+    cosine       f + (1 - f) (1 + cos(pi y))/2          f y + (1 - f) (y + sin(pi y)/pi)/2
+    sqrt         1 - (1 - f) sqrt(y)                    y - (1 - f) (2/3) y^(3/2)
+    exponential  f^y, f > 0                             (f^y - 1)/ln f
+
+'sqrt' is the '1-sqrt' of Haegele et al., arXiv 2405.18392.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import numpy as np
 
 from theory.errors import InputError
 
-__all__ = ["DECAYS", "decay_limit", "power_sum"]
+__all__ = ["DECAYS", "decay_integral", "decay_limit", "power_sum"]
 
 Array = np.ndarray
 Shape = Callable[[Array, int, float], Array]
@@ -90,6 +94,18 @@ DECAYS: dict[str, tuple[Shape, Shape]] = {
     "sqrt": (_sqrt, _sqrt_sum),
     "exponential": (_exponential, _exponential_sum),
 }
+
+
+def decay_integral(shape: str, y: Array, f: float) -> Array:
+    """int_0^y s for a decay from 1 to ``f`` at shares ``y`` in [0, 1] of its length; table above."""
+    y = np.asarray(y, dtype=float)
+    if shape == "linear":
+        return y - (1.0 - f) * y**2 / 2
+    if shape == "cosine":
+        return f * y + (1.0 - f) * (y + np.sin(np.pi * y) / np.pi) / 2
+    if shape == "sqrt":
+        return y - (1.0 - f) * (2.0 / 3.0) * y**1.5
+    return y if f == 1 else np.expm1(y * math.log(f)) / math.log(f)
 
 
 @functools.cache

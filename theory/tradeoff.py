@@ -11,8 +11,9 @@ Least cost at given loss and least loss at given cost have the same condition:
 
     u* = T^gamma [ (kappa s_x A_x/(s_w A_w)) n/(1 - n) ]^{1/(1 + s_x)},   gamma = (1 + s_w)/(1 + s_x)
 
-(the structure of Theorem 3.2 in arXiv 2602.14208). If u* >= T there is no expansion worth making. For equal exponents
-that is kappa (A_x/A_w) n/(1 - n) >= 1 at every horizon; otherwise it changes at one horizon.
+(the structure of Theorem 3.2 in arXiv 2602.14208). If u* >= T there is no expansion worth making inside the run. For
+equal exponents that is kappa (A_x/A_w) n/(1 - n) >= 1 at every horizon; otherwise it changes at one horizon. (With
+kappa < 1 the formulas would then grow at once, with layers that nothing has conditioned: outside their regime.)
 
 The gain that counts is *iso-loss*: the cost of the full depth alone at the grown run's loss, over the grown run's cost.
 It can be 1.15 where the iso-iteration gain T/(n T + (1 - n) u) reads 5, because a fixed run may stop early too.
