@@ -11,7 +11,7 @@ from theory.online import AutoExpansion
 from theory.optimum import best_growth, winning_compute
 from theory.schedules import Piecewise
 from theory.spec import decode
-from theory.timing import horizon_share, mixing_after, tau_cosine, tau_wsd, timing_intervals
+from theory.timing import horizon_share, mixing_after, mixing_step, tau_cosine, tau_wsd, timing_intervals
 from theory.tradeoff import StageSignal, Tradeoff, best_stages, fit_timing_exponent, stage_tails, timing_exponent
 
 PAPER = Tradeoff(cost_ratio=0.0216, trunk=1.0, trunk_exponent=0.3, fresh=5.0, fresh_exponent=0.3)  # 0 -> 60 layers, 7B
@@ -356,6 +356,8 @@ class TestAutoExpansion:
         (lambda: horizon_share(4.0, decay=0.1, mixing_area=9.0, reference_lr=1.0), r"mixing_share = 4.5"),
         (lambda: tau_wsd(10, 0.1, 0.96), r"mixing_share"),
         (lambda: tau_cosine(10, 0.5), r"mixing_share"),
+        (lambda: mixing_step([1, 2], [1.0, math.nan], [1.0, 1.0], tolerance=0.1, start=0), r"progressive = nan"),
+        (lambda: mixing_step([1, 2], [1.0, 1.0], [1.0, math.inf], tolerance=0.1, start=0), r"fixed = inf"),
         (lambda: mixing_after(power_law(), -1.0, tolerance=0.1), r"tolerance = "),
         (lambda: mixing_after(power_law(kappa=3.0, floor=1e-9, trunk=1e-9), 1.0, tolerance=0.01), r"is never reached"),
         (lambda: timing_intervals(wsd(steps=9, peak_lr=1.0), [], tolerance=0.1, cost_ratio=0.1), r"too few resamples"),

@@ -103,12 +103,19 @@ def mixing_step(
         progressive, fixed: Losses of the two runs at ``step``.
         tolerance: Relative tolerance, such as 0.01.
         start: Only steps after this one (tau) count.
+
+    Raises:
+        InputError: if shapes differ or a loss is not finite.
     """
     step, progressive, fixed = (np.asarray(v, dtype=float) for v in (step, progressive, fixed))
     if not step.shape == progressive.shape == fixed.shape:
         raise InputError(
             "step", step.shape, "must have the shape of both losses", "measure both runs at the same steps"
         )
+    for name, values in {"progressive": progressive, "fixed": fixed}.items():
+        if not np.all(np.isfinite(values)):
+            bad = float(values[~np.isfinite(values)][0])
+            raise InputError(name, bad, "must be finite", "leave diverged runs out")
     after = step > start
     far = np.abs(progressive - fixed) > tolerance * fixed
     if not after.any() or far[after][-1]:

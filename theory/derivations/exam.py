@@ -72,7 +72,7 @@ EQUATIONS = (
         "",
     ),
     (
-        "continuous S(t): y - (1 - f) y^2/2; f y + (1 - f)(y + sin(pi y)/pi)/2; y - (1 - f)(2/3) y^(3/2); (f^y - 1)/ln f",
+        "int s: y - (1 - f) y^2/2; f y + (1 - f)(y + sin(pi y)/pi)/2; y - (1 - f)(2/3) y^(3/2); (f^y - 1)/ln f",
         "theory.schedules:Schedule.flow_area",
         "exam:decay_integral_residual",
         "tests/test_theory_schedules.py::test_continuous_area_is_the_limit_of_fine_steps",
