@@ -1,0 +1,87 @@
+"""Speed and accuracy of the whole last-iterate bound curve: ``python -m tests.benchmarks.bound_speed [--json FILE]``.
+
+``speedup_1e4`` is against the theorem as it is printed, a double sum evaluated at every horizon (vectorised numpy, one
+horizon at a time, all of them), ``speedup_1e4_abel`` against the cheaper Abel-summed form evaluated the same way. All
+are timed in turn in the same process; each time is the least of several.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+
+import click
+import numpy as np
+
+from theory import wsd
+from theory.bounds import last_iterate, last_iterate_curve
+
+DISTANCE = 1.0
+
+
+def double_sum(eta: np.ndarray, gradient: np.ndarray) -> float:
+    """Defazio et al. (arXiv 2310.07831), Theorem 10, as printed: two sums, the inner one over all later steps."""
+    left = np.cumsum(eta[::-1])[::-1]
+    energy = np.cumsum((eta * gradient)[::-1] ** 2)[::-1]
+    last = 0.5 * np.sum(eta[:-1] / left[1:] * energy[:-1] / left[:-1])
+    return DISTANCE**2 / (2 * left[0]) + energy[0] / (2 * left[0]) + last
+
+
+def abel_sum(eta: np.ndarray, area: np.ndarray, energy: np.ndarray, t: int) -> float:
+    past = np.sum(energy[: t - 1] / (area[t - 1] - area[: t - 1]))
+    return DISTANCE**2 / (2 * area[t - 1]) + 0.5 * (energy[t - 1] / eta[t - 1] + past)
+
+
+def seconds(function) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def measure(repeats: int = 15, rounds: int = 3) -> dict[str, float]:
+    eta = wsd(steps=10_000, peak_lr=1.0).lrs()
+    gradient = np.linspace(1.5, 0.8, len(eta))
+    area, energy = np.cumsum(eta), (eta * gradient) ** 2
+
+    def curve():
+        return last_iterate_curve(eta, distance=DISTANCE, gradient=gradient)
+
+    fast, slow, abel = [], [], []
+    horizons = range(1, len(eta) + 1)
+    for _ in range(rounds):
+        fast += [seconds(curve) for _ in range(repeats)]
+        slow.append(seconds(lambda: [double_sum(eta[:t], gradient[:t]) for t in horizons]))
+        abel.append(seconds(lambda: [abel_sum(eta, area, energy, t) for t in horizons]))
+
+    long = wsd(steps=1_000_000, peak_lr=1.0).lrs()
+    norms = np.linspace(1.5, 0.8, len(long))
+    whole = last_iterate_curve(long, distance=DISTANCE, gradient=norms)
+    t_long = min(seconds(lambda: last_iterate_curve(long, distance=DISTANCE, gradient=norms)) for _ in range(3))
+    at = np.unique(np.concatenate([np.geomspace(1, len(long), 40), np.linspace(960_000, len(long), 20)]).astype(int))
+    exact = [last_iterate(long[:t], distance=DISTANCE, gradient=norms[:t]).value for t in at]
+    exact_short = [double_sum(eta[:t], gradient[:t]) for t in horizons]
+    errors = [np.max(np.abs(whole.value[at - 1] / exact - 1)), np.max(np.abs(curve().value / exact_short - 1))]
+    return {
+        "t_1e6_s": t_long,
+        "speedup_1e4": min(slow) / min(fast),
+        "rel_error": float(max(errors)),
+        "speedup_1e4_abel": min(abel) / min(fast),
+        "t_1e4_s": min(fast),
+        "direct_1e4_s": min(slow),
+        "reported_error": whole.error,
+    }
+
+
+@click.command()
+@click.option("--json", "path", default=None, help="Write the numbers here.")
+def main(path: str | None) -> None:
+    """Measure and print; every figure is of this machine, now."""
+    result = measure()
+    print(json.dumps(result, indent=1))
+    if path:
+        with open(path, "w") as file:
+            json.dump(result, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
