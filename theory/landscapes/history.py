@@ -1,0 +1,201 @@
+r"""What laws see of a schedule: learning rates as constant pieces, areas at their edges, and lagged averages of both.
+
+Notation
+    piece j     ``steps[j]`` updates at learning rate ``lr[j]``; edges 0 ... M stand before, between and after pieces
+    S           ``area``: sum of eta over the updates before an edge
+    Phi_r       ``relaxed``: average of a drive g over the past with weight r exp(-r (S_t - v)), the response of one
+                mode of rate r:  Phi_r(t) = int_0^{S_t} r exp(-r (S_t - v)) g(v) dv, exact on constant pieces
+
+Every completely monotone kernel is a mixture of exponentials (Bernstein), so every law's noise is a weighted sum of
+Phi_r over rates; :func:`power_kernel` gives the weights of (1 + C u)^-d. Rates are powers of 2, so that the trapezoid
+rule in ln r for the Gamma integral is exact to 1e-6 (it converges like exp(-pi^2/h) with the step h = ln 2), and what
+lies below the slowest rate is kept with its weight and its mean.
+
+Arrays may be complex: derivatives are taken by complex steps (Squire & Trapp 1998), exact to rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from theory.errors import InputError
+from theory.schedules import Schedule
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = ["History", "histories", "history", "power_kernel", "rate_grid"]
+
+RESOLUTION = 1 / 64  # of the largest learning rate: what a piece averages over
+SLOWEST = 1 / 256  # slowest rate that is resolved, per area of the whole run
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """Learning rates of B runs, as at most M constant pieces each, and the N points at which losses are wanted.
+
+    Args:
+        lr: (B, M) learning rate of each piece, 0 in padding.
+        steps: (B, M) updates in each piece, 0 in padding.
+        run: (N,) run of each point.
+        edge: (N,) pieces that are over at each point.
+        warm: (B,) pieces of warm-up: those at the start whose learning rates rise.
+    """
+
+    lr: np.ndarray
+    steps: np.ndarray
+    run: np.ndarray
+    edge: np.ndarray
+    warm: np.ndarray
+    cache: dict = field(default_factory=dict, compare=False, repr=False)
+
+    def clock(self, power: complex = 1.0) -> np.ndarray:
+        """(B, M + 1) sum of eta^power at each edge: the area for 1, the number of updates for 0."""
+        ticks = self.steps * self.drive(power)
+        return np.concatenate([np.zeros_like(ticks[:, :1]), np.cumsum(ticks, axis=1)], axis=1)
+
+    def drive(self, power: complex = 1.0) -> np.ndarray:
+        """(B, M) eta^power, 0 where eta is 0 (also for power 0 in padding, which has no steps)."""
+        if power == 1.0:
+            return self.lr
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(self.lr == 0, 0.0 if power != 0 else 1.0, self.lr**power)
+
+    def at(self, edges: np.ndarray) -> np.ndarray:
+        """Values at the points of values at the edges, (B, M + 1, ...) -> (N, ...)."""
+        return edges[self.run, self.edge]
+
+    @property
+    def area(self) -> np.ndarray:
+        """(N,) S at the points."""
+        return self.at(self.clock())
+
+    @property
+    def total_area(self) -> float:
+        """Largest area of any run."""
+        return float(np.max(self.clock().real))
+
+    def relaxed(self, rates: np.ndarray, *, drive: np.ndarray, clock: np.ndarray, start: ArrayLike = 0.0) -> np.ndarray:
+        """(N, R) Phi_r of ``drive`` (B, M) for each of ``rates`` (R,) per unit of ``clock`` (B, M + 1)."""
+        lag = np.diff(clock, axis=1)
+        state = np.zeros((len(lag), len(rates)), dtype=np.result_type(drive, clock, rates, float)) + start
+        edges = np.empty((lag.shape[1] + 1, *state.shape), dtype=state.dtype)
+        edges[0] = state
+        keep = np.exp(-lag.T[:, :, None] * rates)
+        gain = (1 - keep) * drive.T[:, :, None]
+        for j in range(len(keep)):
+            edges[j + 1] = keep[j] * edges[j] + gain[j]
+        return edges[self.edge, self.run]
+
+    def averages(self, rates: np.ndarray, *, drive: float = 1.0, clock: float = 1.0) -> np.ndarray:
+        """(N, R) Phi_r of eta^drive on the clock of eta^clock, kept for the next call."""
+        key = (rates.tobytes(), drive, clock)
+        if key not in self.cache:
+            self.cache[key] = self.relaxed(rates, drive=self.drive(drive), clock=self.clock(clock))
+        return self.cache[key]
+
+    def lags(self) -> np.ndarray:
+        """(N, M + 1) S_t - S_j of each point to each edge of its run; 0 for edges still to come."""
+        edges = self.clock()[self.run]
+        past = np.arange(edges.shape[1]) <= self.edge[:, None]
+        return np.where(past, self.area[:, None] - edges, 0.0)
+
+
+def history(schedule: Schedule | ArrayLike, step: ArrayLike | None = None) -> History:
+    """One run's history: a schedule or all its learning rates, and the updates after which losses are wanted.
+
+    Args:
+        schedule: A :class:`~theory.schedules.Schedule`, or eta_0 ... eta_{T-1}.
+        step: Whole numbers of updates in [1, T]; by default all of them, and then every update is a piece.
+
+    Raises:
+        InputError: for learning rates that are negative, not finite or all 0, and for steps outside the schedule.
+    """
+    return histories([(schedule, step)])
+
+
+def histories(runs: Sequence[tuple[Schedule | ArrayLike, ArrayLike | None]]) -> History:
+    """Several runs' histories as one, so that a law is evaluated on all of them at once."""
+    pieces = [_pieces(*run) for run in runs]
+    width = max(len(lr) for lr, *_ in pieces)
+    shape = (len(pieces), width)
+    lr, steps = np.zeros(shape, dtype=np.result_type(*[p[0] for p in pieces])), np.zeros(shape)
+    for b, (piece_lr, piece_steps, _, _) in enumerate(pieces):
+        lr[b, : len(piece_lr)], steps[b, : len(piece_lr)] = piece_lr, piece_steps
+    return History(
+        lr=lr,
+        steps=steps,
+        run=np.repeat(np.arange(len(pieces)), [len(p[2]) for p in pieces]),
+        edge=np.concatenate([p[2] for p in pieces]),
+        warm=np.array([p[3] for p in pieces]),
+    )
+
+
+def _pieces(schedule: Schedule | ArrayLike, step: ArrayLike | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Learning rates and lengths of a run's pieces, the edge of each point, and how many pieces are warm-up."""
+    rates = schedule.lrs() if isinstance(schedule, Schedule) else np.asarray(schedule)
+    if rates.ndim != 1 or len(rates) == 0:
+        raise InputError("schedule", rates.shape, "must be one learning rate for each update", "give a 1-d array")
+    bad = ~np.isfinite(rates) | (rates.real < 0)
+    if np.any(bad):
+        rule = f"is not a learning rate (update {int(np.argmax(bad))})"
+        raise InputError("lr", rates[bad][0].item(), rule, "give finite values >= 0")
+    if not np.any(rates.real > 0):
+        raise InputError("lr", 0.0, "is zero everywhere", "give a schedule that trains")
+    every = np.arange(1, len(rates) + 1)
+    step = every if step is None else np.atleast_1d(np.asarray(step))
+    if len(step) == 0 or not np.all(np.isfinite(step)) or np.any(step != np.floor(step)):
+        raise InputError("step", step, "must be whole numbers of updates", "round them")
+    if np.any(step < 1) or np.any(step > len(rates)):
+        wrong = step[(step < 1) | (step > len(rates))][0].item()
+        raise InputError("step", wrong, f"lies outside the schedule's 1 ... {len(rates)}", "give a longer schedule")
+    step = step.astype(np.int64)
+    first = _warm_up(rates.real)
+    travelled = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(rates.real)))])  # what eta has changed by
+    cells = np.floor(travelled / (RESOLUTION * np.max(rates.real)) * (1 - 1e-12))
+    jumps = np.flatnonzero(np.diff(cells)) + 1
+    edges = np.unique(np.concatenate([[0, first, int(step.max())], jumps[jumps < step.max()], step]))
+    edges = edges[edges <= step.max()]
+    if len(step) == len(rates):
+        edges = np.arange(len(rates) + 1)
+    area = np.concatenate([[0.0], np.cumsum(rates)])
+    steps = np.diff(edges)
+    return np.diff(area[edges]) / steps, steps, np.searchsorted(edges, step), int(np.searchsorted(edges, first))
+
+
+def _warm_up(rates: np.ndarray) -> int:
+    """Updates at the start before the learning rate stops rising."""
+    falls = np.flatnonzero(np.diff(rates) <= 0)
+    return int(falls[0]) if len(falls) and falls[0] > 0 else 0
+
+
+def rate_grid(area: float, fastest: float) -> np.ndarray:
+    """Rates that resolve a run of ``area`` with kernels of inverse memory up to ``fastest``: powers of 2."""
+    low = math.floor(math.log2(SLOWEST / area))
+    return 2.0 ** np.arange(low, max(low + 1, math.ceil(math.log2(32 * fastest))) + 1)
+
+
+def power_kernel(rates: np.ndarray, inverse_memory: complex, exponent: complex) -> np.ndarray:
+    r"""Weights w of int_0^S g(v) (1 + C (S - v))^-d dv = sum_r w_r Phi_r on the grid of :func:`rate_grid`.
+
+        (1 + C u)^-d = 1/Gamma(d) int_0^inf (r/C)^d exp(-r/C) exp(-r u) dln r
+
+    Args:
+        rates: The grid (powers of 2). inverse_memory: C, per area. exponent: d > 0.
+
+    Returns: w, (R,), areas (the weight of exp(-r u), divided by r).
+    """
+    from scipy.special import loggamma
+
+    scale = math.log(2) * np.exp(-loggamma(exponent))
+    x = rates / inverse_memory
+    weights = scale * np.exp(exponent * np.log(x) - x)
+    tail = scale * np.exp(exponent * np.log(x[0]))  # rates below the grid: their weight and mean rate, on the first two
+    mass, moment = tail / (2.0**exponent - 1), tail / (2.0 ** (exponent + 1) - 1)
+    weights[:2] += np.array([2 * mass - moment, moment - mass])
+    return weights / rates
