@@ -61,9 +61,9 @@ class ConvexBound(Law, frozen=True, kw_only=True, tag="convex"):
 
     @classmethod
     def columns(cls, past: History, shape: dict[str, Any]) -> np.ndarray:
-        if "convex" not in past.cache:
-            past.cache["convex"] = np.column_stack([np.ones(len(past.run)), 0.5 / past.area, 0.5 * _abel_sum(past)])
-        return past.cache["convex"]
+        if ("convex",) not in past.cache:
+            past.cache["convex",] = np.column_stack([np.ones(len(past.run)), 0.5 / past.area, 0.5 * _abel_sum(past)])
+        return past.cache["convex",]
 
 
 def _abel_sum(past: History) -> np.ndarray:
@@ -117,7 +117,7 @@ class MomentumLaw(Law, frozen=True, kw_only=True, tag="momentum"):
         warm = np.arange(past.lr.shape[1]) < past.warm[:, None]
         steady = past.lr[np.arange(len(past.lr)), past.warm]  # the first learning rate after the warm-up
         drive = np.where(warm, steady[:, None], past.lr)
-        lagged = past.relaxed(rate, drive=drive, clock=past.clock(0), start=steady[:, None])[:, 0]
+        lagged = past.relaxed(rate, drive=drive, clock=past.sums(np.ones_like(past.lr)), start=steady[:, None])[:, 0]
         fall = steady[past.run] - lagged
         return np.column_stack([np.ones(len(past.run)), past.area ** -shape["exponent"], -fall])
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,9 +30,10 @@ from theory.schedules import Schedule
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["History", "histories", "history", "power_kernel", "rate_grid"]
+__all__ = ["History", "average_weights", "histories", "history", "power_kernel", "rate_grid"]
 
 RESOLUTION = 1 / 64  # of the largest learning rate: what a piece averages over
+KEPT = 3  # averages of other powers of the learning rate
 SLOWEST = 1 / 256  # slowest rate that is resolved, per area of the whole run
 
 
@@ -54,54 +56,68 @@ class History:
     warm: np.ndarray
     cache: dict = field(default_factory=dict, compare=False, repr=False)
 
-    def clock(self, power: complex = 1.0) -> np.ndarray:
-        """(B, M + 1) sum of eta^power at each edge: the area for 1, the number of updates for 0."""
-        ticks = self.steps * self.drive(power)
+    def sums(self, rate: np.ndarray) -> np.ndarray:
+        """(B, M + 1) sum over updates of a ``rate`` per update (B, M), at each edge."""
+        ticks = self.steps * rate
         return np.concatenate([np.zeros_like(ticks[:, :1]), np.cumsum(ticks, axis=1)], axis=1)
 
-    def drive(self, power: complex = 1.0) -> np.ndarray:
-        """(B, M) eta^power, 0 where eta is 0 (also for power 0 in padding, which has no steps)."""
-        if power == 1.0:
-            return self.lr
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(self.lr == 0, 0.0 if power != 0 else 1.0, self.lr**power)
+    @cached_property
+    def clock(self) -> np.ndarray:
+        """(B, M + 1) learning-rate area S at each edge."""
+        return self.sums(self.lr)
+
+    def drive(self, power: complex) -> np.ndarray:
+        """(B, M) eta^power, 0 where eta is 0."""
+        still = self.lr == 0
+        return np.where(still, 0.0, np.where(still, 1.0, self.lr) ** power)
 
     def at(self, edges: np.ndarray) -> np.ndarray:
         """Values at the points of values at the edges, (B, M + 1, ...) -> (N, ...)."""
         return edges[self.run, self.edge]
 
-    @property
+    @cached_property
     def area(self) -> np.ndarray:
         """(N,) S at the points."""
-        return self.at(self.clock())
+        return self.at(self.clock)
 
-    @property
+    @cached_property
     def total_area(self) -> float:
         """Largest area of any run."""
-        return float(np.max(self.clock().real))
+        return float(np.max(self.clock.real))
 
     def relaxed(self, rates: np.ndarray, *, drive: np.ndarray, clock: np.ndarray, start: ArrayLike = 0.0) -> np.ndarray:
         """(N, R) Phi_r of ``drive`` (B, M) for each of ``rates`` (R,) per unit of ``clock`` (B, M + 1)."""
-        lag = np.diff(clock, axis=1)
-        state = np.zeros((len(lag), len(rates)), dtype=np.result_type(drive, clock, rates, float)) + start
-        edges = np.empty((lag.shape[1] + 1, *state.shape), dtype=state.dtype)
-        edges[0] = state
-        keep = np.exp(-lag.T[:, :, None] * rates)
-        gain = (1 - keep) * drive.T[:, :, None]
-        for j in range(len(keep)):
-            edges[j + 1] = keep[j] * edges[j] + gain[j]
-        return edges[self.edge, self.run]
+        return self._relax(self._keep(rates, clock), drive, start)
 
-    def averages(self, rates: np.ndarray, *, drive: float = 1.0, clock: float = 1.0) -> np.ndarray:
-        """(N, R) Phi_r of eta^drive on the clock of eta^clock, kept for the next call."""
-        key = (rates.tobytes(), drive, clock)
+    def averages(self, rates: np.ndarray, *, drive: complex = 1.0) -> np.ndarray:
+        """(N, R) Phi_r of eta^drive in area; the last few are kept for the next call."""
+        grid = rates.tobytes()
+        if ("keep", grid) not in self.cache:
+            self.cache["keep", grid] = self._keep(rates, self.clock)
+        key = ("averages", grid, complex(drive))
         if key not in self.cache:
-            self.cache[key] = self.relaxed(rates, drive=self.drive(drive), clock=self.clock(clock))
+            kept = [k for k in self.cache if k[0] == "averages"]
+            for old in kept[:-KEPT]:
+                del self.cache[old]
+            self.cache[key] = self._relax(self.cache["keep", grid], self.drive(drive), 0.0)
         return self.cache[key]
+
+    @staticmethod
+    def _keep(rates: np.ndarray, clock: np.ndarray) -> np.ndarray:
+        """(M, B, R) what each mode keeps over each piece."""
+        return np.exp(-np.diff(clock, axis=1).T[:, :, None] * rates)
+
+    def _relax(self, keep: np.ndarray, drive: np.ndarray, start: ArrayLike) -> np.ndarray:
+        edges = np.empty((len(keep) + 1, *keep.shape[1:]), dtype=np.result_type(drive, keep, np.asarray(start)))
+        edges[0] = start
+        np.multiply(1 - keep, drive.T[:, :, None], out=edges[1:])
+        for j in range(len(keep)):
+            edges[j + 1] += keep[j] * edges[j]
+        return edges[self.edge, self.run]
 
     def lags(self) -> np.ndarray:
         """(N, M + 1) S_t - S_j of each point to each edge of its run; 0 for edges still to come."""
-        edges = self.clock()[self.run]
+        edges = self.clock[self.run]
         past = np.arange(edges.shape[1]) <= self.edge[:, None]
         return np.where(past, self.area[:, None] - edges, 0.0)
 
@@ -199,3 +215,12 @@ def power_kernel(rates: np.ndarray, inverse_memory: complex, exponent: complex) 
     mass, moment = tail / (2.0**exponent - 1), tail / (2.0 ** (exponent + 1) - 1)
     weights[:2] += np.array([2 * mass - moment, moment - mass])
     return weights / rates
+
+
+def average_weights(rates: np.ndarray, inverse_memory: complex, exponent: complex) -> np.ndarray:
+    r"""Weights w of the average int_0^S g(v) d C (1 + C (S - v))^-(d+1) dv = sum_r w_r Phi_r: they sum to 1.
+
+    Args:
+        rates: The grid (powers of 2). inverse_memory: C, per area. exponent: d > 0.
+    """
+    return exponent * inverse_memory * power_kernel(rates, inverse_memory, exponent + 1)
