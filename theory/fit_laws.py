@@ -24,6 +24,7 @@ from theory.schedules import Schedule
 __all__ = ["LawFit", "LossCurve", "fit_law"]
 
 HUBER = 0.002  # log residual beyond which a point counts linearly
+EXPECTATION = 1e-3  # relative misfit of one curve that weighs as much as a parameter one width off
 SCREEN = 64  # Sobol points that are only evaluated
 POLISH = 4  # of them are optimised
 
@@ -94,7 +95,9 @@ class _Problem:
         self.high = np.array([s.high for s in shapes]) * unit
         self.log = np.array([s.log for s in shapes], dtype=bool)
         self.scales = {name: {"area": area, "rate": rate}[which] for name, which in kind.scales.items()}
-        self.free = np.array([1e-30 for _ in kind.linear])
+        span = np.array([np.log(s.high / s.low) if s.log else s.high - s.low for s in shapes])
+        self.expected = self.unit(dict(zip(self.names, np.array([s.centre for s in shapes]) * unit, strict=True)))
+        self.stiffness = EXPECTATION / np.sqrt(len(curves)) * span / np.array([s.width for s in shapes])
 
     def shape(self, z: np.ndarray) -> dict[str, float]:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -125,7 +128,7 @@ class _Problem:
         return linear / size, design @ (linear / size) - root, design
 
     def residual(self, z: np.ndarray) -> np.ndarray:
-        return self.project(z)[1]
+        return np.concatenate([self.project(z)[1], self.stiffness * (z - self.expected)])
 
     def jacobian(self, z: np.ndarray) -> np.ndarray:
         """Kaufman's: the derivative of the design times the coefficients, without what the design can express."""
@@ -137,7 +140,7 @@ class _Problem:
             * (np.sqrt(self.weights) / self.loss)[:, None]
         )
         basis, _ = np.linalg.qr(design[:, linear > 0])
-        return (raw - basis @ (basis.T @ raw)) * self.stretch(shape)
+        return np.vstack([(raw - basis @ (basis.T @ raw)) * self.stretch(shape), np.diag(self.stiffness)])
 
 
 def fit_law(kind: type[Law], curves: Sequence[LossCurve], *, seed: int = 0) -> LawFit:
@@ -191,7 +194,8 @@ def _finish(problem: _Problem, curves: Sequence[LossCurve], z: np.ndarray) -> La
     def residual(x: np.ndarray) -> np.ndarray:
         weights, shape = unpack(x)
         predicted = kind.columns(problem.past, shape) @ weights
-        return np.log(np.maximum(predicted, 1e-3 * problem.loss) / problem.loss)
+        misfit = np.log(np.maximum(predicted, 1e-3 * problem.loss) / problem.loss)
+        return np.concatenate([misfit, problem.stiffness * (x[count:] - problem.expected)])
 
     def jacobian(x: np.ndarray) -> np.ndarray:
         weights, shape = unpack(x)
@@ -199,7 +203,8 @@ def _finish(problem: _Problem, curves: Sequence[LossCurve], z: np.ndarray) -> La
         slopes = shape_slopes(kind, problem.past, shape)
         inner = np.column_stack([columns * size, *(slopes[n] @ weights for n in problem.names)])
         inner[:, count:] *= problem.stretch(shape)
-        return inner / np.maximum(columns @ weights, 1e-3 * problem.loss)[:, None]
+        inner /= np.maximum(columns @ weights, 1e-3 * problem.loss)[:, None]
+        return np.vstack([inner, np.hstack([np.zeros((len(x) - count, count)), np.diag(problem.stiffness)])])
 
     def huber(square: np.ndarray) -> np.ndarray:
         root = np.sqrt(np.maximum(square, 1.0))
@@ -207,7 +212,10 @@ def _finish(problem: _Problem, curves: Sequence[LossCurve], z: np.ndarray) -> La
         rho = np.array(
             [np.where(inside, square, 2 * root - 1), np.where(inside, 1, 1 / root), np.where(inside, 0, -0.5 / root**3)]
         )
-        return rho * problem.weights
+        points = len(problem.loss)
+        rho[:, :points] *= problem.weights
+        rho[:, points:] = np.array([square[points:], np.ones(len(square) - points), np.zeros(len(square) - points)])
+        return rho
 
     start = np.concatenate([linear / size, z])
     low, high = np.zeros(len(start)), np.concatenate([np.full(count, np.inf), np.ones(len(z))])
@@ -216,5 +224,5 @@ def _finish(problem: _Problem, curves: Sequence[LossCurve], z: np.ndarray) -> La
     weights, shape = unpack(found.x)
     law = kind.from_parameters({**dict(zip(kind.linear, weights.tolist(), strict=True)), **shape})
     return LawFit(
-        law=law, curves=tuple(curves), cost=float(found.cost), jacobian=jacobian(found.x), weights=problem.weights
+        law=law, curves=tuple(curves), cost=float(found.cost), jacobian=jacobian(found.x)[: len(problem.loss)], weights=problem.weights
     )

@@ -78,15 +78,18 @@ class Grid:
     low: float
     high: float
 
-    def weights(self, exponent: float, shift: float = 0.0) -> np.ndarray:
-        """a_j of (shift + u)^-d ~ sum_j a_j exp(-rate_j u), shape (M,); smooth in d = ``exponent`` and in ``shift``."""
+    def weights(self, exponent: complex, shift: complex = 0.0) -> np.ndarray:
+        """a_j of (shift + u)^-d ~ sum_j a_j exp(-rate_j u), shape (M,); smooth in d = ``exponent`` and in ``shift``,
+        which may carry complex steps."""
+        from scipy.special import gamma
+
         h, d = self.spacing, exponent
         x = self.rate[TAIL:]
         first = x[0] * math.exp(-h)  # the largest rate of the replaced geometric series first, first/e^h, ...
         power = d + np.arange(TAIL)
-        moments = h / math.gamma(d) * first**d / -np.expm1(-h * power)  # of (rate/first)^p
+        moments = h / gamma(d) * first**d / -np.expm1(-h * power)  # of (rate/first)^p
         tail = np.linalg.solve(np.vander(self.rate[:TAIL] / first, TAIL, increasing=True).T, moments)
-        body = h / math.gamma(d) * x**d
+        body = h / gamma(d) * x**d
         return np.concatenate([tail, body]) * np.exp(-shift * self.rate)
 
 

@@ -116,9 +116,8 @@ class MomentumLaw(Law, frozen=True, kw_only=True, tag="momentum"):
         rate = -np.log(1 - np.atleast_1d(shape["forgetting"]))
         warm = np.arange(past.lr.shape[1]) < past.warm[:, None]
         steady = past.lr[np.arange(len(past.lr)), past.warm]  # the first learning rate after the warm-up
-        drive = np.where(warm, steady[:, None], past.lr)
-        lagged = past.relaxed(rate, drive=drive, clock=past.sums(np.ones_like(past.lr)), start=steady[:, None])[:, 0]
-        fall = steady[past.run] - lagged
+        fallen = np.where(warm, 0.0, steady[:, None] - past.lr)
+        fall = rate[0] * past.modes(rate, drive=fallen, clock=past.sums(np.ones_like(past.lr)))[:, 0]
         return np.column_stack([np.ones(len(past.run)), past.area ** -shape["exponent"], -fall])
 
 
@@ -148,7 +147,7 @@ class MultiPowerLaw(Law, frozen=True, kw_only=True, tag="multi_power"):
         "exponent": EXPONENT,
         "memory": Shape(low=1.0, high=1e4, area=-1),
         "rate_power": Shape(low=0.0, high=1.5, log=False),
-        "tail": Shape(low=0.1, high=3.0),
+        "tail": Shape(low=0.02, high=3.0),
     }
     units: ClassVar[dict[str, str]] = {
         "floor": "nats", "amplitude": "nats A^a", "gain": "nats/R", "exponent": "1", "memory": "1/A",

@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from theory.landscapes.classical import EXPONENT
-from theory.landscapes.history import History, power_kernel, rate_grid
+from theory.landscapes.history import History
 from theory.landscapes.law import Law, Shape
 from theory.spec import NonNegative, Positive
 
-__all__ = ["FunctionalLaw", "NoisyQuadratic", "kernel_response"]
+__all__ = ["FunctionalLaw", "NoisyQuadratic"]
 
 
 class FunctionalLaw(Law, frozen=True, kw_only=True, tag="functional"):
@@ -47,7 +47,7 @@ class FunctionalLaw(Law, frozen=True, kw_only=True, tag="functional"):
 
     @classmethod
     def columns(cls, past: History, shape: dict[str, Any]) -> np.ndarray:
-        noise = kernel_response(past, shape["memory"], shape["tail"])
+        noise = past.response(shape["memory"], shape["tail"])
         return np.column_stack([np.ones(len(past.run)), past.area ** -shape["exponent"], noise])
 
 
@@ -88,18 +88,6 @@ class NoisyQuadratic(Law, frozen=True, kw_only=True, tag="quadratic"):
 
     @classmethod
     def columns(cls, past: History, shape: dict[str, Any]) -> np.ndarray:
-        noise = kernel_response(past, shape["sharpness"], 2 - 1 / shape["capacity"])
+        noise = past.response(shape["sharpness"], 2 - 1 / shape["capacity"])
         signal = (1 + shape["sharpness"] * past.area) ** -shape["source"]
         return np.column_stack([np.ones(len(past.run)), signal, noise])
-
-
-def kernel_response(past: History, memory: Any, tail: Any, *, power: float = 1.0) -> np.ndarray:
-    """(N,) int_0^S eta^power (1 + C u)^-d dv by a sum of exponentials, O(T) with 1e-6 relative error.
-
-    Args:
-        past: Where. memory: C. tail: d. power: Of the learning rate that drives the noise, per unit of area.
-    """
-    total = past.total_area
-    fastest = 1e4 / total  # one grid for every kernel a fit may try, so that lagged averages are computed once
-    rates = rate_grid(total, max(fastest, float(np.real(memory))))
-    return past.averages(rates, drive=power) @ power_kernel(rates, memory, tail)

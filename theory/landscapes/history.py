@@ -1,22 +1,19 @@
-r"""What laws see of a schedule: learning rates as constant pieces, areas at their edges, and lagged averages of both.
+r"""What laws see of a schedule: learning rates as constant pieces, areas at their edges, and the past's noise modes.
 
 Notation
     piece j     ``steps[j]`` updates at learning rate ``lr[j]``; edges 0 ... M stand before, between and after pieces
     S           ``area``: sum of eta over the updates before an edge
-    Phi_r       ``relaxed``: average of a drive g over the past with weight r exp(-r (S_t - v)), the response of one
-                mode of rate r:  Phi_r(t) = int_0^{S_t} r exp(-r (S_t - v)) g(v) dv, exact on constant pieces
+    Z_x         ``modes``: int_0^{S_t} exp(-x (S_t - v)) g(v) dv, the response of one mode of rate x to a drive g, exact
+                on constant pieces
 
 Every completely monotone kernel is a mixture of exponentials (Bernstein), so every law's noise is a weighted sum of
-Phi_r over rates; :func:`power_kernel` gives the weights of (1 + C u)^-d. Rates are powers of 2, so that the trapezoid
-rule in ln r for the Gamma integral is exact to 1e-6 (it converges like exp(-pi^2/h) with the step h = ln 2), and what
-lies below the slowest rate is kept with its weight and its mean.
-
-Arrays may be complex: derivatives are taken by complex steps (Squire & Trapp 1998), exact to rounding.
+modes; rates and weights are those of :mod:`theory.volterra`. That module runs over single updates of one run; here a
+run is a few hundred pieces with the kernel integrated over each, many runs advance together, and all arrays may be
+complex, because derivatives are taken by complex steps (Squire & Trapp, SIAM Rev. 40 (1998) 110), exact to rounding.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,17 +21,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from theory import volterra
 from theory.errors import InputError
 from theory.schedules import Schedule
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["History", "average_weights", "histories", "history", "power_kernel", "rate_grid"]
+__all__ = ["History", "histories", "history"]
 
 RESOLUTION = 1 / 64  # of the largest learning rate: what a piece averages over
-KEPT = 3  # averages of other powers of the learning rate
-SLOWEST = 1 / 256  # slowest rate that is resolved, per area of the whole run
+STRONGEST = 1e4  # inverse memories up to this, per area of the whole run, share one grid of rates
+KEPT = 3  # modes driven by other powers of the learning rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,35 +83,52 @@ class History:
         """Largest area of any run."""
         return float(np.max(self.clock.real))
 
-    def relaxed(self, rates: np.ndarray, *, drive: np.ndarray, clock: np.ndarray, start: ArrayLike = 0.0) -> np.ndarray:
-        """(N, R) Phi_r of ``drive`` (B, M) for each of ``rates`` (R,) per unit of ``clock`` (B, M + 1)."""
-        return self._relax(self._keep(rates, clock), drive, start)
+    def modes(self, rates: np.ndarray, *, drive: np.ndarray, clock: np.ndarray) -> np.ndarray:
+        """(N, R) Z_x of ``drive`` (B, M) for each of ``rates`` (R,) per unit of ``clock`` (B, M + 1)."""
+        return self._respond(*_factors(rates, clock), drive)
 
-    def averages(self, rates: np.ndarray, *, drive: complex = 1.0) -> np.ndarray:
-        """(N, R) Phi_r of eta^drive in area; the last few are kept for the next call."""
+    def power_modes(self, rates: np.ndarray, power: complex) -> np.ndarray:
+        """(N, R) Z_x of eta^power in area; the last few are kept for the next call."""
         grid = rates.tobytes()
-        if ("keep", grid) not in self.cache:
-            self.cache["keep", grid] = self._keep(rates, self.clock)
-        key = ("averages", grid, complex(drive))
+        if ("factors", grid) not in self.cache:
+            self.cache["factors", grid] = _factors(rates, self.clock)
+        key = ("modes", grid, complex(power))
         if key not in self.cache:
-            kept = [k for k in self.cache if k[0] == "averages"]
-            for old in kept[:-KEPT]:
+            for old in [k for k in self.cache if k[0] == "modes"][:-KEPT]:
                 del self.cache[old]
-            self.cache[key] = self._relax(self.cache["keep", grid], self.drive(drive), 0.0)
+            self.cache[key] = self._respond(*self.cache["factors", grid], self.drive(power))
         return self.cache[key]
 
-    @staticmethod
-    def _keep(rates: np.ndarray, clock: np.ndarray) -> np.ndarray:
-        """(M, B, R) what each mode keeps over each piece."""
-        return np.exp(-np.diff(clock, axis=1).T[:, :, None] * rates)
-
-    def _relax(self, keep: np.ndarray, drive: np.ndarray, start: ArrayLike) -> np.ndarray:
-        edges = np.empty((len(keep) + 1, *keep.shape[1:]), dtype=np.result_type(drive, keep, np.asarray(start)))
-        edges[0] = start
-        np.multiply(1 - keep, drive.T[:, :, None], out=edges[1:])
+    def _respond(self, keep: np.ndarray, gain: np.ndarray, drive: np.ndarray) -> np.ndarray:
+        edges = np.zeros((len(keep) + 1, *keep.shape[1:]), dtype=np.result_type(drive, keep))
+        np.multiply(gain, drive.T[:, :, None], out=edges[1:])
         for j in range(len(keep)):
             edges[j + 1] += keep[j] * edges[j]
         return edges[self.edge, self.run]
+
+    def response(self, memory: complex, tail: complex, *, power: complex = 1.0) -> np.ndarray:
+        r"""(N,) int_0^S eta^power (1 + C u)^-d dv, u = S_t - v, to 1e-6.
+
+        Args:
+            memory: C, per area. tail: d in [0.05, 4]. power: Of the learning rate, per unit of area.
+        """
+        grid = self._grid(float(np.real(memory)))
+        weights = memory**-tail * grid.weights(tail, 1 / memory)  # (1 + C u)^-d = C^-d (1/C + u)^-d
+        return self.power_modes(grid.rate, power) @ weights
+
+    def average(self, memory: complex, tail: complex, *, power: complex = 1.0) -> np.ndarray:
+        r"""(N,) int_0^S eta^power d C (1 + C u)^-(d+1) dv: an average over the past, of weight 1 once C S >> 1."""
+        return tail * memory * self.response(memory, tail + 1, power=power)
+
+    def _grid(self, memory: float) -> volterra.Grid:
+        """Rates for every kernel that a fit may try, so that the modes are computed once; wider if need be."""
+        total = self.total_area
+        shortest = min(total / STRONGEST, float(np.max(self.lr.real)), 1 / memory)
+        longest = total + max(total, 1 / memory)
+        key = ("grid", shortest, longest)
+        if key not in self.cache:
+            self.cache[key] = volterra.grid(shortest, longest, tolerance=1e-6, exponent=(0.05, 4.0))
+        return self.cache[key]
 
     def lags(self) -> np.ndarray:
         """(N, M + 1) S_t - S_j of each point to each edge of its run; 0 for edges still to come."""
@@ -190,37 +205,9 @@ def _warm_up(rates: np.ndarray) -> int:
     return int(falls[0]) if len(falls) and falls[0] > 0 else 0
 
 
-def rate_grid(area: float, fastest: float) -> np.ndarray:
-    """Rates that resolve a run of ``area`` with kernels of inverse memory up to ``fastest``: powers of 2."""
-    low = math.floor(math.log2(SLOWEST / area))
-    return 2.0 ** np.arange(low, max(low + 1, math.ceil(math.log2(32 * fastest))) + 1)
-
-
-def power_kernel(rates: np.ndarray, inverse_memory: complex, exponent: complex) -> np.ndarray:
-    r"""Weights w of int_0^S g(v) (1 + C (S - v))^-d dv = sum_r w_r Phi_r on the grid of :func:`rate_grid`.
-
-        (1 + C u)^-d = 1/Gamma(d) int_0^inf (r/C)^d exp(-r/C) exp(-r u) dln r
-
-    Args:
-        rates: The grid (powers of 2). inverse_memory: C, per area. exponent: d > 0.
-
-    Returns: w, (R,), areas (the weight of exp(-r u), divided by r).
-    """
-    from scipy.special import loggamma
-
-    scale = math.log(2) * np.exp(-loggamma(exponent))
-    x = rates / inverse_memory
-    weights = scale * np.exp(exponent * np.log(x) - x)
-    tail = scale * np.exp(exponent * np.log(x[0]))  # rates below the grid: their weight and mean rate, on the first two
-    mass, moment = tail / (2.0**exponent - 1), tail / (2.0 ** (exponent + 1) - 1)
-    weights[:2] += np.array([2 * mass - moment, moment - mass])
-    return weights / rates
-
-
-def average_weights(rates: np.ndarray, inverse_memory: complex, exponent: complex) -> np.ndarray:
-    r"""Weights w of the average int_0^S g(v) d C (1 + C (S - v))^-(d+1) dv = sum_r w_r Phi_r: they sum to 1.
-
-    Args:
-        rates: The grid (powers of 2). inverse_memory: C, per area. exponent: d > 0.
-    """
-    return exponent * inverse_memory * power_kernel(rates, inverse_memory, exponent + 1)
+def _factors(rates: np.ndarray, clock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(M, B, R) what each mode keeps over each piece, and what it gains there per unit of drive."""
+    lag = np.diff(clock, axis=1).T[:, :, None]
+    lost = np.expm1(-lag * rates)
+    still = rates == 0
+    return 1 + lost, np.where(still, lag, -lost / np.where(still, 1.0, rates))

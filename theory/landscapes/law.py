@@ -50,6 +50,8 @@ class Shape:
         low, high: Bounds in units of (largest area)^area (largest learning rate)^rate.
         area, rate: Powers of the two scales in the parameter's unit.
         log: Search its logarithm.
+        centre, width: Where it is expected, in the unit of the bounds, and how far off it may be (a factor e^width if
+            ``log``): decides what the data leave open, and little else. Width inf for no expectation.
     """
 
     low: float
@@ -57,6 +59,8 @@ class Shape:
     area: float = 0.0
     rate: float = 0.0
     log: bool = True
+    centre: float = 1.0
+    width: float = float("inf")
 
 
 class Law(Spec, frozen=True, kw_only=True):
