@@ -71,12 +71,24 @@ class Law(Spec, frozen=True, kw_only=True):
         shapes: The non-linear ones.
         scales: Parameters that no fit moves: units taken from the data, its largest "area" or "rate".
         units: Unit of every parameter.
+        remedies: The run that would fix a parameter that other runs leave open.
     """
 
     linear: ClassVar[tuple[str, ...]] = ()
     shapes: ClassVar[dict[str, Shape]] = {}
     scales: ClassVar[dict[str, str]] = {}
     units: ClassVar[dict[str, str]] = {}
+    remedies: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("floor", "amplitude", "exponent", "source", "distance2"), "A longer run"),
+        **dict.fromkeys(("noise", "gain", "gradient2"), "A run that lowers its learning rate"),
+        **dict.fromkeys(
+            ("memory", "tail", "forgetting", "capacity", "sharpness"),
+            "A run that drops its learning rate half-way and stays there, logged often after the drop,",
+        ),
+        **dict.fromkeys(("saturation", "rate_power"), "A run at a peak learning rate three times higher or lower"),
+        "cooling": "A run that drops its learning rate much earlier or later",
+        "delay": "Losses logged soon after the warm-up",
+    }
 
     @classmethod
     def columns(cls, past: History, shape: dict[str, Any]) -> np.ndarray:

@@ -67,8 +67,8 @@ class RiverValley(Law, frozen=True, kw_only=True, tag="river_valley"):
         "cooling": Shape(low=0.0, high=0.5, log=False, centre=0.15, width=0.15),
     }
     units: ClassVar[dict[str, str]] = {
-        "floor": "nats", "amplitude": "nats", "noise": "nats", "exponent": "1", "saturation": "R", "delay": "1", "memory": "1/A",
-        "tail": "1", "rate_power": "1", "cooling": "1", "reference_area": "A", "reference_lr": "R",
+        "floor": "nats", "amplitude": "nats", "noise": "nats", "exponent": "1", "saturation": "R", "delay": "1",
+        "memory": "1/A", "tail": "1", "rate_power": "1", "cooling": "1", "reference_area": "A", "reference_lr": "R",
     }  # fmt: skip
 
     @classmethod
