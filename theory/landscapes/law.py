@@ -16,7 +16,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
-import msgspec
 import numpy as np
 
 from theory.errors import InputError
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
     from theory.plan import Plan
 
-__all__ = ["Growth", "Landscape", "Law", "Shape", "best_schedule"]
+__all__ = ["BestSchedule", "Growth", "Landscape", "Law", "Shape", "best_schedule"]
 
 TINY = 1e-150  # complex step: its square vanishes beside 1
 
@@ -145,7 +144,7 @@ class Law(Spec, frozen=True, kw_only=True):
         for k in range(step):
             bent = rates.astype(complex)
             bent[k] += 1j * TINY
-            slopes[k] = self.predict(_whole(bent))[0].imag / TINY
+            slopes[k] = self.predict(whole(bent))[0].imag / TINY
         return slopes
 
     @classmethod
@@ -164,8 +163,8 @@ def shape_slopes(law: type[Law], past: History, shape: dict[str, float]) -> dict
     return slopes
 
 
-def _whole(rates: np.ndarray, steps: np.ndarray | None = None) -> History:
-    """The history of one run, a piece an entry, seen at its end."""
+def whole(rates: np.ndarray, steps: np.ndarray | None = None) -> History:
+    """The history of one run, a piece an entry (of one update each, or of ``steps``), seen at its end."""
     count = len(rates)
     falls = np.flatnonzero(np.diff(rates.real) <= 0)
     return History(
@@ -236,47 +235,51 @@ class Growth(Spec, frozen=True, kw_only=True):
         return self.full.signal(past) - self.small.signal(past)
 
 
-def best_schedule(
-    law: Law, *, steps: int, peak_lr: float, pieces: int = 100, total_area: float | None = None
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """The learning rates that minimise the law's last loss within 0 <= eta <= ``peak_lr``.
+@dataclass(frozen=True, kw_only=True)
+class BestSchedule:
+    """Learning rates that minimise a law's last loss.
+
+    Attributes:
+        steps: (M,) length of each constant piece, in updates (real numbers).
+        lr: (M,) its learning rate.
+        loss: What they reach, nats.
+    """
+
+    steps: np.ndarray
+    lr: np.ndarray
+    loss: float
+
+
+def best_schedule(law: Law, *, steps: float, peak_lr: float, pieces: int = 100) -> BestSchedule:
+    """The learning rates that minimise the law's last loss within 0 <= eta <= ``peak_lr``, by optimisation.
 
     Args:
         law: The landscape. steps: Horizon T. peak_lr: Largest learning rate allowed.
         pieces: Constant pieces, of lengths that shrink towards the end (where the loss feels single steps).
-        total_area: If given, the area is held at this value (then only the shape is optimised).
-
-    Returns:
-        Lengths (updates, real numbers), learning rates, and the loss they reach.
 
     Raises:
-        InputError: if the optimiser does not converge, or the area cannot be reached.
+        InputError: if the law has no finite loss there.
     """
-    from scipy.optimize import Bounds, LinearConstraint, minimize
+    from scipy.optimize import Bounds, minimize
 
-    if total_area is not None and not 0 < total_area <= steps * peak_lr:
-        rule = f"must lie in (0, {steps * peak_lr:g}], what the peak allows"
-        raise InputError("total_area", total_area, rule, "lower it, or raise the peak")
     x = np.linspace(0, 1, pieces + 1)
     lengths = np.diff(steps * (1 - (1 - x) ** 2))
+    bumps = 1j * TINY * np.eye(pieces)
 
     def value(z: np.ndarray) -> tuple[float, np.ndarray]:
-        rates = z * peak_lr
-        bent = np.repeat(rates[None].astype(complex), pieces, axis=0) + 1j * TINY * np.eye(pieces)
         many = History(
-            lr=bent, steps=np.tile(lengths, (pieces, 1)), run=np.arange(pieces),
-            edge=np.full(pieces, pieces), warm=np.zeros(pieces, dtype=int),
-        )  # fmt: skip
+            lr=z * peak_lr + bumps,
+            steps=np.tile(lengths, (pieces, 1)),
+            run=np.arange(pieces),
+            edge=np.full(pieces, pieces),
+            warm=np.zeros(pieces, dtype=int),
+        )
         loss = law.predict(many)
         return float(loss[0].real), loss.imag / TINY * peak_lr
 
-    start = np.full(pieces, 0.5) if total_area is None else np.full(pieces, total_area / (steps * peak_lr))
-    if total_area is None:
-        found = minimize(value, start, jac=True, method="L-BFGS-B", bounds=Bounds(0, 1), options={"maxiter": 2000})
-    else:
-        held = LinearConstraint(lengths * peak_lr / total_area, 1, 1)
-        found = minimize(value, start, jac=True, method="SLSQP", bounds=Bounds(0, 1), constraints=held,
-                         options={"maxiter": 500, "ftol": 1e-12})  # fmt: skip
+    found = minimize(
+        value, np.full(pieces, 0.5), jac=True, method="L-BFGS-B", bounds=Bounds(1e-9, 1), options={"maxiter": 1000}
+    )
     if not np.isfinite(found.fun):
-        raise InputError("law", msgspec.to_builtins(law), "has no finite loss here", "check its parameters")
-    return lengths, found.x * peak_lr, float(found.fun)
+        raise InputError("law", law.parameters, "has no finite loss here", "check its parameters")
+    return BestSchedule(steps=lengths, lr=found.x * peak_lr, loss=float(found.fun))
