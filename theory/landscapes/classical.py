@@ -44,7 +44,7 @@ class ConvexBound(Law, frozen=True, kw_only=True, tag="convex"):
 
         L0 + D^2/(2 S_T) + (G^2/2) [eta_T + sum_{k<T} eta_k^2/(S_T - S_k)],   S_k = eta_1 + ... + eta_k
 
-    On a constant piece of n updates the sum is eta [psi(x + n) - psi(x)] with x = (S_T - S_end)/eta: exact.
+    Updates at a learning rate of 0 change nothing and are left out. On a constant piece of n updates the sum is eta [psi(x + n) - psi(x)] with x = (S_T - S_end)/eta: exact.
 
     Args:
         floor: L0. distance2: D^2, squared distance to the optimum. gradient2: G^2, squared gradient norm.
@@ -74,7 +74,7 @@ def _abel_sum(past: History) -> np.ndarray:
     lr, steps = past.lr[past.run], past.steps[past.run]
     index = np.arange(lr.shape[1])
     live = (index < past.edge[:, None]) & (lr != 0) & (steps > 0)
-    last = index == past.edge[:, None] - 1
+    last = index == np.max(np.where(live, index, -1), axis=1)[:, None]
     safe = np.where(live, lr, 1.0)
     x = np.where(last | ~live, 1.0, lags / safe)  # the update that ends a run has weight eta_T, not a lag
     sums = digamma(x + np.where(live, steps - last, 1.0)) - digamma(x)

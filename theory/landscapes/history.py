@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["History", "histories", "history"]
 
 RESOLUTION = 1 / 64  # of the largest learning rate: what a piece averages over
+FEW = 4  # up to so many points of a run the past is resolved geometrically before each; more are edges close enough
 STRONGEST = 1e4  # inverse memories up to this, per area of the whole run, share one grid of rates
 KEPT = 3  # modes driven by other powers of the learning rate
 
@@ -190,7 +191,8 @@ def _pieces(schedule: Schedule | ArrayLike, step: ArrayLike | None) -> tuple[np.
     travelled = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(rates.real)))])  # what eta has changed by
     cells = np.floor(travelled / (RESOLUTION * np.max(rates.real)) * (1 - 1e-12))
     jumps = np.flatnonzero(np.diff(cells)) + 1
-    edges = np.unique(np.concatenate([[0, first, int(step.max())], jumps[jumps < step.max()], step]))
+    near = step[:, None] - 2 ** np.arange(30) if len(step) <= FEW else step[:0]  # short memories see the last updates
+    edges = np.unique(np.concatenate([[0, first, int(step.max())], jumps[jumps < step.max()], step, near[near > 0]]))
     edges = edges[edges <= step.max()]
     if len(step) == len(rates):
         edges = np.arange(len(rates) + 1)

@@ -2,12 +2,12 @@ r"""River and valley: this project's law for loss curves over learning-rate sche
 
     L(t) = L0 + A (X_t/X_ref)^-a + B (X_t/X_ref)^-g <(eta/eta_ref)^q>_t
 
-    X_t   = sum_k eta_k/(1 + eta_k/eta_c) - m X_w                progress along the river, which saturates in eta
+    X_t   = sum_k (1 - m [k in warm-up]) eta_k/(1 + eta_k/eta_c)   progress along the river, which saturates in eta
     <f>_t = sum_k f(eta_k) [(1 + C (S_t - S_{k+1}))^-d - (1 + C (S_t - S_k))^-d]
-                                                                 average over the past: the valley's walls remember
+                                                                   average over the past: the valley's walls remember
 
 River (flat directions): progress goes with learning-rate area, but not without limit, steps beyond eta_c buy ever
-less; and a share m of what the warm-up (progress X_w at its end) would count for is lost. Valley (sharp directions):
+less; and a share m of the warm-up's progress is lost. Valley (sharp directions):
 noise follows the learning rate to a power q < 1 (normalised optimisers, curvature that adapts to the step), relaxes
 over all time scales from 1/C up, because modes of all curvatures take part (a completely monotone kernel), and
 shrinks as the loss comes down. Special cases: eta_c = inf, q = 1, g = m = 0 is the functional scaling law with kernel
@@ -73,9 +73,9 @@ class RiverValley(Law, frozen=True, kw_only=True, tag="river_valley"):
 
     @classmethod
     def columns(cls, past: History, shape: dict[str, Any]) -> np.ndarray:
-        made = past.sums(past.lr / (1 + past.lr / shape["saturation"]))
-        lost = shape["delay"] * made[np.arange(len(made)), past.warm]
-        progress = (past.at(made) - lost[past.run]) / shape["reference_area"]
+        warm = np.arange(past.lr.shape[1]) < past.warm[:, None]
+        made = past.lr / (1 + past.lr / shape["saturation"]) * np.where(warm, 1 - shape["delay"], 1.0)
+        progress = past.at(past.sums(made)) / shape["reference_area"]
         lagged = past.average(shape["memory"], shape["tail"], power=shape["rate_power"])
         noise = progress ** -shape["cooling"] * lagged * shape["reference_lr"] ** -shape["rate_power"]
         return np.column_stack([np.ones(len(past.run)), progress ** -shape["exponent"], noise])
