@@ -68,9 +68,9 @@ def by_convex(law, eta, warm):
 def by_momentum(law, eta, warm):
     momentum = annealed = 0.0
     for before, now in zip(eta[warm:-1], eta[warm + 1 :], strict=True):
-        momentum = (1 - law.forgetting) * momentum + (before - now)
+        momentum = np.exp(-law.forgetting) * momentum + (before - now)
         annealed += momentum
-    return by_power(law, eta, warm) - law.gain * law.forgetting * annealed
+    return by_power(law, eta, warm) - law.gain * (1 - np.exp(-law.forgetting)) * annealed
 
 
 def by_multi_power(law, eta, warm):
@@ -136,10 +136,10 @@ def test_the_error_of_pieces_is_of_second_order(monkeypatch):
     law, cosine = EXAMPLES["functional"].replace(memory=0.05), Cosine(steps=5000, peak_lr=0.02)
     exact = law.predict(history(cosine))[2999]
     errors = []
-    for resolution in (1 / 4, 1 / 8, 1 / 16, 1 / 32):
+    for resolution in (1 / 16, 1 / 32, 1 / 64, 1 / 128):
         monkeypatch.setattr("theory.landscapes.history.RESOLUTION", resolution)
         errors.append(abs(law.loss(cosine, 3000)[0] - exact))
-    slope = np.polyfit(np.log([4, 8, 16, 32]), np.log(errors), 1)[0]
+    slope = np.polyfit(np.log([16, 32, 64, 128]), np.log(errors), 1)[0]
     assert slope == pytest.approx(-2, abs=0.4)
 
 

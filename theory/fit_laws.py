@@ -30,6 +30,7 @@ EXPECTATION = 1e-3  # e: relative misfit of one curve that weighs as much as a p
 SCREEN = 64  # Sobol points that are evaluated
 STARTS = 4  # of them are optimised
 OPEN = 1.0  # standard error (of a logarithm, or in widths) beyond which a parameter counts as open
+SILENT = 0.1  # relative error of a held-out prediction that is no prediction: the others leave the law open
 WEBB = np.array([-np.sqrt(1.5), -1.0, -np.sqrt(0.5), np.sqrt(0.5), 1.0, np.sqrt(1.5)])
 
 
@@ -124,8 +125,9 @@ def bootstrap_laws(fit: LawFit, *, replicas: int = 40, seed: int = 0) -> tuple[L
     """Replicas of the law by wild cluster bootstrap with held-out residuals, clusters = runs.
 
     As in :func:`theory.fit.bootstrap`: residuals along a curve are correlated, so each run's log residuals stay
-    together and are multiplied by one random weight; they are those of the fit without the run, unless it is the only
-    one, or the others alone are too few points.
+    together and are multiplied by one random weight; they are those of the fit without the run, unless the others are
+    too few points or say nothing of it (:data:`SILENT`). Parameters that the curves leave open are held by the law's
+    expectations in every replica: their intervals say nothing, their :attr:`LawFit.identifiability` does.
     """
     rng = np.random.default_rng(seed)
     kind, shape = type(fit.law), {name: fit.law.parameters[name] for name in type(fit.law).shapes}
@@ -133,8 +135,10 @@ def bootstrap_laws(fit: LawFit, *, replicas: int = 40, seed: int = 0) -> tuple[L
     for curve, predicted in zip(fit.curves, fit.predicted, strict=True):
         others = [other for other in fit.curves if other is not curve]
         if sum(len(other.step) for other in others) > len(fit.law.linear) + len(shape):
-            predicted = fit_law(kind, others, start=shape).law.loss(curve.schedule, curve.step)
-        residuals.append(np.log(curve.loss / np.maximum(predicted, 1e-9)))
+            alone = fit_law(kind, others, start=shape).law.loss(curve.schedule, curve.step)
+            if np.all(np.abs(alone / curve.loss - 1) < SILENT):
+                predicted = alone
+        residuals.append(np.log(curve.loss / predicted))
     laws = []
     for _ in range(replicas):
         curves = [
@@ -320,7 +324,9 @@ def _polish(problem: _Problem, curves: Sequence[LossCurve], z: np.ndarray) -> La
     weights, shape, columns = parts(found.x)
     law = kind.from_parameters({**dict(zip(kind.linear, weights.tolist(), strict=True)), **shape})
     predicted = columns @ weights
-    errors = _standard_errors(problem, jacobian(found.x)[: len(loss)], found.x, np.log(predicted / loss))
+    errors = _standard_errors(
+        problem, jacobian(found.x)[: len(loss)], found.x, np.log(np.maximum(predicted, lowest) / loss)
+    )
     return LawFit(
         law=law,
         curves=tuple(curves),

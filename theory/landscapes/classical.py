@@ -44,7 +44,8 @@ class ConvexBound(Law, frozen=True, kw_only=True, tag="convex"):
 
         L0 + D^2/(2 S_T) + (G^2/2) [eta_T + sum_{k<T} eta_k^2/(S_T - S_k)],   S_k = eta_1 + ... + eta_k
 
-    Updates at a learning rate of 0 change nothing and are left out. On a constant piece of n updates the sum is eta [psi(x + n) - psi(x)] with x = (S_T - S_end)/eta: exact.
+    Updates at a learning rate of 0 change nothing and are left out. On a constant piece of n updates the sum is
+    eta [psi(x + n) - psi(x)] with x = (S_T - S_end)/eta: exact.
 
     Args:
         floor: L0. distance2: D^2, squared distance to the optimum. gradient2: G^2, squared gradient norm.
@@ -91,7 +92,7 @@ class MomentumLaw(Law, frozen=True, kw_only=True, tag="momentum"):
 
     Args:
         floor: L0. amplitude: A. exponent: a. gain: C (1/(1 - lambda) times the published).
-        forgetting: 1 - lambda, per update.
+        forgetting: -ln(lambda), per update.
 
     References: Tissue, Wang & Wang, arXiv 2408.11029, equation 1.
     """
@@ -113,7 +114,7 @@ class MomentumLaw(Law, frozen=True, kw_only=True, tag="momentum"):
 
     @classmethod
     def columns(cls, past: History, shape: dict[str, Any]) -> np.ndarray:
-        rate = -np.log(1 - np.atleast_1d(shape["forgetting"]))
+        rate = np.atleast_1d(shape["forgetting"])
         warm = np.arange(past.lr.shape[1]) < past.warm[:, None]
         steady = past.lr[np.arange(len(past.lr)), past.warm]  # the first learning rate after the warm-up
         fallen = np.where(warm, 0.0, steady[:, None] - past.lr)
