@@ -51,7 +51,7 @@ def project(
         columns: Nonlinear parameters to design, shape (points, coefficients).
         loss: Measured losses, positive.
         bounds: Shape (parameters, 2).
-        huber: Log residual beyond which a point counts linearly.
+        huber: Log residual beyond which a point counts linearly; infinite for least squares.
         starts: Points of a scrambled Sobol sequence to start from; a power of 2.
         seed: Of the sequence.
 
@@ -64,17 +64,18 @@ def project(
     def solve(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         design = columns(x) / loss[:, None]
         linear, residual, weight = np.zeros(design.shape[1]), np.ones(len(loss)), np.ones(len(loss))
-        for _ in range(SOLVES):
+        for _ in range(SOLVES if np.isfinite(huber) else 1):
             linear = nnls(design * weight[:, None], weight)[0]
             residual = np.log(np.maximum(design @ linear, FLOOR))
             weight = np.sqrt(np.minimum(1.0, huber / np.maximum(np.abs(residual), FLOOR)))
         return linear, residual
 
+    scale = huber if np.isfinite(huber) else 1.0
     best, evaluations = None, 0
     for u in scipy.stats.qmc.Sobol(len(low), seed=seed).random(starts):
         found = least_squares(
-            lambda x: solve(x)[1] / huber, low + u * (high - low), bounds=(low, high), x_scale=high - low,
-            loss="huber", max_nfev=100,
+            lambda x: solve(x)[1] / scale, low + u * (high - low), bounds=(low, high), x_scale=high - low,
+            loss="huber" if np.isfinite(huber) else "linear", max_nfev=100,
         )  # fmt: skip
         evaluations += int(found.nfev)
         if np.isfinite(found.cost) and (best is None or found.cost < best.cost):
