@@ -160,6 +160,19 @@ def test_shape_optimum_refuses_the_end_of_a_range():
         SHAPE.optimum(1e21, parameters=lambda w, l: 12 * w**2 * l, lr=lambda w, l: 1e-3, depth=(3.0, 2.0))
 
 
+def test_law_without_learning_rate():
+    """Fitted without rates, the law is additive; it predicts without one, and refuses to be a law that needs one."""
+    law = SHAPE.replace(lr_exponent=0.0, noise=0.0)
+    data = suite()
+    columns = [data[name] for name in ("width", "depth", "tokens")]
+    found = fit_shape_law(*columns, law.loss(*columns))
+    assert found.lr_exponent == found.noise == 0
+    np.testing.assert_allclose(found.loss(4096, 60, 1e11), law.loss(4096, 60, 1e11), rtol=10 * EXACT_FIT)
+    assert law.optimum(1e21, parameters=lambda w, l: 12 * w**2 * l).depth > 1
+    with pytest.raises(InputError, match="lr = None: is needed"):
+        SHAPE.loss(768, 16, 1e10)
+
+
 def test_projection_solves_a_linear_problem():
     """With the nonlinear parameter at its true value the coefficients are those of non-negative least squares."""
     x = np.linspace(1, 5, 40)

@@ -129,8 +129,18 @@ class ShapeLaw(Spec, frozen=True, kw_only=True):
     token_reference: Positive
     lr_reference: Positive
 
-    def loss(self, width: ArrayLike, depth: ArrayLike, tokens: ArrayLike, lr: ArrayLike) -> np.ndarray:
-        """Loss in nats; arguments broadcast."""
+    def loss(self, width: ArrayLike, depth: ArrayLike, tokens: ArrayLike, lr: ArrayLike | None = None) -> np.ndarray:
+        """Loss in nats; arguments broadcast. ``lr`` may be left out of a law that was fitted without it.
+
+        Raises:
+            InputError: if a number is not positive, or the law needs a learning rate and has none.
+        """
+        if lr is None:
+            if self.lr_exponent or self.noise:
+                raise InputError(
+                    "lr", None, "is needed: this law depends on it", "give the learning rate of each shape"
+                )
+            lr = self.lr_reference
         x = _logs(
             (_positive("width", width), self.width_reference),
             (_positive("depth", depth), self.depth_reference),
@@ -146,7 +156,7 @@ class ShapeLaw(Spec, frozen=True, kw_only=True):
         compute: float,
         *,
         parameters: Callable[[float, float], float],
-        lr: Callable[[float, float], float],
+        lr: Callable[[float, float], float] | None = None,
         depth: tuple[float, float] = (1.0, 200.0),
         width: tuple[float, float] = (64.0, 65536.0),
     ) -> ShapeAllocation:
@@ -155,7 +165,7 @@ class ShapeLaw(Spec, frozen=True, kw_only=True):
         Args:
             compute: C in FLOPs.
             parameters: N(w, L), the parameters that every token passes.
-            lr: Learning rate of a shape, in the law's unit.
+            lr: Learning rate of a shape (w, L), in the law's unit; may be left out of a law fitted without it.
             depth, width: Range of each; equal ends fix it, which gives the best width at a depth or the reverse.
 
         Raises:
@@ -170,7 +180,7 @@ class ShapeLaw(Spec, frozen=True, kw_only=True):
 
         def at(x: np.ndarray) -> float:
             w, l = np.exp(x)
-            return float(self.loss(w, l, budget / parameters(w, l), lr(w, l)))
+            return float(self.loss(w, l, budget / parameters(w, l), lr(w, l) if lr else None))
 
         starts = [box[:, 0] + u * (box[:, 1] - box[:, 0]) for u in (0.25, 0.5, 0.75)]
         found = [
@@ -241,7 +251,7 @@ def fit_shape_law(
     tokens: ArrayLike,
     loss: ArrayLike,
     *,
-    lr: ArrayLike,
+    lr: ArrayLike | None = None,
     starts: int = 8,
     seed: int = 0,
 ) -> ShapeLaw:
@@ -249,23 +259,33 @@ def fit_shape_law(
 
     Args:
         width, depth, tokens, loss: One value a point; a run may give several points along its tokens.
-        lr: Learning rate of each point, in any unit, or what a shape rule gives, such as 1/(w sqrt(L)). If it is the
-            same everywhere, its exponent and noise are not identified: say so by giving a law without them.
+        lr: Learning rate of each point, in any unit, or what a shape rule gives, such as 1/(w sqrt(L)). None: the same
+            everywhere, so that its exponent and noise cannot be told and are 0: the additive law in w, L, D.
         starts, seed: Of the Sobol multistart; ``starts`` a power of 2.
 
     Raises:
         InputError: if columns do not match, a value is not positive, there are too few points, or a column is constant.
     """
-    names = {"width": width, "depth": depth, "tokens": tokens, "lr": lr}
-    *arrays, y = check_points(9, **names, loss=loss)
+    names: dict[str, ArrayLike] = {"width": width, "depth": depth, "tokens": tokens}
+    if lr is not None:
+        names["lr"] = lr
+    *arrays, y = check_points(7 if lr is None else 9, **names, loss=loss)
     for name, array in zip(names, arrays, strict=True):
         if np.ptp(np.log(array)) < 1e-9:
             rule = "is the same at every point, so its exponent cannot be told"
-            raise InputError(name, float(array[0]), rule, "add runs that vary it")
+            raise InputError(name, float(array[0]), rule, "leave lr out" if name == "lr" else "add runs that vary it")
     references = [float(np.exp(np.mean(np.log(array)))) for array in arrays]
+    if lr is None:
+        arrays, references = [*arrays, np.ones(len(y))], [*references, 1.0]
     x = _logs(*zip(arrays, references, strict=True))
-    found = project(lambda e: _shape_columns(e, x), y, SHAPE_BOUNDS, huber=SHAPE_HUBER, starts=starts, seed=seed)
-    exponents, linear = [float(v) for v in found.nonlinear], [float(v) for v in found.linear]
+    free, terms = (4, 5) if lr is not None else (3, 4)
+
+    def columns(exponents: np.ndarray) -> np.ndarray:
+        return _shape_columns(np.append(exponents, np.zeros(4 - free)), x)[:, :terms]
+
+    found = project(columns, y, SHAPE_BOUNDS[:free], huber=SHAPE_HUBER, starts=starts, seed=seed)
+    exponents = [float(v) for v in found.nonlinear] + [0.0] * (4 - free)
+    linear = [float(v) for v in found.linear] + [0.0] * (5 - terms)
     return ShapeLaw(
         floor=linear[0],
         width_amplitude=linear[1],
