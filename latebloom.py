@@ -16,6 +16,7 @@ COMMANDS = {
     "plan": ("theory.cli", "plan_group", "Make, show, check and compare plans."),
     "fit": ("theory.cli", "fit_command", "Fit a landscape to records of pilot runs."),
     "record": ("theory.cli", "record_command", "Show a run's record, or write it as Parquet."),
+    "transfer": ("theory.cli_transfer", "transfer_command", "Learning rates, init, decay from one size to another."),
     "simulate": ("sim.cli", "simulate_command", "Run a plan on deep linear networks: predicted against simulated."),
     "train": ("train.cli", "train_command", "Train a GPT-2 as a plan says."),
     "resume": ("train.cli", "resume_command", "Go on with a run that was stopped."),
