@@ -30,7 +30,7 @@ def modes(**changes) -> NormalisedLaw:
 
 
 def test_signal_is_what_modes_at_constant_speed_leave():
-    """Each factor steps by eta towards its mode, by hand: the law is off by what overshoots, (2 s m q eta)^2/2 a mode."""
+    """Each factor steps by eta towards its mode, by hand: the law is off by the overshoot, (2 s m q eta)^2/2 a mode."""
     sigma, s_m = np.array([1.0, 0.5, 0.2]), 0.7
     hits = hit_area(sigma, share=s_m)
     law = HitTimes(weights=tuple((sigma**2 / 2).tolist()), areas=tuple(hits.tolist()))

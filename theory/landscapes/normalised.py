@@ -286,8 +286,9 @@ def fit_normalised(
         return _linear(full, total, lag=lag, rate=memory, floor=floor)
 
     starts = [np.array([np.log(x), np.log(c)]) for x in (0.01, 0.06) for c in ((5.0, 50.0) if noisy else (1.0,))]
-    best = min((scipy.optimize.minimize(lambda x: solved(x)[0], s, method="Nelder-Mead", options={"xatol": 0.02, "fatol": 1e-9,
-                "maxfev": 120}) for s in starts), key=lambda found: found.fun)  # fmt: skip
+    options = {"xatol": 0.02, "fatol": 1e-9, "maxfev": 120}
+    found = [scipy.optimize.minimize(lambda x: solved(x)[0], s, method="Nelder-Mead", options=options) for s in starts]
+    best = min(found, key=lambda one: one.fun)
     lag, noise_rate = float(np.exp(best.x[0]) / rate), float(np.exp(best.x[1]) / total)
     kept = noise_rate if noisy else None
     _, x = solved(best.x)
