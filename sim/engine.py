@@ -28,7 +28,7 @@ from theory.schedules import Schedule
 __all__ = ["Arm", "Curve", "run_arms"]
 
 CHUNK = 64  # runs per batched product: large enough to hide Python, small enough for the cache
-CHAIN_ENTRIES = 6 * 2**12  # runs x width^2 of a batched chain: 6 runs at d = 64, 24 at d = 32, 96 at d = 16; measured best
+CHAIN_ENTRIES = 6 * 2**12  # runs x width^2 of a batched chain: 6 runs at d = 64, 96 at d = 16; measured best
 
 
 @dataclass(frozen=True, kw_only=True)
