@@ -11,6 +11,8 @@ _EXPORTS = {
     "MuonNSGD": "train.optim",
     "PlanLR": "train.lr",
     "TrainConfig": "train.loop",
+    "export": "train.hf",
+    "from_hf": "train.hf",
     "dry_run": "train.dryrun",
     "fit_gpt2": "train.loop",
     "grow": "train.grow",

@@ -13,7 +13,7 @@ from theory.errors import InputError
 from theory.models import preset
 from theory.plan import Plan, read_plan
 
-__all__ = ["data_group", "resume_command", "train_command", "verify_command"]
+__all__ = ["data_group", "export_command", "resume_command", "train_command", "verify_command"]
 
 DIRECTORY = click.Path(path_type=Path)
 
@@ -115,6 +115,18 @@ def verify_command(checkpoint: Path) -> None:
     click.echo(f"{checkpoint}: step {manifest.step}, depth {manifest.depth}, plan {manifest.plan_digest}")
     for file in manifest.files:
         click.echo(f"  {file.name}: {file.bytes:,} bytes, SHA-256 as written")
+
+
+@click.command("export")
+@click.argument("run", type=DIRECTORY)
+@click.option("--to", type=click.Choice(["hf"]), default="hf", show_default=True, help="Format.")
+@click.option("--out", type=DIRECTORY, required=True, help="New directory.")
+def export_command(run: Path, to: str, out: Path) -> None:
+    """Write RUN's newest checkpoint for Hugging Face: safetensors, configuration, tokenizer, model card."""
+    from train.hf import export
+
+    export(run, out, to=to)
+    click.echo(f"{out}: transformers.AutoModelForCausalLM.from_pretrained({str(out)!r}) loads it")
 
 
 @click.group("data")

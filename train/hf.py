@@ -1,4 +1,4 @@
-"""Hugging Face: GPT-2 weights in, a run out, without loading ``transformers``.
+"""Hugging Face: weights in, a run out, without loading ``transformers``.
 
     ours                              theirs (GPT2LMHeadModel)
     tokens.weight                     transformer.wte.weight, tied to lm_head.weight
@@ -7,6 +7,8 @@
     blocks.i.attention.qkv, proj      transformer.h.i.attn.c_attn, c_proj      weights transposed (Conv1D)
     blocks.i.mlp.fc, proj             transformer.h.i.mlp.c_fc, c_proj         weights transposed
     norm                              transformer.ln_f
+
+Models with a :class:`~theory.plan.BlockVariant` are ``LlamaForCausalLM``, with QK-norm ``Qwen3ForCausalLM``.
 
 An export is a directory that ``AutoModelForCausalLM.from_pretrained`` and ``lm_eval --model hf`` read: config.json,
 generation_config.json, model.safetensors, tokenizer files if the run's tokenizer is known, the plan, and a model card
@@ -26,93 +28,152 @@ import torch
 from torch import Tensor
 
 from theory.errors import InputError
-from theory.plan import GPT2Shape, Plan
+from theory.plan import BlockVariant, GPT2Shape, Plan
 from theory.record import Record, read_record
 from train import checkpoint
 from train.model import GPT2
 
 if TYPE_CHECKING:
-    from transformers import GPT2LMHeadModel
+    from transformers import PreTrainedModel
 
 __all__ = ["export", "from_hf", "hf_config", "hf_state", "read_hf"]
 
-OUTER = {
+# Ours -> theirs, for names outside blocks and for modules inside them.
+GPT2_NAMES = ({
     "tokens.weight": "transformer.wte.weight", "positions.weight": "transformer.wpe.weight",
     "norm.weight": "transformer.ln_f.weight", "norm.bias": "transformer.ln_f.bias",
-}  # fmt: skip
-INNER = {
+}, "transformer.h", {
     "norm1": "ln_1", "norm2": "ln_2", "attention.qkv": "attn.c_attn", "attention.proj": "attn.c_proj",
     "mlp.fc": "mlp.c_fc", "mlp.proj": "mlp.c_proj",
-}  # fmt: skip
-# What a GPT2Config may say for its logits to be ours; (accepted values, what ours does).
-REQUIRED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "activation_function": (("gelu_new", "gelu_pytorch_tanh"), "the tanh-approximated GELU"),
-    "layer_norm_epsilon": ((1e-5,), "1e-5"),
-    "scale_attn_weights": ((True,), "scaled attention"),
-    "scale_attn_by_inverse_layer_idx": ((False,), "the same scale in every layer"),
-    "add_cross_attention": ((False,), "no cross-attention"),
-    "tie_word_embeddings": ((True,), "a tied head"),
+})  # fmt: skip
+LLAMA_NAMES = ({
+    "tokens.weight": "model.embed_tokens.weight", "norm.weight": "model.norm.weight",
+}, "model.layers", {
+    "norm1": "input_layernorm", "norm2": "post_attention_layernorm", "attention.q": "self_attn.q_proj",
+    "attention.k": "self_attn.k_proj", "attention.v": "self_attn.v_proj", "attention.proj": "self_attn.o_proj",
+    "attention.q_norm": "self_attn.q_norm", "attention.k_norm": "self_attn.k_norm", "mlp.gate": "mlp.gate_proj",
+    "mlp.up": "mlp.up_proj", "mlp.proj": "mlp.down_proj",
+})  # fmt: skip
+# What a configuration may say for its logits to be ours: accepted values and what ours does.
+REQUIRED: dict[str, dict[str, tuple[tuple[Any, ...], str]]] = {
+    "gpt2": {
+        "activation_function": (("gelu_new", "gelu_pytorch_tanh"), "the tanh-approximated GELU"),
+        "layer_norm_epsilon": ((1e-5,), "1e-5"),
+        "scale_attn_weights": ((True,), "scaled attention"),
+        "scale_attn_by_inverse_layer_idx": ((False,), "the same scale in every layer"),
+        "add_cross_attention": ((False,), "no cross-attention"),
+        "tie_word_embeddings": ((True,), "a tied head"),
+    },
+    "llama": {
+        "hidden_act": (("silu",), "SiLU"),
+        "attention_bias": ((False,), "no biases"),
+        "mlp_bias": ((False,), "no biases"),
+        "rope_scaling": ((None,), "unscaled rotary positions"),
+        "tie_word_embeddings": ((True,), "a tied head"),
+    },
 }
+REQUIRED["qwen3"] = REQUIRED["llama"] | {"use_sliding_window": ((False,), "full attention")}
 
 
 def hf_config(shape: GPT2Shape, depth: int) -> dict[str, Any]:
     """config.json of ``shape`` at ``depth``; dropout is off, as it was in training."""
-    return {
-        "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "vocab_size": shape.vocab_size,
-        "n_positions": shape.context, "n_ctx": shape.context, "n_embd": shape.width, "n_layer": depth,
-        "n_head": shape.heads, "n_inner": None, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5,
-        "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "initializer_range": 0.02,
-        "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "tie_word_embeddings": True,
-        "bos_token_id": None, "eos_token_id": None, "dtype": "float32",
+    common = {
+        "vocab_size": shape.vocab_size, "initializer_range": 0.02, "tie_word_embeddings": True, "bos_token_id": None,
+        "eos_token_id": None, "dtype": "float32",
+    }  # fmt: skip
+    if shape.block:
+        b = shape.block
+        kind = ("qwen3", "Qwen3ForCausalLM") if b.qk_norm else ("llama", "LlamaForCausalLM")
+        return common | {
+            "architectures": [kind[1]], "model_type": kind[0], "hidden_size": shape.width, "num_hidden_layers": depth,
+            "num_attention_heads": shape.heads, "num_key_value_heads": b.kv_heads, "intermediate_size": b.hidden,
+            "head_dim": shape.width // shape.heads, "max_position_embeddings": shape.context, "hidden_act": "silu",
+            "rms_norm_eps": b.norm_eps, "rope_theta": b.rope_theta, "attention_bias": False, "attention_dropout": 0.0,
+            "rope_parameters": {"rope_type": "default", "rope_theta": b.rope_theta},
+        }  # fmt: skip
+    return common | {
+        "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_positions": shape.context,
+        "n_ctx": shape.context, "n_embd": shape.width, "n_layer": depth, "n_head": shape.heads, "n_inner": None,
+        "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "resid_pdrop": 0.0, "embd_pdrop": 0.0,
+        "attn_pdrop": 0.0, "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False,
     }  # fmt: skip
 
 
 def hf_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Our weights under Hugging Face's names."""
-    return {_their_name(name): _turn(name, tensor) for name, tensor in state.items()}
+    return {_their_name(name, state): _turn(name, tensor, state) for name, tensor in state.items()}
 
 
-def from_hf(source: GPT2LMHeadModel | str | Path, *, name: str = "gpt2") -> GPT2:
+def from_hf(source: PreTrainedModel | str | Path, *, name: str | None = None) -> GPT2:
     """A :class:`GPT2` with the weights of ``source``.
 
     Args:
-        source: A ``GPT2LMHeadModel``, or a directory with config.json and safetensors as ``save_pretrained`` leaves.
-        name: Of the shape.
+        source: A ``GPT2LMHeadModel`` (or Llama, Qwen3), or a directory with config.json and safetensors, as
+            ``save_pretrained`` leaves it.
+        name: Of the shape; the model type by default.
 
     Raises:
-        InputError: if it is not a GPT-2 as ours is one (activation, epsilon, tied head), or a tensor is missing.
+        InputError: if its logits would not be ours (activation, epsilon, tied head ...), or a tensor is missing.
     """
     if isinstance(source, str | Path):
         config, theirs = read_hf(Path(source))
     else:
-        config, theirs = source.config.to_dict(), source.state_dict()
-    if config.get("model_type") != "gpt2":
-        raise InputError("model_type", config.get("model_type"), "is not 'gpt2'", "give a GPT-2")
-    for key, (accepted, ours) in REQUIRED.items():
+        config, theirs = source.config.to_dict(), dict(source.state_dict())
+    kind = config.get("model_type")
+    if kind not in REQUIRED:
+        raise InputError("model_type", kind, "is not one of ours", f"valid: {', '.join(REQUIRED)}")
+    for key, (accepted, ours) in REQUIRED[kind].items():
         if config.get(key, accepted[0]) not in accepted:
-            raise InputError(key, config[key], f"differs from ours, {ours}", "no GPT2 here computes that")
+            raise InputError(key, config[key], f"differs from ours, {ours}", "no model here computes that")
+    shape, depth = (_gpt2_shape if kind == "gpt2" else _llama_shape)(config, name or kind)
+    if kind == "gpt2" and "transformer.wte.weight" not in theirs:  # checkpoints of the first release have no prefix
+        theirs = {f"transformer.{k}": v for k, v in theirs.items()}
+    names = LLAMA_NAMES if shape.block else GPT2_NAMES
+    head, table = theirs.get("lm_head.weight"), theirs.get(names[0]["tokens.weight"])
+    if head is not None and table is not None and not torch.equal(head, table):
+        raise InputError("lm_head.weight", "another tensor", "is not tied to the embedding", "tie the head first")
+    model = GPT2(shape, depth)
+    state = model.state_dict()
+    their_names = {key: _their_name(key, state) for key in state}
+    missing = [key for key in their_names.values() if key not in theirs]
+    if missing:
+        raise InputError("weights", missing[:3], f"are missing ({len(missing)} in all)", "save the whole model")
+    for key, value in state.items():
+        given = _turn(key, theirs[their_names[key]], state)
+        if given.shape != value.shape:
+            rule = f"is not {tuple(value.shape)}"
+            raise InputError(their_names[key], tuple(given.shape), rule, "correct config.json")
+        value.copy_(given)
+    return model
+
+
+def _gpt2_shape(config: dict[str, Any], name: str) -> tuple[GPT2Shape, int]:
     width = config["n_embd"]
     if config.get("n_inner") not in (None, 4 * width):
         raise InputError("n_inner", config["n_inner"], f"is not 4 x {width}", "no GPT2 here has another MLP")
     shape = GPT2Shape(
         name=name, width=width, heads=config["n_head"], vocab_size=config["vocab_size"], context=config["n_positions"]
     )
-    if "transformer.wte.weight" not in theirs:  # checkpoints of the first release have no prefix
-        theirs = {f"transformer.{k}": v for k, v in theirs.items()}
-    head, table = theirs.get("lm_head.weight"), theirs.get("transformer.wte.weight")
-    if head is not None and table is not None and not torch.equal(head, table):
-        raise InputError("lm_head.weight", "another tensor", "is not tied to wte", "tie the head before importing")
-    model = GPT2(shape, config["n_layer"])
-    state = model.state_dict()
-    missing = [_their_name(key) for key in state if _their_name(key) not in theirs]
-    if missing:
-        raise InputError("weights", missing[:3], f"are missing ({len(missing)} in all)", "save the whole model")
-    for key, value in state.items():
-        given = _turn(key, theirs[_their_name(key)])
-        if given.shape != value.shape:
-            raise InputError(_their_name(key), tuple(given.shape), f"is not {tuple(value.shape)}", "fix config.json")
-        value.copy_(given)
-    return model
+    return shape, config["n_layer"]
+
+
+def _llama_shape(config: dict[str, Any], name: str) -> tuple[GPT2Shape, int]:
+    width, heads = config["hidden_size"], config["num_attention_heads"]
+    if config.get("head_dim") not in (None, width // heads):
+        raise InputError("head_dim", config["head_dim"], f"is not {width}/{heads}", "no model here has other heads")
+    rope = config.get("rope_parameters") or {}
+    if rope.get("rope_type", "default") != "default":
+        raise InputError("rope_type", rope["rope_type"], "differs from ours, 'default'", "no model here computes that")
+    block = BlockVariant(
+        kv_heads=config.get("num_key_value_heads", heads), hidden=config["intermediate_size"],
+        rope_theta=float(rope.get("rope_theta") or config.get("rope_theta", 10_000.0)),
+        norm_eps=float(config["rms_norm_eps"]), qk_norm=config["model_type"] == "qwen3",
+    )  # fmt: skip
+    shape = GPT2Shape(
+        name=name, width=width, heads=heads, vocab_size=config["vocab_size"],
+        context=config["max_position_embeddings"], block=block,
+    )  # fmt: skip
+    return shape, config["num_hidden_layers"]
 
 
 def read_hf(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -127,16 +188,14 @@ def read_hf(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise InputError(str(folder), None, "has no config.json", "give a directory that save_pretrained wrote")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     index = folder / "model.safetensors.index.json"
+    names = ["model.safetensors"]
     if index.is_file():
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    else:
-        names = ["model.safetensors"]
     tensors: dict[str, Tensor] = {}
     for name in names:
         path = folder / name
         if Path(name).name != name or not path.is_file():
-            fix = "save it with save_pretrained (safe_serialization)"
-            raise InputError(str(path), None, "is not there; only safetensors are read", fix)
+            raise InputError(str(path), None, "is not there; only safetensors are read", "save it with save_pretrained")
         tensors |= load_file(path)
     return config, tensors
 
@@ -232,17 +291,23 @@ def model_card(
     ])  # fmt: skip
 
 
-def _their_name(name: str) -> str:
-    if name in OUTER:
-        return OUTER[name]
+def _is_gpt2(state: Mapping[str, Tensor]) -> bool:
+    return "positions.weight" in state
+
+
+def _their_name(name: str, state: Mapping[str, Tensor]) -> str:
+    outer, blocks, inner = GPT2_NAMES if _is_gpt2(state) else LLAMA_NAMES
+    if name in outer:
+        return outer[name]
     _, index, rest = name.split(".", 2)
     module, _, kind = rest.rpartition(".")
-    return f"transformer.h.{index}.{INNER[module]}.{kind}"
+    return f"{blocks}.{index}.{inner[module]}.{kind}"
 
 
-def _turn(name: str, tensor: Tensor) -> Tensor:
-    """Matrices inside blocks are stored transposed there."""
-    return tensor.detach().T if tensor.ndim == 2 and name.startswith("blocks.") else tensor.detach()
+def _turn(name: str, tensor: Tensor, state: Mapping[str, Tensor]) -> Tensor:
+    """GPT-2's matrices inside blocks are stored transposed there."""
+    turned = tensor.ndim == 2 and name.startswith("blocks.") and _is_gpt2(state)
+    return tensor.detach().T if turned else tensor.detach()
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
