@@ -15,7 +15,7 @@ _EXPORTS = {
     "from_hf": "train.hf",
     "dry_run": "train.dryrun",
     "fit_gpt2": "train.loop",
-    "grow": "train.grow",
+    "grow": "train.growth",
     "open_shards": "train.data",
     "prepare": "train.data",
     "python_stdlib_corpus": "train.data",
