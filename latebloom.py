@@ -21,6 +21,7 @@ COMMANDS = {
     "train": ("train.cli", "train_command", "Train a GPT-2 as a plan says."),
     "resume": ("train.cli", "resume_command", "Go on with a run that was stopped."),
     "verify": ("train.cli", "verify_command", "Check a checkpoint's files without loading it."),
+    "export": ("train.cli", "export_command", "Write a run for Hugging Face."),
     "data": ("train.cli", "data_group", "Prepare token shards."),
     "demo": ("paper_figures.cli", "demo_command", "The main job on this computer: pilots, plan, runs, report."),
     "report": ("paper_figures.cli", "report_command", "Write report.html for an experiment's directory."),

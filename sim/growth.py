@@ -71,6 +71,11 @@ def grow(family: Family, blocks: Blocks, state: State, *, stage: Stage, seeds: S
         InputError: if blocks are to be copied and there are none, or the net would not grow.
     """
     old_depth = blocks[0].shape[1]
+    if stage.init in ("copy_zero_norm", "identity"):
+        rule = "is for transformers: these blocks have no norms or biases"
+        raise InputError("init", stage.init, rule, "use zero_last or copy_zero_last")
+    if stage.optimizer_state in ("keep_copied", "keep_warmed"):
+        raise InputError("optimizer_state", stage.optimizer_state, "is only the trainer's", "use keep or reset")
     if stage.init.startswith("copy") and not old_depth:
         raise InputError("init", stage.init, "cannot copy from a model without blocks", "use 'random' or 'zero_last'")
     source, is_old = sources(old_depth, stage.depth, stage.order)
