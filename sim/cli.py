@@ -17,7 +17,7 @@ from theory.errors import InputError
 
 if TYPE_CHECKING:
     from sim.claims import Claim
-    from sim.simulate import Simulation
+    from sim.simulation import Simulation
 
 __all__ = ["simulate_command"]
 
@@ -63,7 +63,7 @@ def simulate_command(
     import torch
 
     from sim.lowrank import LowRank
-    from sim.simulate import simulate
+    from sim.simulation import simulate
 
     torch.set_num_threads(1)  # small products thrash on more
     family = LowRank(width=width, rank=rank, alpha=alpha, noise=noise, batch=batch)

@@ -4,10 +4,16 @@ import pytest
 import torch
 
 from tests.helpers import tiny_shape
+from theory import InputError
 from theory.cost import flops_per_token, parameters
+from theory.plan import BlockVariant
 from train.model import GPT2
 
 transformers = pytest.importorskip("transformers")
+
+LLAMA = tiny_shape().replace(heads=4, block=BlockVariant(kv_heads=2, hidden=48))
+QWEN = tiny_shape().replace(heads=4, block=BlockVariant(kv_heads=4, hidden=40, qk_norm=True))
+SHAPES = pytest.mark.parametrize("shape", [tiny_shape(), LLAMA, QWEN], ids=["gpt2", "llama", "qwen"])
 
 RENAMED = {
     "transformer.wte.weight": "tokens.weight", "transformer.wpe.weight": "positions.weight",
@@ -48,19 +54,20 @@ def test_logits_equal_hugging_face(depth):
         torch.testing.assert_close(model(ids), hugging_face(model)(ids).logits, rtol=0, atol=1e-5)
 
 
+@SHAPES
 @pytest.mark.parametrize("depth", [0, 1, 3])
-def test_parameters_are_those_of_theory(depth):
-    model = GPT2(tiny_shape(), depth)
-    assert sum(p.numel() for p in model.parameters()) == parameters(tiny_shape(), depth)
+def test_parameters_are_those_of_theory(shape, depth):
+    model = GPT2(shape, depth)
+    assert sum(p.numel() for p in model.parameters()) == parameters(shape, depth)
 
 
+@SHAPES
 @pytest.mark.parametrize("depth", [0, 1, 3])
-def test_flops_are_those_of_theory(depth):
+def test_flops_are_those_of_theory(shape, depth):
     """Exactly; torch counts attention only where it is written as matrix products, so the math kernel is asked for."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    shape = tiny_shape()
     model = GPT2(shape, depth)
     ids = torch.zeros(2, shape.context, dtype=torch.long)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
@@ -83,9 +90,34 @@ def test_loss_is_the_mean_cross_entropy_of_the_logits():
     torch.testing.assert_close(model.loss(ids, ids), direct)
 
 
-def test_no_token_sees_the_future():
-    model = GPT2(tiny_shape(), 2)
+@SHAPES
+def test_no_token_sees_the_future(shape):
+    model = GPT2(shape, 2)
     ids = torch.randint(0, 256, (1, 16), generator=torch.Generator().manual_seed(0))
     later = ids.clone()
     later[0, 9:] = 7
     torch.testing.assert_close(model(ids)[0, :9], model(later)[0, :9])
+
+
+def test_rotation_keeps_norms_and_sees_only_distances():
+    """<R_s q, R_t k> depends on t - s alone; position 0 is not turned."""
+    from train.variants import rotate
+
+    q, k = torch.randn(2, 1, 1, 1, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64).float()
+    turned_q, turned_k = (rotate(t.expand(1, 1, 12, 8), 100.0) for t in (q, k))
+    scores = turned_q[0, 0] @ turned_k[0, 0].T
+    for shift in (-3, 0, 5):
+        line = scores.diagonal(shift)
+        torch.testing.assert_close(line, line[:1].expand_as(line), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(turned_q[0, 0, 0], q[0, 0, 0])
+    assert float(scores.diagonal(5)[0] - scores.diagonal(0)[0]) != 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"kv_heads": 3}, "kv_heads = 3: does not divide the 4 heads"), ({}, "heads = 32: gives heads of odd size 1")],
+)
+def test_bad_shapes_are_refused(changes, message):
+    heads = {} if changes else {"heads": 32}
+    with pytest.raises(InputError, match=message):
+        LLAMA.replace(block=LLAMA.block.replace(**changes or {"kv_heads": 32}), **heads)

@@ -5,6 +5,10 @@ Notation: d = ``width``, V = ``vocab_size``, n = ``context`` (tokens), L = ``dep
     parameters      N(L) = (V + n) d + 2 d + L (12 d^2 + 13 d)          tied head, biases, LayerNorms
     FLOPs per token c_L  = 6 (V d + 12 L d^2) + 12 L n d                forward and backward, 2 + 4 FLOPs a weight
 
+With a :class:`~theory.plan.BlockVariant` (h heads, k key-value heads, hidden width f, RMSNorm, no biases, no positions)
+a block has 2 d^2 (1 + k/h) + 3 d f matrix weights instead of 12 d^2, and 2 d norm weights (2 d/h more with QK-norm)
+instead of 13 d vectors.
+
 The token embedding is a look-up and costs nothing; the tied head is a matrix product with V d weights, all of a
 zero-layer model's cost. Attention is counted as the full n x n products (Chowdhery et al., arXiv 2204.02311,
 appendix B), without the causal half. ``tests/test_train_model.py`` checks c_L against torch's own FLOP counter.
@@ -35,8 +39,11 @@ def parameters(model: GPT2Shape, depth: int, *, embeddings: bool = True) -> int:
     124475904
     """
     _check_depth(depth)
-    d = model.width
-    trunk = 2 * d + depth * (12 * d * d + 13 * d)
+    d, block = model.width, model.block
+    if block:
+        norms = 2 * d + 2 * (d // model.heads) * block.qk_norm
+        return d + depth * (_matrix_weights(model) + norms) + model.vocab_size * d * embeddings
+    trunk = 2 * d + depth * (_matrix_weights(model) + 13 * d)
     return trunk + (model.vocab_size + model.context) * d * embeddings
 
 
@@ -50,7 +57,7 @@ def flops_per_token(model: GPT2Shape, depth: int, *, head: bool = True) -> int:
     """
     _check_depth(depth)
     d = model.width
-    return 6 * (model.vocab_size * d * head + 12 * depth * d * d) + 12 * depth * model.context * d
+    return 6 * (model.vocab_size * d * head + depth * _matrix_weights(model)) + 12 * depth * model.context * d
 
 
 def depth_cost_ratio(model: GPT2Shape, small: int, full: int, *, head: bool = True) -> float:
@@ -71,6 +78,14 @@ def plan_flops(plan: Plan, step: int | None = None, *, head: bool = True) -> flo
         stage_flops(plan, stage, head=head) * max(0, min(step, end) - stage.start_step)
         for stage, end in zip(plan.stages, ends, strict=True)
     )
+
+
+def _matrix_weights(model: GPT2Shape) -> int:
+    """Weights of a block's matrices."""
+    d, block = model.width, model.block
+    if block is None:
+        return 12 * d * d
+    return 2 * d * d + 2 * d * d * block.kv_heads // model.heads + 3 * d * block.hidden
 
 
 def _check_depth(depth: int) -> None:

@@ -19,6 +19,7 @@ from theory.spec import Count, Fraction, NonNegative, Positive, Spec
 
 __all__ = [
     "SCHEMA_VERSION",
+    "BlockVariant",
     "Curve",
     "GPT2Shape",
     "Init",
@@ -29,6 +30,7 @@ __all__ = [
     "Prediction",
     "Provenance",
     "Stage",
+    "StatePolicy",
     "cold_start",
     "diff",
     "fixed_depth",
@@ -43,20 +45,49 @@ Depth = Annotated[int, Meta(ge=0, le=10_000)]
 Number = Annotated[float, Meta(ge=-1e30, le=1e30)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
-Init = Literal["random", "copy", "zero", "zero_last", "copy_zero_last"]
-Order = Literal["stack", "inter", "last"]
+Init = Literal["random", "copy", "zero", "zero_last", "copy_zero_last", "copy_zero_norm", "identity"]
+Order = Literal["stack", "inter", "last", "first"]
+StatePolicy = Literal["keep", "keep_copied", "keep_warmed", "reset"]
 
 
-class GPT2Shape(Spec, frozen=True, kw_only=True):
-    """A GPT-2 without its depth, which belongs to the stages."""
+class BlockVariant(Spec, frozen=True, kw_only=True):
+    """A block that is not GPT-2's: RMSNorm before each branch, rotary positions, SwiGLU, no biases (LLAMA3, Qwen3).
+
+    Attributes:
+        kv_heads: Heads of key and value; each serves heads/kv_heads query heads (grouped-query attention).
+        hidden: Width inside the SwiGLU.
+        rope_theta: Base of the rotary frequencies.
+        norm_eps: Epsilon of every RMSNorm.
+        qk_norm: RMSNorm on each query and key head (Qwen3).
+    """
+
+    kv_heads: Size
+    hidden: Size
+    rope_theta: Positive = 10_000.0
+    norm_eps: Positive = 1e-6
+    qk_norm: bool = False
+
+
+class GPT2Shape(Spec, frozen=True, kw_only=True, omit_defaults=True):
+    """A GPT-2 without its depth, which belongs to the stages; with ``block`` the same skeleton around other blocks.
+
+    Without ``block`` the field is absent from JSON, so that plans from before it keep their digests.
+    """
 
     name: Annotated[str, Meta(min_length=1, max_length=100)]
     width: Size
     heads: Size
     vocab_size: Size
     context: Size
+    block: BlockVariant | None = None
 
     def check(self) -> None:
+        if self.block and self.heads % self.block.kv_heads:
+            rule = f"does not divide the {self.heads} heads"
+            raise InputError("block.kv_heads", self.block.kv_heads, rule, "choose a divisor of the heads")
+        if self.block and self.width % self.heads == 0 and (self.width // self.heads) % 2:
+            rule = f"gives heads of odd size {self.width // self.heads}, which cannot be rotated"
+            raise InputError("heads", self.heads, rule, "choose heads of even size")
         if self.width % self.heads:
             rule = f"does not divide the width {self.width}"
             raise InputError("heads", self.heads, rule, "choose a divisor of the width")
@@ -71,25 +102,31 @@ class Stage(Spec, frozen=True, kw_only=True):
         zero            all zero
         zero_last       random, the last linear map of each residual branch zero (keeps the function)
         copy_zero_last  copies, the last linear map of each residual branch zero (keeps the function)
-    ``order`` says where blocks come from and stand: ``stack`` (abab), ``inter`` (aabb), ``last`` (abbb).
-    ``optimizer_state`` of the old blocks, embedding and head is kept or reset; new blocks always start without one.
+        copy_zero_norm  copies, every norm and bias zero (keeps the function)
+        identity        tiled identity matrices, the last linear map of each branch zero (keeps the function)
+    ``order`` says where blocks come from and stand: ``stack`` (abab), ``inter`` (aabb), ``last`` (abbb), ``first``
+    (aaab); new blocks are on top under stack and last, between the old under inter, at the bottom under first.
+    ``optimizer_state`` of the old blocks, embedding and head is kept or reset. New blocks start without one; with the
+    state of the block that they continue (``keep_copied``); or with one that gradients alone have warmed, at the
+    weights of the expansion (``keep_warmed``).
     """
 
     start_step: Count
     depth: Depth
     init: Init = "random"
     order: Order = "stack"
-    optimizer_state: Literal["keep", "reset"] = "keep"
+    optimizer_state: StatePolicy = "keep"
 
 
 class Optimizer(Spec, frozen=True, kw_only=True):
     """The update rule. ``transfer`` names the learning-rate rule of ``theory.transfer`` between widths and depths.
 
-    ``muon_nsgd``: Muon on matrices, normalised SGD on vectors, one learning rate. ``muon``: the simulator's all-matrix
-    networks. ``momentum`` is Muon's and SGD's, and Adam's first beta; ``beta2`` and ``eps`` are Adam's.
+    ``muon_nsgd``: Muon on matrices, normalised SGD on vectors, one learning rate. ``muon_adamw``: Muon on the blocks'
+    matrices, AdamW on the rest. ``muon``: the simulator's all-matrix networks. ``momentum`` is Muon's and SGD's, and
+    Adam's first beta; ``beta2`` and ``eps`` are Adam's.
     """
 
-    name: Literal["muon_nsgd", "muon", "adamw", "sgd", "nsgd"] = "muon_nsgd"
+    name: Literal["muon_nsgd", "muon_adamw", "muon", "adamw", "sgd", "nsgd"] = "muon_nsgd"
     momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.95
     nesterov: bool = True
     beta2: Annotated[float, Meta(ge=0, lt=1)] = 0.95
@@ -225,6 +262,9 @@ class Plan(Spec, frozen=True, kw_only=True):
             if before.depth == 0 and stage.init.startswith("copy"):
                 rule = "cannot copy from a model without blocks"
                 raise InputError(f"{here}.init", stage.init, rule, "use 'random' or 'zero_last', or start from 1 block")
+            if before.depth == 0 and stage.optimizer_state == "keep_copied":
+                rule = "cannot copy the state of a model without blocks"
+                raise InputError(f"{here}.optimizer_state", stage.optimizer_state, rule, "use 'keep' or 'keep_warmed'")
 
     @property
     def steps(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -12,7 +13,7 @@ from theory.errors import InputError
 from theory.models import preset
 from theory.plan import Plan, read_plan
 
-__all__ = ["data_group", "resume_command", "train_command", "verify_command"]
+__all__ = ["data_group", "export_command", "resume_command", "train_command", "verify_command"]
 
 DIRECTORY = click.Path(path_type=Path)
 
@@ -116,6 +117,18 @@ def verify_command(checkpoint: Path) -> None:
         click.echo(f"  {file.name}: {file.bytes:,} bytes, SHA-256 as written")
 
 
+@click.command("export")
+@click.argument("run", type=DIRECTORY)
+@click.option("--to", type=click.Choice(["hf"]), default="hf", show_default=True, help="Format.")
+@click.option("--out", type=DIRECTORY, required=True, help="New directory.")
+def export_command(run: Path, to: str, out: Path) -> None:
+    """Write RUN's newest checkpoint for Hugging Face: safetensors, configuration, tokenizer, model card."""
+    from train.hf import export
+
+    export(run, out, to=to)
+    click.echo(f"{out}: transformers.AutoModelForCausalLM.from_pretrained({str(out)!r}) loads it")
+
+
 @click.group("data")
 def data_group() -> None:
     """Prepare token shards."""
@@ -124,20 +137,54 @@ def data_group() -> None:
 @data_group.command("prepare")
 @click.argument("paths", nargs=-1, type=DIRECTORY)
 @click.option("--stdlib", is_flag=True, help="Take the text of this Python's standard library.")
-@click.option("--tokenizer", type=click.Choice(["bpe", "bytes"]), default="bpe", show_default=True)
+@click.option("--dataset", help="A Hugging Face data set: a directory, or a name (downloaded).")
+@click.option("--dataset-config", help="Its configuration.")
+@click.option("--dataset-split", default="train", show_default=True, help="Its split.")
+@click.option("--text-key", default="text", show_default=True, help="Field or column of the text.")
+@click.option("--tokenizer", type=click.Choice(["bpe", "bytes", "gpt2"]), default="bpe", show_default=True)
 @click.option("--vocab-size", type=int, default=4096, show_default=True, help="Of the BPE, trained here.")
-@click.option("--val-share", type=float, default=0.1, show_default=True, help="Share of files held out.")
+@click.option("--bpe-dir", type=DIRECTORY, help="GPT-2's encoder.json and vocab.bpe.")
+@click.option("--val-share", type=float, default=0.1, show_default=True, help="Share of documents held out.")
 @click.option("--out", type=DIRECTORY, required=True, help="New directory.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 def prepare_command(
-    paths: tuple[Path, ...], stdlib: bool, tokenizer: str, vocab_size: int, val_share: float, out: Path
+    paths: tuple[Path, ...],
+    stdlib: bool,
+    dataset: str | None,
+    dataset_config: str | None,
+    dataset_split: str,
+    text_key: str,
+    tokenizer: str,
+    vocab_size: int,
+    bpe_dir: Path | None,
+    val_share: float,
+    out: Path,
+    as_json: bool,
 ) -> None:
-    """Tokenise text files (directories: their .txt, .md and .py files) into train.bin, val.bin and a manifest."""
-    from train.data import prepare, python_stdlib_corpus, text_files
+    """Tokenise documents into train.bin, val.bin and a manifest; called again after an interruption, it goes on.
+
+    PATHS are text files, .jsonl, .parquet, directories of them, or of `datasets.save_to_disk`.
+    """
+    from train.prepare import prepare, python_stdlib_corpus, text_files
 
     files = text_files(paths) + (python_stdlib_corpus() if stdlib else [])
-    manifest = prepare(files, out, tokenizer=tokenizer, vocab_size=vocab_size, val_share=val_share)
+    live = sys.stderr.isatty() and not as_json
+
+    def tell(count: int, size: int) -> None:
+        click.echo(f"\r{count:,} documents, {size / 1e6:,.0f} MB", nl=False, err=True)
+
+    manifest = prepare(
+        files, out, tokenizer=tokenizer, vocab_size=vocab_size, val_share=val_share, text_key=text_key,
+        bpe_dir=bpe_dir, dataset=dataset, dataset_config=dataset_config, dataset_split=dataset_split,
+        on_progress=tell if live else None,
+    )  # fmt: skip
+    if live:
+        click.echo(err=True)
+    if as_json:
+        click.echo(manifest.to_json(), nl=False)
+        return
     counts = ", ".join(f"{entry.split} {entry.tokens:,} tokens" for entry in manifest.files)
-    click.echo(f"{out}: {manifest.source_files} files, {counts}, vocabulary {manifest.vocab_size}")
+    click.echo(f"{out}: {manifest.source_files} documents, {counts}, vocabulary {manifest.vocab_size}")
 
 
 def _plan(argument: Path | None, option: Path | None, model_name: str | None) -> Plan:

@@ -53,12 +53,12 @@ class DemoConfig(Spec, frozen=True, kw_only=True):
         init, order: How new blocks begin and where they stand.
     """
 
-    steps: Annotated[int, Meta(ge=160, le=10**6)] = 1000
+    steps: Annotated[int, Meta(ge=160, le=10**6)] = 800
     batch_tokens: Annotated[int, Meta(ge=1)] = 768
-    peak_lr: Positive = 0.02
+    peak_lr: Positive = 0.015
     model: str = "gpt2-tiny"
     small_depth: Annotated[int, Meta(ge=0)] = 1
-    tolerance: Annotated[float, Meta(gt=0, lt=1)] = 0.01
+    tolerance: Annotated[float, Meta(gt=0, lt=1)] = 0.005
     tokenizer: Literal["bpe", "bytes"] = "bpe"
     seed: Annotated[int, Meta(ge=0)] = 0
     init: Init = "random"

@@ -29,7 +29,7 @@ from theory.record import Record, RecordWriter, header, read_record
 from theory.spec import Count, Spec, decode
 from train import checkpoint
 from train.data import Batches, open_shards
-from train.grow import grow
+from train.growth import carried_state, grow_blocks
 from train.lr import PlanLR
 from train.model import GPT2, Block, init_block_
 from train.optim import build_optimizer, load_named_state, named_state
@@ -220,8 +220,11 @@ class _Run:
             init_block_(block, depth=stage.depth, seed=seed, name=f"blocks.{j}")
 
         held = named_state(self.optimizer)
-        renamed = grow(self.model, stage, init_block=fresh, make_block=lambda: Block(self.plan.model).to(self.device))
-        kept = {new: held[old] for old, new in renamed.items()} if stage.optimizer_state == "keep" else {}
+        old = self.model.depth
+        renamed = grow_blocks(
+            self.model, stage, init_block=fresh, make_block=lambda: Block(self.plan.model).to(self.device)
+        )
+        kept = carried_state(held, renamed, stage, old)
         self.state = self.state.replace(stage=index)
         self._bind(kept)
         self.evaluate(metric="loss_after_growth")

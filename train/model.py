@@ -1,4 +1,4 @@
-"""GPT-2 at any depth, zero included.
+"""GPT-2 at any depth, zero included; the same skeleton carries the blocks of :mod:`train.variants`.
 
 Zero layers: token and position embeddings, final LayerNorm, tied head. Each block adds pre-LayerNorm causal attention
 and a GELU MLP (Radford et al. 2019); blocks are identical in code, so that depth is data. Logits equal those of
@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from theory.plan import GPT2Shape
+from train import variants
 
-__all__ = ["GPT2", "Block", "generator", "init_block_", "init_gpt2_"]
+__all__ = ["GPT2", "Block", "generator", "init_block_", "init_gpt2_", "make_norm"]
 
 
 class Attention(nn.Module):
@@ -54,14 +55,19 @@ class Block(nn.Module):
 
     def __init__(self, shape: GPT2Shape):
         super().__init__()
-        self.norm1 = nn.LayerNorm(shape.width)
-        self.attention = Attention(shape.width, shape.heads)
-        self.norm2 = nn.LayerNorm(shape.width)
-        self.mlp = MLP(shape.width)
+        self.norm1 = make_norm(shape)
+        self.attention = variants.Attention(shape) if shape.block else Attention(shape.width, shape.heads)
+        self.norm2 = make_norm(shape)
+        self.mlp = variants.SwiGLU(shape.width, shape.block.hidden) if shape.block else MLP(shape.width)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         x_BTD = x_BTD + self.attention(self.norm1(x_BTD))
         return x_BTD + self.mlp(self.norm2(x_BTD))
+
+
+def make_norm(shape: GPT2Shape) -> nn.Module:
+    """LayerNorm, or the variant's RMSNorm."""
+    return nn.RMSNorm(shape.width, eps=shape.block.norm_eps) if shape.block else nn.LayerNorm(shape.width)
 
 
 class GPT2(nn.Module):
@@ -77,9 +83,9 @@ class GPT2(nn.Module):
         super().__init__()
         self.shape = shape
         self.tokens = nn.Embedding(shape.vocab_size, shape.width)
-        self.positions = nn.Embedding(shape.context, shape.width)
+        self.positions = None if shape.block else nn.Embedding(shape.context, shape.width)  # else rotary
         self.blocks = nn.ModuleList(Block(shape) for _ in range(depth))
-        self.norm = nn.LayerNorm(shape.width)
+        self.norm = make_norm(shape)
         if not self.tokens.weight.is_meta:
             init_gpt2_(self, seed=seed)
 
@@ -89,7 +95,9 @@ class GPT2(nn.Module):
 
     def features(self, ids_BT: Tensor) -> Tensor:
         """What the head sees, (B, T, D)."""
-        x_BTD = self.tokens(ids_BT) + self.positions.weight[: ids_BT.shape[1]]
+        x_BTD = self.tokens(ids_BT)
+        if self.positions is not None:
+            x_BTD = x_BTD + self.positions.weight[: ids_BT.shape[1]]
         for block in self.blocks:
             x_BTD = block(x_BTD)
         return self.norm(x_BTD)
@@ -113,6 +121,8 @@ def init_gpt2_(model: GPT2, *, seed: int) -> None:
     is divided by sqrt(2 L).
     """
     for name in ("tokens", "positions"):
+        if getattr(model, name) is None:
+            continue
         table = getattr(model, name).weight
         table.normal_(0.0, 0.02, generator=generator(seed, name, table.device))
     for index, block in enumerate(model.blocks):

@@ -1,0 +1,277 @@
+"""Growth operators: where blocks come from and go, what keeps the function, what can train, and foreign models."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import train
+from tests.helpers import tiny_plan, tiny_shape
+from theory import InputError, Optimizer, Stage
+from theory.plan import BlockVariant
+from train.growth import carried_state, find_blocks, grow_blocks, placement, source
+from train.growth_table import growth_table, table_text
+from train.model import GPT2, Block, init_block_
+from train.optim import build_optimizer, load_named_state, named_state
+
+IDS = torch.randint(0, 256, (2, 16), generator=torch.Generator().manual_seed(0))
+
+
+def stirred(model):
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.05 * torch.randn(p.shape, generator=torch.Generator().manual_seed(2)))
+    return model
+
+
+def grown(depth, new, init, order="stack"):
+    """(before, after, renamed) of a trained-looking model."""
+    model = GPT2(tiny_shape(), depth, seed=1)
+    stirred(model)
+    before = copy.deepcopy(model)
+    renamed = grow_blocks(
+        model,
+        Stage(start_step=1, depth=new, init=init, order=order),
+        init_block=lambda block, j: init_block_(block, depth=new, seed=9, name=f"blocks.{j}"),
+        make_block=lambda: Block(tiny_shape()),
+    )
+    return before, model, renamed
+
+
+@pytest.mark.parametrize(
+    ("order", "sources", "places"),
+    [
+        ("stack", [0, 1, 0, 1, 0, 1], [0, 1]),
+        ("inter", [0, 0, 0, 1, 1, 1], [0, 3]),
+        ("last", [0, 1, 1, 1, 1, 1], [0, 1]),
+        ("first", [0, 0, 0, 0, 0, 1], [4, 5]),
+    ],
+)
+def test_orders(order, sources, places):
+    assert source(order, 2, 6) == sources
+    assert placement(order, 2, 6) == places
+    before, after, renamed = grown(2, 6, "copy", order)
+    for j, i in enumerate(sources):
+        torch.testing.assert_close(after.blocks[j].state_dict(), before.blocks[i].state_dict(), rtol=0, atol=0)
+    for i, place in enumerate(places):
+        assert renamed[f"blocks.{i}.mlp.fc.weight"] == f"blocks.{place}.mlp.fc.weight"
+    assert renamed["tokens.weight"] == "tokens.weight"
+    assert len(renamed) == len(list(before.named_parameters()))
+
+
+@pytest.mark.parametrize("order", ["stack", "inter", "last", "first"])
+@pytest.mark.parametrize(
+    ("init", "keeps", "matrices_move"),
+    [("random", False, True), ("copy", False, True), ("zero", True, False), ("zero_last", True, True),
+     ("copy_zero_last", True, True), ("copy_zero_norm", True, False), ("identity", True, True)],
+)  # fmt: skip
+def test_table_of_the_module(init, keeps, matrices_move, order):
+    before, after, renamed = grown(2, 4, init, order)
+    with torch.no_grad():
+        change = float((after(IDS) - before(IDS)).abs().max())
+    assert (change == 0) == keeps
+    after.loss(IDS, IDS).backward()
+    old = set(renamed.values())
+    new_matrices = [p for n, p in after.named_parameters() if n not in old and p.ndim == 2]
+    assert len(new_matrices) == 2 * 4
+    assert any(float(p.grad.norm()) > 0 for p in new_matrices) == matrices_move
+
+
+@pytest.mark.parametrize("init", ["random", "zero", "zero_last"])
+def test_from_zero_layers(init):
+    before, after, renamed = grown(0, 3, init)
+    assert after.depth == 3
+    assert set(renamed) == {"tokens.weight", "positions.weight", "norm.weight", "norm.bias"}
+    with torch.no_grad():
+        assert torch.equal(before(IDS), after(IDS)) == (init != "random")
+
+
+def test_deterministic_and_unlike_the_old_blocks():
+    _, a, _ = grown(1, 3, "random")
+    _, b, _ = grown(1, 3, "random")
+    for p, q in zip(a.parameters(), b.parameters(), strict=True):
+        assert torch.equal(p, q)
+    assert not torch.equal(a.blocks[1].mlp.fc.weight, a.blocks[2].mlp.fc.weight)
+
+
+class Layer(nn.Module):
+    """A residual block of somebody else's, with names of their own."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.ln = nn.LayerNorm(width)
+        self.c_fc, self.c_proj = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+
+    def forward(self, x):
+        return x + self.c_proj(torch.relu(self.c_fc(self.ln(x))))
+
+
+class TheirGPT(nn.Module):
+    """The skeleton that nanoGPT and its many children share: transformer.h, _init_weights, a tied head."""
+
+    def __init__(self, depth):
+        super().__init__()
+        layers = nn.ModuleList(Layer(8) for _ in range(depth))
+        self.transformer = nn.ModuleDict({"wte": nn.Embedding(16, 8), "h": layers})
+        self.apply(self._init_weights)
+
+    def _init_weights(self, module):
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.02)
+            nn.init.zeros_(module.bias)
+
+    def forward(self, ids):
+        x = self.transformer["wte"](ids)
+        for layer in self.transformer["h"]:
+            x = layer(x)
+        return x @ self.transformer["wte"].weight.T
+
+
+def test_anyones_model_in_ten_lines():
+    """The README's snippet: a foreign model, its optimizer and its scheduler, grown in the middle of a run."""
+    torch.manual_seed(0)
+    plan = tiny_plan(steps=20, tau=10, small=1, full=4)
+    data = torch.randint(0, 16, (64, 9))
+    # --- ten lines
+    model = TheirGPT(depth=plan.stages[0].depth)
+    decayed = [p for p in model.parameters() if p.ndim == 2]
+    rest = [p for p in model.parameters() if p.ndim < 2]
+    optimizer = torch.optim.AdamW([{"params": decayed}, {"params": rest, "weight_decay": 0.0}])
+    scheduler = train.PlanLR(optimizer, plan)
+    for step in range(plan.steps):
+        if step == plan.tau:
+            train.grow(model, optimizer, depth=plan.depth, init="copy_zero_last", order="inter")
+        loss = nn.functional.cross_entropy(model(data[:, :-1]).flatten(0, 1), data[:, 1:].flatten())
+        optimizer.zero_grad(), loss.backward(), optimizer.step(), scheduler.step()
+    # ---
+    assert len(model.transformer["h"]) == 4
+    assert [len(g["params"]) for g in optimizer.param_groups] == [1 + 2 * 4, 4 * 4]
+    steps = {n: int(optimizer.state[p]["step"]) for n, p in model.named_parameters()}
+    assert steps["transformer.h.0.c_fc.weight"] == steps["transformer.wte.weight"] == 20
+    assert {steps[f"transformer.h.{j}.c_fc.weight"] for j in (1, 2, 3)} == {10}
+    assert optimizer.param_groups[1]["weight_decay"] == 0.0
+
+
+@pytest.mark.parametrize("init", ["zero_last", "identity", "copy_zero_norm"])
+def test_foreign_model_keeps_its_function(init):
+    model, ids = TheirGPT(2), torch.randint(0, 16, (2, 5))
+    before = model(ids)
+    train.grow(model, depth=5, init=init)
+    assert torch.equal(model(ids), before)
+
+
+def test_user_supplied_initialisation():
+    model = TheirGPT(1)
+    seen = []
+
+    def mine(block, index):
+        seen.append(index)
+        block.c_fc.weight.fill_(index)
+
+    train.grow(model, depth=3, order="first", init_block=mine)
+    assert seen == [0, 1]
+    assert [b.c_fc.weight[0, 0].item() for b in model.transformer["h"]][:2] == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon_nsgd"])
+def test_states_by_name(optimizer):
+    """keep: old parameters' only; keep_copied: new ones get their source's, as values of their own; reset: none."""
+    before = GPT2(tiny_shape(), 2, seed=1)
+    opt = build_optimizer(before, Optimizer(name=optimizer))
+    for group in opt.param_groups:
+        group["lr"] = 0.01
+    before.loss(IDS, IDS).backward()
+    opt.step()
+    held = named_state(opt)
+    for policy in ("keep", "keep_copied", "reset"):
+        model = copy.deepcopy(before)
+        stage = Stage(start_step=1, depth=5, init="copy", order="inter", optimizer_state=policy)
+        renamed = grow_blocks(model, stage, init_block=lambda *_: None)
+        state = carried_state(held, renamed, stage, 2)
+        names = {n for n, _ in model.named_parameters()}
+        old = set(renamed.values())
+        assert set(state) == {"keep": old, "keep_copied": names, "reset": set()}[policy]
+        if policy == "keep_copied":
+            for j, i in enumerate(source("inter", 2, 5)):
+                a, b = state[f"blocks.{j}.mlp.fc.weight"], held[f"blocks.{i}.mlp.fc.weight"]
+                assert all(torch.equal(a[key], b[key]) for key in b)
+            assert state["blocks.1.mlp.fc.weight"] is not state["blocks.0.mlp.fc.weight"]
+
+
+@pytest.mark.parametrize("policy", ["keep", "keep_copied", "reset"])
+def test_an_optimizer_grown_in_place_is_the_one_built_by_name(policy):
+    """Two ways to the same next update: `grow` on the live optimizer, and building anew with the carried state."""
+    spec, updated = Optimizer(name="muon_nsgd"), []
+    for in_place in (True, False):
+        model = GPT2(tiny_shape(), 2, seed=1)
+        opt = build_optimizer(model, spec)
+        step(model, opt)
+        stage = Stage(start_step=1, depth=4, init="copy", order="inter", optimizer_state=policy)
+        if in_place:
+            train.grow(model, opt, depth=4, init="copy", order="inter", optimizer_state=policy)
+        else:
+            held = named_state(opt)
+            renamed = grow_blocks(model, stage, init_block=lambda *_: None)
+            opt = build_optimizer(model, spec)
+            load_named_state(opt, carried_state(held, renamed, stage, 2))
+        step(model, opt)
+        assert set(named_state(opt)) == {n for n, _ in model.named_parameters()}
+        updated.append(model.state_dict())
+    for name, value in updated[0].items():
+        torch.testing.assert_close(value, updated[1][name], rtol=0, atol=1e-6, msg=name)
+
+
+def step(model, optimizer):
+    for group in optimizer.param_groups:
+        group["lr"] = 0.01
+    optimizer.zero_grad()
+    model.loss(IDS, IDS).backward()
+    optimizer.step()
+
+
+def test_measured_table():
+    """The three columns of the paper's table, measured; zero and zeroed norms keep the function and block features."""
+    rows = {r.init: r for r in growth_table(widths=(16, 64), updates=8)}
+    assert {i: (r.keeps_function, r.trainable, r.learns_features) for i, r in rows.items()} == {
+        "random": (False, True, True),
+        "copy": (False, True, True),
+        "zero": (True, False, False),
+        "zero_last": (True, True, True),
+        "copy_zero_last": (True, True, True),
+        "copy_zero_norm": (True, True, False),
+        "identity": (True, True, True),
+    }
+    assert "learns features" in table_text(list(rows.values()))
+
+
+def test_llama_blocks_grow_from_one():
+    shape = tiny_shape().replace(heads=4, block=BlockVariant(kv_heads=2, hidden=48, qk_norm=True))
+    for init in ("random", "copy", "zero_last", "copy_zero_norm", "identity"):
+        model = stirred(GPT2(shape, 1, seed=1))
+        before = model(IDS)
+        grow_blocks(
+            model, Stage(start_step=1, depth=4, init=init),
+            init_block=lambda block, j: init_block_(block, depth=4, seed=9, name=f"blocks.{j}"),
+        )  # fmt: skip
+        assert model.depth == 4
+        assert torch.equal(model(IDS), before) == (init not in ("random", "copy"))
+        opt = build_optimizer(model, Optimizer(name="muon_nsgd"))
+        losses = []
+        for _ in range(6):
+            step(model, opt)
+            losses.append(float(model.loss(IDS, IDS).detach()))
+        assert losses[-1] < losses[0] - 0.02
+
+
+def test_bad_input():
+    with pytest.raises(InputError, match="depth = 2: is not deeper than the model's 2 blocks"):
+        grown(2, 2, "random")
+    with pytest.raises(InputError, match="cannot copy from a model without blocks"):
+        grown(0, 2, "copy")
+    with pytest.raises(InputError, match=r"blocks = \['a', 'b'\]: must be one ModuleList"):
+        find_blocks(nn.ModuleDict({k: nn.ModuleList([nn.Linear(1, 1)]) for k in "ab"}))
+    with pytest.raises(InputError, match="blocks = None: must be one ModuleList"):
+        train.grow(nn.Linear(1, 1), depth=2)
+    with pytest.raises(InputError, match="needs batches, which only the loop has"):
+        train.grow(TheirGPT(1), depth=2, optimizer_state="keep_warmed")
