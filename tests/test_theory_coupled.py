@@ -8,7 +8,7 @@ import scipy
 
 from tests.helpers import tiny_plan
 from theory import Constant, Cosine, InputError, Signal, fixed_depth, wsd
-from theory.landscapes.coupled import CoupledQuadratic, log_signal, log_spectrum, random_coupled
+from theory.landscapes.coupled import CoupledQuadratic, log_signal, log_spectrum, observables, random_coupled
 
 LAW = random_coupled(trunk=4, new=3, coupling=0.8, grown=0.5, seed=3)
 
@@ -194,6 +194,25 @@ class TestRetention:
         assert law.mixing_area(0.01, 60.0) > 1.2 * law.uncoupled().mixing_area(0.01, 60.0)
 
 
+class TestObservables:
+    def test_they_tell_coupling_from_none(self):
+        """kappa moves with tau, and retention changes sign, with coupling alone; prices differ."""
+        law = random_coupled(trunk=8, new=8, coupling=0.9, grown=1.0, seed=1)
+        seen = observables(law, total=60.0, remaining=[5.0, 20.0, 40.0, 60.0])
+        assert np.ptp(seen["kappa"]) > 0.1
+        assert seen["kappa_uncoupled"] == pytest.approx(np.ones(4), rel=1e-9)
+        assert seen["retention"].min() < 0 <= seen["retention_uncoupled"].min()
+        assert seen["price"][-1] == pytest.approx(0, abs=1e-12)  # grown at once, from a fresh run's start
+        assert np.all(np.abs(seen["price"][:2] - seen["price_uncoupled"][:2]) > 1e-4)
+
+    def test_drop_rate_is_the_slope_and_a_schur_norm(self):
+        slope = (LAW.grown_after(3.0, 0.0) - LAW.grown_after(3.0, 1e-6)) / 1e-6
+        assert LAW.drop_rate(3.0) == pytest.approx(float(slope), rel=1e-4)  # one-sided difference
+        quiet = LAW.replace(grown_start=(0.0, 0.0, 0.0))
+        pull = quiet.schur @ np.array(quiet.target)
+        assert quiet.drop_rate(500.0) == pytest.approx(pull @ pull, rel=1e-9)
+
+
 class TestLogarithm:
     def test_slope_between_the_ends(self):
         """-a ln S: slope a within 2 % two decades from both ends; finite at S = 0."""
@@ -223,6 +242,7 @@ class TestLogarithm:
         (lambda: LAW.replace(floor=math.nan), r"floor = nan"),
         (lambda: LAW.loss(tiny_plan(full=7)), r"depth = 7: is unknown to a law of depths 1 and 4"),
         (lambda: LAW.descent(wsd(steps=5, peak_lr=0.1), tau=6), r"tau = 6: must be a whole number in \[0, 5\]"),
+        (lambda: observables(LAW, total=1.0, remaining=[2.0]), r"remaining = \[2.0\]: must lie in \(0, 1.0\]"),
         (lambda: LAW.mixing_area(0.0, 1.0), r"tolerance = .*must be positive"),
         (lambda: random_coupled(trunk=2, new=2, coupling=1.0), r"coupling = 1.0: must lie in \[0, 1\)"),
         (lambda: log_signal(1.0, slope=1.0, fastest=1.0, slowest=2.0), r"slowest = 2.0"),

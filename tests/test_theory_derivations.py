@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import re
 
 import pytest
 
@@ -57,3 +58,18 @@ def test_mutations_still_stand_in_their_sources(mutation):
 
 def test_there_are_twenty_mutations():
     assert len(MUTATIONS) == 20
+
+
+def test_the_page_names_what_exists():
+    """Every test, function and file that docs/derivation.md mentions."""
+    text = (index.ROOT / "docs" / "derivation.md").read_text()
+    tests = "\n".join(path.read_text() for path in (index.ROOT / "tests").glob("test_*.py"))
+    for name in set(re.findall(r"`(test_\w+)`", text)):
+        assert f"def {name}(" in tests, name
+    for path in set(re.findall(r"`(theory\.[\w.]+)`", text)):
+        assert pkgutil.resolve_name(path), path
+    proofs = {name for _, name in PROOFS}
+    for name in set(re.findall(r"`(\w+_residual)`", text)):
+        assert name in proofs, name
+    for file in set(re.findall(r"`(tests/[\w/]+\.py)`", text)):
+        assert (index.ROOT / file).exists(), file

@@ -39,6 +39,7 @@ __all__ = ["Exponentials", "Grid", "direct", "grid", "power_kernel", "response",
 TAIL = 4  # rates that stand for all those below the grid
 TAIL_SPAN = 0.3  # largest tail rate x largest argument; the error of the tail goes with its fourth power
 CHUNK = 16384  # steps whose M factors are held at once
+SPACINGS = np.geomspace(1.2, 0.15, 45)  # of ln(rate), tried from the widest
 UNDERFLOW = 690.0  # exp(-690) = 1e-300 stands for 0: below it numpy's exponential is eight times slower
 
 
@@ -112,10 +113,9 @@ def grid(low: float, high: float, *, tolerance: float = 1e-6, exponent: float | 
         raise InputError("tolerance", tolerance, "must lie in [1e-13, 0.1]", "give a relative error such as 1e-6")
     if not np.all((exponents > 0) & (exponents <= 10)):
         raise InputError("exponent", exponents.tolist(), "must lie in (0, 10]", "use another kernel")
-    steps = np.geomspace(1.2, 0.15, 45)
-    alias = 2 * np.exp(np.max([np.real(loggamma(d + 2j * np.pi / steps)) - loggamma(d) for d in exponents], axis=0))
+    alias = 2 * np.exp(np.max([np.real(loggamma(d + 2j * np.pi / SPACINGS)) - loggamma(d) for d in exponents], axis=0))
     good = np.flatnonzero(alias <= 0.9 * tolerance)
-    h = float(steps[good[0]] if good.size else steps[-1])
+    h = float(SPACINGS[good[0]] if good.size else SPACINGS[-1])
     top = max(float(gammainccinv(d, tolerance / 8)) for d in exponents) / low
     bottom = TAIL_SPAN * min(1.0, (tolerance / 1e-6) ** 0.25) / high
     count = max(2, math.ceil(math.log(top / bottom) / h) + 1)
@@ -149,11 +149,12 @@ def power_kernel(
     if not (0 <= low <= high < math.inf and shift + rate * low > 0):
         raise InputError("low", low, f"must be >= 0, <= high = {high}, and > 0 without a shift", "give the gaps' range")
     base = grid(shift + rate * low, shift + rate * high, tolerance=tolerance, exponent=exponent)
-    weight = base.weights(exponent, shift)
+    plain = base.weights(exponent)
     points = max(30, math.ceil(6 * math.log(base.high / base.low) / base.spacing))
-    v = np.geomspace(base.low, base.high, points)
-    approximate = np.exp(-np.multiply.outer(v, base.rate)) @ base.weights(exponent)
+    v = base.low * np.exp(np.arange(points) * (math.log(base.high / base.low) / (points - 1)))
+    approximate = np.exp(np.maximum(np.multiply.outer(-v, base.rate), -UNDERFLOW)) @ plain
     error = float(np.max(np.abs(approximate * v**exponent - 1)))
+    weight = plain * np.exp(-shift * base.rate)
     return Exponentials(rate=rate * base.rate, weight=weight, low=low, high=high, error=error)
 
 
@@ -241,7 +242,10 @@ def _scan(
         gaps, add = (_cut(series[start : start + count], length, blocks) for series in (gap, weight))
         factor = memory[: length * m * blocks].reshape(length, m, blocks)
         np.multiply(gaps, -rate[:, None], out=factor)
-        np.exp(np.maximum(factor, -UNDERFLOW, out=factor), out=factor)
+        low = np.flatnonzero(rate * gaps.max() > UNDERFLOW)
+        if low.size:  # rates mostly rise: from the first such one on
+            np.maximum(factor[:, low[0] :], -UNDERFLOW, out=factor[:, low[0] :])
+        np.exp(factor, out=factor)
         if lag is not None:
             late = _cut(lag[start : start + count], length, blocks)
             add = add * np.exp(np.maximum(late * -rate[:, None], -UNDERFLOW))

@@ -56,7 +56,7 @@ def measure(repeats: int = 15, rounds: int = 3) -> dict[str, float]:
     long = wsd(steps=1_000_000, peak_lr=1.0).lrs()
     norms = np.linspace(1.5, 0.8, len(long))
     whole = last_iterate_curve(long, distance=DISTANCE, gradient=norms)
-    t_long = min(seconds(lambda: last_iterate_curve(long, distance=DISTANCE, gradient=norms)) for _ in range(3))
+    t_long = min(seconds(lambda: last_iterate_curve(long, distance=DISTANCE, gradient=norms)) for _ in range(5))
     at = np.unique(np.concatenate([np.geomspace(1, len(long), 40), np.linspace(960_000, len(long), 20)]).astype(int))
     exact = [last_iterate(long[:t], distance=DISTANCE, gradient=norms[:t]).value for t in at]
     exact_short = [double_sum(eta[:t], gradient[:t]) for t in horizons]

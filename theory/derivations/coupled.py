@@ -5,6 +5,7 @@ from __future__ import annotations
 import sympy as sp
 
 __all__ = [
+    "drop_rate_residual",
     "kick_residual",
     "log_signal_residual",
     "noise_floor_residual",
@@ -34,6 +35,13 @@ EQUATIONS = (
         "theory.landscapes.coupled:CoupledQuadratic.kappa",
         "coupled:split_residual",
         "tests/test_theory_coupled.py::test_kappa_tends_to_that_of_the_slowest_mode",
+        "",
+    ),
+    (
+        "after a long phase one and x_tau = 0 the loss drops at the rate |Q x*|^2",
+        "theory.landscapes.coupled:CoupledQuadratic.drop_rate",
+        "coupled:drop_rate_residual",
+        "tests/test_theory_coupled.py::test_drop_rate_is_the_slope_and_a_schur_norm",
         "",
     ),
     (
@@ -101,6 +109,16 @@ def split_residual() -> sp.Expr:
     e_w, e_x = sp.Matrix(sp.symbols("w_1 w_2")), sp.Matrix([sp.Symbol("x")])
     v, schur = e_w + a.inv() * c * e_x, b - c.T * a.inv() * c
     return sp.simplify(_loss(e_w, e_x) - (v.T * a * v)[0] / 2 - (e_x.T * schur * e_x)[0] / 2)
+
+
+def drop_rate_residual() -> sp.Expr:
+    """|H e|^2 at e_w = A^-1 C x*, e_x = -x*, less |Q x*|^2; zero: the trunk is at rest there."""
+    a, c, b = _blocks()
+    target = sp.Matrix([sp.Symbol("t")])
+    e_w, e_x = a.inv() * c * target, -target
+    slope_w, slope_x = a * e_w + c * e_x, c.T * e_w + b * e_x
+    pull = (b - c.T * a.inv() * c) * target
+    return sp.simplify((slope_w.T * slope_w)[0] + (slope_x.T * slope_x)[0] - (pull.T * pull)[0])
 
 
 def uncoupled_kappa_residual() -> sp.Expr:

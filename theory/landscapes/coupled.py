@@ -27,7 +27,8 @@ Which observable tells coupling from none:
     kappa(S_tau, u) at one u and two S_tau   equal without coupling, different with it
     R = F(u) - P(T), retention               never negative without coupling and kappa <= 1; with it, it can be
     Delta + F(S_T) at one u, two horizons    without: the trunk's own A(S_T) and a constant; with: not
-Two runs that expand at different steps with the same area left, and one cold start, measure all three.
+Two runs that expand at different steps with the same area left, and one cold start, measure all three
+(:func:`observables` predicts them).
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from theory.plan import Plan
     from theory.schedules import Schedule
 
-__all__ = ["CoupledQuadratic", "log_signal", "log_spectrum", "random_coupled"]
+__all__ = ["CoupledQuadratic", "log_signal", "log_spectrum", "observables", "random_coupled"]
 
 Vector = tuple[float, ...]
 
@@ -195,6 +196,11 @@ class CoupledQuadratic(Spec, frozen=True, kw_only=True):
         q = vectors[:, np.argmax(moving)]
         return float((q @ self._grown_error(phase_one)) ** 2 / (q @ self._fresh_error()) ** 2)
 
+    def drop_rate(self, phase_one: float) -> float:
+        """-dP/du after the expansion, |H e_tau|^2; |Q x*|^2 after a long phase one with x_tau = 0. Per area."""
+        slope = np.array(self.hessian) @ self._grown_error(phase_one)
+        return float(slope @ slope)
+
     def uncoupled(self) -> CoupledQuadratic:
         """The law with C = 0 and B = Q: the same small gap and the same small model's descent, but one w* for both."""
         a, c, _ = self._blocks()
@@ -276,6 +282,28 @@ class CoupledQuadratic(Spec, frozen=True, kw_only=True):
         if depth not in (self.small_depth, self.full_depth):
             rule = f"is unknown to a law of depths {self.small_depth} and {self.full_depth}"
             raise InputError("depth", depth, rule, "fit pilots of that depth")
+
+
+def observables(law: CoupledQuadratic, *, total: float, remaining: ArrayLike) -> dict[str, np.ndarray]:
+    """What tells coupling from none, in runs of area ``total`` grown with ``remaining`` left, with it and without.
+
+    Args:
+        law: The coupled law; its partner is :meth:`CoupledQuadratic.uncoupled`.
+        total: S_T. remaining: u, shape (k,), each in (0, S_T].
+
+    Returns:
+        ``kappa``, ``retention``, ``price``, ``drop_rate``, and the same with ``_uncoupled``, each of shape (k,).
+    """
+    left = np.atleast_1d(np.asarray(remaining, dtype=float))
+    if not (left.ndim == 1 and np.all((left > 0) & (left <= total))):
+        raise InputError("remaining", left.tolist(), f"must lie in (0, {total}]", "expand within the run")
+    out = {}
+    for suffix, one in {"": law, "_uncoupled": law.uncoupled()}.items():
+        out[f"kappa{suffix}"] = np.array([one.kappa(total - u, u) for u in left])
+        out[f"retention{suffix}"] = one.retention(total - left, left)
+        out[f"price{suffix}"] = one.excess(left, total)
+        out[f"drop_rate{suffix}"] = np.array([one.drop_rate(total - u) for u in left])
+    return out
 
 
 def random_coupled(
