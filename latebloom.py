@@ -16,6 +16,7 @@ COMMANDS = {
     "plan": ("theory.cli", "plan_group", "Make, show, check and compare plans."),
     "fit": ("theory.cli", "fit_command", "Fit a landscape to records of pilot runs."),
     "simulate": ("sim.cli", "simulate_command", "Run a plan on deep linear networks: predicted against simulated."),
+    "validate": ("sim.cli", "validate_command", "Prove or refute the theory on deep linear networks: every claim."),
     "train": ("train.cli", "train_command", "Train a GPT-2 as a plan says."),
     "resume": ("train.cli", "resume_command", "Go on with a run that was stopped."),
     "verify": ("train.cli", "verify_command", "Check a checkpoint's files without loading it."),
