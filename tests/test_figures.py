@@ -64,10 +64,10 @@ def experiment(folder, **result):
         step = np.unique(np.linspace(0, arm.steps, 12).astype(int))
         record = synthetic_record(arm, step, final + 2 * (1 - step / arm.steps), name=name)
         records[name] = record
-        with RecordWriter(folder / "runs" / name / "record.jsonl", record.header) as writer:
+        kind = "pilots" if name == "small" else "runs"
+        with RecordWriter(folder / kind / name / "record.jsonl", record.header) as writer:
             columns = {key: column.tolist() for key, column in record.columns.items()}
             writer.write([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
-    (folder / "pilots").mkdir()
     verdict = judge(**records)
     content = {
         "verdict": sentence(verdict),
