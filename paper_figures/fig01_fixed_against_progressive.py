@@ -3,9 +3,10 @@
 Source: arXiv 2511.04981, figure 1, here at the size of a laptop and with the two controls that the paper does not have,
 the fixed-depth run of equal compute and never growing.
 
-Records: `latebloom demo` (fixed, equal_compute, progressive as one_layer, pilots/small), and for zero_layer the same plan from
-depth 0, `latebloom plan --model gpt2-tiny --steps 800 --batch-tokens 768 --peak-lr 0.015 --small-depth 0 --u-mix-area
-AREA` with the demo's mixing area, trained on the demo's data; each written by `latebloom record RUN --parquet`.
+Records: `latebloom demo` (fixed, equal_compute, progressive as one_layer, pilots/small), and for zero_layer the same
+plan from depth 0, `latebloom plan --model gpt2-tiny --steps 800 --batch-tokens 768 --peak-lr 0.015 --small-depth 0
+--u-mix-area AREA` with the demo's mixing area, trained on the demo's data; each written by `latebloom record RUN
+--parquet`.
 """
 
 from __future__ import annotations
