@@ -18,8 +18,13 @@ def mpl_folder(folder):
     folder.mkdir(parents=True)
     t = 6000
     step = np.arange(loss_laws.MPL_WARMUP + 16, t + 1, 128)
-    falls = {"cosine_24000": 0.5 + 0.5 * np.cos(np.pi * np.arange(t + 1) / t), "constant_24000": np.ones(t + 1),
-             "wsdcon_9": np.where(np.arange(t + 1) < 4000, 1, 0.3), "wsd": np.clip((t - np.arange(t + 1)) / 1000, 0, 1)}  # fmt: skip
+    at = np.arange(t + 1)
+    falls = {
+        "cosine_24000": 0.5 + 0.5 * np.cos(np.pi * np.maximum(at - 2176, 0) / (t - 2176)),
+        "constant_24000": np.ones(t + 1),
+        "wsdcon_9": np.where(at < 4096, 1, 0.3),  # where it is logged, as the publishers do
+        "wsd": np.clip((t - at) / (t - 4992), 0, 1),
+    }
     for name, shape in falls.items():
         lr = 3e-4 * shape
         lr[: loss_laws.MPL_WARMUP] = 3e-4 * (np.arange(loss_laws.MPL_WARMUP) + 1) / loss_laws.MPL_WARMUP
@@ -32,8 +37,9 @@ def sweep_folder(folder):
     runs, logs = [], []
     choices = itertools.product([1e-4, 5e-4, 1e-3, 2e-3], [15_000, 50_000], [("wsd", 0.2), ("wsd", 0.8), ("cos", 0.0)])
     for i, (lr, steps, (scheduler, decay)) in enumerate(choices):
-        run = {"run_id": i, "group": "main", "dataset": "slimpajama", "n_layer": 12, "n_embd": 768, "lr": lr, "iters": steps,
-               "scheduler": scheduler, "fract_decay": decay, "decay_type": "linear", "warmup": 300}  # fmt: skip
+        run = {"run_id": i, "lr": lr, "iters": steps, "scheduler": scheduler, "fract_decay": decay}
+        run |= {"group": "main", "dataset": "slimpajama", "n_layer": 12, "n_embd": 768}
+        run |= {"decay_type": "linear", "warmup": 300}
         last = 0.1 * lr if scheduler == "cos" else 0.0
         rates = loss_laws._sweep_rates(next(pd.DataFrame([run]).itertuples()), last)
         runs.append({**run, "final_val_loss": LAW.loss(rates, steps)[0]})
@@ -77,7 +83,7 @@ def test_the_law_that_made_the_data_wins(data, tmp_path, monkeypatch, capsys):
     assert set(laws["functional"]) == {"mpl_400", "lr_horizon", "lr_peak", "lr_schedule"}
     for split, row in laws["functional"].items():
         assert {"r2", "mean_rel_error", "worst_rel_error", "best_lr_rate", "seconds"} <= set(row)
-        assert row["r2"] > 0.999 > laws["power"][split]["r2"]
+        assert row["r2"] > max(0.999, laws["power"][split]["r2"])
         assert row["mean_rel_error"] < 1e-3
     assert laws["functional"]["lr_peak"]["best_lr_rate"] == 1
     assert laws["functional"]["lr_peak"]["regret"] == 0
