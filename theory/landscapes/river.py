@@ -18,6 +18,10 @@ parameter has an expectation, in units of the data's largest learning rate where
 data leave open: C eta_ref = 0.2 (the sharpest modes relax in a few updates, as at the edge of stability), noise that
 goes with the square root of the learning rate or a little more, and so on. They are rounded from pooled fits to
 AdamW runs of 25 to 124 million parameters (``tests/benchmarks/loss_laws.py``) and are the same for all data.
+
+Tried and left out, by error on held-out runs: progress in sum eta^p (not determined by runs of one peak, and worse over
+several), saturation of higher order, noise that relaxes in updates or in eta^c, an onset S_0 of the power law (ends at
+0), noise that does not cool or is linear in eta (both cost a third of the accuracy over schedules).
 """
 
 from __future__ import annotations
