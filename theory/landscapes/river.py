@@ -21,9 +21,9 @@ AdamW runs of 25 to 124 million parameters (``tests/benchmarks/loss_laws.py``) a
 
 Tried and left out: progress in sum eta^p (not determined by runs of one peak, and worse over several), saturation of
 higher order, noise that relaxes in updates or in eta^c, an onset S_0 of the power law (ends at 0), noise that does not
-cool or is linear in eta (each makes errors over schedules at least 1.4 times larger). The form and the expectations were
-chosen with the league's predicted runs in sight; their strength and the delay by leaving out runs among the fitted ones.
-The league's figures for this law are therefore not blind; those of curves that it does not hold are.
+cool or is linear in eta (each makes errors over schedules at least 1.4 times larger). The form and the expectations
+were chosen with the league's predicted runs in sight; their strength and the delay by leaving out runs among the fitted
+ones. The league's figures for this law are therefore not blind; those of curves that it does not hold are.
 """
 
 from __future__ import annotations
