@@ -1,7 +1,8 @@
 """Loss curves from Records, CSV, JSON lines, TensorBoard and W&B exports; the fit command on them; damaged files."""
 
-import importlib.util
+import gzip
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ from click.testing import CliRunner
 
 from tests.helpers import tiny_plan
 from theory import InputError, fixed_depth
-from theory.cli import fit_command
-from theory.landscapes import MomentumLaw
+from theory.cli import LAW_NAMES, fit_command
+from theory.landscapes import LAWS, MomentumLaw
 from theory.readers import block_means, rates_from_log, read_curves
 from theory.record import RecordWriter, header
 
@@ -38,6 +39,14 @@ def test_csv(tmp_path, names):
     step, lr, loss = names
     path = csv_file(tmp_path / "run.csv", {step: STEP, lr: RATES[STEP], loss: LOSS, "note": ["x"] * len(STEP)})
     (curve,) = read_curves([path])
+    assert curve.name == "run"
+    same(curve)
+
+
+def test_gzipped(tmp_path):
+    path = csv_file(tmp_path / "run.csv", {"step": STEP, "lr": RATES[STEP], "loss": LOSS})
+    (tmp_path / "run.csv.gz").write_bytes(gzip.compress(path.read_bytes()))
+    (curve,) = read_curves([tmp_path / "run.csv.gz"])
     assert curve.name == "run"
     same(curve)
 
@@ -82,12 +91,8 @@ def test_record(tmp_path):
 
 
 def test_tensorboard(tmp_path):
-    """Written by PyTorch's own writer where tensorboard is there; where it is not, the error says what to install."""
-    if importlib.util.find_spec("tensorboard") is None:
-        (tmp_path / "events.out.tfevents.1.host").write_bytes(b"x")
-        with pytest.raises(InputError, match=r"needs the tensorboard package; pip install 'latebloom\[tensorboard\]'"):
-            read_curves([tmp_path])
-        return
+    """Written by PyTorch's own writer."""
+    pytest.importorskip("tensorboard", reason="pip install 'latebloom[tensorboard]' to read event files")
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(tmp_path / "run") as writer:
@@ -96,6 +101,13 @@ def test_tensorboard(tmp_path):
             writer.add_scalar("train/lr", RATES[step], step)
     (curve,) = read_curves([tmp_path / "run"])
     same(curve, tolerance=1e-6)  # event files hold 32-bit numbers
+
+
+def test_tensorboard_is_named_where_it_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard.backend.event_processing.event_accumulator", None)
+    (tmp_path / "events.out.tfevents.1.host").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"needs the tensorboard package; pip install 'latebloom\[tensorboard\]'"):
+        read_curves([tmp_path])
 
 
 def test_learning_rates_between_logged_steps():
@@ -144,6 +156,7 @@ class TestBadFiles:
         self.refuse(tmp_path, good, "warmup = 5: overlaps the log, which begins at step 1", warmup=5)
         self.refuse(tmp_path, good, "burn_in = 1.0", burn_in=1.0)
         self.refuse(tmp_path, b"\xff\xfe\x00", "neither CSV")
+        self.refuse(tmp_path, "step,lr,loss", "neither CSV", name="run.csv.gz")
 
     def test_schedule_shorter_than_the_losses(self, tmp_path):
         text = "step,lr,loss\n1,0.1,3\n2,0.1,2.9\n50,,2\n"
@@ -185,6 +198,14 @@ class TestFitCommand:
         output = self.run(self.files(tmp_path)[1], "--law", "momentum").output
         assert "momentum: open: " in output
         assert "A run that lowers its learning rate would" in output
+
+    def test_help_names_every_law(self):
+        assert all(name in LAW_NAMES for name in LAWS)
+
+    def test_best_law_is_chosen_by_held_out_error(self, tmp_path):
+        output = self.run(*self.files(tmp_path)).output.splitlines()
+        assert output[0].split() == ["law", "held-out", "error"]
+        assert output[1].split()[0] == output[len(LAWS) + 1].split(":")[0]
 
     def test_unknown_law(self, tmp_path):
         with pytest.raises(InputError, match="did you mean 'momentum'"):

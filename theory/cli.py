@@ -18,6 +18,9 @@ from theory.schedules import AnySchedule, Constant, Cosine, Linear, wsd
 
 __all__ = ["fit_command", "plan_group", "record_command"]
 
+LAW_NAMES = (
+    "area, best, power, convex, momentum, multi_power, functional, quadratic or river_valley. [default: see above]"
+)
 MUON_REFERENCE_LR = 10.0  # eta_ref of arXiv 2511.04981 at 0.1 B: peak = eta_ref/sqrt(T)
 
 
@@ -167,7 +170,7 @@ def schema_command() -> None:
 
 @click.command("fit")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CURVES...")
-@click.option("--law", "name", default=None, help="area, best, or one of theory.landscapes.LAWS. [default: see above]")
+@click.option("--law", "name", default=None, help=LAW_NAMES)
 @click.option("--loss", default=None, help="Column or tag of the loss.")
 @click.option("--lr", default=None, help="Column or tag of the learning rate.")
 @click.option("--step", default=None, help="Column of the step.")

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy
 
 from theory.errors import InputError
 from theory.landscapes.history import histories, history
@@ -210,7 +211,7 @@ class _Problem:
         self.past = histories([(curve.schedule, curve.step) for curve in curves])
         self.loss = np.concatenate([np.asarray(curve.loss, dtype=float) for curve in curves])
         self.weights = np.concatenate([np.full(len(c.loss), 1 / len(c.loss)) for c in curves]) / len(curves)
-        area, rate = self.past.total_area, float(np.max(self.past.lr.real))
+        area, rate = self.past.total_area, float(np.max(np.real(self.past.lr)))
         self.names = list(kind.shapes)
         shapes = list(kind.shapes.values())
         unit = np.array([area**s.area * rate**s.rate for s in shapes])
@@ -263,28 +264,24 @@ class _Problem:
 
 def _search(problem: _Problem, seed: int, start: dict[str, float] | None) -> np.ndarray:
     """Best optimum of the projected problem."""
-    from scipy.optimize import least_squares
-    from scipy.stats import qmc
-
     if not problem.names:
         return np.empty(0)
     if start is not None:
         points = np.clip(problem.unit(start), 0, 1)[None]
     else:
-        points = qmc.Sobol(len(problem.names), rng=seed).random(SCREEN)
+        points = scipy.stats.qmc.Sobol(len(problem.names), rng=seed).random(SCREEN)
         costs = [float(np.sum(problem.residual(z) ** 2)) for z in points]
         points = points[np.argsort(costs)[:STARTS]]
     inside = np.clip(points, 1e-6, 1 - 1e-6)
     found = [
-        least_squares(problem.residual, z, problem.jacobian, bounds=(0, 1), max_nfev=100, x_scale="jac") for z in inside
+        scipy.optimize.least_squares(problem.residual, z, problem.jacobian, bounds=(0, 1), max_nfev=100, x_scale="jac")
+        for z in inside
     ]
     return min(found, key=lambda one: one.cost).x
 
 
 def _polish(problem: _Problem, curves: Sequence[LossCurve], z: np.ndarray) -> LawFit:
     """All parameters together on the Huber objective, from the projected optimum."""
-    from scipy.optimize import least_squares
-
     kind, past, loss, count = problem.kind, problem.past, problem.loss, len(problem.kind.linear)
     linear, _, _ = problem.project(z)
     reach = np.max(np.abs(kind.columns(past, problem.shape(z))), axis=0)  # what each column can contribute
@@ -318,7 +315,7 @@ def _polish(problem: _Problem, curves: Sequence[LossCurve], z: np.ndarray) -> La
 
     start = np.concatenate([linear / size, z])
     high = np.concatenate([np.full(count, np.inf), np.ones(len(z))])
-    found = least_squares(
+    found = scipy.optimize.least_squares(
         residual, start, jacobian, bounds=(0, high), loss=huber, f_scale=HUBER, x_scale="jac", max_nfev=200
     )
     weights, shape, columns = parts(found.x)

@@ -1,4 +1,4 @@
-r"""Loss curves from the files that people have: Records, CSV, JSON lines, TensorBoard event files, W&B exports.
+r"""Loss curves from the files that people have: Records, CSV, JSON lines (gzipped or not), TensorBoard, W&B exports.
 
 A curve needs three series: step (updates done), loss, and the learning rate of the update that comes next at that
 step. Columns and tags are found by their usual names (the last part of ``train/loss`` or ``run - loss``), or named by
@@ -10,6 +10,7 @@ jump); before the first logged step they are a linear warm-up of ``warmup`` upda
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -184,8 +185,9 @@ def _tables(path: Path, step: str | None) -> dict[str, Series]:
     if path.is_dir() or "tfevents" in path.name:
         return {path.name if path.is_dir() else path.parent.name or path.name: _tensorboard(path)}
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        text = content.decode("utf-8-sig")
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError):
         rule = "is neither CSV, JSON lines, a Record nor a TensorBoard file"
         raise InputError("curve", str(path), rule, "export the run as CSV") from None
     rows = _json_rows(path, text) if text.lstrip().startswith("{") else list(csv.DictReader(text.splitlines()))
@@ -208,7 +210,7 @@ def _tables(path: Path, step: str | None) -> dict[str, Series]:
             rule = "must increase, in whole updates"
             raise InputError(f"{path.name}: {at}", steps[wrong].item(), rule, "sort the rows; keep one for each step")
         if len(steps):
-            runs.setdefault(run or path.stem, {})[metric] = (steps.astype(np.int64), numbers[:, 1])
+            runs.setdefault(run or path.name.split(".")[0], {})[metric] = (steps.astype(np.int64), numbers[:, 1])
     return runs
 
 

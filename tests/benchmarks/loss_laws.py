@@ -14,9 +14,10 @@ DIR holds ``mpl/csv_*``, ``lr_scheduling``, ``gpt_100m`` (columns as their publi
     gpt_cosine_to_811
 
 ``best_lr_rate`` is the share of (schedule, horizon) cells of a split in which the law's best learning rate is the best
-one measured; ``regret`` the mean relative loss from using the law's choice. ``settled`` is the worst error once the first
-tenth of the steps is over: identical runs of MPL differ by up to 0.7 % right after their warm-up. Nothing depends on the
-data set but the protocols above.
+one measured; ``regret`` the mean relative loss from using the law's choice. ``settled`` is the worst error once the
+first tenth of the steps is over: MPL's runs with identical learning rates differ by up to 0.7 % right after their
+warm-up. Nothing depends on the data set but the protocols above. ``status`` names the parameters that the fitted
+curves leave open.
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ def lr_splits(data: Path) -> dict[str, Split]:
     # cosines that end at a tenth and at zero are different schedules
     final = pd.Series({i: c.schedule[-1] / np.max(c.schedule) > 0.05 for i, c in curves.items()})
     runs = runs.assign(warm_end=runs.run_id.map(final))
-    groups = runs.groupby(["scheduler", "fract_decay", runs.decay_type.where(runs.scheduler == "wsd", "").fillna("linear"),
-                           "warm_end", "iters"])  # fmt: skip
+    shape = runs.decay_type.where(runs.scheduler == "wsd", "").fillna("linear")
+    groups = runs.groupby(["scheduler", "fract_decay", shape, "warm_end", "iters"])
 
     def split(fitted: pd.Series, predicted: pd.Series) -> Split:
         held = set(runs.run_id[predicted])
@@ -198,11 +199,9 @@ def schedule_leagues(data: Path, laws: dict[str, type[Law]]) -> dict[str, dict[s
     for name, law in laws.items():
         for split_name, split in splits.items():
             league.setdefault(name, {})[split_name] = row = score(law, split)
-            best = (
-                "" if row["best_lr_rate"] is None else f" best LR {row['best_lr_rate']:.0%} regret {row['regret']:.3%}"
-            )
-            print(f"{name:<13} {split_name:<18} R2 {row['r2']:8.5f} error {row['mean_rel_error']:.3%}"
-                  f" worst {row['worst_rel_error']:.2%} (settled {row['settled']:.2%}){best} {row['seconds']:.1f} s", flush=True)  # fmt: skip
+            best = f" best LR {row['best_lr_rate']:.0%} regret {row['regret']:.3%}" if split.cells else ""
+            error = f"error {row['mean_rel_error']:.3%} worst {row['worst_rel_error']:.2%} settled {row['settled']:.2%}"
+            print(f"{name:<13}{split_name:<18} R2 {row['r2']:8.5f} {error}{best} {row['seconds']:.1f} s", flush=True)
     return league
 
 

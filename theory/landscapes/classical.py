@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+import scipy
 
 from theory.landscapes.history import History
 from theory.landscapes.law import Law, Shape
@@ -69,8 +70,6 @@ class ConvexBound(Law, frozen=True, kw_only=True, tag="convex"):
 
 def _abel_sum(past: History) -> np.ndarray:
     """eta_T + sum_{k<T} eta_k^2/(S_T - S_k) at the points."""
-    from scipy.special import digamma
-
     lags = past.lags()[:, 1:]  # to the end of each piece
     lr, steps = past.lr[past.run], past.steps[past.run]
     index = np.arange(lr.shape[1])
@@ -78,7 +77,7 @@ def _abel_sum(past: History) -> np.ndarray:
     last = index == np.max(np.where(live, index, -1), axis=1)[:, None]
     safe = np.where(live, lr, 1.0)
     x = np.where(last | ~live, 1.0, lags / safe)  # the update that ends a run has weight eta_T, not a lag
-    sums = digamma(x + np.where(live, steps - last, 1.0)) - digamma(x)
+    sums = scipy.special.digamma(x + np.where(live, steps - last, 1.0)) - scipy.special.digamma(x)
     return np.sum(np.where(live, lr * (sums + last), 0.0), axis=1)
 
 

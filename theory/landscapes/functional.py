@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+import scipy
 
 from theory.errors import InputError
 from theory.landscapes.classical import EXPONENT
@@ -112,8 +113,6 @@ def best_functional_schedule(law: FunctionalLaw, *, steps: float, peak_lr: float
 
     References: Li et al., arXiv 2602.06797, Theorems for the easy and the hard regime (same exponents).
     """
-    from scipy.optimize import brentq, minimize_scalar
-
     memory, half = law.memory, law.tail / 2
     if abs(half - 1) < 1e-9:
         raise InputError("tail", law.tail, "makes the decay an exponential", "perturb it")
@@ -125,7 +124,9 @@ def best_functional_schedule(law: FunctionalLaw, *, steps: float, peak_lr: float
         return power + (u - inner) / peak_lr
 
     def area(c: float) -> float:
-        return float(brentq(lambda u: steps_left(u, c) - steps, 0.0, steps * peak_lr * (1 + 1e-12), xtol=1e-14))
+        return float(
+            scipy.optimize.brentq(lambda u: steps_left(u, c) - steps, 0.0, steps * peak_lr * (1 + 1e-12), xtol=1e-14)
+        )
 
     def schedule(c: float) -> tuple[np.ndarray, np.ndarray]:
         total = area(c)
@@ -141,6 +142,8 @@ def best_functional_schedule(law: FunctionalLaw, *, steps: float, peak_lr: float
         return float(law.predict(whole(*reversed(schedule(np.exp(log_c)))))[0])
 
     low = np.log(peak_lr) - half * np.log(1 + memory * steps * peak_lr) - 8.0
-    found = minimize_scalar(loss, bounds=(low, np.log(peak_lr)), method="bounded", options={"xatol": 1e-6})
+    found = scipy.optimize.minimize_scalar(
+        loss, bounds=(low, np.log(peak_lr)), method="bounded", options={"xatol": 1e-6}
+    )
     lengths, rates = schedule(float(np.exp(found.x)))
     return BestSchedule(steps=lengths, lr=rates, loss=float(found.fun))

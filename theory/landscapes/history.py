@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -53,7 +53,7 @@ class History:
     run: np.ndarray
     edge: np.ndarray
     warm: np.ndarray
-    cache: dict = field(default_factory=dict, compare=False, repr=False)
+    cache: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def sums(self, rate: np.ndarray) -> np.ndarray:
         """(B, M + 1) sum over updates of a ``rate`` per update (B, M), at each edge."""
@@ -82,7 +82,7 @@ class History:
     @cached_property
     def total_area(self) -> float:
         """Largest area of any run."""
-        return float(np.max(self.clock.real))
+        return float(np.max(np.real(self.clock)))
 
     def modes(self, rates: np.ndarray, *, drive: np.ndarray, clock: np.ndarray) -> np.ndarray:
         """(N, R) Z_x of ``drive`` (B, M) for each of ``rates`` (R,) per unit of ``clock`` (B, M + 1)."""
@@ -95,9 +95,10 @@ class History:
             self.cache["factors", grid] = _factors(rates, self.clock)
         key = ("modes", grid, complex(power))
         if key not in self.cache:
+            keep, gain = self.cache["factors", grid]
             for old in [k for k in self.cache if k[0] == "modes"][:-KEPT]:
                 del self.cache[old]
-            self.cache[key] = self._respond(*self.cache["factors", grid], self.drive(power))
+            self.cache[key] = self._respond(keep, gain, self.drive(power))
         return self.cache[key]
 
     def _respond(self, keep: np.ndarray, gain: np.ndarray, drive: np.ndarray) -> np.ndarray:
@@ -124,7 +125,7 @@ class History:
     def _grid(self, memory: float) -> volterra.Grid:
         """Rates for every kernel that a fit may try, so that the modes are computed once; wider if need be."""
         total = self.total_area
-        shortest = min(total / STRONGEST, float(np.max(self.lr.real)), 1 / memory)
+        shortest = min(total / STRONGEST, float(np.max(np.real(self.lr))), 1 / memory)
         longest = total + max(total, 1 / memory)
         key = ("grid", shortest, longest)
         if key not in self.cache:
@@ -173,11 +174,11 @@ def _pieces(schedule: Schedule | ArrayLike, step: ArrayLike | None) -> tuple[np.
     rates = schedule.lrs() if isinstance(schedule, Schedule) else np.asarray(schedule)
     if rates.ndim != 1 or len(rates) == 0:
         raise InputError("schedule", rates.shape, "must be one learning rate for each update", "give a 1-d array")
-    bad = ~np.isfinite(rates) | (rates.real < 0)
+    bad = ~np.isfinite(rates) | (np.real(rates) < 0)
     if np.any(bad):
         rule = f"is not a learning rate (update {int(np.argmax(bad))})"
         raise InputError("lr", rates[bad][0].item(), rule, "give finite values >= 0")
-    if not np.any(rates.real > 0):
+    if not np.any(np.real(rates) > 0):
         raise InputError("lr", 0.0, "is zero everywhere", "give a schedule that trains")
     every = np.arange(1, len(rates) + 1)
     step = every if step is None else np.atleast_1d(np.asarray(step))
@@ -187,9 +188,10 @@ def _pieces(schedule: Schedule | ArrayLike, step: ArrayLike | None) -> tuple[np.
         wrong = step[(step < 1) | (step > len(rates))][0].item()
         raise InputError("step", wrong, f"lies outside the schedule's 1 ... {len(rates)}", "give a longer schedule")
     step = step.astype(np.int64)
-    first = _warm_up(rates.real)
-    travelled = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(rates.real)))])  # what eta has changed by
-    cells = np.floor(travelled / (RESOLUTION * np.max(rates.real)) * (1 - 1e-12))
+    real = np.real(rates)
+    first = _warm_up(real)
+    travelled = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(real)))])  # what eta has changed by
+    cells = np.floor(travelled / (RESOLUTION * np.max(real)) * (1 - 1e-12))
     jumps = np.flatnonzero(np.diff(cells)) + 1
     near = step[:, None] - 2 ** np.arange(30) if len(step) <= FEW else step[:0]  # short memories see the last updates
     edges = np.unique(np.concatenate([[0, first, int(step.max())], jumps[jumps < step.max()], step, near[near > 0]]))

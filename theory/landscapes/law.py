@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
+import scipy
 
 from theory.errors import InputError
 from theory.landscapes.history import History, history
@@ -144,7 +145,7 @@ class Law(Spec, frozen=True, kw_only=True):
         for k in range(step):
             bent = rates.astype(complex)
             bent[k] += 1j * TINY
-            slopes[k] = self.predict(whole(bent))[0].imag / TINY
+            slopes[k] = float(np.imag(self.predict(whole(bent))[0])) / TINY
         return slopes
 
     @classmethod
@@ -159,14 +160,14 @@ def shape_slopes(law: type[Law], past: History, shape: dict[str, float]) -> dict
     for name in law.shapes:
         value = shape[name]
         bent: dict[str, Any] = {**shape, name: value + 1j * TINY}
-        slopes[name] = law.columns(past, bent).imag / TINY
+        slopes[name] = np.imag(law.columns(past, bent)) / TINY
     return slopes
 
 
 def whole(rates: np.ndarray, steps: np.ndarray | None = None) -> History:
     """The history of one run, a piece an entry (of one update each, or of ``steps``), seen at its end."""
     count = len(rates)
-    falls = np.flatnonzero(np.diff(rates.real) <= 0)
+    falls = np.flatnonzero(np.diff(np.real(rates)) <= 0)
     return History(
         lr=rates[None],
         steps=np.ones((1, count)) if steps is None else steps[None],
@@ -260,8 +261,6 @@ def best_schedule(law: Law, *, steps: float, peak_lr: float, pieces: int = 100) 
     Raises:
         InputError: if the law has no finite loss there.
     """
-    from scipy.optimize import Bounds, minimize
-
     x = np.linspace(0, 1, pieces + 1)
     lengths = np.diff(steps * (1 - (1 - x) ** 2))
     bumps = 1j * TINY * np.eye(pieces)
@@ -275,10 +274,15 @@ def best_schedule(law: Law, *, steps: float, peak_lr: float, pieces: int = 100) 
             warm=np.zeros(pieces, dtype=int),
         )
         loss = law.predict(many)
-        return float(loss[0].real), loss.imag / TINY * peak_lr
+        return float(np.real(loss[0])), np.imag(loss) / TINY * peak_lr
 
-    found = minimize(
-        value, np.full(pieces, 0.5), jac=True, method="L-BFGS-B", bounds=Bounds(1e-9, 1), options={"maxiter": 1000}
+    found = scipy.optimize.minimize(
+        value,
+        np.full(pieces, 0.5),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=scipy.optimize.Bounds(1e-9, 1),
+        options={"maxiter": 1000},
     )
     if not np.isfinite(found.fun):
         raise InputError("law", law.parameters, "has no finite loss here", "check its parameters")
