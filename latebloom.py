@@ -18,6 +18,7 @@ COMMANDS = {
     "record": ("theory.cli", "record_command", "Show a run's record, or write it as Parquet."),
     "transfer": ("theory.cli_transfer", "transfer_command", "Learning rates, init, decay from one size to another."),
     "simulate": ("sim.cli", "simulate_command", "Run a plan on deep linear networks: predicted against simulated."),
+    "validate": ("sim.cli", "validate_command", "Prove or refute the theory on deep linear networks: every claim."),
     "train": ("train.cli", "train_command", "Train a GPT-2 as a plan says."),
     "resume": ("train.cli", "resume_command", "Go on with a run that was stopped."),
     "verify": ("train.cli", "verify_command", "Check a checkpoint's files without loading it."),

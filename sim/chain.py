@@ -10,7 +10,8 @@ Notation as in :mod:`sim.lowrank`; all inherit its teacher, its data and its los
                                                                     free: 0
 
 A circulant net's teacher is circulant, T = I + sum_j t_j S^j with t_{+-j} = j^-a/2 and S the cyclic shift: L blocks of
-3 taps make every filter of 2L + 1 taps (real Laurent polynomials of degree L are products of L of degree 1). A
+3 taps make every filter of 2L + 1 taps (real Laurent polynomials of degree L are products of L of degree 1), though
+gradient descent may end in a local minimum above that floor, which real convolutional nets have. A
 zero-layer tied net is P = E'E, symmetric and positive semi-definite, as GPT-2's tied head is; its floor is Higham's
 distance.
 
@@ -18,7 +19,7 @@ Gradient. With A_l the l-th map, h_l = A_l h_{l-1}, g_L = P X - Y, g_{l-1} = A_l
 products a block and one for all gradients; :meth:`FullRank.descend_` fuses the last with the update.
 
 References: Saxe, McClelland & Ganguli, arXiv 1312.6120. Hardt & Ma, arXiv 1611.04231 (linear residual networks).
-Higham (1988), Linear Algebra Appl. 103, 103 (nearest PSD matrix). Gunasekar et al., arXiv 1806.00468 (convolutional).
+Higham (1988), Linear Algebra Appl. 103, 103 (nearest PSD matrix). Kohn et al., arXiv 2108.01538 (convolutional).
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from theory.plan import Interval
 from theory.schedules import Schedule
 from theory.timing import mixing_step, tau_star
 
-__all__ = ["Claim", "Landscape", "claim", "simulated_tau_star"]
+__all__ = ["Claim", "Landscape", "claim", "claim_data", "simulated_tau_star"]
 
 LEVEL = 0.9
 
@@ -110,6 +110,22 @@ def claim(
         name=name, optimizer=optimizer, theory=predicted, simulated=mean, interval=_interval(known),
         tolerance=tolerance, unit=unit, verdict=verdict,
     )  # fmt: skip
+
+
+def claim_data(claim: Claim) -> dict[str, object]:
+    """A claim as JSON data."""
+    interval = claim.interval
+    return {
+        "name": claim.name,
+        "optimizer": claim.optimizer,
+        "theory": claim.theory,
+        "simulated": claim.simulated,
+        "interval": [interval.low, interval.high, interval.level] if interval else None,
+        "tolerance": claim.tolerance,
+        "unit": claim.unit,
+        "holds": claim.holds,
+        "verdict": claim.verdict,
+    }
 
 
 def _verdict(differences: np.ndarray, predicted: float | None, tolerance: float) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from theory.errors import InputError
-from theory.landscapes.nqs import COSINE, NoisyQuadratic, fit_noisy_quadratic, modes
+from theory.landscapes.nqs import COSINE, NoisyQuadratic, cosine, fit_noisy_quadratic, modes
 from theory.spec import decode
 
 # Euler-Maclaurin after 16 exact terms at either end leaves the error of f' by differences, f'''(16)/24 of a power law.
@@ -75,7 +75,7 @@ def test_against_simulated_gradient_noise():
     law = PLAIN.replace(edge=2, critical_batch=16.0)
     rate, signal, noise = spectrum(law, 40)
     rng = np.random.default_rng(0)
-    runs, batch, steps = 8_000, 8, 24
+    runs, batch, steps = 8_000, 8, 32
     error = rng.standard_normal((runs, 40)) * np.sqrt(signal / rate)  # signal = lambda E (w - w*)^2
     for lr in np.repeat(COSINE, steps // len(COSINE)) / np.sqrt(1 + 16.0 / batch):
         error += -lr * rate * error + lr * np.sqrt(noise / batch) * rng.standard_normal((runs, 40))
@@ -89,6 +89,21 @@ def test_constant_segments_compose():
     """One constant segment equals eight equal ones."""
     one = LAW.loss(1e6, 64, 4000)
     assert LAW.loss(1e6, 64, 4000, shape=np.ones(8)) == pytest.approx(float(one), rel=RECURSION)
+
+
+def test_cosine_segments():
+    """Segments have the mean rates of a cosine; against it, step by step, their error falls as 1/count^2."""
+    u = (np.arange(8000) + 0.5) / 8000
+    fine = (1 + np.cos(np.pi * u)) / 2
+    np.testing.assert_allclose(cosine(8), fine.reshape(8, -1).mean(axis=1), rtol=1e-6)
+    exact = sum(recursion(PLAIN, 300, 64.0, fine[5::10]))
+    errors = []
+    for count in (8, 16, 32):
+        terms = PLAIN.terms(300, 64, 800, shape=cosine(count))
+        errors.append((terms["bias"] + terms["variance"]) / exact - 1)
+    assert abs(errors[1]) < 0.01
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.1)
+    assert errors[1] / errors[2] == pytest.approx(4, rel=0.1)
 
 
 def test_modes_sum_powers():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
@@ -208,6 +210,24 @@ def test_bad_input():
 def test_laws_are_plain_data():
     assert decode(CHINCHILLA.to_json(), SizeLaw) == CHINCHILLA
     assert decode(SHAPE.to_json(), ShapeLaw) == SHAPE
+
+
+def test_league_rows(tmp_path):
+    """The benchmark on a made-up suite in the published file's format: every row has the keys of the league."""
+    data = suite(noise=1e-3)
+    n = 12 * data["width"] ** 2 * data["depth"]
+    lines = [
+        json.dumps({"run_name": "x", "params_active_precise": a, "width": w, "depth": l, "tokens": t, "final_loss": y})
+        for a, w, l, t, y in zip(n, data["width"], data["depth"], data["tokens"], data["loss"], strict=True)
+    ]
+    (tmp_path / "gemstones").mkdir()
+    (tmp_path / "gemstones" / "hot.jsonl").write_text("\n".join(lines) + "\n")
+    league = leagues(tmp_path)
+    assert set(league) == {"size", "additive", "shape"}
+    assert all(set(rows) == {"gemstones_depth", "gemstones_wrapped"} for rows in league.values())
+    row = league["shape"]["gemstones_depth"]
+    assert set(row) == {"r2", "mean_rel_error", "worst_rel_error", "best_lr_rate", "seconds"}
+    assert row["mean_rel_error"] < 0.005 < league["additive"]["gemstones_depth"]["mean_rel_error"]
 
 
 def test_leagues_leaves_out_what_is_absent(tmp_path, capsys):

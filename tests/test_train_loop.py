@@ -43,10 +43,11 @@ def plan_of(optimizer="muon_nsgd", **stage):
 
 
 def values(out):
-    """Everything in a record but wall-clock time."""
+    """Everything in a record but wall-clock time and speed."""
     record = read_record(out)
     keys = zip(record.columns["step"], record.columns["split"], record.columns["metric"], strict=True)
-    return dict(zip(keys, record.columns["value"], strict=True))
+    found = dict(zip(keys, record.columns["value"], strict=True))
+    return {key: value for key, value in found.items() if key[2] not in ("tokens_per_s", "mfu")}
 
 
 def weights(out):

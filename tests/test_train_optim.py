@@ -10,7 +10,7 @@ from tests.helpers import tiny_plan, tiny_shape
 from theory import InputError, Optimizer
 from train.lr import PlanLR
 from train.model import GPT2
-from train.optim import build_optimizer, load_named_state, named_state, polar_express
+from train.optim import MuonNSGD, build_optimizer, load_named_state, named_state, polar_dtype, polar_express
 
 IDS = torch.randint(0, 256, (2, 16), generator=torch.Generator().manual_seed(0))
 
@@ -69,6 +69,58 @@ def test_muon_nsgd_equals_the_slow_reference_over_many_steps():
         np.testing.assert_allclose(p.detach().numpy(), weights[n], rtol=0, atol=1e-9, err_msg=n)
 
 
+def test_muon_adamw_is_muon_on_blocks_and_torchs_adamw_on_the_rest():
+    """The same step as MuonNSGD for the blocks' matrices, as torch.optim.AdamW for all else, over several steps."""
+    from train.optim import ADAMW_FACTOR
+
+    mixed, muon, adam = (GPT2(tiny_shape(), 2).double() for _ in range(3))
+    optimizer = build_optimizer(mixed, Optimizer(name="muon_adamw", weight_decay=0.1))
+    blocks = [(n, p) for n, p in muon.named_parameters() if n.startswith("blocks") and p.ndim == 2]
+    rest = [(n, p) for n, p in adam.named_parameters() if not (n.startswith("blocks") and p.ndim == 2)]
+    one = MuonNSGD(blocks, lr=0.02, weight_decay=0.1)
+    groups = [{"params": [p for _, p in rest if p.ndim == 2]}, {"params": [p for _, p in rest if p.ndim < 2]}]
+    groups[1]["weight_decay"] = 0.0
+    two = torch.optim.AdamW(groups, lr=0.02 * ADAMW_FACTOR, betas=(0.9, 0.95), weight_decay=0.1)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.02 * group.get("lr_factor", 1.0)
+    names = dict(rest)
+    for _ in range(4):
+        optimizer.zero_grad()
+        mixed.loss(IDS, IDS).backward()
+        for n, p in mixed.named_parameters():
+            peer = names[n] if n in names else dict(blocks)[n]
+            peer.grad = p.grad.clone()
+        optimizer.step(), one.step(), two.step()
+    for n, p in mixed.named_parameters():
+        torch.testing.assert_close(p, names[n] if n in names else dict(blocks)[n], rtol=0, atol=1e-12, msg=n)
+
+
+def test_bfloat16_iteration_has_singular_values_near_one():
+    """What GPUs and large matrices take: bfloat16 keeps 0.6 ... 1.35 for singular values above 1e-2 of the norm."""
+    for shape in ((64, 64), (32, 128), (128, 32)):
+        x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+        y = polar_express(x.bfloat16())
+        assert y.dtype == torch.bfloat16
+        for a, b in zip(x, y.float(), strict=True):
+            u, s, vh = torch.linalg.svd(a, full_matrices=False)
+            diagonal = (u.T @ b @ vh.T).diagonal()[s / torch.linalg.matrix_norm(a) > 1e-2]
+            assert float(diagonal.min()) > 0.6
+            assert float(diagonal.max()) < 1.35
+    assert polar_dtype(torch.zeros(64, 64)) == torch.float32
+    assert polar_dtype(torch.zeros(1024, 1024, dtype=torch.float64)) == torch.float64
+
+
+def test_low_rank_gradients_stay_finite_in_bfloat16():
+    """Gram matrices in bfloat16 can have negative eigenvalues, which the polynomials would blow up."""
+    g = torch.Generator().manual_seed(0)
+    for shape in ((64, 64), (32, 256), (256, 32)):
+        x = torch.randn(shape[0], 1, generator=g) @ torch.randn(1, shape[1], generator=g)
+        x = x + 1e-3 * torch.randn(shape, generator=g)
+        y = polar_express(x.bfloat16()[None])[0].float()
+        assert torch.isfinite(y).all()
+        assert float(torch.linalg.matrix_norm(y, 2)) < 1.5
+
+
 def test_zero_gradients_move_nothing_but_decay():
     model = GPT2(tiny_shape(), 1)
     optimizer = build_optimizer(model, Optimizer(name="muon_nsgd", weight_decay=0.0))
@@ -82,7 +134,7 @@ def test_zero_gradients_move_nothing_but_decay():
         assert torch.equal(p, q)
 
 
-@pytest.mark.parametrize("name", ["muon_nsgd", "adamw", "sgd"])
+@pytest.mark.parametrize("name", ["muon_nsgd", "muon_adamw", "adamw", "sgd"])
 def test_state_travels_by_name(name):
     """Saved, loaded into another model's optimizer, the next step is the same; what was never updated has none."""
     models = [GPT2(tiny_shape(), 1, seed=0) for _ in range(2)]

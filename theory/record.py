@@ -141,6 +141,17 @@ class RecordWriter:
             kept = value if math.isfinite(value) else None
             self._line({name: row[name] for name in COLUMNS} | {"value": kept})
 
+    def change_plan(self, plan: Plan) -> None:
+        """Put ``plan`` and its digest into the header: the run decided while running what it executes."""
+        self._file.close()
+        lines = self.path.read_bytes().split(b"\n", 1)
+        head = decode(lines[0][len(b'{"record":') : -1], Header).replace(plan=plan, plan_digest=plan.digest)
+        part = self.path.with_name(self.path.name + ".part")
+        first = json.dumps({"record": msgspec.to_builtins(head)}, allow_nan=False, separators=(",", ":"))
+        part.write_bytes(first.encode() + b"\n" + lines[1])
+        part.replace(self.path)
+        self._file = self.path.open("a", encoding="utf-8")
+
     def _line(self, content: dict[str, Any]) -> None:
         self._file.write(json.dumps(content, allow_nan=False, separators=(",", ":")) + "\n")
         self._file.flush()

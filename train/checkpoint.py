@@ -69,6 +69,7 @@ class State(Spec, frozen=True, kw_only=True):
     train_loss_sum: float
     train_loss_steps: Count
     without_state: tuple[str, ...] = ()
+    auto: str | None = None
 
 
 def save(

@@ -165,7 +165,7 @@ def prepare_command(
 
     PATHS are text files, .jsonl, .parquet, directories of them, or of `datasets.save_to_disk`.
     """
-    from train.prepare import prepare, python_stdlib_corpus, text_files
+    from train.corpus import prepare, python_stdlib_corpus, text_files
 
     files = text_files(paths) + (python_stdlib_corpus() if stdlib else [])
     live = sys.stderr.isatty() and not as_json

@@ -15,57 +15,31 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from msgspec import Meta
 from torch import nn
 
-from theory.cost import plan_flops
+from theory.cost import flops_per_token, plan_flops
 from theory.errors import InputError
 from theory.plan import Plan, diff, read_plan, write_plan
 from theory.record import Record, RecordWriter, header, read_record
-from theory.spec import Count, Spec, decode
+from theory.spec import decode
 from train import checkpoint
-from train.data import Batches, open_shards
+from train.config import TrainConfig
+from train.data import Batches, Prefetch, open_shards
 from train.growth import carried_state, grow_blocks
 from train.lr import PlanLR
 from train.model import GPT2, Block, init_block_
 from train.optim import build_optimizer, load_named_state, named_state
 from train.progress import Display
+from train.trackers import make_tracker
+
+if TYPE_CHECKING:
+    from theory.online import AutoExpansion
 
 __all__ = ["Interrupted", "NonFiniteLoss", "TrainConfig", "eval_steps", "fit_gpt2", "resume", "summary", "train"]
-
-
-class TrainConfig(Spec, frozen=True, kw_only=True):
-    """How a plan is run on a machine; nothing here changes what is trained but for rounding.
-
-    Attributes:
-        seed: Of initialisation and data order.
-        device: ``auto`` takes the GPU if there is one.
-        microbatch: Sequences per forward pass; None: the whole batch.
-        dtype: ``bfloat16`` runs the forward pass under autocast; weights and optimizer stay float32.
-        compile: Compile each block (one graph whatever the depth).
-        evals: Number of validation points, half of them logarithmic, besides those at 0, at expansions and at the end.
-        eval_tokens: Tokens of each.
-        log_every: Steps between rows of training loss.
-        checkpoint_every: Steps between checkpoints; expansions and the end have their own.
-        repeat_data: Allow more than one epoch.
-        quiet: Show nothing.
-    """
-
-    seed: Count = 0
-    device: str = "auto"
-    microbatch: Annotated[int, Meta(ge=1)] | None = None
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    compile: bool = False
-    evals: Count = 24
-    eval_tokens: Annotated[int, Meta(ge=1)] = 16384
-    log_every: Annotated[int, Meta(ge=1)] = 10
-    checkpoint_every: Annotated[int, Meta(ge=1)] = 200
-    repeat_data: bool = False
-    quiet: bool = False
 
 
 class Interrupted(SystemExit):
@@ -76,7 +50,13 @@ class NonFiniteLoss(RuntimeError):
     """Loss or gradient was not finite; the update was not made and the last checkpoint is good."""
 
 
-def train(plan: Plan, *, data: Path, out: Path, config: TrainConfig | None = None) -> Record:
+COMPILE_BACKEND = "inductor"
+WARMING = 10  # batches whose gradients warm new blocks' optimizer state, the last ones before the expansion
+
+
+def train(
+    plan: Plan, *, data: Path, out: Path, config: TrainConfig | None = None, auto: AutoExpansion | None = None
+) -> Record:
     """Execute ``plan`` from its first step.
 
     Args:
@@ -84,6 +64,8 @@ def train(plan: Plan, *, data: Path, out: Path, config: TrainConfig | None = Non
         data: Directory of token shards.
         out: New directory for the run.
         config: How to run it.
+        auto: Decides the (single) expansion while the run goes on; the plan's own step is then the latest one. The plan
+            that was executed stands in the record and in plan.json, the one before in planned.json.
 
     Raises:
         InputError: if the data does not fit the plan, or ``out`` holds a run already; nothing is written then.
@@ -92,9 +74,17 @@ def train(plan: Plan, *, data: Path, out: Path, config: TrainConfig | None = Non
     config, out = config or TrainConfig(), Path(out)
     if (out / "record.jsonl").exists():
         raise InputError("--out", str(out), "holds a run already", f"`latebloom resume {out}`, or another --out")
+    if auto is not None and len(plan.stages) != 2:
+        raise InputError("stages", len(plan.stages), "must be two for an online expansion", "plan one expansion")
     run = _Run(plan, Path(data), out, config)
+    run.auto = auto
+    if config.init_from is not None:
+        run.start_from(Path(config.init_from))
     with checkpoint.run_lock(out):
         write_plan(plan, out / "plan.json")
+        tokenizer = Path(data) / "tokenizer.json"
+        if tokenizer.is_file():
+            (out / "tokenizer.json").write_bytes(tokenizer.read_bytes())
         (out / "config.json").write_text(config.to_json())
         (out / "data.txt").write_text(str(Path(data).resolve()) + "\n")
         return run.execute()
@@ -115,6 +105,10 @@ def resume(out: Path, *, data: Path | None = None, quiet: bool | None = None) ->
     path, passed = checkpoint.newest(out)
     plan, config = read_plan(out / "plan.json"), decode((out / "config.json").read_bytes(), TrainConfig)
     began = read_plan(path / "plan.json")
+    planned = read_plan(out / "planned.json").digest if (out / "planned.json").exists() else None
+    if plan.digest != began.digest and planned in (plan.digest, began.digest):  # stopped while it moved its expansion
+        write_plan(began, out / "plan.json")
+        plan = began
     if plan.digest != began.digest:
         first = diff(began, plan)[0]
         rule = f"was {first[1]!r} when the run began"
@@ -149,28 +143,48 @@ class _Run:
         self.val = [self._tensor(t) for t in self.batches.val(config.eval_tokens)]
         self.display = Display(plan, quiet=config.quiet)
         self.state = checkpoint.State(step=0, stage=0, wall_s=0.0, train_loss_sum=0.0, train_loss_steps=0)
+        self.auto: AutoExpansion | None = None
+        self.graphs = 0
+        self.tracker = make_tracker("none", out, plan, config)
         self.model = GPT2(plan.model, plan.stages[0].depth, seed=config.seed).to(self.device)
         self._bind({})
 
     def _bind(self, optimizer_state: dict[str, dict[str, torch.Tensor]]) -> None:
         """Optimizer and scheduler for the model as it is now."""
+        self.model.recompute = self.config.activations == "recompute"
         if self.config.compile:
             for block in self.model.blocks:
-                block.compile()
+                block.compile(backend=COMPILE_BACKEND)
         self.optimizer = build_optimizer(self.model, self.plan.optimizer)
         load_named_state(self.optimizer, optimizer_state)
         self.scheduler = PlanLR(self.optimizer, self.plan, last_epoch=self.state.step - 1)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.phase_from: tuple[int, float] | None = None  # step and wall_s after the first update of this phase here
+
+    def start_from(self, folder: Path) -> None:
+        """Take the weights of a Hugging Face model instead of fresh ones."""
+        from train.hf import from_hf
+
+        given, depth = from_hf(folder, name=self.plan.model.name), self.plan.stages[0].depth
+        if (given.shape, given.depth) != (self.plan.model, depth):
+            rule = f"has shape {given.shape} and depth {given.depth}, not the plan's first stage"
+            raise InputError("init_from", str(folder), rule, "make the plan for it")
+        self.model.load_state_dict(given.state_dict())
 
     def load(self, path: Path) -> None:
         """Become the run that ``path`` holds."""
         self.state, weights, optimizer_state = checkpoint.load(path)
+        if self.state.auto:
+            from theory.online import AutoExpansion
+
+            self.auto = decode(self.state.auto, AutoExpansion)
         self.model = GPT2(self.plan.model, self.plan.stages[self.state.stage].depth).to(self.device)
         self.model.load_state_dict(weights)
         self._bind(optimizer_state)
 
     def save(self) -> None:
         """Write a checkpoint of this moment."""
+        self.state = self.state.replace(auto=self.auto.to_json() if self.auto else None)
         checkpoint.save(
             self.out, plan=self.plan, data_digest=self.data_digest, state=self.state,
             model=self.model.state_dict(), optimizer=named_state(self.optimizer),
@@ -184,8 +198,15 @@ class _Run:
             data_digest=self.data_digest, machine=_machine(self.device), name=self.out.name,
         )  # fmt: skip
         evals = eval_steps(plan, config.evals)
-        with RecordWriter(path, head) as writer, self.display, _signals() as stop:
+        self.ahead = Prefetch(self.batches)
+        self.tracker = make_tracker(config.tracker, self.out, plan, config)
+        closing = contextlib.ExitStack()
+        closing.callback(self.ahead.close)
+        closing.callback(self.tracker.close)
+        with closing, RecordWriter(path, head) as writer, self.display, _signals() as stop:
             self.writer = writer
+            if (self.out / "planned.json").exists():
+                writer.change_plan(plan)
             if self.state.step == 0 and self.state.stage == 0:
                 self.evaluate()
                 self.save()
@@ -199,7 +220,14 @@ class _Run:
                 if step in evals:
                     self.evaluate()
                 self.display.step(step, loss, self.state.wall_s)
+                if self.auto and not self.auto.due and self.state.stage == 0:
+                    self.auto = self.auto.observe(step=step, lr=self.rate, loss=loss)
+                    if self.auto.due and step < plan.stages[1].start_step:
+                        plan = self.revise(step)
+                        evals = evals | eval_steps(plan, config.evals)
                 due = self._expansion_is_due()
+                if due or step == plan.steps:
+                    self._log_phase()
                 if due or stop or step % config.checkpoint_every == 0 or step == plan.steps:
                     self.save()
                 if stop:
@@ -209,6 +237,20 @@ class _Run:
     def _expansion_is_due(self) -> bool:
         later = self.plan.stages[self.state.stage + 1 :]
         return bool(later) and later[0].start_step == self.state.step
+
+    def revise(self, step: int) -> Plan:
+        """Move the expansion to ``step``, in the plan, its file and the record's header; the old plan is kept."""
+        before, self.plan = self.plan, self.plan.replace(
+            stages=(self.plan.stages[0], self.plan.stages[1].replace(start_step=step)),
+            provenance=self.plan.provenance.replace(reason=f"expansion decided online, at step {step}"),
+        )  # fmt: skip
+        write_plan(before, self.out / "planned.json")  # first: it tells resume that both plans are this run's
+        self.save()
+        write_plan(self.plan, self.out / "plan.json")
+        self.writer.change_plan(self.plan)
+        self.display.plan = self.plan
+        self.display.note(f"step {step}: the expansion is due now (the plan said {before.stages[1].start_step})")
+        return self.plan
 
     def expand(self) -> None:
         """Grow the model to the next stage's depth; the old parameters keep their optimizer state, by name."""
@@ -227,18 +269,31 @@ class _Run:
         kept = carried_state(held, renamed, stage, old)
         self.state = self.state.replace(stage=index)
         self._bind(kept)
+        if stage.optimizer_state == "keep_warmed":
+            self.warm(set(renamed.values()))
         self.evaluate(metric="loss_after_growth")
         self.display.note(f"step {self.state.step}: grown to {stage.depth} blocks ({stage.init}, {stage.order})")
         self.save()
 
-    def update(self) -> float:
-        """One optimizer step; the mean loss of its batch.
+    def warm(self, old: set[str]) -> None:
+        """Give parameters not in ``old`` the optimizer state that the last :data:`WARMING` batches leave at learning
+        rate 0, at which no weight moves; the others keep theirs."""
+        kept = named_state(self.optimizer)
+        kept = {name: {k: v.clone() for k, v in held.items()} for name, held in kept.items() if name in old}
+        for group in self.optimizer.param_groups:
+            group["lr"] = 0.0
+        for step in range(max(0, self.state.step - WARMING), self.state.step):
+            self._backward(step)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        warmed = {name: held for name, held in named_state(self.optimizer).items() if name not in old}
+        load_named_state(self.optimizer, kept | warmed)
+        for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_lr(), strict=True):
+            group["lr"] = rate
 
-        Raises:
-            NonFiniteLoss: before anything is changed.
-        """
-        start = time.perf_counter()
-        inputs, targets = (self._tensor(t) for t in self.batches.train(self.state.step))
+    def _backward(self, step: int) -> torch.Tensor:
+        """Gradients of the batch of ``step``; its mean loss, on the device."""
+        inputs, targets = (self._tensor(t) for t in self.ahead.train(step))
         size = self.config.microbatch or len(inputs)
         parts = len(inputs) // size
         total = torch.zeros((), device=self.device)
@@ -247,8 +302,19 @@ class _Run:
                 loss = self.model.loss(x_BT, y_BT) / parts
             loss.backward()
             total += loss.detach()
+        return total
+
+    def update(self) -> float:
+        """One optimizer step; the mean loss of its batch.
+
+        Raises:
+            NonFiniteLoss: before anything is changed.
+        """
+        start = time.perf_counter()
+        graphs = _graphs()
+        total = self._backward(self.state.step)
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        value, self.gradient_norm = float(total), float(norm)
+        value, self.gradient_norm = torch.stack([total, norm]).tolist()  # one look at the device a step
         if not (math.isfinite(value) and math.isfinite(self.gradient_norm)):
             raise NonFiniteLoss(
                 f"step {self.state.step}: loss {value}, gradient norm {self.gradient_norm} on batch {self.state.step} "
@@ -256,9 +322,15 @@ class _Run:
                 f"({self.plan.schedule.peak:.4g}) and start another run"
             )
         self.rate = self.optimizer.param_groups[0]["lr"]
+        measured = self.config.diagnostics and (self.state.step + 1) % self.config.log_every == 0
+        before = [p.detach().clone() for p in self.parameters] if measured else None
         self.optimizer.step()
+        if before is not None:
+            self.updates = self._update_rms(before)
         self.optimizer.zero_grad(set_to_none=True)
         self.scheduler.step()
+        if self.config.compile:
+            self._count_graphs(graphs)
         s = self.state
         self.state = s.replace(
             step=s.step + 1,
@@ -266,7 +338,35 @@ class _Run:
             train_loss_sum=s.train_loss_sum + value,
             train_loss_steps=s.train_loss_steps + 1,
         )
+        if self.phase_from is None:
+            self.phase_from = self.state.step, self.state.wall_s
         return value
+
+    def _count_graphs(self, before: int) -> None:
+        """All blocks share one compiled graph; more mean that something recompiles, which is said at once."""
+        self.graphs += _graphs() - before
+        if self.graphs > 1:
+            raise RuntimeError(
+                f"step {self.state.step}: {self.graphs} block graphs were compiled instead of one; "
+                "TORCH_LOGS=recompiles says why. Train without --compile meanwhile"
+            )
+
+    @torch.no_grad()
+    def _update_rms(self, before: list[torch.Tensor]) -> dict[str, float]:
+        """RMS of update and weight for each kind of parameter."""
+        sums: dict[str, list[torch.Tensor]] = {}
+        names = [name for name, p in self.model.named_parameters() if p.requires_grad]
+        for name, p, b in zip(names, self.parameters, before, strict=True):
+            kind = name.split(".")[0]
+            kind = f"blocks_{'matrices' if p.ndim == 2 else 'vectors'}" if kind == "blocks" else kind
+            parts = torch.stack([(p - b).square().sum(), p.square().sum(), p.new_tensor(p.numel())])
+            sums.setdefault(kind, []).append(parts)
+        rms = {}
+        for kind, parts in sums.items():
+            update, weight, count = torch.stack(parts).sum(0).tolist()
+            rms[f"update_rms_{kind}"] = (update / count) ** 0.5
+            rms[f"weight_rms_{kind}"] = (weight / count) ** 0.5
+        return rms
 
     @torch.no_grad()
     def evaluate(self, metric: str = "loss") -> None:
@@ -274,10 +374,10 @@ class _Run:
         inputs, targets = self.val
         losses, counts = [], []
         for x_BT, y_BT in zip(inputs.split(64), targets.split(64), strict=True):
-            with self._autocast():
-                losses.append(float(self.model.loss(x_BT, y_BT)))
+            with self._autocast(), torch.compiler.set_stance("force_eager"):
+                losses.append(self.model.loss(x_BT, y_BT))
             counts.append(len(x_BT))
-        self.last_val = float(np.average(losses, weights=counts))
+        self.last_val = float(np.average(torch.stack(losses).tolist(), weights=counts))
         self._row("val", metric, self.last_val)
         self.display.validation(self.state.step, self.last_val)
 
@@ -286,10 +386,33 @@ class _Run:
         self._row("train", "loss", s.train_loss_sum / s.train_loss_steps)
         self._row("train", "lr", self.rate)
         self._row("train", "gradient_norm", self.gradient_norm)
+        if self.config.diagnostics and s.step % self.config.log_every == 0:
+            for metric, value in self.updates.items():
+                self._row("train", metric, value)
         self.state = s.replace(train_loss_sum=0.0, train_loss_steps=0)
+
+    def _log_phase(self) -> None:
+        """Speed of the phase that ends, and its share of the device's peak, with formula and head."""
+        if self.phase_from is None or self.state.step == self.phase_from[0]:
+            return
+        step, wall_s = self.phase_from
+        speed = (self.state.step - step) * self.plan.batch_tokens / (self.state.wall_s - wall_s)
+        depth, per_token = self.model.depth, flops_per_token(self.plan.model, self.model.depth)
+        self._row("train", "tokens_per_s", speed)
+        text = f"depth {depth}: {speed:,.0f} tokens/s"
+        if self.config.peak_tflops:
+            mfu = speed * per_token / (self.config.peak_tflops * 1e12)
+            self._row("train", "mfu", mfu)
+            head = flops_per_token(self.plan.model, 0) / per_token
+            text += (
+                f", MFU {mfu:.1%} = {speed:,.0f} x {per_token / 1e9:.3g} GFLOP/token / {self.config.peak_tflops:g} "
+                f"TFLOP/s (6 FLOPs a weight and token, attention in full; the head is {head:.0%})"
+            )
+        self.display.note(text)
 
     def _row(self, split: str, metric: str, value: float) -> None:
         s, plan = self.state, self.plan
+        self.tracker.log(f"{split}/{metric}", value, s.step)
         self.writer.write(
             [
                 {
@@ -306,7 +429,15 @@ class _Run:
         return contextlib.nullcontext()
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+
+def _graphs() -> int:
+    """Graphs that torch.compile has made in this process."""
+    return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
 
 def eval_steps(plan: Plan, count: int) -> frozenset[int]:

@@ -15,6 +15,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from theory.plan import GPT2Shape
 from train import variants
@@ -82,6 +83,7 @@ class GPT2(nn.Module):
     def __init__(self, shape: GPT2Shape, depth: int, *, seed: int = 0):
         super().__init__()
         self.shape = shape
+        self.recompute = False  # each block's activations in the backward pass instead of keeping them
         self.tokens = nn.Embedding(shape.vocab_size, shape.width)
         self.positions = None if shape.block else nn.Embedding(shape.context, shape.width)  # else rotary
         self.blocks = nn.ModuleList(Block(shape) for _ in range(depth))
@@ -99,7 +101,7 @@ class GPT2(nn.Module):
         if self.positions is not None:
             x_BTD = x_BTD + self.positions.weight[: ids_BT.shape[1]]
         for block in self.blocks:
-            x_BTD = block(x_BTD)
+            x_BTD = checkpoint(block, x_BTD, use_reentrant=False) if self.recompute else block(x_BTD)
         return self.norm(x_BTD)
 
     def forward(self, ids_BT: Tensor) -> Tensor:

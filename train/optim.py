@@ -1,4 +1,4 @@
-r"""Optimizers: Muon-NSGD, and torch's AdamW and SGD behind the same two functions, with state by parameter name.
+r"""Optimizers: Muon-NSGD, Muon with AdamW, torch's AdamW and SGD behind the same functions, state by parameter name.
 
 Muon-NSGD (arXiv 2511.04981): one learning rate eta for everything,
 
@@ -9,12 +9,17 @@ with momentum M_t = mu M_{t-1} + (1 - mu) G_t, Nesterov's (1 - mu) G + mu M in i
 singular value decomposition. The scale sqrt(fan_out/fan_in) is the spectral condition's (Yang et al., arXiv
 2310.17813), not clamped. Query, key and value are three matrices. Embedding and tied head are a matrix like any other
 (rows = V), as in the paper; it does not publish its constants, those here are mu = 0.95 and five Polar Express steps.
+
+``muon_adamw`` keeps Muon for the blocks' matrices and gives embeddings and vectors to AdamW (Loshchilov & Hutter,
+arXiv 1711.05101) at ADAMW_FACTOR times the learning rate: the ratio of the paper's eta_ref, 0.3 for AdamW and 10 for
+Muon-NSGD.
 """
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -32,44 +37,76 @@ POLAR_EXPRESS = (
     (3.3184196573706015, -2.488488024314874, 0.51004894012372),
     (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
 )
+# In bfloat16 rounding pushes singular values beyond the interval, where the next polynomial would blow them up: each
+# step but the last is taken at x/1.01 (the paper's own remedy and factor).
+HALF_POLAR_EXPRESS = tuple((a / 1.01, b / 1.01**3, c / 1.01**5) for a, b, c in POLAR_EXPRESS[:-1]) + POLAR_EXPRESS[-1:]
 TALL = 4  # from this aspect ratio on the iteration runs on the small Gram matrix
+HALF_FROM = 512  # smallest side from which a CPU with bfloat16 units iterates in bfloat16, as a GPU always does
+ADAMW_FACTOR = 0.03
 
 
 def polar_express(x: Tensor, *, eps: float = 1e-7) -> Tensor:
     """Approximate polar factor U V' of each matrix in ``x`` (..., rows, columns), in its dtype.
 
     Singular values above 1e-3 of the Frobenius norm come out within 0.7 ... 1.3. For long matrices the same polynomials
-    are composed on the Gram matrix, X -> q(X X') X, which costs two long products instead of ten.
+    are composed on the Gram matrix, X -> q(X X') X, which costs two long products instead of ten; not in bfloat16, in
+    which a Gram matrix has negative eigenvalues that the polynomials blow up.
     """
     transposed = x.shape[-2] > x.shape[-1]
     x = x.mT if transposed else x
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) * 1.01 + eps)
     rows, columns = x.shape[-2:]
-    if columns >= TALL * rows:
+    coefficients = POLAR_EXPRESS if x.dtype.itemsize >= 4 else HALF_POLAR_EXPRESS
+    if columns >= TALL * rows and x.dtype.itemsize >= 4:
         gram = x @ x.mT
         total = None
-        for a, b, c in POLAR_EXPRESS:
+        for a, b, c in coefficients:
             factor = a * torch.eye(rows, dtype=x.dtype, device=x.device) + b * gram + c * (gram @ gram)
             total = factor if total is None else factor @ total
             gram = factor @ gram @ factor
         assert total is not None
         x = total @ x
     else:
-        for a, b, c in POLAR_EXPRESS:
+        for a, b, c in coefficients:
             gram = x @ x.mT
             x = a * x + (b * gram + c * (gram @ gram)) @ x
     return x.mT if transposed else x
 
 
+def polar_dtype(matrix: Tensor) -> torch.dtype:
+    """What the iteration on ``matrix`` is computed in: bfloat16 where it is fast, its own dtype elsewhere."""
+    if matrix.dtype != torch.float32:
+        return matrix.dtype
+    half = matrix.is_cuda or (min(matrix.shape[-2:]) >= HALF_FROM and _cpu_has_bfloat16())
+    return torch.bfloat16 if half else torch.float32
+
+
+@functools.cache
+def _cpu_has_bfloat16() -> bool:
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def muon_nsgd_rule(name: str, parameter: Tensor) -> str:
+    """Matrices, embedding and head included: Muon; vectors: normalised SGD."""
+    return "muon" if parameter.ndim == 2 else "nsgd"
+
+
+def muon_adamw_rule(name: str, parameter: Tensor) -> str:
+    """The blocks' matrices: Muon; embeddings, head and vectors: AdamW."""
+    return "muon" if parameter.ndim == 2 and name.startswith("blocks.") else "adamw"
+
+
 class MuonNSGD(torch.optim.Optimizer):
-    """Muon on matrices, normalised SGD on vectors, one learning rate.
+    """Muon on matrices, normalised SGD on vectors, one learning rate; or AdamW where ``rule`` says so.
 
     Args:
         named_parameters: (name, parameter) pairs; names that end in ``qkv.weight`` hold three matrices.
+        rule: ``muon``, ``nsgd`` or ``adamw`` for a parameter.
         lr: eta. A scheduler sets it.
         momentum: mu. nesterov: Look ahead.
         weight_decay: lambda, decoupled, on matrices.
         eps: Keeps zero gradients zero instead of 0/0.
+        beta2: AdamW's second beta; its first is the smaller of ``momentum`` and 0.9.
     """
 
     def __init__(
@@ -81,13 +118,20 @@ class MuonNSGD(torch.optim.Optimizer):
         nesterov: bool = True,
         weight_decay: float = 0.01,
         eps: float = 1e-8,
+        beta2: float = 0.95,
+        rule: Callable[[str, Tensor], str] = muon_nsgd_rule,
     ):
-        pairs = list(named_parameters)
-        matrices = [(name, p) for name, p in pairs if p.ndim == 2]
-        vectors = [(name, p) for name, p in pairs if p.ndim != 2]
         defaults = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay, "eps": eps}
-        groups = [{"params": matrices, "rule": "muon"}, {"params": vectors, "rule": "nsgd"}]
-        super().__init__([group for group in groups if group["params"]], defaults)
+        members: dict[tuple[str, bool], list[tuple[str, nn.Parameter]]] = defaultdict(list)
+        for name, p in named_parameters:
+            members[rule(name, p), p.ndim == 2].append((name, p))
+        groups = []
+        for (kind, is_matrix), pairs in members.items():
+            group: dict[str, Any] = {"params": pairs, "rule": kind}
+            if kind == "adamw":
+                group |= {"beta2": beta2, "lr_factor": ADAMW_FACTOR, "weight_decay": weight_decay * is_matrix}
+            groups.append(group)
+        super().__init__(groups, defaults)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -95,6 +139,9 @@ class MuonNSGD(torch.optim.Optimizer):
         for group in self.param_groups:
             pairs = [(n, p) for n, p in zip(group["param_names"], group["params"], strict=True) if p.grad is not None]
             if not pairs:
+                continue
+            if group["rule"] == "adamw":
+                self._adamw(group, [p for _, p in pairs])
                 continue
             updates = self._momentum(group, [p for _, p in pairs])
             if group["rule"] == "muon":
@@ -120,6 +167,25 @@ class MuonNSGD(torch.optim.Optimizer):
             else torch._foreach_mul(buffers, 1.0)
         )
 
+    def _adamw(self, group: dict[str, Any], parameters: list[nn.Parameter]) -> None:
+        """w <- (1 - eta lambda) w - eta (m/(1 - beta1^t))/(sqrt(v/(1 - beta2^t)) + eps), t a parameter's own steps."""
+        beta1, beta2, lr = min(group["momentum"], 0.9), group["beta2"], group["lr"]
+        for p in parameters:
+            if "step" not in self.state[p]:
+                self.state[p] |= {"step": torch.zeros(()), "m": torch.zeros_like(p), "v": torch.zeros_like(p)}
+        first, second, steps = ([self.state[p][key] for p in parameters] for key in ("m", "v", "step"))
+        grads = [p.grad for p in parameters]
+        torch._foreach_add_(steps, 1)
+        torch._foreach_lerp_(first, grads, 1 - beta1)
+        torch._foreach_mul_(second, beta2)
+        torch._foreach_addcmul_(second, grads, grads, 1 - beta2)
+        counts = [int(step) for step in steps]  # kept on the CPU: no look at the device
+        roots = torch._foreach_sqrt(second)
+        torch._foreach_div_(roots, [(1 - beta2**t) ** 0.5 for t in counts])
+        torch._foreach_add_(roots, group["eps"])
+        torch._foreach_mul_(parameters, 1 - lr * group["weight_decay"])
+        torch._foreach_addcdiv_(parameters, first, roots, [-lr / (1 - beta1**t) for t in counts])
+
     def _muon(self, group: dict[str, Any], pairs: list[tuple[str, nn.Parameter]], updates: list[Tensor]) -> None:
         """Orthogonalise all matrices of a shape in one batch and apply them."""
         batches: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
@@ -128,7 +194,8 @@ class MuonNSGD(torch.optim.Optimizer):
             for weight, direction in zip(p.chunk(parts), update.chunk(parts), strict=True):
                 batches[weight.shape].append((weight, direction))
         for (rows, columns), members in batches.items():
-            polar = polar_express(torch.stack([direction for _, direction in members]))
+            stacked = torch.stack([direction for _, direction in members])
+            polar = polar_express(stacked.to(polar_dtype(stacked))).to(stacked.dtype)
             weights = [weight for weight, _ in members]
             torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
             torch._foreach_add_(weights, list(polar), alpha=-group["lr"] * (rows / columns) ** 0.5)
@@ -137,22 +204,24 @@ class MuonNSGD(torch.optim.Optimizer):
 def build_optimizer(model: nn.Module, spec: OptimizerSpec) -> torch.optim.Optimizer:
     """The plan's optimizer over ``model``'s parameters; weight decay on matrices only. PlanLR sets learning rates."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    if spec.name == "muon_nsgd":
+    if spec.name in ("muon_nsgd", "muon_adamw"):
         return MuonNSGD(
-            named, lr=0.0, momentum=spec.momentum, nesterov=spec.nesterov, weight_decay=spec.weight_decay, eps=spec.eps
-        )
+            named, lr=0.0, momentum=spec.momentum, nesterov=spec.nesterov, weight_decay=spec.weight_decay, eps=spec.eps,
+            beta2=spec.beta2, rule=muon_nsgd_rule if spec.name == "muon_nsgd" else muon_adamw_rule,
+        )  # fmt: skip
     groups = [
         {"params": [(n, p) for n, p in named if p.ndim == 2], "weight_decay": spec.weight_decay},
         {"params": [(n, p) for n, p in named if p.ndim != 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     if spec.name == "adamw":
-        return torch.optim.AdamW(groups, lr=0.0, betas=(min(spec.momentum, 0.9), spec.beta2), eps=spec.eps)
+        betas = min(spec.momentum, 0.9), spec.beta2
+        return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=spec.eps, fused=named[0][1].is_cuda)
     if spec.name == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=spec.momentum, nesterov=spec.nesterov and spec.momentum > 0)
     from theory.errors import InputError
 
-    raise InputError("optimizer", spec.name, "is not one of the trainer's", "use muon_nsgd, adamw or sgd")
+    raise InputError("optimizer", spec.name, "is not one of the trainer's", "use muon_nsgd, muon_adamw, adamw or sgd")
 
 
 def named_state(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
@@ -172,6 +241,8 @@ def load_named_state(optimizer: torch.optim.Optimizer, state: dict[str, dict[str
             held = state.get(name, {})
             optimizer.state.pop(p, None)
             if held:
+                on_device = group.get("fused") or not held.keys() & {"step"}
                 optimizer.state[p] = {
-                    key: value.clone().to(p.device) if key != "step" else value.clone() for key, value in held.items()
+                    key: value.clone().to(p.device) if key != "step" or on_device else value.clone()
+                    for key, value in held.items()
                 }

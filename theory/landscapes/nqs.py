@@ -40,25 +40,29 @@ from theory.spec import NonNegative, Positive, Spec
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["COSINE", "NoisyQuadratic", "fit_noisy_quadratic", "modes"]
+__all__ = ["COSINE", "NoisyQuadratic", "cosine", "fit_noisy_quadratic", "modes"]
 
 EXACT_MODES = 16  # summed one by one at either end
 NODES = 24
 CONSTANT = np.ones(1)
-SEGMENTS = 8
+SEGMENTS = 16
 HUBER = np.inf  # least squares: the league's measure is a root mean square
 BOUNDS = np.array(  # p, q, ln Q, r, ln n0, ln B_c
     [(1.01, 2.0), (0.2, 2.0), (-8.0, 0.0), (0.0, 4.0), (-2.0, 10.0), (-2.0, 8.0)]
 )
 
 
-def _cosine(count: int) -> np.ndarray:
-    """Mean of (1 + cos(pi u))/2 over each of ``count`` equal segments of u in [0, 1]."""
+def cosine(count: int) -> np.ndarray:
+    """Mean of (1 + cos(pi u))/2 over each of ``count`` equal segments of u in [0, 1]: a shape for a cosine schedule.
+
+    What segments of constant rate get wrong, mostly noise at the very end, falls as 1/count^2: 0.7 % of the learnable
+    loss at 16 where noise dominates.
+    """
     edge = np.linspace(0, 1, count + 1)
     return 0.5 * (1 + np.diff(np.sin(np.pi * edge)) / (np.pi / count))
 
 
-COSINE = _cosine(SEGMENTS)
+COSINE = cosine(SEGMENTS)
 
 
 class NoisyQuadratic(Spec, frozen=True, kw_only=True):

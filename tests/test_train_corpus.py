@@ -8,7 +8,7 @@ import pytest
 import latebloom
 from tests.helpers import tiny_plan
 from theory import InputError
-from train import prepare as module
+from train import corpus as module
 from train.data import Batches, Prefetch, open_shards, prepare, text_files
 from train.tokens import END, byte_tokenizer, find_tokenizer
 
