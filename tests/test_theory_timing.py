@@ -6,9 +6,12 @@ import math
 import numpy as np
 import pytest
 
-from theory import AreaLaw, Constant, Cosine, InputError, Signal, tau_star, wsd
+from tests.helpers import tiny_plan
+from theory import AreaLaw, Constant, Cosine, InputError, Signal, fixed_depth, tau_star, wsd
+from theory.landscapes import FunctionalLaw
+from theory.landscapes.law import Growth
 from theory.online import AutoExpansion
-from theory.optimum import best_growth, winning_compute
+from theory.optimum import LawGrowth, best_growth, winning_compute
 from theory.schedules import Piecewise
 from theory.spec import decode
 from theory.timing import horizon_share, mixing_after, mixing_step, tau_cosine, tau_wsd, timing_intervals
@@ -260,6 +263,31 @@ class TestOptimum:
         ]
         assert found.fixed_loss < min(fixed)
         assert found.peak_lr != pytest.approx(found.fixed_peak_lr, rel=0.05)
+
+    def test_any_pair_of_loss_laws(self):
+        """LawGrowth is Growth.loss of the plan, and the optimum is no worse than its neighbours."""
+        small = FunctionalLaw(floor=2.6, amplitude=1.0, noise=0.05, exponent=0.3, memory=0.5, tail=1.5)
+        pair = Growth(small_depth=1, full_depth=3, small=small, full=small.replace(floor=2.0, amplitude=4.0))
+        law, plan = LawGrowth(growth=pair), tiny_plan(steps=200, tau=130, peak_lr=0.1)
+        assert law.grown(plan.schedule, 200, tau=130) == pytest.approx(float(pair.loss(plan)[0]), rel=1e-12)
+        whole = pair.loss(fixed_depth(plan, name="f"))[0]
+        assert law.fixed(plan.schedule, 200, depth=3) == pytest.approx(float(whole), rel=1e-12)
+        found = best_growth(
+            {1: law}, schedule=plan.schedule, compute=60.0, cost_ratio={1: 0.05}, peaks=(0.01, 10.0)
+        )  # fmt: skip
+        assert found.grows
+        assert 0.2 < found.tau / found.steps < 0.95
+        for share in (-0.1, 0.0, 0.04):
+            x = found.tau / found.steps + share
+            steps = round(60 / (0.05 * x + 1 - x))
+            near = plan.schedule.with_steps(steps).replace(peak_lr=found.peak_lr)
+            assert found.loss <= float(law.grown(near, steps, tau=x * steps)) + 1e-3
+        with pytest.raises(InputError, match="must lie after the expansion at 130"):
+            law.grown(plan.schedule, 100, tau=130)
+        with pytest.raises(InputError, match="tau = -1: must be >= 0"):
+            law.grown(plan.schedule, 100, tau=-1)
+        with pytest.raises(InputError, match="depth = 2: is unknown to laws of depths"):
+            law.fixed(plan.schedule, 100, depth=2)
 
     def test_smallest_compute_at_which_growth_wins(self):
         """Against the closed form, exponents apart."""

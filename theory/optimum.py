@@ -12,26 +12,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import scipy
 
 from theory.errors import InputError
+from theory.landscapes.history import history
 from theory.spec import Spec
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from theory.landscapes.law import Growth
     from theory.schedules import AnySchedule, Schedule
 
-__all__ = ["Landscape", "Optimum", "best_growth", "winning_compute"]
+__all__ = ["GrowthLandscape", "LawGrowth", "Optimum", "best_growth", "winning_compute"]
 
 SHARES = np.array([0.1, 0.3, 0.5, 0.65, 0.8, 0.9, 0.96])
 
 
-class Landscape(Protocol):
-    """What a landscape must answer; :class:`theory.AreaLaw` and the coupled quadratic do."""
+class GrowthLandscape(Protocol):
+    """What a landscape must answer: :class:`theory.AreaLaw`, the coupled quadratic, the law of normalised steps; any
+    pair of loss laws through :class:`LawGrowth`."""
 
     @property
     def full_depth(self) -> int:
@@ -47,13 +51,47 @@ class Landscape(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class LawGrowth:
+    """A :class:`theory.landscapes.law.Growth` of two loss laws, with the questions that :func:`best_growth` asks.
+
+    P(t) = L_full(t) + kappa B(u) - B(S_t) for t > tau, rounded to whole updates; B = signal_full - signal_small
+    """
+
+    growth: Growth
+
+    @property
+    def full_depth(self) -> int:
+        """L."""
+        return self.growth.full_depth
+
+    def fixed(self, schedule: Schedule, step: ArrayLike, *, depth: int) -> np.ndarray:
+        """Loss of a run of constant depth after ``step`` updates. Nats."""
+        laws = {self.growth.small_depth: self.growth.small, self.growth.full_depth: self.growth.full}
+        if depth not in laws:
+            raise InputError("depth", depth, f"is unknown to laws of depths {sorted(laws)}", "fit pilots of that depth")
+        return np.reshape(laws[depth].loss(schedule, np.atleast_1d(step)), np.shape(step))
+
+    def grown(self, schedule: Schedule, step: ArrayLike, *, tau: float) -> np.ndarray:
+        """Loss of a run that grows after ``tau`` updates (rounded), after ``step`` > tau updates. Nats."""
+        start, steps = round(tau), np.atleast_1d(np.asarray(step))
+        if start < 0:
+            raise InputError("tau", tau, "must be >= 0", "expand within the run")
+        if not np.all(steps > start):
+            raise InputError("step", steps.tolist(), f"must lie after the expansion at {start}", "ask for later steps")
+        full, small = self.growth.full, self.growth.small
+        whole, tail = history(schedule, steps), history(schedule.lrs()[start:], steps - start)
+        fresh = [full.signal(past) - small.signal(past) for past in (tail, whole)]
+        return np.reshape(full.predict(whole) + self.growth.kappa * fresh[0] - fresh[1], np.shape(step))
+
+
 class Optimum(Spec, frozen=True, kw_only=True):
     """The best grown run of a compute beside the best fixed one.
 
     Attributes:
         small_depth, steps, tau, peak_lr, loss: Of the best grown run.
         fixed_steps, fixed_peak_lr, fixed_loss: Of the best fixed run.
-        grows: Whether the grown run's loss is the lower one.
+        grows: Whether the grown run's loss is the lower one; False where its best expansion step is 0.
         at_edge: The best peak lies at an end of the range searched: widen it.
     """
 
@@ -70,7 +108,7 @@ class Optimum(Spec, frozen=True, kw_only=True):
 
 
 def best_growth(
-    laws: Mapping[int, Landscape],
+    laws: Mapping[int, GrowthLandscape],
     *,
     schedule: AnySchedule,
     compute: float,
@@ -120,7 +158,7 @@ def best_growth(
         def horizon(x: float, n: float = n) -> int:
             return round(compute / (n * x + 1 - x))
 
-        def grown(point: np.ndarray, landscape: Landscape = landscape) -> float:
+        def grown(point: np.ndarray, landscape: GrowthLandscape = landscape) -> float:
             x = float(np.clip(point[0], 0.0, 1 - 1 / compute))
             t = horizon(x)
             return float(landscape.grown(at(t, math.exp(point[1])), t, tau=x * t))
@@ -142,13 +180,13 @@ def best_growth(
     edges = [abs(math.log(p / edge)) < 1e-3 for p in (peak, math.exp(fixed_peak)) for edge in (low, high)]
     return Optimum(
         small_depth=depth, steps=t, tau=tau, peak_lr=peak, loss=loss, fixed_steps=steps,
-        fixed_peak_lr=float(np.clip(math.exp(fixed_peak), low, high)), fixed_loss=fixed_loss, grows=loss < fixed_loss,
-        at_edge=high > low and any(edges),
+        fixed_peak_lr=float(np.clip(math.exp(fixed_peak), low, high)), fixed_loss=fixed_loss,
+        grows=tau > 0 and loss < fixed_loss, at_edge=high > low and any(edges),
     )  # fmt: skip
 
 
 def winning_compute(
-    law: Landscape,
+    law: GrowthLandscape,
     *,
     schedule: AnySchedule,
     cost_ratio: float,

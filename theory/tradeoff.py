@@ -40,14 +40,14 @@ from theory.spec import Positive, Spec
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["Growth", "StageSignal", "Tradeoff", "best_stages", "fit_timing_exponent", "stage_tails", "timing_exponent"]
+__all__ = ["BestRun", "StageSignal", "Tradeoff", "best_stages", "fit_timing_exponent", "stage_tails", "timing_exponent"]
 
 Exponent = Annotated[float, Meta(gt=0, le=10)]
 Ratio = Annotated[float, Meta(gt=0, lt=1)]
 LARGEST = 1e15  # horizons searched
 
 
-class Growth(Spec, frozen=True, kw_only=True):
+class BestRun(Spec, frozen=True, kw_only=True):
     """The best grown run of a given cost beside the best fixed one.
 
     Attributes:
@@ -138,7 +138,7 @@ class Tradeoff(Spec, frozen=True, kw_only=True):
             low, high = (low, middle) if self.wins(middle) else (middle, high)
         return float(high)
 
-    def best(self, compute: float) -> Growth:
+    def best(self, compute: float) -> BestRun:
         """Best run of cost ``compute`` full-depth steps: (T, tau) from the condition and n T + (1 - n) u*(T) = C."""
         c = float(_positive("compute", compute))
 
@@ -153,11 +153,11 @@ class Tradeoff(Spec, frozen=True, kw_only=True):
         tail = float(self.tail(horizon))
         fixed = float(self.fixed_loss(c))
         if not (tail < horizon and self.wins(horizon)):
-            return Growth(
+            return BestRun(
                 grows=False, horizon=c, tau=0.0, tail=c, loss=fixed, fixed_loss=fixed, iso_loss_gain=1.0,
                 iso_iteration_gain=1.0,
             )  # fmt: skip
-        return Growth(
+        return BestRun(
             grows=True, horizon=horizon, tau=horizon - tail, tail=tail, loss=float(self.grown_loss(horizon, tail)),
             fixed_loss=fixed, iso_loss_gain=self.iso_loss_gain(horizon), iso_iteration_gain=horizon / c,
         )  # fmt: skip
