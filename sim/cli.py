@@ -104,7 +104,8 @@ def validate_command(
 ) -> None:
     """Prove or refute the theory on deep linear networks: theory, simulation, interval and tolerance of every claim.
 
-    Exits with 1 if a claim fails. Interrupted, the same command goes on where it stopped.
+    Exits with 1 if a claim fails. --out also gets claims.parquet, the table as a Record. Interrupted, the same command
+    goes on where it stopped.
     """
     import difflib
     import sys
@@ -112,6 +113,8 @@ def validate_command(
     from rich.console import Console
 
     from sim.validation.programme import CHECKS, run_programme
+    from sim.validation.table import claims_record
+    from theory.record import write_parquet
 
     for name in only:
         if name not in CHECKS:
@@ -135,6 +138,8 @@ def validate_command(
                 progress.advance(task)
 
         found = run_programme(out, quick=quick, only=only, processes=processes, on_done=on_done)
+    if out is not None and not only:
+        write_parquet(claims_record(found, quick=quick), out / "claims.parquet")
     claims = [claim for part in found.values() for claim in part]
     if json_path is not None:
         json_path.write_text(json.dumps({"claims": claims}, indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -36,7 +36,7 @@ def test_every_check_is_listed():
 
 
 def test_regret_of_theorys_tau_and_of_a_wrong_one(monkeypatch):
-    """Theory's tau* loses at most 1 %; the tau of a landscape that is flat, growth at the last step, loses much more."""
+    """Theory's tau* loses at most 1 %; that of a flat landscape (grow at the last step) much more."""
     good = [r for *_, r in regret.regrets("sgd", quick=True)]
     assert max(good) < 0.01
     curves = regret._curves

@@ -93,6 +93,12 @@ def test_interface_of_the_area_law():
     assert law.tau_star(schedule, 10.0) == 400.0
     assert modes(regrown=HitTimes(weights=(9.0,), areas=(99.0,))).tau_star(schedule, 0.01) is None
     assert float(law.fresh(law.mixing_area(0.01, 9.0))) == pytest.approx(0.01, rel=1e-6)
+    faster = HitTimes(weights=(0.5,), areas=(0.5,))
+    trained = modes(regrown=faster, trunk=HitTimes(weights=(1.0,), areas=(2.0,)))
+    for tau, learnt in ((0, 0.0), (100, 1 - float(trained.trunk(schedule.area(100)))), (260, 1.0)):
+        u = schedule.total_area - schedule.area(tau)
+        expected = float(trained.fresh(u) + learnt * (faster(u) - trained.fresh(u)))
+        assert float(trained.grown(schedule, 400, tau=tau)) == pytest.approx(0.1 + expected, rel=1e-9)
     with pytest.raises(InputError, match="depth = 7"):
         law.fixed(schedule, 4, depth=7)
     with pytest.raises(InputError, match="full_depth"):

@@ -16,8 +16,10 @@ __all__ = ["CHECKS", "run_programme"]
 
 # check: its home; the longest first, so that cores end together. A result stands under the name of its check.
 CHECKS = {
-    "tau_regret": "regret",
+    "muon_regret": "regret",
     "normalised_law": "expansions",
+    "adam_regret": "regret",
+    "sgd_regret": "regret",
     "depth_slopes": "transfer",
     "area_law": "expansions",
     "cold_starts": "retention",
