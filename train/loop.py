@@ -171,6 +171,10 @@ class _Run:
             raise InputError("init_from", str(folder), rule, "make the plan for it")
         self.model.load_state_dict(given.state_dict())
 
+    def start_prefetch(self) -> None:
+        """Have a thread make the next batch while the device is busy."""
+        self.ahead = Prefetch(self.batches)
+
     def load(self, path: Path) -> None:
         """Become the run that ``path`` holds."""
         self.state, weights, optimizer_state = checkpoint.load(path)
@@ -198,7 +202,7 @@ class _Run:
             data_digest=self.data_digest, machine=_machine(self.device), name=self.out.name,
         )  # fmt: skip
         evals = eval_steps(plan, config.evals)
-        self.ahead = Prefetch(self.batches)
+        self.start_prefetch()
         self.tracker = make_tracker(config.tracker, self.out, plan, config)
         closing = contextlib.ExitStack()
         closing.callback(self.ahead.close)
@@ -313,7 +317,7 @@ class _Run:
         start = time.perf_counter()
         graphs = _graphs()
         total = self._backward(self.state.step)
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        norm = torch.stack(torch._foreach_norm([p.grad for p in self.parameters if p.grad is not None])).norm()
         value, self.gradient_norm = torch.stack([total, norm]).tolist()  # one look at the device a step
         if not (math.isfinite(value) and math.isfinite(self.gradient_norm)):
             raise NonFiniteLoss(

@@ -34,7 +34,7 @@ class Attention(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         B, T, D = x_BTD.shape
-        q, k, v = self.qkv(x_BTD).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = (t.view(B, T, self.heads, -1).transpose(1, 2) for t in self.qkv(x_BTD).split(D, dim=-1))
         y_BHTE = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.proj(y_BHTE.transpose(1, 2).reshape(B, T, D))
 

@@ -216,7 +216,7 @@ def build_optimizer(model: nn.Module, spec: OptimizerSpec) -> torch.optim.Optimi
     groups = [group for group in groups if group["params"]]
     if spec.name == "adamw":
         betas = min(spec.momentum, 0.9), spec.beta2
-        return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=spec.eps, fused=named[0][1].is_cuda)
+        return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=spec.eps, fused=True)
     if spec.name == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=spec.momentum, nesterov=spec.nesterov and spec.momentum > 0)
     from theory.errors import InputError
