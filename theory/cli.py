@@ -209,8 +209,8 @@ def fit_command(
     else:
         from theory.readers import read_curves
 
-        options = {"loss": loss, "lr": lr, "step": step, "warmup": warmup, "burn_in": burn_in, "points": points}
-        table = _fit_laws(read_curves(paths, **options), name, replicas, seed)
+        curves = read_curves(paths, loss=loss, lr=lr, step=step, warmup=warmup, burn_in=burn_in, points=points)
+        table = _fit_laws(curves, name, replicas, seed)
     click.echo(json.dumps(table, indent=2) if as_json else _fit_text(table))
 
 

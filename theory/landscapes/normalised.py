@@ -41,7 +41,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import scipy
@@ -305,7 +305,7 @@ def fit_normalised(
     kept = noise_rate if noisy else None
     _, x = solved(best.x)
     noise, bottom, fresh = (float(x[-2]) if noisy else 0.0), float(x[-1]), _signal(x, total)
-    more = {"lag": lag, "rate": kept, "noise": noise}
+    more: dict[str, Any] = {"lag": lag, "rate": kept, "noise": noise}
     regrown = _signal(_linear(grown, total, floor=bottom, **more)[1], total) if grown else fresh
     known = _linear(small, total, floor=None, **more)[1] if small else None
     trunk = _signal(known, total) if known is not None else HitTimes()
