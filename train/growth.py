@@ -116,6 +116,13 @@ def grow(
         model, stage, init_block=init_block or _own_init(model), make_block=make_block, blocks=path,
         last_linear=last_linear,
     )  # fmt: skip
+    for j, block in enumerate(modules):  # Hugging Face's attention finds its cache by the layer's number
+        for module in block.modules():
+            if hasattr(module, "layer_idx"):
+                module.layer_idx = j
+    config = getattr(model, "config", None)
+    if getattr(config, "num_hidden_layers", None) == old:
+        config.num_hidden_layers = depth
     if optimizer is not None:
         _extend(optimizer, model, renamed, stage, old, path)
     return renamed
