@@ -34,7 +34,7 @@ class PlanLightning(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Grow before the first update of a stage."""
         for stage in self.plan.stages[1:]:
-            if stage.start_step == trainer.global_step and not getattr(self, "grown", -1) == stage.start_step:
+            if stage.start_step == trainer.global_step and getattr(self, "grown", -1) != stage.start_step:
                 self.grown = stage.start_step  # with accumulation a step has several batches
                 grow(
                     pl_module, trainer.optimizers[0], depth=stage.depth, init=stage.init, order=stage.order,

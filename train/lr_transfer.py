@@ -8,8 +8,11 @@ vertex is the optimum (refused if it lies outside the sweep). At the target it i
 
 from __future__ import annotations
 
+import math
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,7 @@ import numpy as np
 from theory.errors import InputError
 from theory.plan import Plan, fixed_depth
 from theory.record import read_record
-from train.loop import TrainConfig, train
+from train.loop import NonFiniteLoss, TrainConfig, train
 from train.optim import transfer_factors
 
 __all__ = ["LRTransfer", "lr_transfer", "plot", "transfer_text", "vertex"]
@@ -36,8 +39,8 @@ class LRTransfer:
     factors: dict[str, float]
 
     def as_dict(self) -> dict:
-        """Plain data, for ``--json``."""
-        return asdict(self)
+        """Plain data, for ``--json``; the loss of a run that diverged is null."""
+        return asdict(self) | {"losses": [loss if math.isfinite(loss) else None for loss in self.losses]}
 
 
 def lr_transfer(
@@ -66,7 +69,7 @@ def lr_transfer(
     Raises:
         InputError: if there are too few rates, or the minimum lies outside them.
     """
-    if len(lrs) < 4 or any(b <= a for a, b in zip(lrs, lrs[1:], strict=False)):
+    if len(lrs) < 4 or any(b <= a for a, b in pairwise(lrs)):
         raise InputError("--lrs", list(lrs), "must be four or more, increasing", "give such as 0.005,0.01,0.02,0.04")
     if not (width >= 1 and depth >= 1 and steps >= 1):
         raise InputError("target", (width, depth, steps), "must be positive", "give --width, --depth and --steps")
@@ -75,9 +78,13 @@ def lr_transfer(
         small = fixed_depth(plan, name=f"lr-{lr:g}", schedule=plan.schedule.replace(peak_lr=lr))
         folder = out / small.name
         record = read_record(folder) if (folder / "record.jsonl").exists() else None
-        if record is None or record.plan != small or record.columns["step"].max() < small.steps:
-            record = train(small, data=data, out=folder, config=config)
-        losses.append(record.final())
+        try:
+            if record is None or record.plan != small or record.columns["step"].max() < small.steps:
+                shutil.rmtree(folder, ignore_errors=True)
+                record = train(small, data=data, out=folder, config=config)
+            losses.append(record.final())
+        except NonFiniteLoss:
+            losses.append(math.inf)
         if on_run:
             on_run(lr, losses[-1])
     best = vertex(lrs, losses)
@@ -101,6 +108,9 @@ def vertex(lrs: Sequence[float], losses: Sequence[float]) -> float:
     if i in (0, len(lrs) - 1):
         rule = f"is the {'smallest' if i == 0 else 'largest'} of the sweep and the best: the optimum is not bracketed"
         raise InputError("--lrs", lrs[i], rule, "extend the sweep on that side")
+    if not all(map(math.isfinite, losses[i - 1 : i + 2])):
+        rule = "diverged next to the best rate: the parabola is not determined"
+        raise InputError("--lrs", lrs[i + 1], rule, f"give a rate between {lrs[i]:g} and {lrs[i + 1]:g}")
     x, y = np.log(lrs[i - 1 : i + 2]), np.asarray(losses[i - 1 : i + 2])
     a, b, _ = np.polyfit(x - x[1], y, 2)
     return float(np.exp(x[1] - b / (2 * a)))

@@ -226,7 +226,7 @@ def build_optimizer(model: nn.Module, spec: OptimizerSpec) -> torch.optim.Optimi
 
 
 def kind_of(name: str, parameter: Tensor) -> str:
-    """The group of ``theory.transfer`` that a parameter of ours belongs to; the tied embedding goes by the head's row."""
+    """The group of ``theory.transfer`` that a parameter belongs to; the tied embedding goes by the head's row."""
     if name.startswith("blocks."):
         return "hidden" if parameter.ndim == 2 else "vector"
     return {"tokens": "head", "positions": "embedding"}.get(name.split(".")[0], "final_vector")
