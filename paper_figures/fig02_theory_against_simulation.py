@@ -54,7 +54,7 @@ def make(records: dict[str, Record]) -> Figure:
     for at, check in enumerate(checks):
         mine = [c for c in table if c["check"] == check and np.isfinite(c["theory"]) and np.isfinite(c["simulated"])]
         share = [max(abs(c["simulated"] - c["theory"]) / max(c["tolerance"], 1e-12), NEAR) for c in mine]
-        spread = at + np.linspace(-0.25, 0.25, len(mine)) if len(mine) > 1 else [at]
+        spread = at + (np.linspace(-0.25, 0.25, len(mine)) if len(mine) > 1 else np.zeros(len(mine)))
         right.plot(share, spread, "o", color="#0072B2", markersize=2.5, alpha=0.7, markeredgewidth=0, label=check)
     right.axvline(1.0, color="#D55E00", linewidth=0.9)
     right.set(xscale="log", xlim=(NEAR * 0.7, 10), xlabel="|simulated - theory| / tolerance",

@@ -102,3 +102,29 @@ def test_command_refuses_bad_input(tmp_path):
     with pytest.raises(InputError, match="a directory that is not there"):
         run("--quick", "--json", tmp_path / "none" / "out.json")
     assert run("--processes", 0).exit_code == 2
+
+
+def test_claims_as_a_record_and_their_figure(tmp_path):
+    """What the record holds is what the checks said, through Parquet; the figure's title counts it."""
+    from paper_figures import registry
+    from sim.claims import claim_data
+    from sim.validation.table import claims_record
+    from theory.record import read_record, write_parquet
+
+    common = {"tolerance": 0.1, "unit": "loss"}
+    found = {
+        "area_law": [claim("area law, noise = 0, x", optimizer="sgd", theory=[1.0, 1.0], values=[1.0, 1.1], **common)],
+        "normalised_law": [claim("law, noise = 0, x", optimizer="muon", theory=[1.0], values=[1.5], **common)],
+        "saxe": [claim("never", optimizer="sgd", theory=[None], values=[None], **common)],
+    }
+    data = {check: [claim_data(c) for c in claims] for check, claims in found.items()}
+    write_parquet(claims_record(data, quick=True), tmp_path / "sim_validation.parquet")
+    record = read_record(tmp_path / "sim_validation.parquet")
+    series = record.select(split="simulated", metric="area_law/sgd/area law, noise = 0, x")
+    assert series["value"].tolist() == [pytest.approx(1.05)]
+    assert np.isnan(record.select(split="low", metric="saxe/sgd/never")["value"][0])
+    figure = registry.draw("fig02", tmp_path)
+    assert figure.axes[1].get_title(loc="left") == "2 of 3 claims hold"
+    caption = registry.module("fig02").caption({"sim_validation": record})
+    assert "law, noise = 0, x (muon)" in caption
+    assert "Muon 50.0% of 1" in caption

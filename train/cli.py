@@ -13,7 +13,10 @@ from theory.errors import InputError
 from theory.models import preset
 from theory.plan import Plan, read_plan
 
-__all__ = ["data_group", "export_command", "resume_command", "train_command", "verify_command"]
+__all__ = [
+    "coord_check_command", "data_group", "doctor_command", "export_command", "hellaswag_command",
+    "lr_transfer_command", "resume_command", "sample_command", "train_command", "verify_command",
+]  # fmt: skip
 
 DIRECTORY = click.Path(path_type=Path)
 
@@ -33,10 +36,17 @@ DIRECTORY = click.Path(path_type=Path)
 @click.option("--eval-tokens", type=int, default=16384, show_default=True)
 @click.option("--checkpoint-every", type=int, default=200, show_default=True, help="Steps.")
 @click.option("--repeat-data", is_flag=True, help="Allow more than one epoch.")
+@click.option("--recompute", is_flag=True, help="Recompute activations in the backward pass (checkpointing).")
+@click.option("--init-from", type=DIRECTORY, help="Start from a Hugging Face model of the first stage's size.")
+@click.option("--online", is_flag=True, help="Decide the expansion while running, by the plan's mixing area.")
+@click.option("--diagnostics", is_flag=True, help="Log the RMS of updates and weights.")
+@click.option(
+    "--tracker", type=click.Choice(["none", "tensorboard", "wandb", "trackio"]), default="none", show_default=True
+)
 @click.option("--threads", type=int, help="CPU threads. [default: torch's]")
 @click.option("--quiet", is_flag=True)
 @click.option("--dry-run", "dry", is_flag=True, help="Print parameters, FLOPs, memory and time; train nothing.")
-@click.option("--peak-tflops", type=float, default=790.0, show_default=True, help="Of one device (dry run).")
+@click.option("--peak-tflops", type=float, help="Of one device, for the MFU. [default of a dry run: 790, an H200]")
 @click.option("--mfu", type=float, default=0.5, show_default=True, help="Share of it that training reaches (dry run).")
 @click.option("--devices", type=int, default=1, show_default=True, help="Number of devices (dry run).")
 @click.option("--print-config", is_flag=True, help="Print plan and configuration as JSON; train nothing.")
@@ -56,10 +66,15 @@ def train_command(
     eval_tokens: int,
     checkpoint_every: int,
     repeat_data: bool,
+    recompute: bool,
+    init_from: Path | None,
+    online: bool,
+    diagnostics: bool,
+    tracker: str,
     threads: int | None,
     quiet: bool,
     dry: bool,
-    peak_tflops: float,
+    peak_tflops: float | None,
     mfu: float,
     devices: int,
     print_config: bool,
@@ -70,7 +85,8 @@ def train_command(
     if dry:
         from train.dryrun import dry_run
 
-        estimate = dry_run(plan, peak_tflops=peak_tflops, mfu=mfu, devices=devices, micro_sequences=microbatch or 8)
+        peak = 790.0 if peak_tflops is None else peak_tflops
+        estimate = dry_run(plan, peak_tflops=peak, mfu=mfu, devices=devices, micro_sequences=microbatch or 8)
         click.echo(json.dumps(estimate.as_dict(), indent=2) if as_json else estimate.text())
         return
     from train.loop import TrainConfig, summary, train
@@ -78,6 +94,8 @@ def train_command(
     config = TrainConfig(
         seed=seed, device=device, dtype=dtype, compile=compile_blocks, microbatch=microbatch, evals=evals,  # type: ignore[arg-type]
         eval_tokens=eval_tokens, checkpoint_every=checkpoint_every, repeat_data=repeat_data, quiet=quiet or as_json,
+        activations="recompute" if recompute else "keep", init_from=str(init_from) if init_from else None,
+        diagnostics=diagnostics, peak_tflops=peak_tflops, tracker=tracker,  # type: ignore[arg-type]
     )  # fmt: skip
     if print_config:
         click.echo(json.dumps({"plan": json.loads(plan.to_json()), "config": json.loads(config.to_json())}, indent=2))
@@ -85,7 +103,14 @@ def train_command(
     if data is None:
         raise InputError("--data", None, "is required to train", "make shards with `latebloom data prepare`")
     _threads(threads)
-    record = train(plan, data=data, out=out or Path("runs") / _file_name(plan.name), config=config)
+    auto = None
+    if online:
+        from theory.online import AutoExpansion
+
+        if plan.predicted.mixing_area is None:
+            raise InputError("--online", True, "needs a plan with a mixing area", "make it with `latebloom plan`")
+        auto = AutoExpansion(schedule=plan.schedule, mixing_area=plan.predicted.mixing_area)
+    record = train(plan, data=data, out=out or Path("runs") / _file_name(plan.name), config=config, auto=auto)
     result = summary(record)
     click.echo(json.dumps(result) if as_json else f"{result['name']}: final validation loss {result['final_loss']:.6f}")
 
@@ -127,6 +152,109 @@ def export_command(run: Path, to: str, out: Path) -> None:
 
     export(run, out, to=to)
     click.echo(f"{out}: transformers.AutoModelForCausalLM.from_pretrained({str(out)!r}) loads it")
+
+
+@click.command("sample")
+@click.argument("run", type=DIRECTORY)
+@click.argument("prompt", default="")
+@click.option("--tokens", type=int, default=100, show_default=True)
+@click.option("--temperature", type=float, default=1.0, show_default=True, help="0 takes the likeliest token.")
+@click.option("--top-k", type=int, default=50, show_default=True, help="Draw among so many.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+def sample_command(
+    run: Path, prompt: str, tokens: int, temperature: float, top_k: int, seed: int, device: str
+) -> None:
+    """Let RUN's newest checkpoint go on from PROMPT."""
+    from train.sample import load_run, sample
+
+    model, tokenizer = load_run(run, device=device)
+    text = sample(model, tokenizer, prompt, tokens=tokens, temperature=temperature, top_k=top_k, seed=seed)
+    click.echo(text)
+
+
+@click.command("hellaswag")
+@click.argument("run", type=DIRECTORY)
+@click.option("--data", type=DIRECTORY, required=True, help="HellaSwag's validation file, JSON lines.")
+@click.option("--limit", type=int, help="Take so many examples.")
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--json", "as_json", is_flag=True)
+def hellaswag_command(run: Path, data: Path, limit: int | None, device: str, as_json: bool) -> None:
+    """Score RUN's newest checkpoint on HellaSwag."""
+    from train.sample import hellaswag, load_run
+
+    result = hellaswag(*load_run(run, device=device), data, limit=limit)
+    shares = {"accuracy": result.accuracy, "accuracy_normalised": result.accuracy_normalised}
+    if as_json:
+        click.echo(json.dumps({"examples": result.examples, **shares}))
+    else:
+        click.echo(f"{result.examples} examples: " + ", ".join(f"{k} {v:.4f}" for k, v in shares.items()))
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True)
+def doctor_command(as_json: bool) -> None:
+    """Say what this machine can do: devices, matrix-product rate, packages, disk."""
+    from train.doctor import examine, examine_text
+
+    found = examine()
+    click.echo(json.dumps(found, indent=2) if as_json else examine_text(found))
+
+
+@click.command("coord-check")
+@click.option("--optimizer", type=click.Choice(["muon_nsgd", "muon_adamw", "adamw", "sgd"]), default="muon_nsgd")
+@click.option("--rule", type=click.Choice(["transfer", "none"]), default="transfer", show_default=True)
+@click.option("--lr", type=float, default=0.002, show_default=True, help="At the smallest size.")
+@click.option("--json", "as_json", is_flag=True)
+def coord_check_command(optimizer: str, rule: str, lr: float, as_json: bool) -> None:
+    """Do features move alike in wide and deep models? Exit code 0: pass, 1: fail. Under a minute on a CPU."""
+    from dataclasses import asdict
+
+    from train.coord_check import check_text, coord_check
+
+    check = coord_check(optimizer=optimizer, rule=rule, lr=lr)
+    click.echo(json.dumps(asdict(check) | {"passed": check.passed}, indent=2) if as_json else check_text(check))
+    sys.exit(0 if check.passed else 1)
+
+
+@click.command("lr-transfer")
+@click.argument("plan_path", metavar="PLAN", type=DIRECTORY)
+@click.option("--data", type=DIRECTORY, required=True, help="Directory of token shards.")
+@click.option("--lrs", required=True, help="Peak learning rates, such as 0.005,0.01,0.02,0.04.")
+@click.option("--width", type=int, required=True, help="Of the target.")
+@click.option("--depth", type=int, required=True, help="Of the target.")
+@click.option("--steps", type=int, required=True, help="Of the target.")
+@click.option("--out", type=DIRECTORY, required=True, help="Directory of the runs; finished ones are kept.")
+@click.option("--plot", "plot_path", type=DIRECTORY, help="Write the curve there (.svg, .pdf, .png).")
+@click.option("--repeat-data", is_flag=True, help="Allow more than one epoch.")
+@click.option("--json", "as_json", is_flag=True)
+def lr_transfer_command(
+    plan_path: Path,
+    data: Path,
+    lrs: str,
+    width: int,
+    depth: int,
+    steps: int,
+    out: Path,
+    plot_path: Path | None,
+    repeat_data: bool,
+    as_json: bool,
+) -> None:
+    """Sweep the learning rate of the small PLAN at its full depth, and predict the optimum at the target."""
+    from train.config import TrainConfig
+    from train.lr_transfer import lr_transfer, plot, transfer_text
+
+    try:
+        rates = [float(text) for text in lrs.split(",")]
+    except ValueError:
+        raise InputError("--lrs", lrs, "is not a list of numbers", "give such as 0.005,0.01,0.02,0.04") from None
+    result = lr_transfer(
+        _plan(plan_path, None, None), data=data, out=out, lrs=rates, width=width, depth=depth, steps=steps,
+        config=TrainConfig(quiet=True, repeat_data=repeat_data, evals=0),
+    )  # fmt: skip
+    if plot_path:
+        plot(result, plot_path)
+    click.echo(json.dumps(result.as_dict(), indent=2) if as_json else transfer_text(result))
 
 
 @click.group("data")

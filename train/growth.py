@@ -116,6 +116,7 @@ def grow(
         model, stage, init_block=init_block or _own_init(model), make_block=make_block, blocks=path,
         last_linear=last_linear,
     )  # fmt: skip
+    _renumber(model, modules, old)
     if optimizer is not None:
         _extend(optimizer, model, renamed, stage, old, path)
     return renamed
@@ -203,6 +204,18 @@ def find_blocks(model: nn.Module) -> str:
     if len(outer) != 1:
         raise InputError("blocks", outer or None, "must be one ModuleList of like blocks", "name it: blocks='...'")
     return outer[0]
+
+
+def _renumber(model: nn.Module, modules: nn.ModuleList, old: int) -> None:
+    """Hugging Face's attention finds its cache by the layer's number, and the cache its size in the configuration."""
+    for j, block in enumerate(modules):
+        for module in block.modules():
+            if hasattr(module, "layer_idx"):
+                module.layer_idx = j  # type: ignore[assignment]
+    configs = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}
+    for config in configs.values():
+        if getattr(config, "num_hidden_layers", None) == old:
+            config.num_hidden_layers = len(modules)
 
 
 def _is_zeroed(name: str, parameter: Tensor, init: str, last_linear: tuple[str, ...]) -> bool:

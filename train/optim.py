@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from theory.plan import Optimizer as OptimizerSpec
 
-__all__ = ["MuonNSGD", "build_optimizer", "load_named_state", "named_state", "polar_express"]
+__all__ = ["MuonNSGD", "build_optimizer", "load_named_state", "named_state", "polar_express", "scale_groups",
+           "transfer_factors"]  # fmt: skip
 
 # Minimax-optimal odd quintics for singular values in [1e-3, 1], Amsel et al., arXiv 2505.16932, table 1; borrowed.
 POLAR_EXPRESS = (
@@ -222,6 +223,49 @@ def build_optimizer(model: nn.Module, spec: OptimizerSpec) -> torch.optim.Optimi
     from theory.errors import InputError
 
     raise InputError("optimizer", spec.name, "is not one of the trainer's", "use muon_nsgd, muon_adamw, adamw or sgd")
+
+
+def kind_of(name: str, parameter: Tensor) -> str:
+    """The group of ``theory.transfer`` that a parameter belongs to; the tied embedding goes by the head's row."""
+    if name.startswith("blocks."):
+        return "hidden" if parameter.ndim == 2 else "vector"
+    return {"tokens": "head", "positions": "embedding"}.get(name.split(".")[0], "final_vector")
+
+
+def scale_groups(optimizer: torch.optim.Optimizer, factors: Mapping[str, float]) -> None:
+    """Give each kind of parameter a group of its own that learns at ``factors[kind]`` times its rate.
+
+    :class:`train.lr.PlanLR` multiplies the plan's rate by a group's ``lr_factor``.
+    """
+    split = []
+    for group in optimizer.param_groups:
+        members: dict[str, list[tuple[str, nn.Parameter]]] = defaultdict(list)
+        for name, p in zip(group["param_names"], group["params"], strict=True):
+            members[kind_of(name, p)].append((name, p))
+        for kind, pairs in members.items():
+            factor = group.get("lr_factor", 1.0) * factors.get(kind, 1.0)
+            named = {"param_names": [n for n, _ in pairs], "params": [p for _, p in pairs]}
+            split.append(group | {"lr_factor": factor} | named)
+    optimizer.param_groups[:] = split
+
+
+def transfer_factors(optimizer: str, *, width: float, depth: float) -> dict[str, float]:
+    """Learning-rate factors of ``theory.transfer`` by kind of parameter, for a model without residual multiplier.
+
+    Args:
+        optimizer: One of the trainer's; ``muon_adamw`` takes Muon's row for hidden matrices, AdamW's for the rest.
+        width, depth: Target over base.
+    """
+    from theory.transfer import Size, transfer
+
+    def rows(name: Any) -> dict[str, float]:
+        one = Size(width=1, depth=1, steps=1, batch=1)
+        found = transfer(one, one.replace(width=width, depth=depth), name, alpha=0.0)
+        return {str(row.group): row.factor for row in found if row.quantity == "lr"}
+
+    if optimizer == "muon_adamw":
+        return rows("adamw") | {"hidden": rows("muon")["hidden"]}
+    return rows(optimizer)
 
 
 def named_state(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:

@@ -71,13 +71,22 @@ def staged(*depths: tuple[int, int], **last) -> tuple[Stage, ...]:
 
 
 def area_law(*, quick: bool) -> list[Claim]:
-    """Gradient descent from zero layers: P(T) = F(S_T - S_tau), with noise P(T) = signal(u) + noise(schedule)."""
+    """Gradient descent from zero layers: P(T) = F(S_T - S_tau), with noise P(T) = signal(u) + noise(schedule).
+
+    With noise at a tenth of eta_c, where what noise adds to the loss is still a sum; at half of eta_c, where it is half
+    of the loss, the law is up to 10 % too high: modes that are not learnt yet have no noise.
+    """
     claims = []
     cases = [("wsd", 1.0), ("cosine", 0.5)] if quick else itertools.product(SHAPES, (0.5, 1.0))
     for shape, alpha in cases:
         for noise in (0.0,) if quick else (0.0, 0.5):
-            family, steps, seeds = LowRank(alpha=alpha, noise=noise, batch=32), 1000, 4 if noise else 2
-            schedule = SHAPES[shape](steps).replace(peak_lr=0.5 * family.step_limit(FULL))
+            family, steps, seeds = (
+                LowRank(alpha=alpha, noise=noise, batch=32),
+                1500 if noise else 1000,
+                4 if noise else 2,
+            )
+            share = 0.1 if noise else 0.5
+            schedule = SHAPES[shape](steps).replace(peak_lr=share * family.step_limit(FULL))
             taus = [round(float(schedule.area_inverse(x * schedule.total_area))) for x in (0.4, 0.7, 0.85, 0.93)]
             plans = [staged((FULL, 0)), *(staged((0, 0), (FULL, tau)) for tau in taus)]
             pilot = runs(family, SGD, schedule, plans[:1], seeds=seeds, every=4)[0]
@@ -233,29 +242,34 @@ def memory(*, quick: bool) -> list[Claim]:
 
 
 def stages(*, quick: bool) -> list[Claim]:
-    """Single-stage optimality. Criterion: a stage in between is worth having only if its modes need more area than
-    those that the last one adds (u_1* > u_2*); teachers with falling sigma_k have it the other way round.
+    """Is one stage best? Criterion: mode k needs area in proportion to 1/(s sigma_k). A stage in between is worth
+    having if its modes need more area than those that the last one adds, or need less than they would at full depth:
+    if s_l > s_L. Teachers with falling sigma_k rule out the first; alpha = 0 the second: one stage is best. At alpha = 1
+    and one rate for all depths the net of 4 blocks learns twice as fast as that of 8: two stages gain while compute is
+    cheap.
 
     Objective J = (P(T) - floor)/(floor_0 - floor) + price x compute/(fixed compute), compute = sum of steps x (2 +
-    depth); brute force over all (tau_1, tau_2) of a grid for 0 -> 4 -> 8 against all tau of the same grid for 0 -> 8.
-    Claimed: the best two-stage run gains nothing (2 % of J).
+    depth); brute force over all (tau_1, tau_2) of a grid for 0 -> 4 -> 8 against all tau of a finer one for 0 -> 8.
+    Gains within 2 % of J are none.
     """
-    claims = []
-    grid = 8 if quick else 14
-    for price in (0.05,) if quick else (0.02, 0.05, 0.2):
-        family, steps = LowRank(width=16, rank=2), 600
-        schedule = wsd(steps=steps, peak_lr=0.7 * family.step_limit(FULL))
-        taus = (np.linspace(0.1, 0.95, grid) * steps).round().astype(int).tolist()
-        pairs = list(itertools.combinations(taus, 2))
-        plans = [staged((0, 0), (FULL, t)) for t in taus]
+    claims, steps = [], 600
+    for alpha in (0.0,) if quick else (0.0, 1.0):
+        family = LowRank(width=16, rank=2, alpha=alpha)
+        schedule = wsd(steps=steps, peak_lr=0.7 * min(family.step_limit(4), family.step_limit(FULL)))
+        fine = np.unique((np.linspace(0.3, 0.97, 60 if quick else 100) * steps).astype(int)).tolist()
+        pairs = list(itertools.combinations(fine[::6], 2))
+        plans = [staged((0, 0), (FULL, t)) for t in fine]
         plans += [staged((0, 0), (4, a), (FULL, b)) for a, b in pairs]
         ends = np.array([c[0].final for c in runs(family, SGD, schedule, plans)]) - family.floor(FULL)
-        compute = np.array([_compute(stages, steps) for stages in plans]) / _compute(staged((FULL, 0)), steps)
-        scale = family.floor(0) - family.floor(FULL)
-        objective = ends / scale + price * compute
-        single, double = objective[: len(taus)].min(), objective[len(taus) :].min()
-        name = f"best of two stages over best of one, J ratio at price {price:g}"
-        claims.append(_value(name, 1.0, float(double / single), 0.02, unit="ratio"))
+        compute = np.array([_compute(each, steps) for each in plans]) / _compute(staged((FULL, 0)), steps)
+        for price in (0.05,) if quick else (0.02, 0.05, 0.2):
+            objective = ends / (family.floor(0) - family.floor(FULL)) + price * compute
+            gain = max(0.0, 1 - float(objective[len(fine) :].min() / objective[: len(fine)].min()))
+            label = f"alpha = {alpha:g}, price {price:g}"
+            if alpha == 0:
+                claims.append(_value(f"gain of a second stage, {label}", 0.0, gain, 0.02, unit="share of J"))
+            elif price == 0.02:
+                claims.append(_value(f"a second stage gains, {label}", 1.0, float(gain > 0.02), 0.0, unit="yes"))
     return claims
 
 

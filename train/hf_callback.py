@@ -1,0 +1,45 @@
+"""A plan inside Hugging Face's Trainer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from theory.errors import InputError
+from theory.plan import Plan
+from train.growth import grow
+
+__all__ = ["PlanCallback"]
+
+
+class PlanCallback(TrainerCallback):
+    """Grows the Trainer's model where the plan says; give the Trainer ``optimizers=(optimizer, PlanLR(...))``.
+
+    Args:
+        plan: Stages and horizon; ``max_steps`` must be its steps.
+        growth: More arguments of :func:`train.growth.grow`, such as ``blocks`` or ``last_linear``.
+    """
+
+    def __init__(self, plan: Plan, growth: dict[str, Any] | None = None):
+        self.plan, self.growth = plan, growth or {}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Refuse a Trainer of another length."""
+        if state.max_steps != self.plan.steps:
+            fix = "set TrainingArguments(max_steps=plan.steps)"
+            raise InputError("max_steps", state.max_steps, f"is not the plan's {self.plan.steps}", fix)
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Grow before the first update of a stage."""
+        for stage in self.plan.stages[1:]:
+            if stage.start_step == state.global_step:
+                optimizer = getattr(kwargs["optimizer"], "optimizer", kwargs["optimizer"])  # accelerate wraps it
+                grow(
+                    kwargs["model"], optimizer, depth=stage.depth, init=stage.init, order=stage.order,
+                    optimizer_state=stage.optimizer_state, **self.growth,
+                )  # fmt: skip

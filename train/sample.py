@@ -1,0 +1,148 @@
+"""Text from a run: sampling, and HellaSwag from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import torch
+import torch.nn.functional as F
+
+from theory.errors import InputError
+from train import checkpoint
+from train.model import GPT2, generator
+from train.tokens import find_tokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["HellaSwag", "hellaswag", "load_run", "sample"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HellaSwag:
+    """Share of endings chosen rightly: by total log-probability, and by log-probability per token."""
+
+    examples: int
+    accuracy: float
+    accuracy_normalised: float
+
+
+def load_run(run: Path, *, device: str = "cpu") -> tuple[GPT2, Tokenizer]:
+    """The model of a run's newest complete checkpoint, and its tokenizer.
+
+    Raises:
+        InputError: if there is no checkpoint or no tokenizer.
+    """
+    path, _ = checkpoint.newest(Path(run))
+    manifest = checkpoint.verify(path)
+    plan = checkpoint.read_plan(path / "plan.json")
+    tokenizer = find_tokenizer(Path(run))
+    if tokenizer is None:
+        rule = "has no tokenizer.json, nor have its data"
+        raise InputError("run", str(run), rule, "put the tokenizer.json of its shards there")
+    model = GPT2(plan.model, manifest.depth)
+    model.load_state_dict(checkpoint.load(path)[1])
+    return model.to(device).eval(), tokenizer
+
+
+@torch.no_grad()
+def sample(
+    model: GPT2,
+    tokenizer: Tokenizer,
+    prompt: str,
+    *,
+    tokens: int = 100,
+    temperature: float = 1.0,
+    top_k: int | None = 50,
+    seed: int = 0,
+) -> str:
+    """``prompt`` and up to ``tokens`` more; the model sees the last ``context`` of them.
+
+    Args:
+        model, tokenizer: As from :func:`load_run`.
+        prompt: May be empty.
+        tokens: How many to draw.
+        temperature: 0 takes the likeliest.
+        top_k: Draw among so many; None: all.
+        seed: Of the draws.
+
+    Raises:
+        InputError: for a number out of range, or a prompt with tokens that the model does not have.
+    """
+    for name, value, good in (
+        ("--tokens", tokens, tokens >= 1), ("--temperature", temperature, 0 <= temperature < 1e6),
+        ("--top-k", top_k, top_k is None or top_k >= 1),
+    ):  # fmt: skip
+        if not good:
+            raise InputError(name, value, "is out of range", "give a positive number (temperature may be 0)")
+    device = model.tokens.weight.device
+    ids = tokenizer.encode(prompt).ids or [tokenizer.token_to_id("<|endoftext|>") or 0]
+    if max(ids) >= model.shape.vocab_size:
+        rule = f"is not in the model's vocabulary of {model.shape.vocab_size}"
+        raise InputError("token id", max(ids), rule, "use the tokenizer of the training data")
+    known = min(model.shape.vocab_size, tokenizer.get_vocab_size())  # the rest is padding
+    draws = generator(seed, "sample")
+    for _ in range(tokens):
+        window = torch.tensor([ids[-model.shape.context :]], device=device)
+        logits = F.linear(model.features(window)[0, -1], model.tokens.weight)[:known].float().cpu()
+        if temperature == 0:
+            ids.append(int(logits.argmax()))
+            continue
+        if top_k is not None and top_k < known:
+            logits[logits < logits.topk(top_k).values[-1]] = -torch.inf
+        ids.append(int(torch.multinomial((logits / temperature).softmax(-1), 1, generator=draws)))
+    return tokenizer.decode(ids if tokenizer.encode(prompt).ids else ids[1:])
+
+
+@torch.no_grad()
+def hellaswag(model: GPT2, tokenizer: Tokenizer, path: Path, *, limit: int | None = None) -> HellaSwag:
+    """Score the four endings of each example of HellaSwag (Zellers et al., arXiv 1905.07830) in a JSON-lines file.
+
+    Args:
+        model, tokenizer: As from :func:`load_run`.
+        path: Lines with ``ctx``, ``endings`` and ``label``.
+        limit: Take so many.
+
+    Raises:
+        InputError: naming the line that is not such an example.
+    """
+    count = plain = normalised = 0
+    for context, endings, label in _examples(Path(path)):
+        if limit is not None and count == limit:
+            break
+        sums, means = zip(*(_score(model, tokenizer, context, ending) for ending in endings), strict=True)
+        plain += int(max(range(len(sums)), key=sums.__getitem__) == label)
+        normalised += int(max(range(len(means)), key=means.__getitem__) == label)
+        count += 1
+    if not count:
+        raise InputError("--data", str(path), "has no example", "give HellaSwag's validation file")
+    return HellaSwag(examples=count, accuracy=plain / count, accuracy_normalised=normalised / count)
+
+
+def _examples(path: Path) -> Iterator[tuple[str, list[str], int]]:
+    if not path.is_file():
+        raise InputError("--data", str(path), "is not a file", "give HellaSwag's validation file (JSON lines)")
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                row = msgspec.json.decode(line)
+                context, endings, label = row["ctx"], row["endings"], int(row["label"])
+                if not 0 <= label < len(endings):
+                    raise ValueError
+            except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+                shown = line[:40].decode(errors="replace")
+                raise InputError(f"{path}:{number}", shown, "has no ctx, endings, label", "check the file") from None
+            yield context, endings, label
+
+
+def _score(model: GPT2, tokenizer: Tokenizer, context: str, ending: str) -> tuple[float, float]:
+    """(sum, mean) of the log-probabilities of the ending's tokens after the context."""
+    begin, end = tokenizer.encode(context).ids, tokenizer.encode(" " + ending).ids
+    end = end[-model.shape.context :]
+    ids = torch.tensor([(begin + end)[-model.shape.context - 1 :]], device=model.tokens.weight.device)
+    logs = model(ids[:, :-1]).float().log_softmax(-1).gather(-1, ids[:, 1:, None])[0, -len(end) :, 0]
+    return float(logs.sum()), float(logs.mean())
