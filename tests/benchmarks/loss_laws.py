@@ -23,7 +23,6 @@ curves leave open.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 import time
@@ -34,6 +33,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tests.benchmarks import scaling_laws
 from theory.fit_laws import LossCurve, fit_law
 from theory.landscapes import LAWS
 from theory.landscapes.law import Law
@@ -219,16 +219,11 @@ def main() -> None:
         parser.error(f"--laws {sorted(unknown)}: valid are {', '.join(LAWS)}")
     start = time.perf_counter()
     league = schedule_leagues(args.data, {name: LAWS[name] for name in args.laws.split(",")})
-    if importlib.util.find_spec("tests.benchmarks.scaling_laws") is not None:
-        from tests.benchmarks import scaling_laws
-
-        for law, rows in scaling_laws.leagues(args.data).items():
-            league.setdefault(law, {}).update(rows)
-    else:
-        say("gemstones_depth, nqs_isoflop, nqs_isotoken: skipped, tests.benchmarks.scaling_laws is not there")
+    sizes = scaling_laws.leagues(args.data)
+    scaling_laws.show(sizes)
     print(f"{time.perf_counter() - start:.0f} s in total")
     if args.json:
-        args.json.write_text(json.dumps({"laws": league}, indent=2) + "\n")
+        args.json.write_text(json.dumps({"laws": league | sizes}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ import numpy as np
 from theory.landscapes.nqs import COSINE, fit_noisy_quadratic
 from theory.landscapes.scaling import SizeLaw, fit_shape_law, fit_size_law
 
-__all__ = ["leagues"]
+__all__ = ["leagues", "show"]
 
 TRAIN_SHARE = 0.6
 FEWEST_TOKENS_DROPPED = 5  # Besiroglu et al. leave out the five shortest runs of the 245
@@ -173,12 +173,8 @@ def _jsonl(path: Path) -> dict[str, np.ndarray]:
     return {name: np.array([row[name] for row in rows], dtype=float) for name in names}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--json", type=Path, default=None)
-    options = parser.parse_args()
-    table = leagues(options.data)
+def show(table: Table) -> None:
+    """Print a league."""
     for law, splits in table.items():
         for split, row in splits.items():
             extra = "".join(f"  {k} {v:.2%}" for k, v in row.items() if k == "rmsle")
@@ -190,6 +186,15 @@ def main() -> None:
                 print(f"{'':<17}{name:<19}{value:.6g}   published {row['published'][name]:.6g}")
             if "objective" in row:
                 print(f"{'':<17}objective          " + "   ".join(f"{k} {v:.8f}" for k, v in row["objective"].items()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--json", type=Path, default=None)
+    options = parser.parse_args()
+    table = leagues(options.data)
+    show(table)
     if options.json:
         options.json.write_text(json.dumps({"laws": table}, indent=2) + "\n")
 
