@@ -53,7 +53,7 @@ def leagues(data: Path) -> Table:
         try:
             rows = part(data)
         except FileNotFoundError as error:
-            print(f"{part.__name__.strip('_')}: {error.filename} is absent, left out", file=sys.stderr)
+            print(f"{part.__name__.strip('_')}: skipped, {error.filename or data} is absent", file=sys.stderr)
             continue
         for law, splits in rows.items():
             table.setdefault(law, {}).update(splits)
