@@ -1,7 +1,7 @@
 """Figure 2: what theory says against what deep linear networks do (``latebloom validate``).
 
-Left: final loss of runs that grow, predicted from fixed-depth pilots (and one grown one from one layer), against
-simulated: schedules, expansion steps, rules and multipliers as they come. Right: every claim's distance from theory in
+Left: final loss of runs that grow, simulated against predicted from fixed-depth pilots (and one grown one from one
+layer): schedules, expansion steps, rules and multipliers as they come. Right: every claim's distance from theory in
 units of its tolerance.
 """
 
@@ -42,14 +42,16 @@ def make(records: dict[str, Record]) -> Figure:
             points = [c for c in grown if c["rule"] == rule and ("noise = 0," not in c["name"]) == noisy]
             if points:
                 label = NAMES[rule] + (", noisy" if noisy else "")
-                x, y = ([c[k] for c in points] for k in ("theory", "simulated"))
-                left.plot(x, y, marker, color=color, markersize=3, alpha=0.7, markeredgewidth=0, label=label)
-    ends = np.array([min(c["theory"] for c in grown) * 0.9, max(c["theory"] for c in grown) * 1.1])
-    left.plot(ends, ends, "-", color="#999999", linewidth=0.7, label="_equal")
-    left.fill_between(ends, 0.95 * ends, 1.05 * ends, color="#999999", alpha=0.25, linewidth=0)
-    left.set(xscale="log", yscale="log", xlabel="predicted final loss", ylabel="simulated final loss",
+                x, error = [c["theory"] for c in points], [100 * (c["simulated"] / c["theory"] - 1) for c in points]
+                left.plot(x, error, marker, color=color, markersize=3, alpha=0.7, markeredgewidth=0, label=label)
+    left.axhspan(-5, 5, color="#999999", alpha=0.2, linewidth=0)
+    left.set(xscale="log", xlabel="predicted final loss", ylabel="simulated over predicted, less 1 (%)",
              title="runs that grow, band 5 %")  # fmt: skip
-    left.legend(loc="upper left")
+    ticks = (0.02, 0.05, 0.1, 0.2, 0.5)
+    left.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    left.set_xticks([], minor=True)
+    left.set_ylim(top=left.get_ylim()[1] + 8)  # room for the legend
+    left.legend(loc="upper left", ncols=2, columnspacing=0.8, handletextpad=0.2)
     checks = list(dict.fromkeys(c["check"] for c in table))
     for at, check in enumerate(checks):
         mine = [c for c in table if c["check"] == check and np.isfinite(c["theory"]) and np.isfinite(c["simulated"])]

@@ -244,7 +244,7 @@ def memory(*, quick: bool) -> list[Claim]:
 def stages(*, quick: bool) -> list[Claim]:
     """Is one stage best? Criterion: mode k needs area in proportion to 1/(s sigma_k). A stage in between is worth
     having if its modes need more area than those that the last one adds, or need less than they would at full depth:
-    if s_l > s_L. Teachers with falling sigma_k rule out the first; alpha = 0 the second: one stage is best. At alpha = 1
+    if s_l > s_L. Teachers with falling sigma_k rule out the first, alpha = 0 the second: one stage is best. At alpha 1
     and one rate for all depths the net of 4 blocks learns twice as fast as that of 8: two stages gain while compute is
     cheap.
 
