@@ -66,6 +66,8 @@ def test_hugging_face_trainer(tmp_path):
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")  # theirs
 def test_lightning_trainer(tmp_path):
     lightning = pytest.importorskip("lightning.pytorch")
+    from train import lightning_callback
+
     seen = []
 
     class Module(lightning.LightningModule):
@@ -85,7 +87,8 @@ def test_lightning_trainer(tmp_path):
     def trainer(steps):
         return lightning.Trainer(
             max_steps=steps, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False, callbacks=[train.PlanLightning(PLAN)], default_root_dir=str(tmp_path),
+            enable_model_summary=False, callbacks=[lightning_callback.PlanLightning(PLAN)],
+            default_root_dir=str(tmp_path),
         )  # fmt: skip
 
     loader = torch.utils.data.DataLoader(IDS, batch_size=4)

@@ -11,7 +11,6 @@ _EXPORTS = {
     "MuonNSGD": "train.optim",
     "PlanCallback": "train.hf_callback",
     "PlanLR": "train.lr",
-    "PlanLightning": "train.lightning_callback",
     "TrainConfig": "train.loop",
     "export": "train.hf",
     "from_hf": "train.hf",

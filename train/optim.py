@@ -57,18 +57,23 @@ def polar_express(x: Tensor, *, eps: float = 1e-7) -> Tensor:
     x = x.mT if transposed else x
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) * 1.01 + eps)
     rows, columns = x.shape[-2:]
-    coefficients = POLAR_EXPRESS if x.dtype.itemsize >= 4 else HALF_POLAR_EXPRESS
-    if columns >= TALL * rows and x.dtype.itemsize >= 4:
+    if x.dtype.itemsize < 4:
+        stack = x.reshape(-1, rows, columns)
+        for a, b, c in HALF_POLAR_EXPRESS:  # sums taken in the products' epilogues
+            gram = stack @ stack.mT
+            stack = torch.baddbmm(stack, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), stack, beta=a)
+        x = stack.view(x.shape)
+    elif columns >= TALL * rows:
         gram = x @ x.mT
         total = None
-        for a, b, c in coefficients:
+        for a, b, c in POLAR_EXPRESS:
             factor = a * torch.eye(rows, dtype=x.dtype, device=x.device) + b * gram + c * (gram @ gram)
             total = factor if total is None else factor @ total
             gram = factor @ gram @ factor
         assert total is not None
         x = total @ x
     else:
-        for a, b, c in coefficients:
+        for a, b, c in POLAR_EXPRESS:
             gram = x @ x.mT
             x = a * x + (b * gram + c * (gram @ gram)) @ x
     return x.mT if transposed else x
