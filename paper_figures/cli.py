@@ -39,7 +39,7 @@ def report_command(run: Path) -> None:
 
 @click.command("demo")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/demo"), show_default=True)
-@click.option("--steps", type=int, default=None, help="Horizon of the main runs. [default: 1000]")
+@click.option("--steps", type=int, default=None, help="Horizon of the main runs. [default: 800]")
 @click.option("--small-depth", type=int, default=None, help="Depth before the expansion. [default: 1]")
 @click.option("--peak-lr", type=float, default=None)
 @click.option("--tolerance", type=float, default=None, help="Accepted price of growing, share of the loss.")

@@ -46,7 +46,9 @@ def write_report(folder: str | Path) -> Path:
 def experiment_report(folder: Path) -> str:
     """The page of a progressive run with its three controls."""
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    records = {arm: read_record(folder / "runs" / arm) for arm in ARMS}
+    pilots = {path.name: read_record(path) for path in sorted((folder / "pilots").iterdir())}
+    runs = {path.name: read_record(path) for path in sorted((folder / "runs").iterdir())}
+    records = {arm: (runs | pilots)[arm] for arm in ARMS}  # never growing is a pilot too
     progressive = records["progressive"]
     plan, p = progressive.plan, progressive.plan.predicted
     interval = f"{p.tau_interval.low:.0f} to {p.tau_interval.high:.0f}" if p.tau_interval else "no interval"
@@ -71,7 +73,6 @@ def experiment_report(folder: Path) -> str:
             (LOOKS[arm].label, depths, f"{run.plan.steps:,}", f"{plan_flops(run.plan):.3g}", f"{loss:.4f}",
              f"{loss / progressive.final() - 1:+.2%}" if arm != "progressive" else "", f"{series['wall_s'][-1]:.0f} s")
         )  # fmt: skip
-    pilots = [read_record(path) for path in sorted((folder / "pilots").iterdir())]
     return _page(
         title="Should this model grow?",
         verdict=result["verdict"],
@@ -79,7 +80,7 @@ def experiment_report(folder: Path) -> str:
         facts=_facts(facts),
         runs=_table(("run", "depth", "steps", "FLOPs", "final loss", "against progressive", "training time"), rows),
         loss_figure=_svg(_loss_figure(records)),
-        prediction_figure=_svg(_prediction_figure(progressive, pilots)),
+        prediction_figure=_svg(_prediction_figure(progressive, list(pilots.values()))),
         tau=f"step {plan.tau} of {plan.steps}",
         tau_text=(
             f"The landscape fitted to {len(pilots)} pilots puts the mixing area at "

@@ -26,7 +26,7 @@ from theory.plan import Interval
 from theory.schedules import Schedule
 from theory.timing import mixing_step, tau_star
 
-__all__ = ["Claim", "Landscape", "claim", "simulated_tau_star"]
+__all__ = ["Claim", "Landscape", "claim", "claim_data", "simulated_tau_star"]
 
 LEVEL = 0.9
 
@@ -79,12 +79,15 @@ def claim(
         values: Simulated, of the same seeds; None for 'never'.
         tolerance: In ``unit``.
         unit: For people.
-        diverged: Seeds left out because a run was not finite.
+        diverged: Seeds left out because a run was not finite; values that are not are left out and counted too.
 
     It holds if the mean lies within the tolerance of the prediction. If it does not, but the interval of the paired
     differences reaches into the tolerance, the seeds scatter too much and the claim is not tested.
     """
     assert len(theory) == len(values)
+    finite = [v is None or bool(np.isfinite(v)) for v in values]
+    diverged += finite.count(False)
+    theory, values = ([x for x, good in zip(xs, finite, strict=True) if good] for xs in (theory, values))
     never = [(t is None, v is None) for t, v in zip(theory, values, strict=True)]
     known = [v for v in values if v is not None]
     expected = [t for t in theory if t is not None]
@@ -107,6 +110,22 @@ def claim(
         name=name, optimizer=optimizer, theory=predicted, simulated=mean, interval=_interval(known),
         tolerance=tolerance, unit=unit, verdict=verdict,
     )  # fmt: skip
+
+
+def claim_data(claim: Claim) -> dict[str, object]:
+    """A claim as JSON data."""
+    interval = claim.interval
+    return {
+        "name": claim.name,
+        "optimizer": claim.optimizer,
+        "theory": claim.theory,
+        "simulated": claim.simulated,
+        "interval": [interval.low, interval.high, interval.level] if interval else None,
+        "tolerance": claim.tolerance,
+        "unit": claim.unit,
+        "holds": claim.holds,
+        "verdict": claim.verdict,
+    }
 
 
 def _verdict(differences: np.ndarray, predicted: float | None, tolerance: float) -> str:

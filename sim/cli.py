@@ -1,6 +1,5 @@
-"""``latebloom simulate plan.json``: the plan on a deep linear network, predicted against simulated.
-
-The dispatcher imports this module, and torch with its package, for this command only.
+"""``latebloom simulate plan.json``: the plan on a deep linear network, predicted against simulated; and ``latebloom
+validate``: the whole programme that proves or refutes the theory.
 """
 
 from __future__ import annotations
@@ -16,10 +15,9 @@ import click
 from theory.errors import InputError
 
 if TYPE_CHECKING:
-    from sim.claims import Claim
-    from sim.simulate import Simulation
+    from sim.simulation import Simulation
 
-__all__ = ["simulate_command"]
+__all__ = ["simulate_command", "validate_command"]
 
 
 @click.command("simulate")
@@ -63,7 +61,7 @@ def simulate_command(
     import torch
 
     from sim.lowrank import LowRank
-    from sim.simulate import simulate
+    from sim.simulation import simulate
 
     torch.set_num_threads(1)  # small products thrash on more
     family = LowRank(width=width, rank=rank, alpha=alpha, noise=noise, batch=batch)
@@ -90,6 +88,94 @@ def simulate_command(
         _print(console, result, out)
 
 
+@click.command("validate")
+@click.option("--quick", is_flag=True, help="A small version of every check: under a minute on two cores.")
+@click.option("--only", multiple=True, metavar="CHECK", help="Run just these checks.")
+@click.option(
+    "--out",
+    default=None,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Store results here, and go on with those that are there.  [default: runs/validate without --quick]",
+)
+@click.option("--json", "json_path", default=None, type=click.Path(path_type=Path), help="Write the claims here.")
+@click.option("--processes", default=None, type=click.IntRange(min=1), help="At once.  [default: one a core]")
+def validate_command(
+    quick: bool, only: tuple[str, ...], out: Path | None, json_path: Path | None, processes: int | None
+) -> None:
+    """Prove or refute the theory on deep linear networks: theory, simulation, interval and tolerance of every claim.
+
+    Exits with 1 if a claim fails. --out also gets claims.parquet, the table as a Record. Interrupted, the same command
+    goes on where it stopped.
+    """
+    import difflib
+    import sys
+
+    from rich.console import Console
+
+    from sim.validation.programme import CHECKS, run_programme
+    from sim.validation.table import claims_record
+    from theory.record import write_parquet
+
+    for name in only:
+        if name not in CHECKS:
+            near = difflib.get_close_matches(name, CHECKS, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]!r}?" if near else f"valid: {', '.join(CHECKS)}"
+            raise InputError("only", name, "is not a check", hint)
+    if json_path is not None and not json_path.absolute().parent.is_dir():
+        raise InputError("--json", str(json_path), "stands in a directory that is not there", "make it first")
+    out = out if out is not None or quick else Path("runs") / "validate"
+    console = Console()
+    total = len(only) or len(CHECKS)
+    progress = _progress(console) if console.is_terminal else None
+    with progress or nullcontext():
+        task = progress.add_task("checks", total=total) if progress else None
+
+        def on_done(name: str, claims: list[dict], stored: bool) -> None:
+            held = sum(bool(c["holds"]) for c in claims)
+            source = ", stored before" if stored else ""
+            console.print(f"{name}: {held} of {len(claims)} claims hold{source}", highlight=False)
+            if progress is not None and task is not None:
+                progress.advance(task)
+
+        found = run_programme(out, quick=quick, only=only, processes=processes, on_done=on_done)
+    if out is not None and not only:
+        write_parquet(claims_record(found, quick=quick), out / "claims.parquet")
+    claims = [claim for part in found.values() for claim in part]
+    if json_path is not None:
+        json_path.write_text(json.dumps({"claims": claims}, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    _print_claims(console, claims)
+    held = sum(bool(c["holds"]) for c in claims)
+    console.print(f"{held} of {len(claims)} claims hold" + (f"; results in {out}" if out else ""), highlight=False)
+    if held < len(claims):
+        sys.exit(1)
+
+
+def _print_claims(console, claims: list[dict]) -> None:
+    """A table on a terminal, one line a claim otherwise."""
+    from rich.table import Table
+
+    if not console.is_terminal:
+        for c in claims:
+            click.echo(
+                f"{c['verdict']}: {c['optimizer']}: {c['name']}: theory {_number(c['theory'])}, "
+                f"simulated {_number(c['simulated'])}, tolerance {_number(c['tolerance'])}"
+            )
+        return
+
+    table = Table(title="theory against simulation")
+    for name in ("rule", "claim"):
+        table.add_column(name)
+    for name in ("theory", "simulated", "interval", "tolerance"):
+        table.add_column(name, justify="right")
+    table.add_column("verdict")
+    for c in claims:
+        style = "green" if c["holds"] else "red" if c["verdict"].startswith("fails") else "yellow"
+        interval = f"{_number(c['interval'][0])} ... {_number(c['interval'][1])}" if c["interval"] else ""
+        table.add_row(c["optimizer"], c["name"], _number(c["theory"]), _number(c["simulated"]), interval,
+                      _number(c["tolerance"]), f"[{style}]{c['verdict']}[/]")  # fmt: skip
+    console.print(table)
+
+
 def write(result: Simulation, out: Path) -> None:
     """Write ``out``/RULE/RUN/seed-K/record.jsonl for every run, and ``out``/claims.json; earlier ones are replaced."""
     from theory.record import COLUMNS, RecordWriter
@@ -105,27 +191,15 @@ def write(result: Simulation, out: Path) -> None:
 
 def summary(result: Simulation) -> dict[str, object]:
     """Claims, notes and diverged runs as JSON data."""
+    from sim.claims import claim_data
+
     return {
         "plan": result.plan.name,
         "plan_digest": result.plan.digest,
-        "claims": [_plain(claim) for claim in result.claims],
+        "claims": [claim_data(claim) for claim in result.claims],
         "notes": list(result.notes),
         "diverged": [{"run": run, "seed": seed, "step": step} for run, seed, step in result.diverged],
         "wall_s": round(result.wall_s, 3),
-    }
-
-
-def _plain(claim: Claim) -> dict[str, object]:
-    interval = claim.interval
-    return {
-        "name": claim.name,
-        "optimizer": claim.optimizer,
-        "theory": claim.theory,
-        "simulated": claim.simulated,
-        "interval": [interval.low, interval.high, interval.level] if interval else None,
-        "tolerance": claim.tolerance,
-        "unit": claim.unit,
-        "verdict": claim.verdict,
     }
 
 

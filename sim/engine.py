@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from sim.chain import FullRank
 from sim.family import Blocks, Family
 from sim.growth import grow
 from sim.optimizers import State, initial_state, update_
@@ -27,6 +28,7 @@ from theory.schedules import Schedule
 __all__ = ["Arm", "Curve", "run_arms"]
 
 CHUNK = 64  # runs per batched product: large enough to hide Python, small enough for the cache
+CHAIN_ENTRIES = 6 * 2**12  # runs x width^2 of a batched chain: 6 runs at d = 64, 96 at d = 16; measured best
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +132,13 @@ def run_arms(
     curves: dict[tuple, list[tuple[int, float, int, int]]] = {}
     for start, stop in itertools.pairwise(events):
         alive = _lanes_at(family, optimizer, arms, lanes, start)
-        for key, (blocks, _) in alive.items():  # an arm's first value; later starts are measured as ends
-            if key not in curves and len(key[3]) == 1:
-                value = family.loss(blocks, family.population(1))
-                curves[key] = [(start, float(value[0]), blocks[0].shape[1], 0)]
         groups = _grouped(family, arms, alive, seeds, start, stop)
+        for group in groups:  # an arm's first value; later starts are measured as ends
+            if any(key not in curves and len(key[3]) == 1 for key in group.keys):
+                values = family.loss(group.blocks, group.population).tolist()
+                for key, value in zip(group.keys, values, strict=True):
+                    if key not in curves and len(key[3]) == 1:
+                        curves[key] = [(start, value, group.blocks[0].shape[1], 0)]
         due = {t for t in points if start < t <= stop}
         for t in range(start, stop):
             batch = family.sample(streams) if noisy else None
@@ -201,15 +205,19 @@ def _grouped(
     for key, (blocks, _) in lanes.items():
         by_depth.setdefault(blocks[0].shape[1], []).append(key)
     groups = []
+    chain = isinstance(family, FullRank)
+    chunk = max(1, CHAIN_ENTRIES // family.width**2) if chain else CHUNK
     for keys_of_depth in by_depth.values():
-        for first in range(0, len(keys_of_depth), CHUNK):
-            keys = keys_of_depth[first : first + CHUNK]
+        for first in range(0, len(keys_of_depth), chunk):
+            keys = keys_of_depth[first : first + chunk]
             members = [lanes[key] for key in keys]
             blocks = tuple(torch.cat(parts) for parts in zip(*(m[0] for m in members), strict=True))
+            if chain:  # each block's matrices of all runs side by side in memory, which batched products want
+                blocks = tuple(b.transpose(0, 1).contiguous().transpose(0, 1) for b in blocks)
             state = State(
                 first=tuple(torch.cat(parts) for parts in zip(*(m[1].first for m in members), strict=True)),
                 second=tuple(torch.cat(parts) for parts in zip(*(m[1].second for m in members), strict=True)),
-                count=torch.cat([m[1].count for m in members]),
+                count=tuple(torch.cat(parts) for parts in zip(*(m[1].count for m in members), strict=True)),
             )
             chosen = [owner[key] for key in keys]
             lr = np.stack([a.schedule.lr(np.arange(start - a.begin, stop - a.begin)) for a in chosen], axis=1)
@@ -235,11 +243,18 @@ def _update(
     at: int,
     polar: bool,
 ) -> None:
-    if group.blocks[0].shape[1] == 0:
+    if not any(block.shape[1] for block in group.blocks):
         return
     data = group.population if batch is None else (batch[0][group.seed_index], batch[1][group.seed_index])
+    if _plain(optimizer) and isinstance(family, FullRank):
+        family.descend_(group.blocks, data, group.lr[at], population=batch is None)
+        return
     _, gradient = family.gradient(group.blocks, data)
     update_(optimizer, group.blocks, gradient, group.state, lr=group.lr[at], polar=polar)
+
+
+def _plain(optimizer: Optimizer) -> bool:
+    return optimizer.name == "sgd" and optimizer.momentum == 0 and optimizer.weight_decay == 0
 
 
 def _assembled(

@@ -3,8 +3,7 @@
 A network's trainable part is a tuple of tensors, ``Blocks``, each of shape (runs, depth, rows, columns): one batched
 product serves all runs, and growing in depth inserts along the second axis.
 
-Families: :class:`sim.lowrank.LowRank`. Coupled embeddings, full-rank, circulant and tied families implement the same
-protocol.
+Families: :class:`sim.lowrank.LowRank`; full-rank residual, plain deep, circulant and coupled ones in :mod:`sim.chain`.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ class Family(Protocol):
     Attributes:
         name: For tables and records.
         last: Index in ``Blocks`` of each block's last linear map, the one that ``zero_last`` sets to zero.
+        shared: Indices in ``Blocks`` of tensors that belong to no block (embedding, readout), of second axis 1.
     """
 
     @property
@@ -32,6 +32,9 @@ class Family(Protocol):
 
     @property
     def last(self) -> int: ...
+
+    @property
+    def shared(self) -> tuple[int, ...]: ...
 
     def max_depth(self) -> int:
         """Largest depth at which every further block still lowers the floor."""

@@ -84,23 +84,33 @@ def grow(family: Family, blocks: Blocks, state: State, *, stage: Stage, seeds: S
     letters = [source[i] for i in new]
     absorb = stage.init != "copy" and old_depth > 0
     kept, factor = family.absorbed(blocks, old_depth, stage.depth) if absorb else (blocks, 1.0)
+    fresh = family.fresh(seeds, range(old_depth, stage.depth))
     if stage.init in ("random", "zero_last"):
-        added = family.fresh(seeds, range(old_depth, stage.depth))
+        added = fresh
     elif stage.init == "zero":
-        added = tuple(torch.zeros_like(t) for t in family.fresh(seeds, range(old_depth, stage.depth)))
+        added = tuple(torch.zeros_like(t) for t in fresh)
     else:
-        added = tuple(t[:, letters] for t in kept)
+        added = tuple(t if i in family.shared else t[:, letters] for i, t in enumerate(kept))
     if stage.init.endswith("zero_last"):
         added = tuple(torch.zeros_like(t) if i == family.last else t for i, t in enumerate(added))
-    grown = tuple(_placed(k, old, a, new) for k, a in zip(kept, added, strict=True))
+    grown = tuple(
+        k if i in family.shared else _placed(k, old, a, new)
+        for i, (k, a) in enumerate(zip(kept, added, strict=True))
+    )  # fmt: skip
 
-    def remembered(tensor: torch.Tensor, scale: float) -> torch.Tensor:
-        kept = tensor * scale if stage.optimizer_state == "keep" else torch.zeros_like(tensor)
-        return _placed(kept, old, tensor.new_zeros(tensor.shape[0], len(new), *tensor.shape[2:]), new)
+    def remembered(tensors: Blocks, scale: float) -> Blocks:
+        out = []
+        for i, tensor in enumerate(tensors):
+            keep = tensor if stage.optimizer_state == "keep" else torch.zeros_like(tensor)
+            if i not in family.shared:
+                empty = tensor.new_zeros(tensor.shape[0], len(new), *tensor.shape[2:])
+                keep = _placed(keep * scale, old, empty, new)
+            out.append(keep)
+        return tuple(out)
 
     return grown, State(
-        first=tuple(remembered(t, 1 / factor) for t in state.first),
-        second=tuple(remembered(t, 1 / factor**2) for t in state.second),
+        first=remembered(state.first, 1 / factor),
+        second=remembered(state.second, 1 / factor**2),
         count=remembered(state.count, 1.0),
     )
 

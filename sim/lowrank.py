@@ -40,7 +40,7 @@ from torch import Tensor
 from sim.family import Blocks
 from theory.errors import InputError
 
-__all__ = ["LowRank", "loss", "loss_and_gradient", "product"]
+__all__ = ["LowRank", "draws", "input_std", "loss", "loss_and_gradient", "product", "tensor_dtype"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,7 @@ class LowRank:
         noise: sigma, standard deviation of the targets' noise.
         batch: B, samples per minibatch.
         teacher_seed: Draws the u_k; one teacher for all runs.
+        symmetric: u_k = v_k instead: T is symmetric and positive definite.
         dtype, device: Of every tensor.
 
     Raises:
@@ -72,6 +73,7 @@ class LowRank:
     noise: float = 0.1
     batch: int = 64
     teacher_seed: int = 0
+    symmetric: bool = False
     dtype: Literal["float32", "float64"] = "float32"
     device: str = "cpu"
 
@@ -97,6 +99,10 @@ class LowRank:
     def last(self) -> int:
         return 0  # U stands last in I + s U V
 
+    @property
+    def shared(self) -> tuple[int, ...]:
+        return ()
+
     def max_depth(self) -> int:
         """floor(d/r), from where on the floor is zero."""
         return self.width // self.rank
@@ -115,14 +121,9 @@ class LowRank:
         Every block of every seed has its own stream, so that a run grown from nothing starts its blocks exactly where
         a fixed-depth run of the same seed starts them (common random numbers).
         """
-        d, r, std = self.width, self.rank, self.init_std / self.width**0.5
-        draws = torch.empty(len(seeds), len(blocks), 2 * d * r, dtype=torch.float64)
-        for i, block in enumerate(blocks):
-            for j, seed in enumerate(seeds):
-                generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + block)
-                draws[j, i] = torch.randn(2 * d * r, generator=generator, dtype=torch.float64)
-        draws = draws.mul_(std).to(dtype=_dtype(self), device=self.device)
-        u, v = draws.split(d * r, dim=-1)
+        d, r = self.width, self.rank
+        drawn = draws(seeds, blocks, 2 * d * r).mul_(self.init_std / d**0.5)
+        u, v = drawn.to(dtype=tensor_dtype(self), device=self.device).split(d * r, dim=-1)
         return u.reshape(*u.shape[:2], d, r).contiguous(), v.reshape(*v.shape[:2], r, d).contiguous()
 
     def absorbed(self, blocks: Blocks, old_depth: int, new_depth: int) -> tuple[Blocks, float]:
@@ -150,18 +151,18 @@ class LowRank:
 
     def population(self, runs: int) -> tuple[Tensor, Tensor]:
         """X = Sigma^(1/2) and Y = T X for ``runs`` runs."""
-        x = torch.diag(_input_std(self))
+        x = torch.diag(input_std(self))
         y = self.teacher() @ x
         return x.expand(runs, -1, -1).contiguous(), y.expand(runs, -1, -1).contiguous()
 
     def sample(self, generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
         """X = [x_i]/sqrt(B) and Y = T X + sigma [xi_i]/sqrt(B), one minibatch a generator."""
         d, n = self.width, self.batch
-        draws = torch.empty(len(generators), 2, d, n, dtype=_dtype(self))
+        draws = torch.empty(len(generators), 2, d, n, dtype=tensor_dtype(self))
         for draw, generator in zip(draws, generators, strict=True):
             draw.normal_(generator=generator)
         draws = draws.mul_(n**-0.5).to(self.device)
-        x = draws[:, 0] * _input_std(self)[:, None]
+        x = draws[:, 0] * input_std(self)[:, None]
         return x, self.teacher() @ x + self.noise * draws[:, 1]
 
     def loss(self, blocks: Blocks, data: tuple[Tensor, Tensor]) -> Tensor:
@@ -171,6 +172,16 @@ class LowRank:
     def gradient(self, blocks: Blocks, data: tuple[Tensor, Tensor]) -> tuple[Tensor, Blocks]:
         """Loss (R,) and gradient of every run."""
         return loss_and_gradient(blocks, data, s=self.multiplier(blocks[0].shape[1]))
+
+
+def draws(seeds: Sequence[int], blocks: range, size: int) -> Tensor:
+    """Standard normals (seeds, blocks, size), float64; each block of each seed has its own stream."""
+    out = torch.empty(len(seeds), len(blocks), size, dtype=torch.float64)
+    for i, block in enumerate(blocks):
+        for j, seed in enumerate(seeds):
+            generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + block)
+            out[j, i] = torch.randn(size, generator=generator, dtype=torch.float64)
+    return out
 
 
 def product(blocks: Blocks, *, s: float) -> Tensor:
@@ -229,28 +240,31 @@ def _later(depth: int, r: int, s: float, dtype: torch.dtype, device: torch.devic
     return later, torch.eye(depth * r, dtype=dtype, device=device)
 
 
-def _dtype(family: LowRank) -> torch.dtype:
+def tensor_dtype(family: LowRank) -> torch.dtype:
+    """Of every tensor of ``family``."""
     return torch.float32 if family.dtype == "float32" else torch.float64
 
 
 @functools.lru_cache(maxsize=64)
-def _input_std(family: LowRank) -> Tensor:
+def input_std(family: LowRank) -> Tensor:
+    """Standard deviation of each input, k^(-b/2), (d,)."""
     k = torch.arange(1, family.width + 1, dtype=torch.float64)
-    return (k ** (-family.input_exponent / 2)).to(dtype=_dtype(family), device=family.device)
+    return (k ** (-family.input_exponent / 2)).to(dtype=tensor_dtype(family), device=family.device)
 
 
 @functools.lru_cache(maxsize=64)
 def _teacher64(family: LowRank) -> Tensor:
     d = family.width
     generator = torch.Generator().manual_seed(family.teacher_seed)
-    u, _ = torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=torch.float64))
+    eye = torch.eye(d, dtype=torch.float64)
+    u = eye if family.symmetric else torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=torch.float64))[0]
     sigma = torch.arange(1, d + 1, dtype=torch.float64) ** -family.teacher_exponent
-    return torch.eye(d, dtype=torch.float64) + u * sigma  # v_k = e_k: column k is sigma_k u_k
+    return eye + u * sigma  # v_k = e_k: column k is sigma_k u_k
 
 
 @functools.lru_cache(maxsize=64)
 def _teacher(family: LowRank) -> Tensor:
-    return _teacher64(family).to(dtype=_dtype(family), device=family.device)
+    return _teacher64(family).to(dtype=tensor_dtype(family), device=family.device)
 
 
 @functools.lru_cache(maxsize=64)

@@ -40,19 +40,19 @@ class State:
     Args:
         first: Average gradient of each tensor in ``Blocks``; empty without momentum.
         second: Average square of it (Adam); else empty.
-        count: Updates done on each block of each run, (runs, depth).
+        count: Updates done on each block of each run, for each tensor (runs, second axis).
     """
 
     first: Blocks
     second: Blocks
-    count: Tensor
+    count: Blocks
 
     def select(self, runs: Tensor) -> State:
         """The state of some runs."""
         return State(
             first=tuple(t[runs] for t in self.first),
             second=tuple(t[runs] for t in self.second),
-            count=self.count[runs],
+            count=tuple(t[runs] for t in self.count),
         )
 
 
@@ -61,7 +61,7 @@ def initial_state(optimizer: Optimizer, blocks: Blocks) -> State:
     adam = optimizer.name == "adamw"
     first = tuple(torch.zeros_like(b) for b in blocks) if adam or optimizer.momentum > 0 else ()
     second = tuple(torch.zeros_like(b) for b in blocks) if adam else ()
-    return State(first=first, second=second, count=blocks[0].new_zeros(blocks[0].shape[:2]))
+    return State(first=first, second=second, count=tuple(b.new_zeros(b.shape[:2]) for b in blocks))
 
 
 def update_(
@@ -77,11 +77,11 @@ def update_(
         lr: Learning rate of every run, (runs,).
         polar: Muon's orthogonalisation by SVD, not by Newton-Schulz.
     """
-    state.count.add_(1)
     eta = -lr[:, None, None, None]
     for i, (w, g) in enumerate(zip(blocks, gradient, strict=True)):
         if not w.shape[1]:
             continue
+        state.count[i].add_(1)
         direction = _adam(optimizer, g, state, i) if optimizer.name == "adamw" else _momentum(optimizer, g, state, i)
         if optimizer.name == "nsgd":
             direction = _normalised(direction)
@@ -133,7 +133,7 @@ def _momentum(optimizer: Optimizer, g: Tensor, state: State, i: int) -> Tensor:
 
 
 def _adam(optimizer: Optimizer, g: Tensor, state: State, i: int) -> Tensor:
-    count = state.count[..., None, None]
+    count = state.count[i][..., None, None]
     m = state.first[i].lerp_(g, 1 - optimizer.momentum)
     v = state.second[i].lerp_(g.square(), 1 - optimizer.beta2)
     m_hat = m / (1 - optimizer.momentum**count)

@@ -1,16 +1,19 @@
 """The main job, small: it ends with a verdict whatever the landscape says, keeps what was done, and starts clean."""
 
+import io
 import json
 
+import numpy as np
 import pytest
 from rich.console import Console
 
-from theory import InputError, read_plan
+from tests.helpers import synthetic_record
+from theory import AreaLaw, InputError, Signal, read_plan
 from train import demo as module
 from train.demo import DemoConfig, demo
 
 QUIET = Console(quiet=True)
-SMALL = DemoConfig(steps=160, batch_tokens=512, tokenizer="bytes", tolerance=0.02)
+SMALL = DemoConfig(steps=160, batch_tokens=256, tokenizer="bytes", tolerance=0.02)
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +49,18 @@ def test_an_interrupted_demo_goes_on_where_it_stopped(finished, monkeypatch):
 def test_where_no_expansion_is_within_the_tolerance_growing_is_measured_all_the_same(finished):
     out, _ = finished
     base = module._base_plan(out / "data", SMALL)
-    pilots = [module.read_record(path) for path in sorted((out / "pilots").iterdir())]
-    lines = Console(record=True, quiet=False, file=open("/dev/null", "w"), width=400)  # noqa: SIM115
-    with lines:
-        plan = module._plan(base, pilots, SMALL.replace(tolerance=1e-9), lines)
+    unit = {"onset": 0.01 * base.schedule.total_area, "reference": base.schedule.total_area}
+    trunk, fresh = Signal(amplitude=0.5, exponent=0.5, **unit), Signal(amplitude=0.3, exponent=0.3, **unit)
+    law = AreaLaw(small_depth=1, full_depth=4, floor=2.0, small_gap=0.5, kappa=9.0, trunk=trunk, fresh=fresh)
+    pilots = [
+        synthetic_record(plan, step, law.loss(plan, step), name=plan.name)
+        for plan in module._pilot_plans(base, SMALL)
+        for step in [np.arange(1, plan.steps + 1)]
+    ]
+    console = Console(record=True, file=io.StringIO(), width=400)
+    plan = module._plan(base, pilots, SMALL, console)
     assert plan.tau == pytest.approx(SMALL.steps / 2, abs=1)
-    assert "measured all the same" in lines.export_text()
+    assert "growing 1 -> 4 costs more than this whenever it happens" in console.export_text()
 
 
 def test_a_directory_that_is_not_a_demo_is_refused(tmp_path):

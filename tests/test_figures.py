@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from paper_figures import registry
+from paper_figures.paths import DATA
 from paper_figures.report import write_report
 from tests.helpers import synthetic_record, tiny_plan
 from theory import InputError, cold_start, equal_compute, fixed_depth, read_record
@@ -28,10 +29,16 @@ def test_every_figure_is_drawn_from_committed_records_with_the_same_bytes_twice(
 
 
 def test_a_figure_shows_its_records_values(tmp_path):
-    rows = list(csv.DictReader(registry.save("fig01", tmp_path)[3].open()))
+    rows = list(csv.DictReader(registry.save("fig01", tmp_path)[3].read_text().splitlines()))
     for name, record in registry.load(registry.module("fig01").RECORDS).items():
         series = record.select(split="val")
         assert {round(float(r["y"]), 6) for r in rows} >= {round(float(v), 6) for v in series["value"][-3:]}, name
+
+
+def test_committed_records_carry_the_digest_of_their_plan():
+    for path in DATA.glob("stdlib_*.parquet"):
+        record = read_record(path)
+        assert record.header.plan_digest == record.plan.digest, path.name
 
 
 def test_a_missing_record_is_named_and_nothing_is_drawn(tmp_path):
@@ -57,10 +64,10 @@ def experiment(folder, **result):
         step = np.unique(np.linspace(0, arm.steps, 12).astype(int))
         record = synthetic_record(arm, step, final + 2 * (1 - step / arm.steps), name=name)
         records[name] = record
-        with RecordWriter(folder / "runs" / name / "record.jsonl", record.header) as writer:
+        kind = "pilots" if name == "small" else "runs"
+        with RecordWriter(folder / kind / name / "record.jsonl", record.header) as writer:
             columns = {key: column.tolist() for key, column in record.columns.items()}
             writer.write([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
-    (folder / "pilots").mkdir()
     verdict = judge(**records)
     content = {
         "verdict": sentence(verdict),

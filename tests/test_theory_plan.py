@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.helpers import tiny_plan
 from theory import InputError, Stage, Tail, cold_start, fixed_depth, read_plan, write_plan
-from theory.plan import Curve, Interval, Plan, diff
-from theory.spec import decode, flatten, json_schema
+from theory.plan import Curve, Interval, Plan, Prediction, diff
+from theory.spec import canonical_json, decode, flatten, json_schema
 
 
 def test_round_trip_is_exact(tmp_path):
@@ -24,7 +24,14 @@ def test_round_trip_is_exact(tmp_path):
 
 def test_digest_is_pinned():
     """The canonical form is a format: a change here breaks every checkpoint and figure that was made before."""
-    assert tiny_plan().digest == "632c4e51951c949b6fa98cf97246d3a43cc5e814a1d5576a569770889b0d9616"
+    assert tiny_plan().digest == "696380bc68c55fe9f877fd4c0934299f77dd546a8dc9b16b81037bc06dc41d46"
+
+
+def test_an_optional_field_that_is_not_given_is_not_in_the_digest():
+    text = canonical_json(tiny_plan())
+    assert b"null" not in text
+    assert b"final_loss" not in text
+    assert b"final_loss" in canonical_json(tiny_plan().replace(predicted=Prediction(final_loss=2.0)))
 
 
 def test_digest_ignores_layout_and_sees_values():

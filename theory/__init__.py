@@ -4,8 +4,10 @@ Nothing here imports torch, sympy, pandas or matplotlib, and nothing imports ``s
 """
 
 from theory.errors import InputError
+from theory.exam import qualifies
 from theory.landscapes.area import AreaLaw, Signal
 from theory.models import preset
+from theory.online import AutoExpansion
 from theory.plan import GPT2Shape, Optimizer, Plan, Stage, cold_start, fixed_depth, read_plan, write_plan
 from theory.planning import equal_compute, plan_expansion
 from theory.record import Record, read_record, read_records
@@ -13,7 +15,7 @@ from theory.schedules import WSD, Constant, Cosine, Linear, Schedule, Tail, wsd
 from theory.timing import tau_star
 
 __all__ = [
-    "WSD", "AreaLaw", "Constant", "Cosine", "GPT2Shape", "InputError", "Linear", "Optimizer", "Plan", "Record",
-    "Schedule", "Signal", "Stage", "Tail", "cold_start", "equal_compute", "fixed_depth", "plan_expansion", "preset",
-    "read_plan", "read_record", "read_records", "tau_star", "write_plan", "wsd",
+    "WSD", "AreaLaw", "AutoExpansion", "Constant", "Cosine", "GPT2Shape", "InputError", "Linear", "Optimizer", "Plan",
+    "Record", "Schedule", "Signal", "Stage", "Tail", "cold_start", "equal_compute", "fixed_depth", "plan_expansion",
+    "preset", "qualifies", "read_plan", "read_record", "read_records", "tau_star", "write_plan", "wsd",
 ]  # fmt: skip

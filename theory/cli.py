@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from theory.schedules import AnySchedule, Constant, Cosine, Linear, wsd
 
 __all__ = ["fit_command", "plan_group", "record_command"]
 
+LAW_NAMES = (
+    "area, best, power, convex, momentum, multi_power, functional, quadratic or river_valley. [default: see above]"
+)
 MUON_REFERENCE_LR = 10.0  # eta_ref of arXiv 2511.04981 at 0.1 B: peak = eta_ref/sqrt(T)
 
 
@@ -165,16 +169,48 @@ def schema_command() -> None:
 
 
 @click.command("fit")
-@click.argument("records", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CURVES...")
+@click.option("--law", "name", default=None, help=LAW_NAMES)
+@click.option("--loss", default=None, help="Column or tag of the loss.")
+@click.option("--lr", default=None, help="Column or tag of the learning rate.")
+@click.option("--step", default=None, help="Column of the step.")
+@click.option("--warmup", type=int, default=0, show_default=True, help="Updates of warm-up before the first logged LR.")
+@click.option("--burn-in", type=float, default=0.03, show_default=True, help="Share of each run that is not fitted.")
+@click.option("--points", type=int, default=500, show_default=True, help="Average longer curves to so many points.")
+@click.option("--replicas", type=int, default=40, show_default=True, help="Of the bootstrap.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the fit and the bootstrap.")
 @click.option("--json", "as_json", is_flag=True)
-def fit_command(records: tuple[Path, ...], seed: int, as_json: bool) -> None:
-    """Fit the area law to pilots: fixed small, fixed full and grown runs; print parameters with intervals."""
-    from theory.fit import bootstrap, fit_area_law, report
-    from theory.record import read_records
+def fit_command(
+    paths: tuple[Path, ...],
+    name: str | None,
+    loss: str | None,
+    lr: str | None,
+    step: str | None,
+    warmup: int,
+    burn_in: float,
+    points: int,
+    replicas: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Fit a loss law to curves; print parameters with intervals, errors, and what the curves leave open.
 
-    fit = fit_area_law(read_records(records), seed=seed)
-    table = report(fit, bootstrap(fit, seed=seed))
+    CURVES are Records or run directories, CSV, JSON lines, TensorBoard event files, W&B exports.
+
+    Records of two depths are pilots of an expansion: the area law is fitted. Otherwise laws are compared by the error
+    on the run that they were fitted without, and the best one is reported.
+    """
+    if name == "area" or (name is None and _are_pilots(paths)):
+        from theory.fit import bootstrap, fit_area_law, report
+        from theory.record import read_records
+
+        fit = fit_area_law(read_records(paths), seed=seed)
+        table = report(fit, bootstrap(fit, seed=seed, replicas=replicas))
+    else:
+        from theory.readers import read_curves
+
+        curves = read_curves(paths, loss=loss, lr=lr, step=step, warmup=warmup, burn_in=burn_in, points=points)
+        table = _fit_laws(curves, name, replicas, seed)
     click.echo(json.dumps(table, indent=2) if as_json else _fit_text(table))
 
 
@@ -194,10 +230,47 @@ def record_command(run: Path, parquet: Path | None) -> None:
         click.echo(str(parquet))
 
 
+def _fit_laws(curves: list, name: str | None, replicas: int, seed: int) -> dict:
+    """The law called ``name``, or the one with the least held-out error, fitted to ``curves``."""
+    from theory.fit_laws import bootstrap_laws, fit_law, held_out_errors, law_report
+    from theory.landscapes import LAWS
+
+    league: dict[str, dict[str, float]] = {}
+    if name is None or name == "best":
+        errors = held_out_errors(list(LAWS.values()), curves, seed=seed)
+        names = {law: tag for tag, law in LAWS.items()}
+        league = {names[law]: by_run for law, by_run in errors.items()}
+        name = min(league, key=lambda tag: sum(league[tag].values()))
+    if name not in LAWS:
+        near = difflib.get_close_matches(name, LAWS, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise InputError("--law", name, "is not a law", f"{hint}valid: area, best, {', '.join(LAWS)}")
+    fit = fit_law(LAWS[name], curves, seed=seed)
+    return law_report(fit, bootstrap_laws(fit, replicas=replicas, seed=seed)) | {"held_out": league}
+
+
+def _are_pilots(paths: tuple[Path, ...]) -> bool:
+    """Whether these are records of an expansion's pilots: more than one depth among them."""
+    from theory.readers import is_record
+    from theory.record import read_record
+
+    if not all(path.exists() and is_record(path) for path in paths):
+        return False
+    return len({stage.depth for path in paths for stage in read_record(path).plan.stages}) > 1
+
+
 def _fit_text(table: dict) -> str:
-    lines = [f"{'parameter':<18}{'value':>12}  90% interval"]
+    lines = []
+    if table.get("held_out"):
+        lines.append(f"{'law':<18}{'held-out error':>14}")
+        for name, by_run in sorted(table["held_out"].items(), key=lambda item: sum(item[1].values())):
+            lines.append(f"{name:<18}{sum(by_run.values()) / len(by_run):>14.3%}")
+    if "law" in table:
+        lines.append(f"{table['law']}: {table['status']}")
+    lines.append(f"{'parameter':<18}{'value':>12}  90% interval")
     for name, row in table["parameters"].items():
-        lines.append(f"{name:<18}{row['value']:>12.5g}  {row['low']:.5g} ... {row['high']:.5g}")
+        interval = f"{row['low']:.5g} ... {row['high']:.5g}" if row["low"] is not None else "no bootstrap"
+        lines.append(f"{name:<18}{row['value']:>12.5g}  {interval}  {row.get('unit', '')}".rstrip())
     lines.append(f"{'run':<18}{'mean error':>12}  worst error")
     for name, row in table["runs"].items():
         lines.append(f"{name:<18}{row['mean']:>12.3%}  {row['worst']:.3%}")

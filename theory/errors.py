@@ -21,7 +21,7 @@ class InputError(ValueError):
         self.name, self.value, self.rule, self.fix = name, value, rule, fix
         shown = repr(value)
         if len(shown) > 80:
-            shown = shown[:77] + "..."
+            shown = f"{shown[:38]}...{shown[-39:]}"  # a path is known by its end
         super().__init__(f"{name} = {shown}: {rule}; {fix}".replace("\n", " "))
 
     def __reduce__(self):

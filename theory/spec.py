@@ -86,9 +86,18 @@ def _annotations(cls: type) -> dict[str, Any]:
 
 
 def canonical_json(spec: Spec) -> bytes:
-    """The byte string that is hashed: UTF-8, keys sorted, no white space, shortest round-trip floats."""
-    plain = msgspec.to_builtins(spec)
+    """The byte string that is hashed: UTF-8, keys sorted, no white space, shortest round-trip floats, no null fields.
+
+    Without nulls a field that is added to the format as optional leaves the digests of what was written before.
+    """
+    plain = _without_null(msgspec.to_builtins(spec))
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+
+
+def _without_null(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _without_null(value) for key, value in node.items() if value is not None}
+    return [_without_null(value) for value in node] if isinstance(node, list | tuple) else node
 
 
 def digest(spec: Spec) -> str:

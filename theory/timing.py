@@ -18,13 +18,27 @@ import numpy as np
 import scipy
 
 from theory.errors import InputError
+from theory.plan import Interval
+from theory.spec import Spec
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike
 
+    from theory.landscapes.area import AreaLaw
     from theory.schedules import Schedule
 
-__all__ = ["mixing_step", "tau_cosine", "tau_star", "tau_wsd"]
+__all__ = [
+    "TimingIntervals",
+    "horizon_share",
+    "mixing_after",
+    "mixing_step",
+    "tau_cosine",
+    "tau_star",
+    "tau_wsd",
+    "timing_intervals",
+]
 
 
 def tau_star(schedule: Schedule, mixing_area: float) -> float:
@@ -89,12 +103,19 @@ def mixing_step(
         progressive, fixed: Losses of the two runs at ``step``.
         tolerance: Relative tolerance, such as 0.01.
         start: Only steps after this one (tau) count.
+
+    Raises:
+        InputError: if shapes differ or a loss is not finite.
     """
     step, progressive, fixed = (np.asarray(v, dtype=float) for v in (step, progressive, fixed))
     if not step.shape == progressive.shape == fixed.shape:
         raise InputError(
             "step", step.shape, "must have the shape of both losses", "measure both runs at the same steps"
         )
+    for name, values in {"progressive": progressive, "fixed": fixed}.items():
+        if not np.all(np.isfinite(values)):
+            bad = float(values[~np.isfinite(values)][0])
+            raise InputError(name, bad, "must be finite", "leave diverged runs out")
     after = step > start
     far = np.abs(progressive - fixed) > tolerance * fixed
     if not after.any() or far[after][-1]:
@@ -102,3 +123,113 @@ def mixing_step(
     last_far = np.flatnonzero(far & after)
     first = last_far[-1] + 1 if last_far.size else np.flatnonzero(after)[0]
     return float(step[first])
+
+
+def horizon_share(horizon: float, *, decay: float, mixing_area: float, reference_lr: float) -> float:
+    """tau*/T under WSD when the peak follows eta = eta_ref/sqrt(T): 1 - d/2 - u_mix/(eta_ref sqrt T).
+
+    The mixing area is a property of the landscape, the area of a run grows as sqrt(T): later and later expansions,
+    larger savings with the horizon. (Expansions inside the decay as in :func:`tau_wsd`.)
+
+    Args:
+        horizon: T, steps. decay: d. mixing_area: u_mix, learning rate x steps. reference_lr: eta_ref.
+
+    Raises:
+        InputError: if the run has no such area.
+    """
+    if not (horizon > 0 and reference_lr > 0 and math.isfinite(horizon * reference_lr)):
+        raise InputError("horizon", (horizon, reference_lr), "must be positive, as must eta_ref", "give finite values")
+    return tau_wsd(1.0, decay, mixing_area / (reference_lr * math.sqrt(horizon)))
+
+
+def mixing_after(law: AreaLaw, start: float, *, tolerance: float) -> float:
+    """Mixing time for the record: least area u after an expansion at area ``start`` from which on, at constant rate,
+
+        kappa B(u) - B(start + u) <= tolerance (L0 + A(start + u) + B(start + u)),
+
+    that is, |progressive - fixed|/fixed <= tolerance. Two regimes: where the floor L0 is most of the loss, u does not
+    depend on when the expansion happened; where the signals are (small L0, power laws), u is proportional to ``start``.
+
+    Args:
+        law: Landscape. start: S_tau > 0, area. tolerance: Relative, such as 0.01.
+
+    Raises:
+        InputError: if the runs never come that close.
+    """
+    if not (start > 0 and 0 < tolerance < 1):
+        raise InputError("tolerance", tolerance, "must lie in (0, 1), and the start be positive", "give 0.01")
+
+    def gap(log_u: float) -> float:
+        u = math.exp(log_u)
+        full = float(law.trunk(start + u) + law.fresh(start + u))
+        return float(law.kappa * law.fresh(u) - law.fresh(start + u)) - tolerance * (law.floor + full)
+
+    grid = math.log(start) + np.linspace(-18, 28, 185)
+    far = np.flatnonzero(np.array([gap(x) for x in grid]) > 0)
+    if far.size == 0:
+        return 0.0
+    if far[-1] == len(grid) - 1:
+        raise InputError("tolerance", tolerance, "is never reached: the grown run stays behind", "allow more")
+    return math.exp(scipy.optimize.brentq(gap, grid[far[-1]], grid[far[-1] + 1], xtol=1e-12))
+
+
+class TimingIntervals(Spec, frozen=True, kw_only=True):
+    """Bootstrap intervals of what a timing rests on.
+
+    Attributes:
+        mixing_area: u_mix, learning rate x steps. tau: tau*, steps.
+        saving: Share of the fixed-depth cost saved, (1 - n) tau*/T.
+        never: Share of the resamples in which no expansion mixes.
+    """
+
+    mixing_area: Interval
+    tau: Interval
+    saving: Interval
+    never: float
+
+
+def timing_intervals(
+    schedule: Schedule, laws: Sequence[AreaLaw], *, tolerance: float, cost_ratio: float, level: float = 0.9
+) -> TimingIntervals:
+    """Intervals on u_mix, tau* and the saving from laws fitted to resampled runs (residuals within a run correlate).
+
+    Args:
+        schedule: Of the run to be planned.
+        laws: At least ten replicas, one for each resample of the pilots.
+        tolerance: Share of the full depth's final loss that growing may cost.
+        cost_ratio: n = c_l/c_L. level: Of the intervals.
+
+    Raises:
+        InputError: if mixing is not identifiable from the pilots: more resamples never mix, or mix at once, than the
+            interval leaves outside on that side.
+    """
+    if len(laws) < 10:
+        raise InputError("laws", len(laws), "are too few resamples for an interval", "draw at least ten")
+    if not (0 < cost_ratio < 1 and 0 < level < 1 and 0 < tolerance < 1):
+        raise InputError("level", (cost_ratio, level, tolerance), "must lie in (0, 1), each", "give shares")
+    total, steps = schedule.total_area, schedule.horizon
+    areas = np.array(
+        [law.mixing_area(tolerance * float(law.fixed(schedule, steps, depth=law.full_depth)), total) for law in laws]
+    )
+    never, outside = float(np.mean(areas >= total)), (1 - level) / 2
+    if never > outside:
+        rule = f"leaves the mixing area unidentified: {never:.0%} of the resamples never mix in {steps} steps"
+        raise InputError(
+            "pilots", f"{len(laws)} resamples", rule, "add a pilot that grows earlier, with more area left"
+        )
+    at_once = float(np.mean(areas <= 0))
+    if at_once > outside:
+        rule = (
+            f"leaves the mixing area unidentified: in {at_once:.0%} of the resamples growing costs nothing at the end"
+        )
+        raise InputError("pilots", f"{len(laws)} resamples", rule, "add a pilot that grows late, with little area left")
+    inside = areas[(areas > 0) & (areas < total)]
+    tau = np.array([tau_star(schedule, float(area)) for area in inside])
+
+    def interval(values: np.ndarray) -> Interval:
+        low, high = np.quantile(values, [outside, 1 - outside])
+        return Interval(low=float(low), high=float(high), level=level)
+
+    return TimingIntervals(
+        mixing_area=interval(inside), tau=interval(tau), saving=interval((1 - cost_ratio) * tau / steps), never=never
+    )

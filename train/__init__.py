@@ -17,9 +17,9 @@ _EXPORTS = {
     "dry_run": "train.dryrun",
     "fit_gpt2": "train.loop",
     "grow": "train.growth",
-    "open_shards": "train.data",
-    "prepare": "train.data",
-    "python_stdlib_corpus": "train.data",
+    "open_shards": "train.shards",
+    "prepare": "train.corpus",
+    "python_stdlib_corpus": "train.corpus",
     "resume": "train.loop",
 }
 

@@ -162,9 +162,7 @@ def export_command(run: Path, to: str, out: Path) -> None:
 @click.option("--top-k", type=int, default=50, show_default=True, help="Draw among so many.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
-def sample_command(
-    run: Path, prompt: str, tokens: int, temperature: float, top_k: int, seed: int, device: str
-) -> None:
+def sample_command(run: Path, prompt: str, tokens: int, temperature: float, top_k: int, seed: int, device: str) -> None:
     """Let RUN's newest checkpoint go on from PROMPT."""
     from train.sample import load_run, sample
 
@@ -293,7 +291,7 @@ def prepare_command(
 
     PATHS are text files, .jsonl, .parquet, directories of them, or of `datasets.save_to_disk`.
     """
-    from train.prepare import prepare, python_stdlib_corpus, text_files
+    from train.corpus import prepare, python_stdlib_corpus, text_files
 
     files = text_files(paths) + (python_stdlib_corpus() if stdlib else [])
     live = sys.stderr.isatty() and not as_json

@@ -94,9 +94,7 @@ def check_text(check: CoordCheck) -> str:
     return "\n".join(lines)
 
 
-def _change(
-    width: int, depth: int, name: str, lr: float, factors: dict[str, float], updates: int, seed: int
-) -> float:
+def _change(width: int, depth: int, name: str, lr: float, factors: dict[str, float], updates: int, seed: int) -> float:
     shape = GPT2Shape(name="probe", width=width, heads=width // 16, vocab_size=64, context=32)
     model = GPT2(shape, depth, seed=seed)
     ids = torch.randint(0, 64, (4, 33), generator=torch.Generator().manual_seed(seed))

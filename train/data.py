@@ -13,7 +13,7 @@ import numpy as np
 
 from theory.errors import InputError
 from theory.plan import Plan
-from train.prepare import prepare, python_stdlib_corpus, text_files
+from train.corpus import prepare, python_stdlib_corpus, text_files
 from train.shards import SPLITS, FileEntry, Manifest, Shards, open_shards
 
 __all__ = ["Batches", "FileEntry", "Manifest", "Prefetch", "Shards", "open_shards", "prepare", "python_stdlib_corpus",

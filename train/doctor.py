@@ -14,7 +14,7 @@ __all__ = ["examine", "examine_text", "matmul_tflops"]
 
 PACKAGES = {
     "torch": "train", "safetensors": "train", "tokenizers": "train", "transformers": "hf", "datasets": "data",
-    "tiktoken": "data", "tensorboard": "logging", "wandb": "-", "trackio": "-", "lightning": "-",
+    "tiktoken": "data", "tensorboard": "tensorboard", "wandb": "-", "trackio": "-", "lightning": "lightning",
 }  # fmt: skip
 
 

@@ -11,12 +11,65 @@ import sympy as sp
 
 __all__ = [
     "area_law_residual",
+    "constant_noise_residual",
     "cosine_area_residual",
     "log_limit_residual",
     "mixing_area_residual",
     "tau_wsd_in_decay_residual",
     "tau_wsd_residual",
 ]
+
+EQUATIONS = (
+    (
+        "P(T) - L(T) = kappa B(S_T - S_tau) - B(S_T)",
+        "theory.landscapes.area:AreaLaw.excess",
+        "area:area_law_residual",
+        "tests/test_theory_area.py::test_area_law_is_exact_on_uncoupled_quadratics",
+        "curves",
+    ),
+    (
+        "u_mix = S_ref ((B(S_T) + eps)/(kappa a))^(-1/s) - S_0",
+        "theory.landscapes.area:AreaLaw.mixing_area",
+        "area:mixing_area_residual",
+        "tests/test_theory_area.py::test_mixing_area_solves_its_equation_and_tau_leaves_it",
+        "",
+    ),
+    (
+        "lim_{s->0} (a/s)(x^-s - y^-s) = -a ln(x/y)",
+        "theory.landscapes.area:Signal",
+        "area:log_limit_residual",
+        "tests/test_theory_area.py::test_logarithm_is_the_limit_of_small_exponents",
+        "",
+    ),
+    (
+        "tau* = S^-1(S_T - u_mix)",
+        "theory.timing:tau_star",
+        "area:tau_wsd_residual",
+        "tests/test_theory_area.py::test_mixing_area_solves_its_equation_and_tau_leaves_it",
+        "curves",
+    ),
+    (
+        "WSD: tau* = T (1 - d/2 - v); inside the decay T (1 - sqrt(2 d v))",
+        "theory.timing:tau_wsd",
+        "area:tau_wsd_in_decay_residual",
+        "tests/test_theory_area.py::test_wsd_expansion_inside_the_decay",
+        "",
+    ),
+    (
+        "cosine: (1 - x)/2 - sin(pi x)/(2 pi) = v",
+        "theory.timing:tau_cosine",
+        "area:cosine_area_residual",
+        "tests/test_theory_area.py::test_cosine_limit_of_the_paper",
+        "",
+    ),
+    (
+        "constant rate: N = b eta (1 - 1/(1 + C S))",
+        "theory.landscapes.area:noise_response",
+        "area:constant_noise_residual",
+        "tests/test_theory_area.py::test_noise_is_proportional_to_a_constant_rate_and_forgets",
+        "",
+    ),
+)
 
 
 def area_law_residual() -> sp.Expr:
@@ -85,3 +138,10 @@ def cosine_area_residual() -> sp.Expr:
     x, y = sp.symbols("x y", positive=True)
     left = sp.integrate((1 + sp.cos(sp.pi * y)) / 2, (y, x, 1))
     return sp.simplify(left - ((1 - x) / 2 - sp.sin(sp.pi * x) / (2 * sp.pi)))
+
+
+def constant_noise_residual() -> sp.Expr:
+    """int_0^S C (1 + C (S - v))^-2 dv - (1 - 1/(1 + C S)); zero: what a constant rate leaves of the noise kernel."""
+    C, S, v = sp.symbols("C S v", positive=True)
+    memory = sp.integrate(C / (1 + C * v) ** 2, (v, 0, S))
+    return sp.simplify(memory - (1 - 1 / (1 + C * S)))

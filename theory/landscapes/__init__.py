@@ -1,0 +1,34 @@
+"""Loss landscapes. Laws over learning-rate schedules share one interface (:mod:`theory.landscapes.law`):
+
+    law.loss(schedule or array of learning rates, step) -> losses        law.parameters, law.units
+    law.gradient(history(schedule, step)), law.schedule_gradient(...)    Growth(small=law, full=law, ...).loss(plan)
+
+:mod:`theory.fit_laws` fits any of them. The area law (:mod:`theory.landscapes.area`) is the one that plans expansions.
+"""
+
+from theory.landscapes.classical import ConvexBound, MomentumLaw, MultiPowerLaw, PowerLaw
+from theory.landscapes.functional import FunctionalLaw, NoisyQuadratic
+from theory.landscapes.law import Law
+from theory.landscapes.river import RiverValley
+
+LAWS: dict[str, type[Law]] = {
+    "power": PowerLaw,
+    "convex": ConvexBound,
+    "momentum": MomentumLaw,
+    "multi_power": MultiPowerLaw,
+    "functional": FunctionalLaw,
+    "quadratic": NoisyQuadratic,
+    "river_valley": RiverValley,
+}
+
+__all__ = [
+    "LAWS",
+    "ConvexBound",
+    "FunctionalLaw",
+    "Law",
+    "MomentumLaw",
+    "MultiPowerLaw",
+    "NoisyQuadratic",
+    "PowerLaw",
+    "RiverValley",
+]

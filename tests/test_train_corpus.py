@@ -8,7 +8,7 @@ import pytest
 import latebloom
 from tests.helpers import tiny_plan
 from theory import InputError
-from train import prepare as module
+from train import corpus as module
 from train.data import Batches, Prefetch, open_shards, prepare, text_files
 from train.tokens import END, byte_tokenizer, find_tokenizer
 
@@ -130,10 +130,12 @@ def test_prefetch_changes_no_batch_and_passes_errors_on(tmp_path):
     for step in (0, 1, 2, 9, 10, 3):
         for a, b in zip(ahead.train(step), batches.train(step), strict=True):
             assert np.array_equal(a, b)
+    ahead.train(4)
+    ahead._next[1].result()  # batch 5 is made; batch 6 will not be
     batches.vocab_size = 40
-    ahead.train(4)  # was made before; the next one is not
+    ahead.train(5)
     with pytest.raises(InputError, match="token id"):
-        ahead.train(5)
+        ahead.train(6)
     ahead.close()
 
 

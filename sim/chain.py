@@ -1,0 +1,298 @@
+r"""Chains of square maps: full-rank residual, plain deep, circulant and coupled (embedding and readout) networks.
+
+Notation as in :mod:`sim.lowrank`; all inherit its teacher, its data and its loss, and differ in what a block is:
+
+    family       network                                            floor(0)                    floor(l >= 1)
+    FullRank     P = (I + s W_L) ... (I + s W_1)                    1/2 |(T - I) X|^2           0
+    PlainDeep    P = W_L ... W_1                                    1/2 |(T - I) X|^2           0
+    Circulant    P = (I + s C_L) ... (I + s C_1), C of 3 taps       d/2 sum_{|j| > 0} t_j^2     d/2 sum_{|j| > l} t_j^2
+    Coupled      P = R (I + s W_L) ... (I + s W_1) E, R = E' tied   tied: distance of T to PSD  0
+                                                                    free: 0
+
+A circulant net's teacher is circulant, T = I + sum_j t_j S^j with t_{+-j} = j^-a/2 and S the cyclic shift: L blocks of
+3 taps make every filter of 2L + 1 taps (real Laurent polynomials of degree L are products of L of degree 1), though
+gradient descent may end in a local minimum above that floor, which real convolutional nets have. A
+zero-layer tied net is P = E'E, symmetric and positive semi-definite, as GPT-2's tied head is; its floor is Higham's
+distance.
+
+Gradient. With A_l the l-th map, h_l = A_l h_{l-1}, g_L = P X - Y, g_{l-1} = A_l' g_l:  dA_l = g_l h_{l-1}'. Two batched
+products a block and one for all gradients; :meth:`FullRank.descend_` fuses the last with the update.
+
+References: Saxe, McClelland & Ganguli, arXiv 1312.6120. Hardt & Ma, arXiv 1611.04231 (linear residual networks).
+Higham (1988), Linear Algebra Appl. 103, 103 (nearest PSD matrix). Kohn et al., arXiv 2108.01538 (convolutional).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sim.family import Blocks
+from sim.lowrank import LowRank, draws, input_std, tensor_dtype
+from theory.errors import InputError
+
+__all__ = ["Circulant", "Coupled", "FullRank", "PlainDeep", "chain_gradient"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullRank(LowRank):
+    """Residual blocks I + s W with W (R, L, d, d); ``rank`` has no meaning. Arguments as :class:`LowRank`."""
+
+    rank: int = 1
+
+    @property
+    def name(self) -> str:
+        return f"fullrank-d{self.width}"
+
+    def max_depth(self) -> int:
+        """No limit: the floor is zero from one block on, more depth only changes the way there."""
+        return 10_000
+
+    def fresh(self, seeds: Sequence[int], blocks: range) -> Blocks:
+        """W (R, L, d, d), normal with standard deviation ``init_std``/sqrt(d)."""
+        d = self.width
+        w = draws(seeds, blocks, d * d).mul_(self.init_std / d**0.5)
+        return (w.reshape(len(seeds), len(blocks), d, d).to(dtype=tensor_dtype(self), device=self.device),)
+
+    def absorbed(self, blocks: Blocks, old_depth: int, new_depth: int) -> tuple[Blocks, float]:
+        """W times s_l/s_L, so that s W stays as it is."""
+        factor = self.multiplier(old_depth) / self.multiplier(new_depth)
+        return (blocks[0] * factor, *blocks[1:]), factor
+
+    def floor(self, depth: int) -> float:
+        """Exact floor: zero from one block on."""
+        return super().floor(0) if depth == 0 else 0.0
+
+    def step_limit(self, depth: int) -> float:
+        r"""eta_c = 2/(L s^2 max_k sv_k(T)^{2 - 2/L} lambda_k): gradient descent at the minimum A_l = T^{1/L}.
+
+        Exact for a symmetric positive definite teacher and white inputs (curvature of the top mode's L equal factors).
+        """
+        top = float(torch.linalg.svdvals(self.teacher().double())[0])
+        k = max(depth, 1)
+        return 2.0 / (k * self.multiplier(depth) ** 2 * top ** (2 - 2 / k))
+
+    def maps(self, blocks: Blocks) -> Tensor:
+        """A (R, L, d, d)."""
+        w = blocks[0]
+        eye = torch.eye(self.width, dtype=w.dtype, device=w.device)
+        return eye + self.multiplier(w.shape[1]) * w
+
+    def loss(self, blocks: Blocks, data: tuple[Tensor, Tensor]) -> Tensor:
+        """Loss of every run, (R,)."""
+        x, y = data
+        maps = self.maps(blocks)
+        for i in range(maps.shape[1]):
+            x = torch.bmm(maps[:, i], x)
+        return 0.5 * (x - y).square().sum((1, 2))
+
+    def gradient(self, blocks: Blocks, data: tuple[Tensor, Tensor]) -> tuple[Tensor, Blocks]:
+        """Loss (R,) and gradient of every run."""
+        value, da = chain_gradient(self.maps(blocks), data)
+        return value, (da.mul_(self.multiplier(blocks[0].shape[1])),)
+
+    def descend_(self, blocks: Blocks, data: tuple[Tensor, Tensor], lr: Tensor, *, population: bool = False) -> None:
+        """One step of plain gradient descent in place, W <- W - lr dW, without temporaries.
+
+        The error is scaled by each run's rate at once (the gradient is linear in it), and s goes into the products:
+        3 L - 1 of them, 3 L - 3 on the population, whose inputs are diagonal.
+
+        Args:
+            blocks: W (R, L, d, d), fastest if W[:, l] is contiguous.
+            data: X, Y (R, d, n).
+            lr: (R,).
+            population: ``data`` is :meth:`population`.
+        """
+        (w,) = blocks
+        (x, y), s, depth = data, self.multiplier(blocks[0].shape[1]), blocks[0].shape[1]
+        h, g = _scratch(w.shape, x.shape, w.dtype, w.device)
+        scale = input_std(self) if population else None
+        for i in range(depth):
+            if i == 0 and scale is not None:
+                torch.addcmul(x, w[:, 0], scale, value=s, out=h[1])
+            else:
+                torch.baddbmm(h[i] if i else x, w[:, i], h[i] if i else x, alpha=s, out=h[i + 1])
+        torch.sub(h[depth], y, out=g[depth % 2]).mul_(lr[:, None, None])
+        for i in range(depth - 1, 0, -1):
+            later = g[(i + 1) % 2]
+            torch.baddbmm(later, w[:, i].mT, later, alpha=s, out=g[i % 2])
+            w[:, i].baddbmm_(later, h[i].mT, alpha=-s)
+        if scale is not None:
+            w[:, 0].addcmul_(g[1], scale, value=-s)
+        else:
+            w[:, 0].baddbmm_(g[1], x.mT, alpha=-s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainDeep(FullRank):
+    """No residual: P = W_L ... W_1 (Saxe's nets); growing does not keep the function unless the new maps do."""
+
+    @property
+    def name(self) -> str:
+        return f"plain-d{self.width}"
+
+    def multiplier(self, depth: int) -> float:
+        """1: there is no residual branch to scale."""
+        return 1.0
+
+    def maps(self, blocks: Blocks) -> Tensor:
+        """A = W."""
+        return blocks[0]
+
+    def descend_(self, blocks: Blocks, data: tuple[Tensor, Tensor], lr: Tensor, *, population: bool = False) -> None:
+        """One step of plain gradient descent in place."""
+        _, (dw,) = self.gradient(blocks, data)
+        blocks[0].addcmul_(dw, -lr[:, None, None, None])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Circulant(FullRank):
+    """Blocks I + s (w_0 S^-1 + w_1 + w_2 S) with taps w (R, L, 1, 3) and a circulant teacher; white inputs only."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.input_exponent:
+            raise InputError("input_exponent", self.input_exponent, "must be 0 here: the floor needs white inputs", "0")
+
+    @property
+    def name(self) -> str:
+        return f"circulant-d{self.width}"
+
+    def max_depth(self) -> int:
+        """floor((d - 1)/2) blocks reach every tap."""
+        return (self.width - 1) // 2
+
+    def teacher(self) -> Tensor:
+        """T = I + sum_j t_j S^j."""
+        return _circulant_teacher(self).to(dtype=tensor_dtype(self), device=self.device)
+
+    def fresh(self, seeds: Sequence[int], blocks: range) -> Blocks:
+        """Taps (R, L, 1, 3), normal with standard deviation ``init_std``/sqrt(3)."""
+        w = draws(seeds, blocks, 3).mul_(self.init_std / 3**0.5)
+        return (w.reshape(len(seeds), len(blocks), 1, 3).to(dtype=tensor_dtype(self), device=self.device),)
+
+    def floor(self, depth: int) -> float:
+        """Taps further than ``depth`` cannot be reached."""
+        j = torch.arange(self.width)
+        far = torch.minimum(j, self.width - j) > depth
+        return 0.5 * self.width * float(_circulant_teacher(self)[far, 0].square().sum())
+
+    def maps(self, blocks: Blocks) -> Tensor:
+        """A (R, L, d, d)."""
+        w = blocks[0]
+        shifts = _shifts(self.width, w.dtype, w.device)
+        eye = torch.eye(self.width, dtype=w.dtype, device=w.device)
+        return eye + self.multiplier(w.shape[1]) * torch.einsum("rlt,tij->rlij", w[:, :, 0], shifts)
+
+    def gradient(self, blocks: Blocks, data: tuple[Tensor, Tensor]) -> tuple[Tensor, Blocks]:
+        """Loss (R,) and gradient of every run."""
+        value, da = chain_gradient(self.maps(blocks), data)
+        shifts = _shifts(self.width, da.dtype, da.device)
+        return value, (self.multiplier(da.shape[1]) * torch.einsum("rlij,tij->rlt", da, shifts)[:, :, None],)
+
+    def descend_(self, blocks: Blocks, data: tuple[Tensor, Tensor], lr: Tensor, *, population: bool = False) -> None:
+        """One step of plain gradient descent in place."""
+        _, (dw,) = self.gradient(blocks, data)
+        blocks[0].addcmul_(dw, -lr[:, None, None, None])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coupled(FullRank):
+    """P = R (I + s W_L) ... (I + s W_1) E with trainable E (R, 1, d, d) and R = E' (``tied``) or R (R, 1, d, d).
+
+    Embedding and readout stand in ``Blocks`` behind W; growing leaves them alone. They start at I plus a normal of
+    standard deviation ``init_std``/sqrt(d).
+    """
+
+    tied: bool = True
+
+    @property
+    def name(self) -> str:
+        return f"coupled-{'tied' if self.tied else 'free'}-d{self.width}"
+
+    @property
+    def shared(self) -> tuple[int, ...]:
+        """Tensors that belong to no block."""
+        return (1,) if self.tied else (1, 2)
+
+    def fresh(self, seeds: Sequence[int], blocks: range) -> Blocks:
+        """W, E and, if it is free, R."""
+        d = self.width
+        ends = draws(seeds, range(-2, 0), d * d).mul_(self.init_std / d**0.5).reshape(len(seeds), 2, d, d)
+        ends = (ends + torch.eye(d, dtype=torch.float64)).to(dtype=tensor_dtype(self), device=self.device)
+        parts = (ends[:, :1],) if self.tied else (ends[:, :1], ends[:, 1:])
+        return (*super().fresh(seeds, blocks), *(part.contiguous() for part in parts))
+
+    def floor(self, depth: int) -> float:
+        """Zero but for a tied net without blocks: distance of T to the positive semi-definite (white inputs)."""
+        if depth or not self.tied:
+            return 0.0
+        t = self.teacher().double()
+        symmetric = (t + t.mT) / 2
+        negative = torch.linalg.eigvalsh(symmetric).clamp(max=0)
+        return 0.5 * float((t - symmetric).square().sum() + negative.square().sum())
+
+    def step_limit(self, depth: int) -> float:
+        """eta_c = 2/((L s^2 + c) sv_1(T)^{2 - 2/(L + 2)}), c = 4 tied, 2 free: an estimate, factors shared evenly."""
+        top = float(torch.linalg.svdvals(self.teacher().double())[0])
+        inner = depth * self.multiplier(depth) ** 2
+        return 2.0 / ((inner + (4 if self.tied else 2)) * top ** (2 - 2 / (depth + 2)))
+
+    def maps(self, blocks: Blocks) -> Tensor:
+        """E, the blocks, R, as one chain."""
+        inner = super().maps(blocks[:1])
+        return torch.cat([blocks[1], inner, blocks[1].mT if self.tied else blocks[2]], dim=1)
+
+    def gradient(self, blocks: Blocks, data: tuple[Tensor, Tensor]) -> tuple[Tensor, Blocks]:
+        """Loss (R,) and gradient of every run."""
+        value, da = chain_gradient(self.maps(blocks), data)
+        dw = da[:, 1:-1] * self.multiplier(blocks[0].shape[1])
+        first, last = da[:, :1].clone(), da[:, -1:].clone()
+        return value, (dw, first + last.mT) if self.tied else (dw, first, last)
+
+    def descend_(self, blocks: Blocks, data: tuple[Tensor, Tensor], lr: Tensor, *, population: bool = False) -> None:
+        """One step of plain gradient descent in place."""
+        for w, g in zip(blocks, self.gradient(blocks, data)[1], strict=True):
+            w.addcmul_(g, -lr[:, None, None, None])
+
+
+def chain_gradient(maps: Tensor, data: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Loss (R,) of the product of ``maps`` (R, L, d, d) and its gradient with respect to each of them."""
+    x, y = data
+    h = [x]
+    for i in range(maps.shape[1]):
+        h.append(torch.bmm(maps[:, i], h[-1]))
+    g = h[-1] - y
+    value = 0.5 * g.square().sum((1, 2))
+    da = torch.empty_like(maps)
+    for i in range(maps.shape[1] - 1, -1, -1):
+        da[:, i] = torch.bmm(g, h[i].mT)
+        g = torch.bmm(maps[:, i].mT, g) if i else g
+    return value, da
+
+
+@functools.lru_cache(maxsize=8)
+def _scratch(
+    blocks: torch.Size, data: torch.Size, dtype: torch.dtype, device: torch.device
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Room for all activations and for two errors, which is all that is alive."""
+    made = [torch.empty(data, dtype=dtype, device=device) for _ in range(blocks[1] + 3)]
+    return made[:-2], made[-2:]
+
+
+@functools.lru_cache(maxsize=8)
+def _shifts(d: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    eye = torch.eye(d, dtype=dtype, device=device)
+    return torch.stack([eye.roll(-1, 0), eye, eye.roll(1, 0)])
+
+
+@functools.lru_cache(maxsize=8)
+def _circulant_teacher(family: Circulant) -> Tensor:
+    d = family.width
+    eye = torch.eye(d, dtype=torch.float64)
+    near = range(1, (d + 1) // 2)
+    return eye + sum(0.5 * j**-family.teacher_exponent * (eye.roll(j, 0) + eye.roll(-j, 0)) for j in near)

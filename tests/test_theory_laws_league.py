@@ -1,0 +1,94 @@
+"""The league of loss laws on made-up data in the publishers' formats: protocols, splits, the JSON, what is skipped."""
+
+import itertools
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.benchmarks import loss_laws
+from theory.landscapes import FunctionalLaw
+
+LAW = FunctionalLaw(floor=2.5, amplitude=0.7, noise=3000.0, exponent=0.5, memory=200.0, tail=1.4)
+
+
+def mpl_folder(folder):
+    folder.mkdir(parents=True)
+    t = 6000
+    step = np.arange(loss_laws.MPL_WARMUP + 16, t + 1, 128)
+    at = np.arange(t + 1)
+    falls = {
+        "cosine_24000": 0.5 + 0.5 * np.cos(np.pi * np.maximum(at - 2176, 0) / (t - 2176)),
+        "constant_24000": np.ones(t + 1),
+        "wsdcon_9": np.where(at < 4096, 1, 0.3),  # where it is logged, as the publishers do
+        "wsd": np.clip((t - at) / (t - 4992), 0, 1),
+    }
+    for name, shape in falls.items():
+        lr = 3e-4 * shape
+        lr[: loss_laws.MPL_WARMUP] = 3e-4 * (np.arange(loss_laws.MPL_WARMUP) + 1) / loss_laws.MPL_WARMUP
+        table = {"step": step, "lr": lr[step], "loss": LAW.loss(lr[:t], step)}
+        pd.DataFrame(table).to_csv(folder / f"{name}.csv", index=False)
+
+
+def sweep_folder(folder):
+    folder.mkdir(parents=True)
+    runs, logs = [], []
+    choices = itertools.product([1e-4, 5e-4, 1e-3, 2e-3], [15_000, 50_000], [("wsd", 0.2), ("wsd", 0.8), ("cos", 0.0)])
+    for i, (lr, steps, (scheduler, decay)) in enumerate(choices):
+        run = {"run_id": i, "lr": lr, "iters": steps, "scheduler": scheduler, "fract_decay": decay}
+        run |= {"group": "main", "dataset": "slimpajama", "n_layer": 12, "n_embd": 768}
+        run |= {"decay_type": "linear", "warmup": 300}
+        last = 0.1 * lr if scheduler == "cos" else 0.0
+        rates = loss_laws._sweep_rates(next(pd.DataFrame([run]).itertuples()), last)
+        runs.append({**run, "final_val_loss": LAW.loss(rates, steps)[0]})
+        logs.append({"run_id": i, "split": "train", "iter": steps, "lr": last, "loss": 3.0})
+    runs.append({**runs[0], "run_id": 99, "lr": loss_laws.DIVERGED, "final_val_loss": 7.5})
+    pd.DataFrame(runs).to_csv(folder / "runs.csv", index=False)
+    pd.DataFrame(logs).to_csv(folder / "curves.csv.gz", index=False)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("curves")
+    mpl_folder(root / "mpl" / "csv_400")
+    sweep_folder(root / "lr_scheduling")
+    (root / "mpl" / "csv_1").mkdir()
+    return root
+
+
+def test_splits_and_protocols(data):
+    splits = loss_laws.lr_splits(data)
+    assert {name: (len(s.fit), len(s.predict), len(s.cells)) for name, s in splits.items()} == {
+        "lr_horizon": (12, 12, 3), "lr_peak": (12, 12, 6), "lr_schedule": (16, 8, 2),
+    }  # fmt: skip
+    assert all(c.step[0] > 25_000 for c in splits["lr_horizon"].predict)
+    assert all(
+        c.schedule[-1] / np.max(c.schedule) == pytest.approx(0.1, abs=1e-3) for c in splits["lr_schedule"].predict
+    )
+    (name, mpl), = loss_laws.mpl_splits(data).items()  # fmt: skip
+    assert name == "mpl_400"
+    assert [c.name for c in mpl.fit] == list(loss_laws.MPL_FIT)
+    assert [c.name for c in mpl.predict] == ["wsd"]
+    assert np.sum(mpl.fit[0].schedule[:2160]) == pytest.approx(3e-4 * 2161 / 2)
+
+
+def test_the_law_that_made_the_data_wins(data, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out.json"
+    monkeypatch.setattr(sys, "argv", ["x", "--data", str(data), "--json", str(out), "--laws", "power,functional"])
+    monkeypatch.setattr(loss_laws.importlib.util, "find_spec", lambda name: None)
+    loss_laws.main()
+    laws = json.loads(out.read_text())["laws"]
+    assert set(laws["functional"]) == {"mpl_400", "lr_horizon", "lr_peak", "lr_schedule"}
+    for split, row in laws["functional"].items():
+        assert {"r2", "mean_rel_error", "worst_rel_error", "best_lr_rate", "seconds"} <= set(row)
+        assert row["r2"] > max(0.999, laws["power"][split]["r2"])
+        assert row["mean_rel_error"] < 1e-3
+    assert laws["functional"]["lr_peak"]["best_lr_rate"] == 1
+    assert laws["functional"]["lr_peak"]["regret"] == 0
+    assert laws["functional"]["mpl_400"]["best_lr_rate"] is None
+    said = capsys.readouterr().err
+    assert "mpl/csv_1: skipped" in said
+    assert "gpt_100m: skipped" in said
+    assert "gemstones_depth, nqs_isoflop, nqs_isotoken: skipped" in said

@@ -1,0 +1,425 @@
+"""When to expand and whether: closed forms against grid search and root finding, rates, limits, the online rule."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from tests.helpers import tiny_plan
+from theory import AreaLaw, Constant, Cosine, InputError, Signal, fixed_depth, tau_star, wsd
+from theory.landscapes import FunctionalLaw
+from theory.landscapes.law import Growth
+from theory.online import AutoExpansion
+from theory.optimum import LawGrowth, best_growth, winning_compute
+from theory.schedules import Piecewise
+from theory.spec import decode
+from theory.timing import horizon_share, mixing_after, mixing_step, tau_cosine, tau_wsd, timing_intervals
+from theory.tradeoff import StageSignal, Tradeoff, best_stages, fit_timing_exponent, stage_tails, timing_exponent
+
+PAPER = Tradeoff(cost_ratio=0.0216, trunk=1.0, trunk_exponent=0.3, fresh=5.0, fresh_exponent=0.3)  # 0 -> 60 layers, 7B
+
+
+def power_law(*, trunk=1.0, fresh=5.0, exponent=0.3, kappa=1.0, floor=2.0, noise=0.0, reference=1.0):
+    return AreaLaw(
+        small_depth=1, full_depth=4, floor=floor, small_gap=5.0, kappa=kappa, noise=noise, noise_rate=0.1,
+        trunk=Signal(amplitude=trunk, exponent=exponent, onset=1e-9, reference=reference),
+        fresh=Signal(amplitude=fresh, exponent=exponent, onset=1e-9, reference=reference),
+    )  # fmt: skip
+
+
+def grid_search(law, compute, points=100_001):
+    """Least grown loss over tau/T at one compute, by looking everywhere."""
+    x = np.linspace(0, 0.999, points)
+    horizon = compute / (law.cost_ratio * x + 1 - x)
+    loss = law.trunk * horizon**-law.trunk_exponent
+    loss = loss + law.kappa * law.fresh * ((1 - x) * horizon) ** -law.fresh_exponent
+    k = np.argmin(loss)
+    return x[k], loss[k]
+
+
+class TestTradeoff:
+    def test_numbers_of_the_design(self):
+        """n = .0216: tau* = .816 T, 5x in iterations and 1.15x in loss; n = .3145: no expansion at all."""
+        best = PAPER.best(1000.0)
+        assert best.grows
+        assert best.tau / best.horizon == pytest.approx(0.816, abs=5e-4)
+        assert best.iso_loss_gain == pytest.approx(1.147, abs=1e-3)
+        assert best.iso_iteration_gain == pytest.approx(4.97, abs=0.01)
+        dear = PAPER.replace(cost_ratio=0.3145)
+        assert not dear.best(1000.0).grows
+        assert dear.winning_horizon() is None
+        assert grid_search(dear, 1000.0)[0] == 0.0
+
+    @pytest.mark.parametrize("exponents", [(0.3, 0.3), (0.2, 0.5), (0.5, 0.25)])
+    @pytest.mark.parametrize("ratio", [0.0216, 0.1])
+    @pytest.mark.parametrize("kappa", [0.6, 1.0])
+    def test_optimum_is_that_of_a_grid_search(self, exponents, ratio, kappa):
+        law = Tradeoff(
+            cost_ratio=ratio,
+            trunk=1.0,
+            trunk_exponent=exponents[0],
+            fresh=2.0,
+            fresh_exponent=exponents[1],
+            kappa=kappa,
+        )
+        for compute in (100.0, 1e5):
+            best = law.best(compute)
+            x, loss = grid_search(law, compute)
+            if best.grows:
+                assert best.tau / best.horizon == pytest.approx(x, abs=1e-4)  # four digits
+                assert best.loss == pytest.approx(loss, rel=1e-9)
+                assert law.cost(best.horizon, best.tail) == pytest.approx(compute, rel=1e-10)
+            else:
+                assert loss >= best.loss * (1 - 1e-9) or x < 0.02
+
+    def test_iso_loss_and_iso_compute_are_one_condition(self):
+        """Least cost at the optimum's own loss, by grid: the same tail."""
+        best = PAPER.best(1000.0)
+        horizon = np.geomspace(best.horizon / 2, best.horizon * 2, 20_001)
+        left = (best.loss - PAPER.trunk * horizon**-0.3) / (PAPER.kappa * PAPER.fresh)
+        tail = left ** (-1 / 0.3)
+        cost = PAPER.cost_ratio * horizon + (1 - PAPER.cost_ratio) * tail
+        assert horizon[np.argmin(cost)] == pytest.approx(best.horizon, rel=5e-4)
+        assert cost.min() == pytest.approx(1000.0, rel=1e-6)
+
+    def test_iso_loss_gain_closed_form(self):
+        """[(1 + a)/(1 + kappa a r^-s)]^(1/s)/(n + (1 - n) r), the same at every horizon for equal exponents."""
+        n, s, a = 0.0216, 0.3, 5.0
+        r = (a * n / (1 - n)) ** (1 / (1 + s))
+        gain = ((1 + a) / (1 + a * r**-s)) ** (1 / s) / (n + (1 - n) * r)
+        for horizon in (10.0, 1e6):
+            assert PAPER.iso_loss_gain(horizon) == pytest.approx(gain, rel=1e-9)
+
+    @pytest.mark.parametrize("n", [0.16, 0.1667, 0.17])
+    def test_condition_for_equal_exponents_on_both_sides(self, n):
+        """kappa (A_x/A_w) n/(1 - n) < 1, that is n < 1/6 here."""
+        assert PAPER.replace(cost_ratio=n).wins(1000.0) == (5 * n / (1 - n) < 1)
+
+    def test_smallest_winning_horizon(self):
+        law = PAPER.replace(fresh_exponent=0.5, fresh=300.0)
+        closed = (0.5 * 300 / 0.3 * 0.0216 / 0.9784) ** (1 / 0.2)
+        assert law.winning_horizon() == pytest.approx(closed, rel=1e-6)
+        for horizon, wins in ((closed * 0.99, False), (closed * 1.01, True)):
+            assert law.wins(horizon) is wins
+            # the cost is that of a run grown just inside, so the comparison is at the edge itself
+            x, loss = grid_search(law, horizon)
+            assert (loss < law.fixed_loss(horizon) * (1 - 1e-9)) is wins or x < 0.05
+        assert PAPER.winning_horizon() == 1.0
+
+    def test_kappa_above_one_can_lose_in_spite_of_an_inner_optimum(self):
+        law = PAPER.replace(kappa=1.5)
+        assert law.tail(1000.0) < 1000
+        assert not law.wins(1000.0)
+        assert grid_search(law, 1000.0)[1] > law.fixed_loss(1000.0)
+
+    @pytest.mark.parametrize("exponents", [(0.3, 0.3), (0.2, 0.5), (0.6, 0.25)])
+    def test_timing_scales_with_gamma(self, exponents):
+        """T - tau* ~ T^gamma: fitted to grid searches at small horizons, used at a horizon 1000 times as large."""
+        law = Tradeoff(cost_ratio=0.002, trunk=1.0, trunk_exponent=exponents[0], fresh=0.5, fresh_exponent=exponents[1])
+        horizons, tails = [], []
+        for compute in (50.0, 100.0, 200.0):
+            x, _ = grid_search(law, compute, 400_001)
+            horizons.append(compute / (0.002 * x + 1 - x))
+            tails.append((1 - x) * horizons[-1])
+        gamma, level = fit_timing_exponent(horizons, tails)
+        assert gamma == pytest.approx(timing_exponent(*exponents), abs=5e-3)
+        assert level * 1e6**gamma == pytest.approx(float(law.tail(1e6)), rel=0.05)
+
+
+class TestStages:
+    START = StageSignal(cost=1.0, amplitude=1.0, exponent=0.3)
+
+    @staticmethod
+    def brute(stages, horizon, points=241):
+        """Least A_0 price: minimise signals + price x cost over ordered tails, on a grid of each."""
+        price = 0.3 * horizon**-1.3
+        grid = np.geomspace(horizon * 1e-3, horizon, points)
+        terms = [s.amplitude * grid**-s.exponent + price * s.cost * grid for s in stages[1:]]
+        best = min(
+            itertools.combinations_with_replacement(range(points - 1, -1, -1), len(terms)),
+            key=lambda idx: sum(term[i] for term, i in zip(terms, idx, strict=True)),
+        )
+        return grid[list(best)]
+
+    @pytest.mark.parametrize("amplitudes", [(0.2, 0.05), (0.05, 0.2), (0.1, 0.1), (0.2, 0.19)])
+    def test_against_brute_force(self, amplitudes):
+        stages = [self.START] + [StageSignal(cost=1.0, amplitude=a, exponent=0.3) for a in amplitudes]
+        found = best_stages(stages, 1e4)
+        brute = self.brute(stages, 1e4)
+        assert [u for _, u in found] == pytest.approx(sorted(set(brute), reverse=True), rel=0.03)  # grid's spacing
+        assert found[-1][0] == 2
+
+    def test_ordered_stages_stay_and_others_collapse(self):
+        ordered = [self.START] + [StageSignal(cost=1.0, amplitude=a, exponent=0.3) for a in (0.2, 0.1, 0.05)]
+        tails = stage_tails(ordered, 1e4)
+        assert [u for _, u in best_stages(ordered, 1e4)] == pytest.approx(tails)
+        assert np.all(np.diff(tails) < 0)
+
+    def test_single_stage_is_best_where_every_layer_brings_the_same(self):
+        """The paper's finding: equal signal for equal cost leaves one expansion, to the full depth."""
+        same = [self.START] + [StageSignal(cost=1.0, amplitude=0.1, exponent=0.3)] * 5
+        [(deepest, tail)] = best_stages(same, 1e4)
+        assert deepest == 5
+        whole = [self.START, StageSignal(cost=5.0, amplitude=0.5, exponent=0.3)]
+        assert tail == pytest.approx(stage_tails(whole, 1e4)[0], rel=1e-9)
+
+    def test_one_stage_is_the_tradeoff(self):
+        n, compute = PAPER.cost_ratio, 1000.0
+        best = PAPER.best(compute)
+        two = [
+            StageSignal(cost=n, amplitude=1.0, exponent=0.3), StageSignal(cost=1 - n, amplitude=5.0, exponent=0.3)
+        ]  # fmt: skip
+        assert best_stages(two, best.horizon) == [(1, pytest.approx(best.tail, rel=1e-9))]
+
+    def test_collapse_with_different_exponents(self):
+        stages = [
+            self.START,
+            StageSignal(cost=1.0, amplitude=0.03, exponent=0.2),
+            StageSignal(cost=1.0, amplitude=0.4, exponent=0.5),
+        ]
+        [(deepest, tail)] = best_stages(stages, 1e4)
+        low, high = stage_tails(stages, 1e4)
+        assert deepest == 2
+        assert low < tail < high
+        assert tail == pytest.approx(self.brute(stages, 1e4)[0], rel=0.03)
+
+
+class TestAreaTiming:
+    def test_horizon_law(self):
+        """tau*/T = 1 - d/2 - u_mix/(eta_ref sqrt T): against the exact solver, and the rate -1/2 at which it closes."""
+        gaps = []
+        for horizon in (10_000, 40_000):
+            peak = 0.5 / math.sqrt(horizon)
+            exact = tau_star(wsd(steps=horizon, peak_lr=peak, warmup=0.0), 12.0) / horizon
+            share = horizon_share(horizon, decay=0.1, mixing_area=12.0, reference_lr=0.5)
+            assert share == pytest.approx(exact, abs=2 / horizon)
+            gaps.append(1 - 0.05 - share)
+        assert math.log(gaps[0] / gaps[1]) / math.log(4) == pytest.approx(0.5, abs=1e-9)
+
+    @pytest.mark.parametrize(("floor", "rate"), [(1e-9, 1.0), (1e6, 0.0)])
+    def test_two_regimes_of_the_mixing_time(self, floor, rate):
+        """Proportional to the expansion area where signals are all; independent of it where the floor is."""
+        law = power_law(floor=floor, trunk=1e-9, kappa=0.9).replace(
+            fresh=Signal(amplitude=1e5 if floor > 1 else 1.0, exponent=0.4, onset=1e-9, reference=1.0)
+        )
+        area = [mixing_after(law, start, tolerance=0.01) for start in (1e6, 1e8)]
+        assert math.log(area[1] / area[0]) / math.log(100) == pytest.approx(rate, abs=0.02)
+
+    def test_mixing_after_without_floor_in_closed_form(self):
+        """kappa u^-s = (1 + eps)(S + u)^-s."""
+        law = power_law(floor=1e-12, trunk=1e-12, kappa=0.8, exponent=0.5)
+        factor = (1.01 / 0.8) ** 2
+        assert mixing_after(law, 7.0, tolerance=0.01) == pytest.approx(7 / (factor - 1), rel=1e-6)
+
+    def test_intervals(self):
+        schedule = wsd(steps=2000, peak_lr=0.02)
+        total = schedule.total_area
+        laws = [power_law(fresh=0.05, kappa=k, reference=total) for k in np.linspace(0.95, 1.05, 41)]
+        intervals = timing_intervals(schedule, laws, tolerance=0.01, cost_ratio=0.2)
+        areas = sorted(law.mixing_area(0.01 * float(law.fixed(schedule, 2000, depth=4)), total) for law in laws)
+        assert areas[0] < intervals.mixing_area.low < areas[3]
+        assert areas[-4] < intervals.mixing_area.high < areas[-1]
+        assert intervals.tau.low == pytest.approx(tau_star(schedule, intervals.mixing_area.high), abs=2)
+        assert intervals.saving.high == pytest.approx(0.8 * intervals.tau.high / 2000, rel=1e-12)
+        assert intervals.never == 0
+        never = [power_law(fresh=0.5, kappa=3.0, reference=total)] * 5 + laws
+        with pytest.raises(InputError, match="unidentified: 11% of the resamples never mix in 2000 steps; add a pilot"):
+            timing_intervals(schedule, never, tolerance=0.01, cost_ratio=0.2)
+
+
+class TestOptimum:
+    def test_is_the_closed_form_for_power_laws(self):
+        found = best_growth(
+            {1: power_law()}, schedule=Constant(steps=9, peak_lr=1.0), compute=1000.0, cost_ratio={1: 0.0216},
+            peaks=(1.0, 1.0),
+        )  # fmt: skip
+        best = PAPER.best(1000.0)
+        assert found.loss - 2 == pytest.approx(best.loss, rel=1e-4)  # whole steps
+        assert found.tau / found.steps == pytest.approx(best.tau / best.horizon, abs=5e-3)  # a flat minimum
+        assert found.fixed_loss - 2 == pytest.approx(best.fixed_loss, rel=1e-6)
+        assert found.grows
+
+    def test_peaks_are_chosen_for_both_runs(self):
+        """No neighbouring peak or share is better; the fixed run has its own best peak."""
+        law = power_law(noise=0.5)
+        laws, costs = {1: law, 2: law.replace(small_depth=2, fresh=law.fresh.replace(amplitude=3.0))}, {1: 0.02, 2: 0.3}
+        schedule = wsd(steps=100, peak_lr=1.0)
+        found = best_growth(laws, schedule=schedule, compute=200.0, cost_ratio=costs, peaks=(0.01, 50.0))
+        assert not found.at_edge
+
+        def grown(x, peak):
+            t = round(200 / (costs[found.small_depth] * x + 1 - x))
+            return float(
+                laws[found.small_depth].grown(schedule.with_steps(t).replace(peak_lr=peak), t, tau=max(x, 0) * t)
+            )
+
+        x, peak = found.tau / found.steps, found.peak_lr
+        nearby = [grown(x + dx, peak * f) for dx in (-0.05, 0, 0.05) for f in (0.8, 1, 1.25)]
+        assert found.loss <= min(nearby) + 1e-4
+        fixed = [
+            float(law.fixed(schedule.with_steps(200).replace(peak_lr=found.fixed_peak_lr * f), 200, depth=4))
+            for f in (0.9, 1.1)
+        ]
+        assert found.fixed_loss < min(fixed)
+        assert found.peak_lr != pytest.approx(found.fixed_peak_lr, rel=0.05)
+
+    def test_any_pair_of_loss_laws(self):
+        """LawGrowth is Growth.loss of the plan, and the optimum is no worse than its neighbours."""
+        small = FunctionalLaw(floor=2.6, amplitude=1.0, noise=0.05, exponent=0.3, memory=0.5, tail=1.5)
+        pair = Growth(small_depth=1, full_depth=3, small=small, full=small.replace(floor=2.0, amplitude=4.0))
+        law, plan = LawGrowth(growth=pair), tiny_plan(steps=200, tau=130, peak_lr=0.1)
+        assert law.grown(plan.schedule, 200, tau=130) == pytest.approx(float(pair.loss(plan)[0]), rel=1e-12)
+        whole = pair.loss(fixed_depth(plan, name="f"))[0]
+        assert law.fixed(plan.schedule, 200, depth=3) == pytest.approx(float(whole), rel=1e-12)
+        found = best_growth(
+            {1: law}, schedule=plan.schedule, compute=60.0, cost_ratio={1: 0.05}, peaks=(0.01, 10.0)
+        )  # fmt: skip
+        assert found.grows
+        assert 0.2 < found.tau / found.steps < 0.95
+        for share in (-0.1, 0.0, 0.04):
+            x = found.tau / found.steps + share
+            steps = round(60 / (0.05 * x + 1 - x))
+            near = plan.schedule.with_steps(steps).replace(peak_lr=found.peak_lr)
+            assert found.loss <= float(law.grown(near, steps, tau=x * steps)) + 1e-3
+        with pytest.raises(InputError, match="must lie after the expansion at 130"):
+            law.grown(plan.schedule, 100, tau=130)
+        with pytest.raises(InputError, match="tau = -1: must be >= 0"):
+            law.grown(plan.schedule, 100, tau=-1)
+        with pytest.raises(InputError, match="depth = 2: is unknown to laws of depths"):
+            law.fixed(plan.schedule, 100, depth=2)
+
+    def test_smallest_compute_at_which_growth_wins(self):
+        """Against the closed form, exponents apart."""
+        exact = PAPER.replace(fresh_exponent=0.6, fresh=50.0)
+        law = power_law().replace(fresh=Signal(amplitude=50.0, exponent=0.6, onset=1e-9, reference=1.0))
+        found = winning_compute(
+            law, schedule=Constant(steps=9, peak_lr=1.0), cost_ratio=0.0216, small_depth=1, compute=(20.0, 5000.0),
+            accuracy=0.2,
+        )  # fmt: skip
+        closed = (0.6 * 50 / 0.3 * 0.0216 / 0.9784) ** (1 / 0.3)
+        assert exact.winning_horizon() == pytest.approx(closed, rel=1e-6)
+        assert closed / 1.3 < found < closed * 2  # near the edge the two differ by less than whole steps resolve
+
+
+class TestAutoExpansion:
+    SCHEDULE = wsd(steps=1000, peak_lr=0.1)
+
+    def run(self, rule, *, every=1, scale=lambda step: 1.0, loss=lambda step: 3.0, until=1000):
+        for step in range(every, until + 1, every):
+            rule = rule.observe(step=step, lr=scale(step) * float(self.SCHEDULE.lr(step - 1)), loss=loss(step))
+            if rule.due:
+                break
+        return rule
+
+    @pytest.mark.parametrize("every", [1, 7])
+    def test_is_tau_star(self, every):
+        rule = self.run(AutoExpansion(schedule=self.SCHEDULE, mixing_area=20.0), every=every)
+        exact = tau_star(self.SCHEDULE, 20.0)
+        assert exact <= rule.decided < exact + every
+        assert not rule.late
+
+    def test_forecast_from_the_first_step(self):
+        rule = self.run(AutoExpansion(schedule=self.SCHEDULE, mixing_area=20.0), until=5)
+        assert rule.forecast == pytest.approx(tau_star(self.SCHEDULE, 20.0), rel=1e-12)
+
+    def test_law_with_the_live_level(self):
+        """A run 0.5 nats above the law tolerates more, and expands later than the plan: exactly by the law's area."""
+        total = self.SCHEDULE.total_area
+        law = power_law(fresh=0.05, reference=total)
+        for offset in (0.0, 0.5):
+            rule = self.run(
+                AutoExpansion(schedule=self.SCHEDULE, law=law),
+                loss=lambda step, o=offset: float(law.fixed(self.SCHEDULE, step, depth=1)) + o,
+                every=10,
+            )
+            final = float(law.fixed(self.SCHEDULE, 1000, depth=4)) + offset
+            area = law.mixing_area(0.01 * final, total)
+            assert rule.decided == 10 * math.ceil(tau_star(self.SCHEDULE, area) / 10)
+
+    def test_learning_rates_changed_by_hand(self):
+        """Halved after 300 steps: the area that is left counts at half, and the expansion comes sooner."""
+        rule = self.run(
+            AutoExpansion(schedule=self.SCHEDULE, mixing_area=20.0), scale=lambda step: 1.0 if step <= 300 else 0.5
+        )
+        assert rule.decided == math.ceil(tau_star(self.SCHEDULE, 40.0))
+        assert rule.area == pytest.approx(self.SCHEDULE.area(300) + 0.5 * (
+            self.SCHEDULE.area(rule.decided) - self.SCHEDULE.area(300)), rel=1e-12)  # fmt: skip
+
+    def test_is_causal_and_deterministic(self):
+        """Two records that agree up to step 400 give the same state there, whatever follows."""
+        law = power_law(fresh=0.05, reference=self.SCHEDULE.total_area)
+        noise = np.random.default_rng(0).normal(size=1001)
+        start = AutoExpansion(schedule=self.SCHEDULE, law=law)
+        states = [
+            self.run(start, loss=lambda step, s=sign: 3 + 0.1 * noise[step] + s * (step > 400), until=400)
+            for sign in (-1, 1)
+        ]
+        assert states[0] == states[1]
+
+    def test_survives_a_restart(self):
+        law = power_law(fresh=0.05, reference=self.SCHEDULE.total_area)
+        rule = self.run(AutoExpansion(schedule=self.SCHEDULE, law=law), loss=lambda step: 3 + 1 / step, until=300)
+        again = decode(rule.to_json(), AutoExpansion)
+        assert again == rule
+        nexts = [r.observe(step=301, lr=0.1, loss=3.0) for r in (rule, again)]
+        assert nexts[0] == nexts[1]
+
+    def test_a_run_too_short_says_so(self):
+        rule = AutoExpansion(schedule=self.SCHEDULE, mixing_area=500.0).observe(step=1, lr=0.005, loss=3.0)
+        assert rule.due
+        assert rule.late
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: PAPER.replace(cost_ratio=1.0), r"cost_ratio = 1.0"),
+        (lambda: PAPER.best(math.nan), r"compute = nan: must be positive and finite"),
+        (lambda: PAPER.tail(-1.0), r"horizon = -1.0"),
+        (lambda: timing_exponent(0.3, -1.0), r"exponent = "),
+        (lambda: fit_timing_exponent([10.0], [2.0]), r"needs two different horizons"),
+        (lambda: best_stages([TestStages.START], 10.0), r"stages = 1: needs a starting depth"),
+        (lambda: horizon_share(0.0, decay=0.1, mixing_area=1.0, reference_lr=1.0), r"horizon = "),
+        (lambda: horizon_share(4.0, decay=0.1, mixing_area=9.0, reference_lr=1.0), r"mixing_share = 4.5"),
+        (lambda: tau_wsd(10, 0.1, 0.96), r"mixing_share"),
+        (lambda: tau_cosine(10, 0.5), r"mixing_share"),
+        (lambda: mixing_step([1, 2], [1.0, math.nan], [1.0, 1.0], tolerance=0.1, start=0), r"progressive = nan"),
+        (lambda: mixing_step([1, 2], [1.0, 1.0], [1.0, math.inf], tolerance=0.1, start=0), r"fixed = inf"),
+        (lambda: mixing_after(power_law(), -1.0, tolerance=0.1), r"tolerance = "),
+        (lambda: mixing_after(power_law(kappa=3.0, floor=1e-9, trunk=1e-9), 1.0, tolerance=0.01), r"is never reached"),
+        (lambda: timing_intervals(wsd(steps=9, peak_lr=1.0), [], tolerance=0.1, cost_ratio=0.1), r"too few resamples"),
+        (
+            lambda: best_growth({1: power_law()}, schedule=Cosine(steps=9, peak_lr=1.0), compute=100.0,
+                                cost_ratio={2: 0.1}, peaks=(0.1, 1.0)),
+            r"cost_ratio = \[2\]: needs one for each law",
+        ),
+        (
+            lambda: best_growth({1: power_law()}, schedule=Piecewise(at=[0, 9], rate=[1.0, 1.0]), compute=100.0,
+                                cost_ratio={1: 0.1}, peaks=(0.1, 1.0)),
+            r"has no peak to choose",
+        ),
+        (lambda: AutoExpansion(schedule=wsd(steps=9, peak_lr=1.0)), r"mixing_area = None: or a law is needed"),
+        (
+            lambda: AutoExpansion(schedule=wsd(steps=9, peak_lr=1.0), mixing_area=1.0).observe(
+                step=1, lr=0.1, loss=math.nan
+            ),
+            r"loss = nan: must be finite",
+        ),
+        (
+            lambda: AutoExpansion(schedule=wsd(steps=9, peak_lr=1.0), mixing_area=1.0).observe(
+                step=0, lr=0.1, loss=1.0
+            ),
+            r"step = 0: must be a whole number in \(0, 9\]",
+        ),
+        (
+            lambda: AutoExpansion(schedule=wsd(steps=9, peak_lr=1.0), mixing_area=1.0).observe(
+                step=1, lr=-0.1, loss=1.0
+            ),
+            r"lr = -0.1",
+        ),
+    ],
+)  # fmt: skip
+def test_bad_input(make, message):
+    with pytest.raises(InputError, match=message):
+        make()

@@ -1,0 +1,289 @@
+r"""The interface of all loss laws, and what follows for every one of them: curves, gradients, growth, best schedules.
+
+A law is a frozen value whose fields are its parameters. It says how the loss depends on the *shape* parameters,
+
+    L = sum_i linear_i * column_i(history; shape),
+
+and everything else is shared: ``loss`` of a schedule or of an array of learning rates, ``gradient`` with respect to
+parameters, ``schedule_gradient`` with respect to every learning rate (both by complex steps, exact to rounding), the
+least squares of :mod:`theory.fitting`, growth (:class:`Growth`) and the best schedule (:func:`best_schedule`).
+
+Units: loss in nats; A for learning-rate area (learning rate x updates), R for learning rate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+import numpy as np
+import scipy
+
+from theory.errors import InputError
+from theory.landscapes.history import History, history
+from theory.schedules import Schedule
+from theory.spec import NonNegative, Spec
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from theory.plan import Plan
+
+__all__ = ["BestSchedule", "Growth", "Landscape", "Law", "Shape", "best_schedule"]
+
+TINY = 1e-150  # complex step: its square vanishes beside 1
+
+
+class Landscape(Protocol):
+    """Anything that predicts a loss curve."""
+
+    def loss(self, schedule: Schedule | ArrayLike, step: ArrayLike | None = None) -> np.ndarray:
+        """Loss after ``step`` updates (all by default), nats."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """A parameter that enters a law non-linearly: where it may lie, and in which unit of the data's own scale.
+
+    Args:
+        low, high: Bounds in units of (largest area)^area (largest learning rate)^rate.
+        area, rate: Powers of the two scales in the parameter's unit.
+        log: Search its logarithm.
+        centre, width: Where it is expected, in the unit of the bounds, and how far off it may be (a factor e^width if
+            ``log``): decides what the data leave open, and little else. Width inf for no expectation.
+    """
+
+    low: float
+    high: float
+    area: float = 0.0
+    rate: float = 0.0
+    log: bool = True
+    centre: float = 1.0
+    width: float = float("inf")
+
+
+class Law(Spec, frozen=True, kw_only=True):
+    """Base of the laws. Subclasses declare fields, ``shapes``, ``linear`` and ``columns``.
+
+    Attributes:
+        linear: Names of the linear parameters, in the order of the columns; the first is the floor L0.
+        shapes: The non-linear ones.
+        scales: Parameters that no fit moves: units taken from the data, its largest "area" or "rate".
+        units: Unit of every parameter.
+        remedies: The run that would fix a parameter that other runs leave open.
+    """
+
+    linear: ClassVar[tuple[str, ...]] = ()
+    shapes: ClassVar[dict[str, Shape]] = {}
+    scales: ClassVar[dict[str, str]] = {}
+    units: ClassVar[dict[str, str]] = {}
+    remedies: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("floor", "amplitude", "exponent", "source", "distance2"), "A longer run"),
+        **dict.fromkeys(("noise", "gain", "gradient2"), "A run that lowers its learning rate"),
+        **dict.fromkeys(
+            ("memory", "tail", "forgetting", "capacity", "sharpness"),
+            "A run that drops its learning rate half-way and stays there, logged often after the drop,",
+        ),
+        **dict.fromkeys(("saturation", "rate_power"), "A run at a peak learning rate three times higher or lower"),
+        "cooling": "A run that drops its learning rate much earlier or later",
+        "delay": "Losses logged soon after the warm-up",
+    }
+
+    @classmethod
+    def columns(cls, past: History, shape: dict[str, Any]) -> np.ndarray:
+        """(N, len(linear)) what each linear parameter multiplies, at the points of ``past``."""
+        raise NotImplementedError
+
+    def signal(self, past: History) -> np.ndarray:
+        """(N,) the part of the loss above L0 that learning removes and no noise returns; what growth restarts."""
+        return self.columns(past, self.shape)[:, 1] * getattr(self, self.linear[1])
+
+    @property
+    def shape(self) -> dict[str, float]:
+        """Non-linear parameters and scales by name."""
+        return {name: getattr(self, name) for name in (*self.shapes, *self.scales)}
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """All parameters by name, linear ones first."""
+        return {name: getattr(self, name) for name in self.linear} | self.shape
+
+    def loss(self, schedule: Schedule | ArrayLike, step: ArrayLike | None = None) -> np.ndarray:
+        """Loss after ``step`` updates (by default after each), nats.
+
+        Args:
+            schedule: A schedule, or one learning rate for each update.
+            step: Whole numbers of updates, 1 ... T, in any order.
+
+        Raises:
+            InputError: for learning rates or steps that are none.
+        """
+        return self.predict(history(schedule, step))
+
+    def predict(self, past: History) -> np.ndarray:
+        """(N,) losses at the points of ``past``, nats."""
+        return self.columns(past, self.shape) @ np.array([getattr(self, name) for name in self.linear])
+
+    def gradient(self, past: History) -> dict[str, np.ndarray]:
+        """Derivatives of the (N,) losses with respect to each parameter, exact to rounding."""
+        columns = self.columns(past, self.shape)
+        slopes = {name: columns[:, i] for i, name in enumerate(self.linear)}
+        weights = np.array([getattr(self, name) for name in self.linear])
+        for name, slope in shape_slopes(type(self), past, self.shape).items():
+            slopes[name] = slope @ weights
+        return slopes
+
+    def schedule_gradient(self, schedule: Schedule | ArrayLike) -> np.ndarray:
+        """(T,) derivative of the last loss with respect to every learning rate.
+
+        T evaluations of T pieces: meant for horizons of hundreds; compress longer ones to as many pieces.
+        """
+        rates = schedule.lrs() if isinstance(schedule, Schedule) else np.asarray(schedule, dtype=float)
+        slopes = np.empty(len(rates))
+        step = len(rates)
+        for k in range(step):
+            bent = rates.astype(complex)
+            bent[k] += 1j * TINY
+            slopes[k] = float(np.imag(self.predict(whole(bent))[0])) / TINY
+        return slopes
+
+    @classmethod
+    def from_parameters(cls, values: dict[str, float]) -> Self:
+        """The law with these parameters."""
+        return cls(**values)
+
+
+def shape_slopes(law: type[Law], past: History, shape: dict[str, float]) -> dict[str, np.ndarray]:
+    """(N, K) derivative of the columns with respect to each shape parameter."""
+    slopes = {}
+    for name in law.shapes:
+        value = shape[name]
+        bent: dict[str, Any] = {**shape, name: value + 1j * TINY}
+        slopes[name] = np.imag(law.columns(past, bent)) / TINY
+    return slopes
+
+
+def whole(rates: np.ndarray, steps: np.ndarray | None = None) -> History:
+    """The history of one run, a piece an entry (of one update each, or of ``steps``), seen at its end."""
+    count = len(rates)
+    falls = np.flatnonzero(np.diff(np.real(rates)) <= 0)
+    return History(
+        lr=rates[None],
+        steps=np.ones((1, count)) if steps is None else steps[None],
+        run=np.zeros(1, dtype=int),
+        edge=np.array([count]),
+        warm=np.array([falls[0] if len(falls) and falls[0] > 0 else 0]),
+    )
+
+
+class Growth(Spec, frozen=True, kw_only=True):
+    r"""A landscape of two depths between which a run may grow.
+
+    The full depth's signal splits into A, the small depth's own, and B = signal_full - signal_small, modes that only
+    the full depth has; their clock starts at the expansion tau, at kappa of a fresh start:
+
+        L(t) = L_full(t) + kappa B(u) - B(S_t),   u = S_t - S_tau,  t > tau;     L_small(t) before.
+
+    Args:
+        small_depth, full_depth: l and L.
+        small, full: Laws of the two depths, of one kind.
+        kappa: Squared distance of new layers from their optimum over that of fresh ones, in the loss metric.
+    """
+
+    small_depth: int
+    full_depth: int
+    small: Any
+    full: Any
+    kappa: NonNegative = 1.0
+
+    def check(self) -> None:
+        if self.full_depth <= self.small_depth:
+            rule = f"must be larger than the small depth {self.small_depth}"
+            raise InputError("full_depth", self.full_depth, rule, "swap them")
+        for name, law in {"small": self.small, "full": self.full}.items():
+            if not isinstance(law, Law):
+                raise InputError(name, law, "must be a loss law", "give one of theory.landscapes")
+
+    def loss(self, plan: Plan, step: ArrayLike | None = None) -> np.ndarray:
+        """Loss of ``plan`` after ``step`` updates (its last by default), nats.
+
+        Raises:
+            InputError: for depths that the laws do not know, and for more than one expansion.
+        """
+        steps = np.atleast_1d(np.asarray(plan.steps if step is None else step))
+        known = {self.small_depth: self.small, self.full_depth: self.full}
+        for stage in plan.stages:
+            if stage.depth not in known:
+                rule = f"is unknown to laws of depths {self.small_depth} and {self.full_depth}"
+                raise InputError("depth", stage.depth, rule, "fit pilots of that depth")
+        if plan.tau is None:
+            return known[plan.depth].loss(plan.schedule, steps)
+        if len(plan.stages) > 2:
+            raise InputError("stages", len(plan.stages), "this law knows one expansion", "give a plan with two stages")
+        out = np.empty(len(steps))
+        before = steps <= plan.tau
+        if np.any(before):
+            out[before] = self.small.loss(plan.schedule, steps[before])
+        if np.any(~before):
+            whole = history(plan.schedule, steps[~before])
+            tail = history(plan.schedule.lrs()[plan.tau :], steps[~before] - plan.tau)
+            out[~before] = self.full.predict(whole) + self.kappa * self._fresh(tail) - self._fresh(whole)
+        return out
+
+    def _fresh(self, past: History) -> np.ndarray:
+        """B: what the full depth's signal has over the small one's."""
+        return self.full.signal(past) - self.small.signal(past)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestSchedule:
+    """Learning rates that minimise a law's last loss.
+
+    Attributes:
+        steps: (M,) length of each constant piece, in updates (real numbers).
+        lr: (M,) its learning rate.
+        loss: What they reach, nats.
+    """
+
+    steps: np.ndarray
+    lr: np.ndarray
+    loss: float
+
+
+def best_schedule(law: Law, *, steps: float, peak_lr: float, pieces: int = 100) -> BestSchedule:
+    """The learning rates that minimise the law's last loss within 0 <= eta <= ``peak_lr``, by optimisation.
+
+    Args:
+        law: The landscape. steps: Horizon T. peak_lr: Largest learning rate allowed.
+        pieces: Constant pieces, of lengths that shrink towards the end (where the loss feels single steps).
+
+    Raises:
+        InputError: if the law has no finite loss there.
+    """
+    x = np.linspace(0, 1, pieces + 1)
+    lengths = np.diff(steps * (1 - (1 - x) ** 2))
+    bumps = 1j * TINY * np.eye(pieces)
+
+    def value(z: np.ndarray) -> tuple[float, np.ndarray]:
+        many = History(
+            lr=z * peak_lr + bumps,
+            steps=np.tile(lengths, (pieces, 1)),
+            run=np.arange(pieces),
+            edge=np.full(pieces, pieces),
+            warm=np.zeros(pieces, dtype=int),
+        )
+        loss = law.predict(many)
+        return float(np.real(loss[0])), np.imag(loss) / TINY * peak_lr
+
+    found = scipy.optimize.minimize(
+        value,
+        np.full(pieces, 0.5),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=scipy.optimize.Bounds(1e-9, 1),
+        options={"maxiter": 1000},
+    )
+    if not np.isfinite(found.fun):
+        raise InputError("law", law.parameters, "has no finite loss here", "check its parameters")
+    return BestSchedule(steps=lengths, lr=found.x * peak_lr, loss=float(found.fun))

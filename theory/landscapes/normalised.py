@@ -1,0 +1,363 @@
+r"""The law of normalised steps (Muon, NSGD): constant speed until each mode is hit, a delay by momentum, a floor.
+
+Notation
+    S_t, u      learning-rate area after t updates; area since the clock began (at 0, or at the expansion tau)
+    p_k, q      learnt part of mode sigma_k; size of each of the factors p = s m q^2 that m blocks share
+    h           hit area: where a mode is learnt and stops
+    etabar      learning rate averaged over the area since the clock began, weight 2 (S - S_tau) dS/u^2
+    lambda      ``lag``, area lost per unit of area and of learning rate
+    N_t         response of the floor, sum_{k<t} eta_k (e^{-C (S_t - S_{k+1})} - e^{-C (S_t - S_k)})
+
+        loss(t) = L0 + Phi(u (1 - lambda etabar)) + b N_t,     Phi(S) = sum_j w_j (1 - min(S/h_j, 1)^2)^2
+
+**Signal (derived).** A normalised step has length eta whatever the gradient, so w' = -D(g(w)) in the variable S with D
+free of scale: the flow has no other clock than S, and after an expansion the new layers' clock starts at S_tau. A mode
+moves at constant speed, |dq| = dS, p = s m (q0 + S)^2, until it is hit at (:func:`hit_area`)
+h = (sigma/(s m))^(1/2) - q0 and stays: it leaves (sigma - p)^2/2 = sigma^2/2 (1 - (S/h)^2)^2 for small q0. Many modes
+have many hit areas; blocks that are done turn to the next mode. The weights w_j over a grid of h_j are fitted
+(non-negative least squares), the shape of each term is not.
+
+**Delay (derived at first order but for its mean).** Momentum averages gradients over M = mu/(1 - mu) steps, an area
+M eta: the direction followed is D(g(S - M eta)), out of date by M eta g'. The flow is free of scale, so what is lost is
+proportional to M eta per unit of area: S is delayed to S (1 - lambda eta), lambda = c M over the way. At a varying rate
+each piece is delayed by the eta at which it was laid down, and two factors lay p down at rate dp ~ S dS, hence etabar's
+weight. c is fitted; valid while lambda etabar is small (5 % of loss at lambda eta = .04, momentum .95 over 1000 steps).
+
+**Floor (derived but for b and C).** Steps of length eta cannot rest. Near a minimum under gradient noise of size v a
+normalised step is on average eta g/v, linear: each mode relaxes as e^{-C S}, and since the step divides by v and not by
+the mode's curvature alone, one rate C serves all; steps of size eta keep a loss b eta there, which follows a decay of
+the rate with memory 1/C. (Fitted against the kernel 1/(1 + C S) of plain descent, the exponential halves the error.)
+
+From zero layers Phi of a grown run is Phi of the fixed run. A trained trunk (l >= 1) has its r l modes already, the
+grown run need not spend area on them: its signal ``regrown`` is another one, measured on one grown pilot. Between the
+two, signal(u) = Phi(u) + w (Phi_regrown(u) - Phi(u)) with w the share of ``trunk`` that is learnt at tau: right at both
+ends, an interpolation between them (within 1 % for gradient descent and 1 % for Muon, 11 % for NSGD at alpha = 1/2).
+
+Regime: deep linear nets, normalised steps with momentum.
+References: Jordan et al. (2024), Muon. Bernstein & Newhouse, arXiv 2409.20325 (steepest descent under norms).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import scipy
+from msgspec import Meta
+
+from theory.errors import InputError
+from theory.landscapes.area import noise_segments
+from theory.spec import Count, NonNegative, Positive, Spec
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from theory.plan import Plan
+    from theory.schedules import Schedule
+
+__all__ = ["HitTimes", "NormalisedLaw", "Pilot", "delayed_area", "fit_normalised", "hit_area"]
+
+HIT_AREAS = 60  # grid of h_j, logarithmic from 1/30 to 3 times the pilots' area: finer changes predictions by < .2 %
+NOISE_SEGMENTS = 400
+
+
+class HitTimes(Spec, frozen=True, kw_only=True):
+    """Signal of modes learnt at constant speed: sum_j w_j (1 - min(S/h_j, 1)^2)^2, exactly 0 once all are hit.
+
+    Args:
+        weights: w_j, loss of each mode before it is learnt. Nats.
+        areas: h_j, learning-rate area at which it is learnt.
+    """
+
+    weights: Annotated[tuple[NonNegative, ...], Meta(max_length=1000)] = ()
+    areas: Annotated[tuple[Positive, ...], Meta(max_length=1000)] = ()
+
+    def check(self) -> None:
+        if len(self.weights) != len(self.areas):
+            raise InputError("areas", len(self.areas), f"needs one for each of {len(self.weights)} weights", "match")
+
+    def __call__(self, area: ArrayLike) -> np.ndarray:
+        """Value at learning-rate area ``area`` >= 0, any shape."""
+        area = np.asarray(area, dtype=float)
+        return _shapes(area, np.array(self.areas)) @ np.array(self.weights) if self.areas else np.zeros(area.shape)
+
+    def inverse(self, value: float) -> float:
+        """Area at which the signal has come down to ``value``; 0 if it starts below, infinite for ``value`` < 0."""
+        if value < 0:
+            return np.inf
+        if not self.areas or float(self(0.0)) <= value:
+            return 0.0
+        if value == 0:
+            return max(h for h, w in zip(self.areas, self.weights, strict=True) if w > 0)
+        return float(
+            scipy.optimize.brentq(lambda s: float(self(s)) - value, 0.0, max(self.areas), xtol=1e-12 * max(self.areas))
+        )
+
+
+class NormalisedLaw(Spec, frozen=True, kw_only=True):
+    """Loss of small, full and grown runs under normalised steps; the interface of :class:`theory.AreaLaw`.
+
+    Args:
+        small_depth, full_depth: l and L.
+        floor: L0, loss of the full depth after all modes are hit, without noise.
+        small_gap: G, what the small model can never learn.
+        trunk: Signal of the small model above L0 + G.
+        fresh: Phi of a fixed full-depth run.
+        regrown: Phi of the full depth grown from a trained small model, clock at the expansion.
+        lag: lambda, per unit of learning rate.
+        noise: b, loss per unit of learning rate. noise_rate: C, per unit of area.
+    """
+
+    small_depth: Count
+    full_depth: Count
+    floor: float
+    small_gap: NonNegative
+    fresh: HitTimes
+    regrown: HitTimes
+    trunk: HitTimes = HitTimes()
+    lag: NonNegative = 0.0
+    noise: NonNegative = 0.0
+    noise_rate: Positive = 1.0
+
+    def check(self) -> None:
+        if self.full_depth <= self.small_depth:
+            rule = f"must be larger than the small depth {self.small_depth}"
+            raise InputError("full_depth", self.full_depth, rule, "swap them")
+
+    def fixed(self, schedule: Schedule, step: ArrayLike, *, depth: int) -> np.ndarray:
+        """Loss after ``step`` updates of a run that keeps ``depth``, one of the two. Nats."""
+        self._check_depth(depth)
+        area = delayed_area(schedule, step, lag=self.lag)
+        body = self.fresh(area) if depth == self.full_depth else self.small_gap + self.trunk(area)
+        return self.floor + body + self._noise(schedule, step)
+
+    def grown(self, schedule: Schedule, step: ArrayLike, *, tau: float) -> np.ndarray:
+        """Loss after ``step`` updates of a run that grows after ``tau`` updates. Nats.
+
+        At ``step`` = tau it is the small model's loss, the last value before the expansion.
+        """
+        step = np.asarray(step, dtype=float)
+        since = delayed_area(schedule, np.maximum(step, tau), lag=self.lag, start=tau)
+        before = self.small_gap + self.trunk(delayed_area(schedule, step, lag=self.lag))
+        after = self._signal(since, self.learnt(schedule, tau))
+        return self.floor + np.where(step > tau, after, before) + self._noise(schedule, step)
+
+    def loss(self, plan: Plan, step: ArrayLike | None = None) -> np.ndarray:
+        """Loss of ``plan`` after ``step`` updates (its last one by default). Nats.
+
+        Raises:
+            InputError: if the plan has depths that this law was not fitted to.
+        """
+        step = plan.steps if step is None else step
+        if plan.tau is None:
+            return self.fixed(plan.schedule, step, depth=plan.depth)
+        if len(plan.stages) > 2:
+            raise InputError("stages", len(plan.stages), "this law knows one expansion", "give a plan with two stages")
+        for stage in plan.stages:
+            self._check_depth(stage.depth)
+        return self.grown(plan.schedule, step, tau=plan.tau)
+
+    def excess(self, remaining: ArrayLike, total: float) -> np.ndarray:
+        """Price of growing a trained trunk, Delta = Phi_regrown(u) - Phi(S_T) in nats, areas already delayed.
+
+        Args:
+            remaining: u. total: S_T.
+        """
+        return self.regrown(remaining) - self.fresh(total)
+
+    def mixing_area(self, tolerance: float, total: float) -> float:
+        """u_mix: least (delayed) area to leave a trained trunk so that growing costs at most ``tolerance`` nats."""
+        return self.regrown.inverse(float(self.fresh(total)) + tolerance)
+
+    def tau_star(self, schedule: Schedule, tolerance: float) -> float | None:
+        """Latest step at which growing costs at most ``tolerance`` nats at the end; None if not even the first does.
+
+        The delay depends on the rates after tau, so tau* is the root of the loss itself, not of an area.
+        """
+        last = schedule.horizon
+        end = float(self.fresh(delayed_area(schedule, last, lag=self.lag))) + tolerance
+
+        def above(tau: float) -> float:
+            since = delayed_area(schedule, last, lag=self.lag, start=tau)
+            return float(self._signal(since, self.learnt(schedule, tau))) - end
+
+        if above(last) <= 0:
+            return float(last)
+        return float(scipy.optimize.brentq(above, 0.0, last, xtol=1e-6 * last)) if above(0.0) <= 0 else None
+
+    def learnt(self, schedule: Schedule, tau: float) -> float:
+        """w in [0, 1], share of what the small model can learn that it has learnt after ``tau`` updates."""
+        whole = float(self.trunk(0.0))
+        return 1.0 - float(self.trunk(delayed_area(schedule, tau, lag=self.lag))) / whole if whole else 1.0
+
+    def _signal(self, since: np.ndarray, learnt: float) -> np.ndarray:
+        return self.fresh(since) + learnt * (self.regrown(since) - self.fresh(since))
+
+    def _noise(self, schedule: Schedule, step: ArrayLike) -> np.ndarray | float:
+        if not self.noise:
+            return 0.0
+        step = np.asarray(step, dtype=float)
+        return self.noise * _response(schedule, step.ravel(), self.noise_rate).reshape(step.shape)
+
+    def _check_depth(self, depth: int) -> None:
+        if depth not in (self.small_depth, self.full_depth):
+            rule = f"is unknown to a law of depths {self.small_depth} and {self.full_depth}"
+            raise InputError("depth", depth, rule, "fit pilots of that depth")
+
+
+def hit_area(sigma: ArrayLike, *, start: float = 0.0, share: float = 1.0, factors: int = 2) -> np.ndarray:
+    """Area at which a mode is learnt, h = (sigma/share)^(1/N) - q0, exact for aligned factors at constant speed.
+
+    Args:
+        sigma: Size of the mode, or what is left of it.
+        start: q0, size of each factor at first.
+        share: s m in p = s m q^N: residual multiplier times the number of blocks that work on the mode.
+        factors: N; 2 in a low-rank block, the depth in a plain deep net.
+
+    >>> float(hit_area(0.25, start=0.1))
+    0.4
+    """
+    sigma = np.asarray(sigma, dtype=float)
+    if np.any(sigma < 0) or not share > 0 or factors < 1:
+        raise InputError("sigma", sigma.tolist(), "and share must be positive, factors at least 1", "give sizes > 0")
+    return np.maximum((sigma / share) ** (1 / factors) - start, 0.0)
+
+
+def delayed_area(schedule: Schedule, step: ArrayLike, *, lag: float, start: float = 0.0) -> np.ndarray:
+    """u (1 - lambda etabar) after ``step`` updates with the clock started at ``start``; see the module.
+
+    u etabar = (1/u) sum_k eta_k [(S_{k+1} - S_start)^2 - (S_k - S_start)^2], exact. A delay of all of u gives 0.
+    """
+    step = np.asarray(step, dtype=float)
+    area = np.maximum(schedule.area(step) - schedule.area(start), 0.0)
+    if not lag:
+        return area
+    first = int(np.floor(start))
+    edges = np.maximum(schedule.area(np.arange(first, schedule.horizon + 1)) - schedule.area(start), 0.0)
+    lr = schedule.lr(np.arange(first, schedule.horizon)) if first < schedule.horizon else np.zeros(0)
+    laid = np.concatenate([[0.0], np.cumsum(lr * np.diff(edges**2))])
+    mean = np.interp(step, np.arange(first, schedule.horizon + 1), laid) / np.where(area > 0, area, 1.0) ** 2
+    return area * np.maximum(1.0 - lag * mean, 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pilot:
+    """A measured run.
+
+    Args:
+        schedule: Its learning rates.
+        step: Updates done at each point, increasing. loss: Measured there, > 0.
+        start: Step at which the clock of its signal began: 0, or tau of a grown run, whose earlier points are not used.
+    """
+
+    schedule: Schedule
+    step: np.ndarray = field(repr=False)
+    loss: np.ndarray = field(repr=False)
+    start: int = 0
+
+
+def fit_normalised(
+    full: Sequence[Pilot],
+    *,
+    small_depth: int,
+    full_depth: int,
+    small: Sequence[Pilot] = (),
+    grown: Sequence[Pilot] = (),
+    noisy: bool = True,
+    floor: float | None = None,
+) -> NormalisedLaw:
+    """Fit the law to fixed-depth pilots (and, for l >= 1, to one grown pilot), relative errors least squares.
+
+    Args:
+        full: Fixed full-depth runs at two or more learning rates; one that decays tells the memory of the floor.
+        small_depth, full_depth: l and L.
+        small: Fixed small-depth runs. grown: Runs grown from a trained trunk; from l = 0 none is needed. Areas beyond
+            those of the pilots are extrapolated: let one pilot be as long as what is to be predicted.
+        noisy: Fit the floor b, C; without it b = 0.
+        floor: L0, if it is known; fitted otherwise.
+
+    Raises:
+        InputError: if one learning rate only is given (delay and signal cannot be told apart), if a loss is not a
+            positive number, or if l >= 1 comes without a grown pilot.
+    """
+    if len({p.schedule.peak for p in full}) < 2:
+        raise InputError("full", len(full), "are pilots of fewer than two learning rates", "run one at half the rate")
+    if small_depth > 0 and not (grown and small):
+        rule = "is a trunk that knows something: its signal is another"
+        raise InputError("small_depth", small_depth, rule, "give a small and a grown pilot")
+    for pilot in (*full, *small, *grown):
+        if not np.all(np.isfinite(pilot.loss) & (np.asarray(pilot.loss) > 0)):
+            raise InputError("loss", None, "of a pilot is not finite and positive", "drop runs that diverged")
+    total = max(p.schedule.total_area for p in full)
+    rate = max(p.schedule.peak for p in full)
+
+    def solved(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        lag, memory = np.exp(theta[0]) / rate, np.exp(theta[1]) / total if noisy else None
+        return _linear(full, total, lag=lag, rate=memory, floor=floor)
+
+    starts = [np.array([np.log(x), np.log(c)]) for x in (0.01, 0.06) for c in ((5.0, 50.0) if noisy else (1.0,))]
+    options = {"xatol": 0.02, "fatol": 1e-9, "maxfev": 120}
+    found = [scipy.optimize.minimize(lambda x: solved(x)[0], s, method="Nelder-Mead", options=options) for s in starts]
+    best = min(found, key=lambda one: one.fun)
+    lag, noise_rate = float(np.exp(best.x[0]) / rate), float(np.exp(best.x[1]) / total)
+    kept = noise_rate if noisy else None
+    _, x = solved(best.x)
+    noise, bottom, fresh = (float(x[-2]) if noisy else 0.0), float(x[-1]), _signal(x, total)
+    more: dict[str, Any] = {"lag": lag, "rate": kept, "noise": noise}
+    regrown = _signal(_linear(grown, total, floor=bottom, **more)[1], total) if grown else fresh
+    known = _linear(small, total, floor=None, **more)[1] if small else None
+    trunk = _signal(known, total) if known is not None else HitTimes()
+    gap = max(float(known[-1]) - bottom, 0.0) if known is not None else float(fresh(0.0))
+    return NormalisedLaw(
+        small_depth=small_depth, full_depth=full_depth, floor=bottom, small_gap=gap, trunk=trunk,
+        fresh=fresh, regrown=regrown, lag=lag, noise=noise, noise_rate=noise_rate,
+    )  # fmt: skip
+
+
+def _linear(
+    pilots: Sequence[Pilot],
+    total: float,
+    *,
+    lag: float,
+    rate: float | None,
+    floor: float | None,
+    noise: float | None = None,
+) -> tuple[float, np.ndarray]:
+    """Relative misfit and (w_1 ... w_n[, b], L0), all >= 0; what is given (``noise``, ``floor``) is not fitted."""
+    blocks, targets = [], []
+    for p in pilots:
+        step, loss = np.asarray(p.step), np.asarray(p.loss, dtype=float)
+        step, loss = step[step > p.start], loss[step > p.start]
+        columns = [_shapes(delayed_area(p.schedule, step, lag=lag, start=p.start), _grid(total))]
+        response = _response(p.schedule, step, rate) if rate is not None else np.zeros(len(step))
+        if rate is not None and noise is None:
+            columns.append(response[:, None])
+        if floor is None:
+            columns.append(np.ones((len(step), 1)))
+        blocks.append(np.concatenate(columns, axis=1) / loss[:, None])
+        targets.append(1.0 - ((noise or 0.0) * response + (floor or 0.0)) / loss)
+    matrix, target = np.concatenate(blocks), np.concatenate(targets)
+    x, misfit = scipy.optimize.nnls(matrix, target)
+    return misfit / len(target) ** 0.5, x if floor is None else np.append(x, floor)
+
+
+def _grid(total: float) -> np.ndarray:
+    return np.geomspace(total / 30, 3 * total, HIT_AREAS)
+
+
+def _signal(x: np.ndarray, total: float) -> HitTimes:
+    kept = np.flatnonzero(x[:HIT_AREAS] > 0)
+    return HitTimes(weights=tuple(x[kept].tolist()), areas=tuple(_grid(total)[kept].tolist()))
+
+
+def _shapes(area: np.ndarray, hit: np.ndarray) -> np.ndarray:
+    return (1.0 - np.minimum(area[..., None] / hit, 1.0) ** 2) ** 2
+
+
+def _response(schedule: Schedule, step: np.ndarray, rate: float) -> np.ndarray:
+    """N_t on at most ``NOISE_SEGMENTS`` segments of the schedule, (points,)."""
+    edges, lr = noise_segments(schedule, NOISE_SEGMENTS)
+    kernel = np.exp(-rate * np.maximum(schedule.area(step)[:, None] - edges, 0.0))
+    return np.diff(kernel, axis=1) @ lr

@@ -1,0 +1,373 @@
+r"""Hyperparameter transfer between widths, depths, horizons and batches, as data.
+
+Notation
+    m_w, m_L, m_T, m_B   target over base: width, depth, steps, batch
+    alpha                residual branches x + L^-alpha f(x)
+    eta, lambda, eps     learning rate, decoupled weight decay, Adam's epsilon
+    B_c                  critical batch, in examples or tokens
+
+Every rule is a row of :data:`RULES`: for an optimizer, a parameter group and a quantity, the exponents of m_w and m_L
+(the latter affine in alpha), the regime and the source. :func:`transfer` evaluates rows; nothing else knows a rule.
+
+Parameter groups: ``embedding`` and ``head`` (untied; V fixed), ``hidden`` (matrices in blocks, both sides ~ width),
+``vector`` (gains and biases in blocks), ``final_vector`` (those after the last block).
+
+The requirement behind all width and depth exponents (Yang et al. 2310.17813; Bordelon et al. 2309.16620; Dey et al.
+2505.01618): one step changes each layer's features, and the sum over blocks the residual stream, by O(1) at any size.
+In a block the step must therefore satisfy m_L^-alpha ||dW||_2 ~ m_L^-1. A normalised step has ||dW|| ~ eta, so
+eta ~ L^(alpha-1); a gradient step has ||dW|| ~ eta L^-alpha, so eta ~ L^(2 alpha-1).
+
+The optimal rate under signal and noise, A (eta T)^-s + b eta, is eta* ~ T^(-s/(1+s)), s = 1 being the convex
+eta_ref/sqrt(T); a rate r times too large costs the share (r^-s + s r)/(1+s) - 1 of the loss above the floor.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from theory.errors import InputError
+from theory.spec import Positive, Spec
+
+__all__ = [
+    "RULES",
+    "Expansion",
+    "Factor",
+    "Rule",
+    "Size",
+    "across_expansion",
+    "batch_factor",
+    "horizon_exponent",
+    "misfit_cost",
+    "table",
+    "transfer",
+]
+
+OptimizerName = Literal["sgd", "nsgd", "adamw", "muon", "muon_nsgd"]
+Group = Literal["embedding", "hidden", "vector", "final_vector", "head", "block", "all"]
+Quantity = Literal["lr", "init_std", "multiplier", "weight_decay", "eps"]
+
+MUP = "arXiv 2203.03466 table 8"
+SPECTRAL = "arXiv 2310.17813 cond. 1"
+COMPLETE = "arXiv 2505.01618 table 1"
+DEPTH_MUP = "arXiv 2310.02244, 2309.16620"
+DERIVED = "derived above"
+DECAY = "arXiv 2405.13698"  # the averaging time 1/(eta lambda) as a share of the run
+
+ANY = "any"
+LOW_RANK = "fewer independent examples a batch than width"
+FULL_RANK = "more tokens a batch than width; sqrt(rows/columns) in the optimizer"
+UNTIED = "untied; a tied matrix cannot obey both rows, take the head's"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """factor = m_w^width m_L^(depth[0] + depth[1] alpha) for one optimizer, group and quantity."""
+
+    optimizer: OptimizerName
+    group: Group
+    quantity: Quantity
+    width: float
+    depth: tuple[float, float]
+    regime: str
+    source: str
+
+
+NONE = (0.0, 0.0)
+GRADIENT = (-1.0, 2.0)  # 2 alpha - 1
+NORMALISED = (-1.0, 1.0)  # alpha - 1
+BRANCH = (0.0, -1.0)  # -alpha
+
+_LR: dict[OptimizerName, list[tuple[Group, float, tuple[float, float], str, str]]] = {
+    "sgd": [
+        ("embedding", 1, NONE, ANY, MUP),
+        ("hidden", 0, GRADIENT, ANY, f"{MUP}; {DERIVED}"),
+        ("vector", 1, GRADIENT, ANY, f"{MUP}; {DERIVED}"),
+        ("final_vector", 1, NONE, ANY, MUP),
+        ("head", 1, NONE, "head multiplier 1/m_w", MUP),
+    ],
+    "adamw": [
+        ("embedding", 0, NONE, ANY, MUP),
+        ("hidden", -1, NORMALISED, LOW_RANK, f"{MUP}; {COMPLETE}"),
+        ("vector", 0, NORMALISED, ANY, f"{MUP}; {COMPLETE}"),
+        ("final_vector", 0, NONE, ANY, COMPLETE),
+        ("head", 0, NONE, "head multiplier 1/m_w", MUP),
+    ],
+    "nsgd": [
+        ("embedding", 0.5, NONE, f"{LOW_RANK}; each tensor by its own norm", f"{SPECTRAL}; {DERIVED}"),
+        ("hidden", 0, NORMALISED, f"{LOW_RANK}; each tensor by its own norm", f"{SPECTRAL}; {DERIVED}"),
+        ("vector", 0.5, NORMALISED, f"{LOW_RANK}; each tensor by its own norm", f"{SPECTRAL}; {DERIVED}"),
+        ("final_vector", 0.5, NONE, "each tensor by its own norm", f"{SPECTRAL}; {DERIVED}"),
+        ("head", -0.5, NONE, f"{LOW_RANK}; each tensor by its own norm", f"{SPECTRAL}; {DERIVED}"),
+    ],
+    "muon": [
+        ("embedding", 0.5, NONE, f"{FULL_RANK}; {UNTIED}", DERIVED),
+        ("hidden", 0, NORMALISED, "sqrt(rows/columns) in the optimizer, unclamped", f"{SPECTRAL}; {DERIVED}"),
+        ("head", 0, NONE, "sqrt(rows/columns) in the optimizer, unclamped", SPECTRAL),
+    ],
+}
+_LR["muon_nsgd"] = _LR["muon"] + [row for row in _LR["nsgd"] if "vector" in row[0]]
+
+
+def _rules() -> tuple[Rule, ...]:
+    rows = []
+
+    def add(optimizer, group, quantity, width, depth, regime, source) -> None:
+        rows.append(
+            Rule(
+                optimizer=optimizer,
+                group=group,
+                quantity=quantity,
+                width=float(width),
+                depth=depth,
+                regime=regime,
+                source=source,
+            )
+        )
+
+    for optimizer, lrs in _LR.items():
+        scaled_head = optimizer in (
+            "sgd",
+            "adamw",
+        )  # muP's table 8 scales the head's output, the spectral form its init
+        for group, width, depth, regime, source in lrs:
+            add(optimizer, group, "lr", width, depth, regime, source)
+        add(optimizer, "embedding", "init_std", 0, NONE, ANY, MUP)
+        add(optimizer, "hidden", "init_std", -0.5, NONE, "std 1/sqrt(fan_in)", MUP)
+        add(optimizer, "head", "init_std", 0 if scaled_head else -1, NONE, ANY, MUP if scaled_head else SPECTRAL)
+        if scaled_head:
+            add(optimizer, "head", "multiplier", -1, NONE, "on the logits", MUP)
+        depth_source = f"{COMPLETE} (alpha = 1); {DEPTH_MUP} (alpha = 1/2)"
+        add(optimizer, "block", "multiplier", 0, BRANCH, "on each residual branch; pre-norm", depth_source)
+        for group, width, depth, *_ in lrs:
+            if group in ("embedding", "hidden", "head"):
+                inverse = (-depth[0], -depth[1])
+                add(optimizer, group, "weight_decay", -width, inverse, "decoupled: eta lambda T kept", DECAY)
+        if optimizer == "adamw":
+            add(optimizer, "embedding", "eps", -1, NONE, ANY, COMPLETE)
+            add(optimizer, "hidden", "eps", -1, BRANCH, ANY, COMPLETE)
+            add(optimizer, "vector", "eps", -1, BRANCH, ANY, COMPLETE)
+            add(optimizer, "head", "eps", -1, NONE, ANY, COMPLETE)
+    return tuple(rows)
+
+
+RULES = _rules()
+
+
+class Size(Spec, frozen=True, kw_only=True):
+    """What transfers: width, depth (blocks, at least 1), horizon in optimizer steps, batch in any one unit."""
+
+    width: Positive
+    depth: Positive
+    steps: Positive
+    batch: Positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factor:
+    """One row of the answer: multiply the base's ``quantity`` of ``group`` by ``factor``.
+
+    ``width``, ``depth``, ``horizon`` and ``batch`` are the parts whose product it is.
+    ``multiplier`` rows are forward multipliers relative to the base's.
+    """
+
+    optimizer: OptimizerName
+    group: Group
+    quantity: Quantity
+    factor: float
+    width: float
+    depth: float
+    horizon: float
+    batch: float
+    rule: str
+    regime: str
+    source: str
+
+
+def transfer(
+    base: Size,
+    target: Size,
+    optimizer: OptimizerName,
+    *,
+    alpha: float = 1.0,
+    horizon: float = 0.5,
+    critical_batch: float | None = None,
+) -> tuple[Factor, ...]:
+    """What to multiply each hyperparameter by, from ``base`` to ``target``.
+
+    Args:
+        base: Where the hyperparameters were tuned.
+        target: Where they are to be used.
+        optimizer: One of sgd, nsgd, adamw, muon, muon_nsgd.
+        alpha: Residual multiplier L^-alpha: 1 is CompleteP, 1/2 depth-muP, 0 none (its depth exponents then hold only
+            while the residual stream does not blow up).
+        horizon: Exponent h of eta ~ T^-h; see :func:`horizon_exponent`.
+        critical_batch: B_c; None says that both batches are well below it.
+
+    Raises:
+        InputError: if an argument is out of range.
+    """
+    if optimizer not in get_args(OptimizerName):
+        names = ", ".join(get_args(OptimizerName))
+        raise InputError("optimizer", optimizer, "has no transfer rules", f"choose one of {names}")
+    _within("alpha", alpha, 0, 1)
+    _within("horizon", horizon, 0, 1)
+    m_w, m_l, m_t = target.width / base.width, target.depth / base.depth, target.steps / base.steps
+    m_b = batch_factor(target.batch, optimizer, critical_batch) / batch_factor(base.batch, optimizer, critical_batch)
+    rows = []
+    for rule in RULES:
+        if rule.optimizer != optimizer:
+            continue
+        exponent = rule.depth[0] + rule.depth[1] * alpha
+        power = {"lr": (-horizon, 1), "weight_decay": (horizon - 1, -1)}.get(rule.quantity, (0, 0))
+        parts = [m_w**rule.width, m_l**exponent, m_t ** power[0], m_b ** power[1]]
+        rows.append(
+            Factor(
+                optimizer=optimizer,
+                group=rule.group,
+                quantity=rule.quantity,
+                factor=math.prod(parts),
+                width=parts[0],
+                depth=parts[1],
+                horizon=parts[2],
+                batch=parts[3],
+                rule=_words(rule, *power),
+                regime=rule.regime,
+                source=rule.source,
+            )
+        )
+    return tuple(rows)
+
+
+def batch_factor(batch: float, optimizer: OptimizerName, critical_batch: float | None) -> float:
+    """Optimal learning rate against batch, up to a constant.
+
+        SGD          1/(1 + B_c/B)        linear up to the critical batch     McCandlish et al., arXiv 1812.06162
+        the others   1/sqrt(1 + B_c/B)    square root up to it                Malladi et al., arXiv 2205.10287
+
+    ``None`` gives the limits far below B_c, B and sqrt(B). The normalised optimizers follow Adam's rule because, below
+    B_c, noise makes up the norm that they divide by.
+
+    Raises:
+        InputError: if a batch is not positive.
+    """
+    for name, value in {"batch": batch, "critical_batch": critical_batch}.items():
+        if value is not None and not (0 < value < math.inf):
+            raise InputError(name, value, "must be positive", "give examples or tokens, in one unit for both")
+    linear = batch if critical_batch is None else 1 / (1 + critical_batch / batch)
+    return linear if optimizer == "sgd" else math.sqrt(linear)
+
+
+def horizon_exponent(signal_exponent: float) -> float:
+    """h of eta* ~ T^-h under A (eta T)^-s + b eta: h = s/(1+s).
+
+    s = 1, the convex bound, gives the 1/2 of eta_ref/sqrt(T); a fitted landscape's smaller s gives a slower decline.
+
+    Args:
+        signal_exponent: s > 0, of the loss against learning-rate area.
+    """
+    if not 0 < signal_exponent < math.inf:
+        raise InputError("signal_exponent", signal_exponent, "must be positive", "take it from a fitted landscape")
+    return signal_exponent / (1 + signal_exponent)
+
+
+def misfit_cost(ratio: float, signal_exponent: float) -> float:
+    """Share of the loss above the floor that a learning rate ``ratio`` times the optimum adds: (r^-s + s r)/(1+s) - 1.
+
+    Args:
+        ratio: r > 0, rate over optimal rate.
+        signal_exponent: s > 0.
+    """
+    if not 0 < ratio < math.inf:
+        raise InputError("ratio", ratio, "must be positive", "give a learning rate over another")
+    horizon_exponent(signal_exponent)  # checks s
+    return (ratio**-signal_exponent + signal_exponent * ratio) / (1 + signal_exponent) - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expansion:
+    """What an expansion does to the optimal learning rate.
+
+    Attributes:
+        trunk, new: Factor on the rate of old and new blocks at the expansion. They are equal: both stand in the deep
+            model, and what sets their rate is its depth and multiplier, not their age.
+        outside: Factor for embedding, head and final vectors.
+        same_is_right: Whether one rate before and after is optimal.
+        cost: Share of the loss above the floor that keeping the small model's rate adds to the tail, when the rate
+            was optimal before.
+        reason: In words.
+    """
+
+    trunk: float
+    new: float
+    outside: float
+    same_is_right: bool
+    cost: float
+    reason: str
+
+
+def across_expansion(
+    small_depth: float, full_depth: float, optimizer: OptimizerName, *, alpha: float = 1.0, signal_exponent: float = 0.5
+) -> Expansion:
+    """Learning rates before and after growing from ``small_depth`` to ``full_depth`` at one width and batch.
+
+    With residual multipliers that follow the depth, l^-alpha before and L^-alpha after, blocks want (L/l)^(alpha - 1)
+    times their rate (normalised steps) or (L/l)^(2 alpha - 1) (gradient steps); the rest is unchanged. So one rate is
+    right throughout at alpha = 1 for AdamW, Muon and NSGD, at alpha = 1/2 for SGD, and from zero layers always: the
+    small model then has no block whose rate could be wrong, and the peak is that of the full model.
+
+    Args:
+        small_depth, full_depth: l >= 0 and L > l.
+        optimizer, alpha: As in :func:`transfer`.
+        signal_exponent: s of the landscape, for the cost. Assumed .5 until a fit says better.
+
+    Raises:
+        InputError: if the depths are not in order.
+    """
+    if not 0 <= small_depth < full_depth < math.inf:
+        rule = f"must be at least 0 and below the full depth {full_depth}"
+        raise InputError("small_depth", small_depth, rule, "give the depth before the expansion")
+    one = Size(width=1, depth=max(small_depth, 1), steps=1, batch=1)
+    rows = transfer(one, one.replace(depth=full_depth), optimizer, alpha=alpha)
+    factor = next(row.factor for row in rows if (row.group, row.quantity) == ("hidden", "lr"))
+    if small_depth == 0:
+        reason = "no block before the expansion: tune the rate for the full depth and keep it"
+        return Expansion(trunk=1.0, new=1.0, outside=1.0, same_is_right=True, cost=0.0, reason=reason)
+    same = math.isclose(factor, 1.0, rel_tol=1e-12)
+    cost = misfit_cost(1 / factor, signal_exponent)
+    if same:
+        reason = f"the optimal rate does not depend on depth at alpha = {alpha:g} under {optimizer}: keep it"
+    else:
+        reason = (
+            f"blocks want {factor:.3g} times their rate at alpha = {alpha:g} under {optimizer}; "
+            f"the small model's rate, where stable, would cost {cost:.1%} of the loss above the floor"
+        )
+    return Expansion(trunk=factor, new=factor, outside=1.0, same_is_right=same, cost=cost, reason=reason)
+
+
+def table(rows: tuple[Factor, ...]) -> str:
+    """The rows as aligned text."""
+    head = ("quantity", "group", "factor", "rule", "source", "regime")
+    body = [(r.quantity, r.group, f"{r.factor:.4g}", r.rule, r.source, r.regime) for r in rows]
+    widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in [head, *body]
+    )
+
+
+def _words(rule: Rule, horizon: float, batch: int) -> str:
+    """The rule as a product of powers; f is :func:`batch_factor`'s ratio."""
+    constant, slope = rule.depth
+    affine = {0: "", 1: "alpha", -1: "-alpha", 2: "2 alpha", -2: "-2 alpha"}[int(slope)]
+    if constant:
+        affine += f"{constant:+g}" if affine else f"{constant:g}"
+    parts = [f"m_w^{rule.width:g}" if rule.width else "", f"m_L^({affine})" if affine else ""]
+    parts += [f"m_T^{horizon:g}" if horizon else "", {0: "", 1: "f", -1: "f^-1"}[batch]]
+    return " ".join(part for part in parts if part) or "1"
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise InputError(name, value, f"must be within [{low}, {high}]", "correct it")
