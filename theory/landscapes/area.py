@@ -35,12 +35,12 @@ import numpy as np
 from msgspec import Meta
 
 from theory.errors import InputError
-from theory.spec import Count, NonNegative, Positive, Spec
+from theory.landscapes.depths import TwoDepths
+from theory.spec import NonNegative, Positive, Spec
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from theory.plan import Plan
     from theory.schedules import Schedule
 
 __all__ = ["AreaLaw", "Signal", "noise_response", "noise_segments"]
@@ -81,7 +81,7 @@ class Signal(Spec, frozen=True, kw_only=True):
         return float(max(0.0, x * self.reference - self.onset))
 
 
-class AreaLaw(Spec, frozen=True, kw_only=True):
+class AreaLaw(TwoDepths, frozen=True, kw_only=True):
     """Loss of small, full and grown runs as a function of learning-rate area.
 
     Args:
@@ -93,8 +93,6 @@ class AreaLaw(Spec, frozen=True, kw_only=True):
         noise: b, loss per unit of learning rate. noise_rate: C, per unit of area.
     """
 
-    small_depth: Count
-    full_depth: Count
     floor: float
     small_gap: NonNegative
     trunk: Signal
@@ -104,16 +102,14 @@ class AreaLaw(Spec, frozen=True, kw_only=True):
     noise_rate: Positive = 1.0
 
     def check(self) -> None:
-        if self.full_depth <= self.small_depth:
-            rule = f"must be larger than the small depth {self.small_depth}"
-            raise InputError("full_depth", self.full_depth, rule, "swap them")
+        super().check()
         if self.fresh.exponent == 0 and self.kappa != 1:
             rule = "has no meaning for a logarithmic signal, which has no floor to measure distance from"
             raise InputError("kappa", self.kappa, rule, "use kappa = 1 or an exponent > 0")
 
     def fixed(self, schedule: Schedule, step: ArrayLike, *, depth: int) -> np.ndarray:
         """Loss after ``step`` updates of a run that keeps ``depth``, one of the two. Nats."""
-        self._check_depth(depth)
+        self.check_depth(depth)
         area = schedule.area(step)
         body = self.fresh(area) if depth == self.full_depth else self.small_gap
         return self.floor + self.trunk(area) + body + self.noise * noise_response(schedule, step, self.noise_rate)
@@ -128,21 +124,6 @@ class AreaLaw(Spec, frozen=True, kw_only=True):
         since = np.maximum(area - schedule.area(tau), 0.0)
         body = np.where(step > tau, self.kappa * self.fresh(since), self.small_gap)
         return self.floor + self.trunk(area) + body + self.noise * noise_response(schedule, step, self.noise_rate)
-
-    def loss(self, plan: Plan, step: ArrayLike | None = None) -> np.ndarray:
-        """Loss of ``plan`` after ``step`` updates (its last one by default). Nats.
-
-        Raises:
-            InputError: if the plan has depths that this law was not fitted to.
-        """
-        step = plan.steps if step is None else step
-        if plan.tau is None:
-            return self.fixed(plan.schedule, step, depth=plan.depth)
-        if len(plan.stages) > 2:
-            raise InputError("stages", len(plan.stages), "this law knows one expansion", "give a plan with two stages")
-        for stage in plan.stages:
-            self._check_depth(stage.depth)
-        return self.grown(plan.schedule, step, tau=plan.tau)
 
     def excess(self, remaining: ArrayLike, total: float) -> np.ndarray:
         """Price of growing Delta = kappa B(u) - B(S_T), in nats.
@@ -161,11 +142,6 @@ class AreaLaw(Spec, frozen=True, kw_only=True):
         if self.kappa == 0:
             return 0.0
         return self.fresh.inverse((float(self.fresh(total)) + tolerance) / self.kappa)
-
-    def _check_depth(self, depth: int) -> None:
-        if depth not in (self.small_depth, self.full_depth):
-            rule = f"is unknown to a law of depths {self.small_depth} and {self.full_depth}"
-            raise InputError("depth", depth, rule, "fit pilots of that depth")
 
 
 def noise_response(schedule: Schedule, step: ArrayLike, rate: float) -> np.ndarray:

@@ -39,12 +39,11 @@ import numpy as np
 import scipy
 
 from theory.errors import InputError
-from theory.spec import Count, Spec
+from theory.landscapes.depths import TwoDepths
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from theory.plan import Plan
     from theory.schedules import Schedule
 
 __all__ = ["CoupledQuadratic", "log_signal", "log_spectrum", "observables", "random_coupled"]
@@ -52,7 +51,7 @@ __all__ = ["CoupledQuadratic", "log_signal", "log_spectrum", "observables", "ran
 Vector = tuple[float, ...]
 
 
-class CoupledQuadratic(Spec, frozen=True, kw_only=True):
+class CoupledQuadratic(TwoDepths, frozen=True, kw_only=True):
     """A quadratic loss over trunk and new layers; small, full and grown runs in closed form.
 
     Args:
@@ -66,8 +65,6 @@ class CoupledQuadratic(Spec, frozen=True, kw_only=True):
         noise: Covariance of the gradient noise, rows; empty for none. Enters :meth:`descent` only.
     """
 
-    small_depth: Count
-    full_depth: Count
     floor: float
     hessian: tuple[Vector, ...]
     trunk_start: Vector
@@ -77,9 +74,7 @@ class CoupledQuadratic(Spec, frozen=True, kw_only=True):
     noise: tuple[Vector, ...] = ()
 
     def check(self) -> None:
-        if self.full_depth <= self.small_depth:
-            rule = f"must be larger than the small depth {self.small_depth}"
-            raise InputError("full_depth", self.full_depth, rule, "swap them")
+        super().check()
         w, x = len(self.trunk_start), len(self.target)
         for name in ("fresh_start", "grown_start"):
             if len(getattr(self, name)) != x:
@@ -102,7 +97,7 @@ class CoupledQuadratic(Spec, frozen=True, kw_only=True):
 
     def fixed(self, schedule: Schedule, step: ArrayLike, *, depth: int) -> np.ndarray:
         """Loss after ``step`` updates of a run that keeps ``depth``, on gradient flow. Nats."""
-        self._check_depth(depth)
+        self.check_depth(depth)
         area = np.asarray(schedule.area(step))
         if depth == self.full_depth:
             return self.floor + self._flow(self._fresh_error(), area)
@@ -114,17 +109,6 @@ class CoupledQuadratic(Spec, frozen=True, kw_only=True):
         area, at = np.asarray(schedule.area(step)), float(schedule.area(tau))
         after = self._flow(self._grown_error(at), np.maximum(area - at, 0.0))
         return self.floor + np.where(step > tau, after, self._energy(self._phase_one(np.minimum(area, at))))
-
-    def loss(self, plan: Plan, step: ArrayLike | None = None) -> np.ndarray:
-        """Loss of ``plan`` after ``step`` updates (its last one by default). Nats."""
-        step = plan.steps if step is None else step
-        if len(plan.stages) > 2:
-            raise InputError("stages", len(plan.stages), "this law knows one expansion", "give a plan with two stages")
-        for stage in plan.stages:
-            self._check_depth(stage.depth)
-        if plan.tau is None:
-            return self.fixed(plan.schedule, step, depth=plan.depth)
-        return self.grown(plan.schedule, step, tau=plan.tau)
 
     def excess(self, remaining: ArrayLike, total: float) -> np.ndarray:
         """Price of growing Delta = P(T) - F(S_T), in nats, with u = ``remaining`` of the area S_T = ``total`` left."""
@@ -277,11 +261,6 @@ class CoupledQuadratic(Spec, frozen=True, kw_only=True):
 
     def _energy(self, e: np.ndarray) -> np.ndarray:
         return 0.5 * np.einsum("...i,ij,...j", e, np.array(self.hessian), e)
-
-    def _check_depth(self, depth: int) -> None:
-        if depth not in (self.small_depth, self.full_depth):
-            rule = f"is unknown to a law of depths {self.small_depth} and {self.full_depth}"
-            raise InputError("depth", depth, rule, "fit pilots of that depth")
 
 
 def observables(law: CoupledQuadratic, *, total: float, remaining: ArrayLike) -> dict[str, np.ndarray]:

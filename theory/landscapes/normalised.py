@@ -49,12 +49,12 @@ from msgspec import Meta
 
 from theory.errors import InputError
 from theory.landscapes.area import noise_segments
-from theory.spec import Count, NonNegative, Positive, Spec
+from theory.landscapes.depths import TwoDepths
+from theory.spec import NonNegative, Positive, Spec
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from theory.plan import Plan
     from theory.schedules import Schedule
 
 __all__ = ["HitTimes", "NormalisedLaw", "Pilot", "delayed_area", "fit_normalised", "hit_area"]
@@ -96,7 +96,7 @@ class HitTimes(Spec, frozen=True, kw_only=True):
         )
 
 
-class NormalisedLaw(Spec, frozen=True, kw_only=True):
+class NormalisedLaw(TwoDepths, frozen=True, kw_only=True):
     """Loss of small, full and grown runs under normalised steps; the interface of :class:`theory.AreaLaw`.
 
     Args:
@@ -110,8 +110,6 @@ class NormalisedLaw(Spec, frozen=True, kw_only=True):
         noise: b, loss per unit of learning rate. noise_rate: C, per unit of area.
     """
 
-    small_depth: Count
-    full_depth: Count
     floor: float
     small_gap: NonNegative
     fresh: HitTimes
@@ -121,14 +119,9 @@ class NormalisedLaw(Spec, frozen=True, kw_only=True):
     noise: NonNegative = 0.0
     noise_rate: Positive = 1.0
 
-    def check(self) -> None:
-        if self.full_depth <= self.small_depth:
-            rule = f"must be larger than the small depth {self.small_depth}"
-            raise InputError("full_depth", self.full_depth, rule, "swap them")
-
     def fixed(self, schedule: Schedule, step: ArrayLike, *, depth: int) -> np.ndarray:
         """Loss after ``step`` updates of a run that keeps ``depth``, one of the two. Nats."""
-        self._check_depth(depth)
+        self.check_depth(depth)
         area = delayed_area(schedule, step, lag=self.lag)
         body = self.fresh(area) if depth == self.full_depth else self.small_gap + self.trunk(area)
         return self.floor + body + self._noise(schedule, step)
@@ -143,21 +136,6 @@ class NormalisedLaw(Spec, frozen=True, kw_only=True):
         before = self.small_gap + self.trunk(delayed_area(schedule, step, lag=self.lag))
         after = self._signal(since, self.learnt(schedule, tau))
         return self.floor + np.where(step > tau, after, before) + self._noise(schedule, step)
-
-    def loss(self, plan: Plan, step: ArrayLike | None = None) -> np.ndarray:
-        """Loss of ``plan`` after ``step`` updates (its last one by default). Nats.
-
-        Raises:
-            InputError: if the plan has depths that this law was not fitted to.
-        """
-        step = plan.steps if step is None else step
-        if plan.tau is None:
-            return self.fixed(plan.schedule, step, depth=plan.depth)
-        if len(plan.stages) > 2:
-            raise InputError("stages", len(plan.stages), "this law knows one expansion", "give a plan with two stages")
-        for stage in plan.stages:
-            self._check_depth(stage.depth)
-        return self.grown(plan.schedule, step, tau=plan.tau)
 
     def excess(self, remaining: ArrayLike, total: float) -> np.ndarray:
         """Price of growing a trained trunk, Delta = Phi_regrown(u) - Phi(S_T) in nats, areas already delayed.
@@ -200,11 +178,6 @@ class NormalisedLaw(Spec, frozen=True, kw_only=True):
             return 0.0
         step = np.asarray(step, dtype=float)
         return self.noise * _response(schedule, step.ravel(), self.noise_rate).reshape(step.shape)
-
-    def _check_depth(self, depth: int) -> None:
-        if depth not in (self.small_depth, self.full_depth):
-            rule = f"is unknown to a law of depths {self.small_depth} and {self.full_depth}"
-            raise InputError("depth", depth, rule, "fit pilots of that depth")
 
 
 def hit_area(sigma: ArrayLike, *, start: float = 0.0, share: float = 1.0, factors: int = 2) -> np.ndarray:
