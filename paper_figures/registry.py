@@ -25,6 +25,7 @@ __all__ = ["FIGURES", "draw", "load", "save"]
 FIGURES = {
     "fig01": "paper_figures.fig01_fixed_against_progressive",
     "fig02": "paper_figures.fig02_theory_against_simulation",
+    "fig03": "paper_figures.fig03_initialisations_and_orders",
 }
 
 
