@@ -10,7 +10,7 @@ import sys
 
 import click
 
-from theory.errors import InputError
+from theory.errors import InputError, RunError
 
 COMMANDS = {
     "plan": ("theory.cli", "plan_group", "Make, show, check and compare plans."),
@@ -73,9 +73,18 @@ def main(args: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         print("latebloom: interrupted", file=sys.stderr)
         sys.exit(130)
+    except RunError as error:
+        print(f"latebloom: {error}", file=sys.stderr)
+        sys.exit(1)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:  # whatever no command foresaw: a folder that is a file, no permission, a full disk
+        line = InputError(
+            "path", error.filename, f"cannot be used ({error.strerror or error})", "check it and its rights"
+        )
+        print(f"latebloom: {line}", file=sys.stderr)
+        sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -8,6 +8,7 @@ import time
 import pytest
 
 import latebloom
+from paper_figures import registry
 from theory import read_plan
 
 SEVEN_B = ["plan", "--model", "gpt2-7b", "--steps", "100000", "--batch-tokens", "524288"]
@@ -81,6 +82,17 @@ def test_plan_round(capsys):
         ),
         ([*SEVEN_B, "--u-mix", "0.1", "--peak-lr", "nan"], "peak_lr = nan: must be a finite number"),
         ([*SEVEN_B, "--u-mix", "0.1", "--warmup", "0.95"], "decay_steps = 10000: does not fit"),
+        ([*SEVEN_B, "--u-mix", "0.1", "--pilot", "x"], "stands beside --pilot, which measures the mixing area"),
+        ([*SEVEN_B, "--u-mix-area", "0"], "mixing_area = 0.0: must be positive"),
+        (
+            ["plan", "--model", "gpt2-tiny", "--steps", "40", "--batch-tokens", "1024", "--u-mix", "0.1"],
+            "--peak-lr = None: has no default for 40 steps",
+        ),
+        (
+            [*SEVEN_B, "--pilot", str(registry.DATA / "stdlib_fixed.parquet")],
+            "is a run of another model than gpt2-7b: gpt2-tiny, width 96, vocabulary 4096",
+        ),
+        ([*SEVEN_B, "--u-mix", "0.1", "--out", "/proc/x.json"], "path = '/proc/x.json.part': cannot be used"),
         ([*SEVEN_B, "--pilot", "nowhere"], "record = 'nowhere': is not there"),
         (["plan", "check", "none.json"], "none.json = 'No such file or directory': cannot be read"),
         (["figures", "--only", "fig99"], "figure = 'fig99': is not a figure"),

@@ -98,3 +98,18 @@ def test_bad_input():
            for p in (plan, fixed_depth(plan, name="f"))]  # fmt: skip
     with pytest.raises(InputError, match="points = 4: are too few for 10 parameters"):
         fit_area_law(few)
+
+
+def test_pilots_that_are_not_alike_are_refused():
+    good = records()
+    other = good[-1].plan.replace(batch_tokens=128)
+    bad = synthetic_record(other, np.array([300, 600]), np.array([4.0, 3.0]), name="other")
+    with pytest.raises(InputError, match=r"batch_tokens of other = 128: differs from that of 'small300'"):
+        fit_area_law([*good, bad])
+    zeroed = good[-1].plan.replace(stages=(good[-1].plan.stages[0], good[-1].plan.stages[1].replace(init="zero_last")))
+    bad = synthetic_record(zeroed, np.array([300, 600]), np.array([4.0, 3.0]), name="other")
+    with pytest.raises(InputError, match="are the ways in which these pilots grow"):
+        fit_area_law([*good, bad])
+    diverged = synthetic_record(good[-1].plan, np.array([300, 600]), np.array([4.0, np.nan]), name="diverged")
+    with pytest.raises(InputError, match="at step 600 of pilot 'diverged': it diverged"):
+        fit_area_law([*good, diverged])

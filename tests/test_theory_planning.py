@@ -131,3 +131,31 @@ def test_judge_refuses_what_does_not_control():
         judge(**good, small=good["fixed"])
     with pytest.raises(InputError, match="cold_start = .* must be a fixed run of depth 6"):
         judge(**good | {"cold_start": good["progressive"]})
+
+
+@pytest.mark.parametrize(
+    ("control", "change", "message"),
+    [
+        (
+            "fixed",
+            {"schedule": SCHEDULE.replace(peak_lr=0.01)},
+            "fixed: schedule = .* is not the schedule of this control",
+        ),
+        ("cold_start", {"schedule": SCHEDULE.with_steps(50)}, "cold_start: schedule = .*theory.cold_start"),
+        ("equal_compute", {"batch_tokens": 128}, "equal_compute: batch_tokens = 128: is not the progressive run's"),
+    ],
+)
+def test_judge_refuses_controls_that_differ_in_more_than_they_should(control, change, message):
+    landscape = law()
+    plan = plan_expansion(**COMMON, law=landscape)
+    plans = {"progressive": plan, "fixed": fixed_depth(plan, name="f"), "equal_compute": equal_compute(plan, name="e"),
+             "cold_start": cold_start(plan, name="c")}  # fmt: skip
+    plans[control] = plans[control].replace(**change)
+    with pytest.raises(InputError, match=message):
+        judge(**{name: run(p, landscape, name) for name, p in plans.items()})
+
+
+def test_a_given_area_has_no_interval_and_no_tolerance():
+    plan = plan_expansion(**COMMON, law=law(), resamples=[law(kappa=k) for k in (0.6, 0.7, 0.8)], mixing_area=5.0)
+    assert plan.predicted.tau_interval is None
+    assert "of the final loss" not in plan.provenance.reason

@@ -299,3 +299,27 @@ def test_disk_full_is_one_line_and_the_old_checkpoint_stays(data, tmp_path, monk
     assert checkpoint.checkpoints(tmp_path / "run") == before
     assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
     assert Path(before[-1]).exists()
+
+
+def command(*args, before=""):
+    """(exit code, standard error) of a command in a shell of its own."""
+    words = " ".join(map(str, args))
+    done = subprocess.run(
+        ["bash", "-c", f"{before} {sys.executable} -m latebloom {words}"], capture_output=True, text=True
+    )
+    return done.returncode, done.stderr
+
+
+def test_a_full_disk_and_a_diverged_run_are_one_line_each(data, tmp_path):
+    write_plan(tiny_plan(steps=30, tau=15), tmp_path / "plan.json")
+    write_plan(tiny_plan(steps=30, tau=15, peak_lr=1e20), tmp_path / "wild.json")
+    rest = ("--data", data, "--repeat-data", "--quiet", "--threads", 1)
+    code, err = command("train", tmp_path / "plan.json", *rest, "--out", tmp_path / "a", before="ulimit -f 40;")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "could not be written" in err
+    assert not list((tmp_path / "a" / "checkpoints").iterdir())
+    code, err = command("train", tmp_path / "wild.json", *rest, "--out", tmp_path / "b")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "the update was not made" in err

@@ -12,7 +12,7 @@ from theory import spec
 from theory.errors import InputError
 from theory.landscapes.area import AreaLaw
 from theory.models import PRESETS, preset
-from theory.plan import Plan, Provenance, diff, read_plan, write_plan
+from theory.plan import GPT2Shape, Plan, Provenance, diff, read_plan, write_plan
 from theory.planning import plan_expansion
 from theory.schedules import AnySchedule, Constant, Cosine, Linear, wsd
 
@@ -21,6 +21,7 @@ __all__ = ["fit_command", "plan_group", "record_command"]
 LAW_NAMES = (
     "area, best, power, convex, momentum, multi_power, functional, quadratic or river_valley. [default: see above]"
 )
+LARGEST_DEFAULT_LR = 0.3  # chosen: beyond it the rule below diverges on small models
 MUON_REFERENCE_LR = 10.0  # eta_ref of arXiv 2511.04981 at 0.1 B: peak = eta_ref/sqrt(T)
 
 
@@ -57,7 +58,7 @@ def plan_group() -> None:
 @click.option("--budget", type=float, default=None, help="Spend at most this share of the fixed-depth FLOPs.")
 @click.option("--init", type=str, default="random", show_default=True, help="How new blocks begin.")
 @click.option("--order", type=str, default="stack", show_default=True, help="Where they stand.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the fit and its bootstrap.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the fit and its bootstrap.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("plan.json"), show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the plan instead of the reason.")
 @click.argument("more_pilots", nargs=-1, type=click.Path(path_type=Path))
@@ -94,6 +95,9 @@ def make_command(
     if steps < 1:
         raise InputError("--steps", steps, "must be at least 1", "give the number of optimizer steps")
     peak = MUON_REFERENCE_LR / steps**0.5 if peak_lr is None else peak_lr
+    if peak_lr is None and peak > LARGEST_DEFAULT_LR:
+        rule = f"has no default for {steps} steps: 10/sqrt(steps) = {peak:.3g} holds for long runs of 0.1 B and more"
+        raise InputError("--peak-lr", None, rule, "give one, such as 0.02, or find it with `latebloom lr-transfer`")
     schedule = _schedule(shape, steps, peak, warmup, decay)
     if u_mix is not None and u_mix_area is not None:
         raise InputError("--u-mix", u_mix, "stands beside --u-mix-area", "give one of them")
@@ -101,7 +105,9 @@ def make_command(
         rule = "must be a share of peak_lr x steps in (0, 1)"
         raise InputError("--u-mix", u_mix, rule, "give such as 0.12, or an area with --u-mix-area")
     area = u_mix * peak * steps if u_mix is not None else u_mix_area
-    law, resamples, provenance = _landscape(pilots, seed)
+    if pilots and area is not None:
+        raise InputError("--u-mix", area, "stands beside --pilot, which measures the mixing area", "give one of them")
+    law, resamples, provenance = _landscape(pilots, seed, model=model, batch_tokens=batch_tokens, growth=(init, order))
     plan = plan_expansion(
         model=model,
         small_depth=small_depth,
@@ -118,7 +124,10 @@ def make_command(
         provenance=provenance,
         name=f"{model_name}-{steps}",
     )
+    replaced = out.exists()
     write_plan(plan, out)
+    if replaced and not as_json:
+        click.echo(f"{out} was there and is replaced", err=True)
     click.echo(plan.to_json() if as_json else f"{plan.provenance.reason}\n{out}  sha256 {plan.digest[:16]}")
 
 
@@ -177,8 +186,8 @@ def schema_command() -> None:
 @click.option("--warmup", type=int, default=0, show_default=True, help="Updates of warm-up before the first logged LR.")
 @click.option("--burn-in", type=float, default=0.03, show_default=True, help="Share of each run that is not fitted.")
 @click.option("--points", type=int, default=500, show_default=True, help="Average longer curves to so many points.")
-@click.option("--replicas", type=int, default=40, show_default=True, help="Of the bootstrap.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the fit and the bootstrap.")
+@click.option("--replicas", type=click.IntRange(min=0), default=40, show_default=True, help="Of the bootstrap.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the fit and the bootstrap.")
 @click.option("--json", "as_json", is_flag=True)
 def fit_command(
     paths: tuple[Path, ...],
@@ -278,13 +287,29 @@ def _fit_text(table: dict) -> str:
     return "\n".join(lines)
 
 
-def _landscape(paths: tuple[Path, ...], seed: int) -> tuple[AreaLaw | None, tuple[AreaLaw, ...], Provenance]:
+def _landscape(
+    paths: tuple[Path, ...], seed: int, *, model: GPT2Shape, batch_tokens: int, growth: tuple[str, str]
+) -> tuple[AreaLaw | None, tuple[AreaLaw, ...], Provenance]:
+    """The law fitted to pilots of ``model``, its replicas, where it came from."""
     if not paths:
         return None, (), Provenance()
     from theory.fit import bootstrap, fit_area_law, provenance
     from theory.record import read_records
 
-    fit = fit_area_law(read_records(paths), seed=seed)
+    records = read_records(paths)
+    for path, record in zip(paths, records, strict=True):
+        if record.plan.model.replace(name=model.name) != model:
+            rule = f"is a run of another model than {model.name}: {record.plan.model.name}, width "
+            rule += f"{record.plan.model.width}, vocabulary {record.plan.model.vocab_size}"
+            raise InputError("--pilot", str(path), rule, "run pilots of the model that is planned")
+        if record.plan.batch_tokens != batch_tokens:
+            rule = f"has {record.plan.batch_tokens} tokens a step, the plan {batch_tokens}"
+            raise InputError("--pilot", str(path), rule, "run pilots with the batch that is planned")
+        for stage in record.plan.stages[1:]:
+            if (stage.init, stage.order) != growth:
+                rule = f"grows by {stage.init}, {stage.order}, the plan by {', '.join(growth)}"
+                raise InputError("--pilot", str(path), rule, "say --init and --order as the pilots have them")
+    fit = fit_area_law(records, seed=seed)
     return fit.law, bootstrap(fit, seed=seed), provenance(fit)
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["InputError"]
+__all__ = ["InputError", "RunError"]
+
+
+class RunError(RuntimeError):
+    """A run that was asked for rightly and failed; the command line prints its one line and exits with 1."""
 
 
 class InputError(ValueError):

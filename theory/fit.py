@@ -190,12 +190,26 @@ def _pilot_runs(records: Sequence[Record], split: str) -> tuple[list[PilotRun], 
         rule = "must be two: the small one and the full one"
         raise InputError("depths", depths, rule, "give pilots of exactly one small and one full depth")
     small, full = depths
+    first = records[0].plan
+    growths = {(s.init, s.order) for record in records for s in record.plan.stages[1:]}
+    if len(growths) > 1:
+        rule = "are the ways in which these pilots grow: they make different laws"
+        raise InputError("init, order", sorted(growths), rule, "give pilots that grow alike")
     runs = []
     for record in records:
         plan = record.plan
+        for name in ("model", "batch_tokens", "optimizer"):
+            if getattr(plan, name) != getattr(first, name):
+                rule = f"differs from that of {records[0].header.name!r}"
+                where = f"{name} of {record.header.name}"
+                raise InputError(where, getattr(plan, name), rule, "fit runs together that are alike")
         step, loss = record.curve(split=split)
+        if not np.all(np.isfinite(loss)):
+            at = int(step[~np.isfinite(loss)][0])
+            rule = f"at step {at} of pilot {record.header.name!r}: it diverged"
+            raise InputError("loss", None, rule, "leave it out, or run it at a lower learning rate")
         area = plan.schedule.area(step)
-        keep = np.isfinite(loss) & (area >= BURN_IN * plan.schedule.total_area)
+        keep = area >= BURN_IN * plan.schedule.total_area
         if plan.tau is not None:
             start = float(plan.schedule.area(plan.tau))
             keep &= (step <= plan.tau) | (area - start >= BURN_IN * (plan.schedule.total_area - start))

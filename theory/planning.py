@@ -82,6 +82,9 @@ def plan_expansion(
     if law is None and mixing_area is None and budget is None:
         rule = "is needed to place the expansion, or a fitted law, or a compute budget"
         raise InputError("mixing_area", None, rule, "give --u-mix, --pilot or --budget")
+    if mixing_area is not None and not mixing_area > 0:
+        raise InputError("mixing_area", mixing_area, "must be positive", "give learning rate x steps, as --u-mix-area")
+    placed_by_law = mixing_area is None and law is not None
     if not 0 < tolerance < 1:
         raise InputError("tolerance", tolerance, "must be a share of the loss in (0, 1)", "give 0.01 for 1 %")
     if small_depth >= full_depth:
@@ -100,7 +103,8 @@ def plan_expansion(
         final = float(landscape.loss(full))
         return landscape.mixing_area(tolerance * final, schedule.total_area)
 
-    if mixing_area is None and law is not None:
+    if placed_by_law:
+        assert law is not None
         mixing_area = mixing(law)
         if mixing_area >= schedule.total_area and budget is None:
             rule = (
@@ -124,7 +128,7 @@ def plan_expansion(
     plan = full.replace(name=name, stages=stages, provenance=provenance or Provenance())
     predicted = predict(plan, law=law, resamples=resamples)
     interval = None
-    if law is not None and resamples:
+    if placed_by_law and resamples:
         interval = _interval([_tau(schedule, mixing(replica)) for replica in resamples])
     predicted = predicted.replace(
         mixing_area=mixing_area if mixing_area and math.isfinite(mixing_area) else None,
@@ -132,7 +136,11 @@ def plan_expansion(
         tau_interval=interval,
     )
     plan = plan.replace(predicted=predicted)
-    return plan.replace(provenance=plan.provenance.replace(reason=explain(plan, tolerance=tolerance, budget=budget)))
+    return plan.replace(
+        provenance=plan.provenance.replace(
+            reason=explain(plan, tolerance=tolerance if placed_by_law else None, budget=budget)
+        )
+    )
 
 
 def budget_step(fixed: Plan, *, small_depth: int, budget: float) -> int:
@@ -182,8 +190,8 @@ def predict(plan: Plan, *, law: AreaLaw | None, resamples: Sequence[AreaLaw] = (
     return predicted.replace(verdict=verdict.sentence(verdict.from_prediction(predicted)))
 
 
-def explain(plan: Plan, *, tolerance: float, budget: float | None) -> str:
-    """Why the plan is what it is, in plain English."""
+def explain(plan: Plan, *, tolerance: float | None, budget: float | None) -> str:
+    """Why the plan is what it is, in plain English; ``tolerance`` None where the mixing area was given."""
     p, tau = plan.predicted, plan.tau
     assert tau is not None
     share = plan.schedule.remaining(tau)
@@ -199,7 +207,7 @@ def explain(plan: Plan, *, tolerance: float, budget: float | None) -> str:
             text += f": growing costs less than {tolerance:.1%} of the final loss even at the last step"
         else:
             text += f", the mixing area {p.mixing_area:.4g}"
-        if p.mixing_area is not None and p.final_loss is not None:
+        if p.mixing_area is not None and tolerance is not None:
             text += f", at which growing costs {tolerance:.1%} of the final loss"
     if p.tau_interval:
         text += f" ({p.tau_interval.level:.0%} interval of tau* {p.tau_interval.low:.0f} to {p.tau_interval.high:.0f})"

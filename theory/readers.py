@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -187,7 +188,7 @@ def _tables(path: Path, step: str | None) -> dict[str, Series]:
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         text = content.decode("utf-8-sig")
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError):
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error):
         rule = "is neither CSV, JSON lines, a Record nor a TensorBoard file"
         raise InputError("curve", str(path), rule, "export the run as CSV") from None
     rows = _json_rows(path, text) if text.lstrip().startswith("{") else list(csv.DictReader(text.splitlines()))

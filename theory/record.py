@@ -196,6 +196,10 @@ def read_record(path: str | Path) -> Record:
     lines = path.read_bytes().split(b"\n")
     if lines[-1] == b"":
         lines.pop()
+    if not lines or not lines[0].startswith(b'{"record":'):
+        raise InputError(
+            str(path), (lines or [b""])[0][:40].decode(errors="replace"), "is not a record", "give record.jsonl"
+        )
     rows = []
     for number, line in enumerate(lines[1:], start=2):
         try:
@@ -205,10 +209,6 @@ def read_record(path: str | Path) -> Record:
                 break  # torn by a crash
             rule = f"is damaged ({error})"
             raise InputError(f"{path}:{number}", line[:40].decode(errors="replace"), rule, "remove that line") from None
-    if not lines or not lines[0].startswith(b'{"record":'):
-        raise InputError(
-            str(path), (lines or [b""])[0][:40].decode(errors="replace"), "is not a record", "give record.jsonl"
-        )
     head = decode(lines[0][len(b'{"record":') : -1], Header)
     return _record(head, rows)
 
@@ -230,11 +230,15 @@ def write_parquet(record: Record, path: str | Path) -> None:
 
 
 def _read_parquet(path: Path) -> Record:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(str(path), str(error)[:60], "is not a readable Parquet file", "restore it") from None
     metadata = table.schema.metadata or {}
-    if b"record" not in metadata:
+    if b"record" not in metadata or not set(COLUMNS) <= set(table.column_names):
         raise InputError(str(path), path.name, "has no record header", "write it with theory.record.write_parquet")
     columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in COLUMNS}
     return Record(header=decode(metadata[b"record"], Header), columns=columns)

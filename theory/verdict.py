@@ -15,10 +15,14 @@ from theory.cost import plan_flops
 from theory.errors import InputError
 from theory.plan import Prediction
 from theory.record import Record
+from theory.schedules import Schedule, Tail
 from theory.spec import NonNegative, Spec
 
 __all__ = ["Verdict", "from_prediction", "judge", "sentence"]
 
+MAKERS = {
+    "fixed": "fixed_depth", "small": "fixed_depth", "cold_start": "cold_start", "equal_compute": "equal_compute"
+}  # fmt: skip
 RESOLUTION = 0.002  # relative: differences of losses below this are called equal; seeds differ by about as much
 
 
@@ -72,6 +76,7 @@ def judge(
     if small is not None and (small.plan.tau is not None or small.plan.depth != plan.stages[0].depth):
         rule = f"must be a fixed run of depth {plan.stages[0].depth}"
         raise InputError("small", [stage.depth for stage in small.plan.stages], rule, "give the control's record")
+    _alike(progressive, fixed=fixed, equal_compute=equal_compute, cold_start=cold_start, small=small)
     spent, full, equal = plan_flops(plan), plan_flops(fixed.plan), plan_flops(equal_compute.plan)
     if abs(equal / spent - 1) > 0.02:
         rule = f"must cost what the progressive run costs, {spent:.4g} FLOPs"
@@ -96,6 +101,31 @@ def judge(
         gain_over_small=1 - p / small.final() if small else None,
         extrapolated=bool(iso and not equal <= iso <= full),
     )
+
+
+def _alike(progressive: Record, **controls: Record | None) -> None:
+    """Refuse controls that differ from the progressive run in more than they are there to differ in."""
+    plan = progressive.plan
+    assert plan.tau is not None
+    schedules: dict[str, Schedule] = {
+        "fixed": plan.schedule, "small": plan.schedule, "cold_start": Tail(base=plan.schedule, start_step=plan.tau)
+    }  # fmt: skip
+    for name, record in controls.items():
+        if record is None:
+            continue
+        if name == "equal_compute":
+            schedules[name] = plan.schedule.with_steps(record.plan.steps)
+        for what in ("model", "batch_tokens", "optimizer"):
+            if getattr(record.plan, what) != getattr(plan, what):
+                rule = "is not the progressive run's"
+                raise InputError(f"{name}: {what}", getattr(record.plan, what), rule, "give a run that controls for it")
+        if record.plan.schedule != schedules[name]:
+            rule = "is not the schedule of this control"
+            fix = f"make its plan with theory.{MAKERS[name]}"
+            raise InputError(f"{name}: schedule", record.plan.schedule, rule, fix)
+        if record.header.data_digest != progressive.header.data_digest:
+            rule = "is not the data of the progressive run"
+            raise InputError(f"{name}: data", record.header.data_digest, rule, "train both on the same shards")
 
 
 def from_prediction(p: Prediction) -> Verdict:
@@ -138,7 +168,8 @@ def sentence(v: Verdict) -> str:
     if v.saving_equal_compute is not None:
         iso = v.saving_equal_compute
         text += (
-            f" ({abs(iso):.1%} {'fewer' if iso >= 0 else 'more'} FLOPs than the full depth alone needs for that loss)"
+            f" ({abs(iso):.1%} {'fewer' if iso >= 0 else 'more'} FLOPs than the full depth alone needs for that loss"
+            f"{', extrapolated' if v.extrapolated else ''})"
         )
     text += f"; the small phase is worth {v.retention:+.3f} nats over a cold start"
     if v.gain_over_small is not None:

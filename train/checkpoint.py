@@ -86,6 +86,7 @@ def save(
     Raises:
         InputError: if the disk is full, with the bytes needed and free; what was saved before stays.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     folder = run / "checkpoints"
@@ -109,12 +110,13 @@ def save(
         (part / "manifest.json").write_text(manifest.to_json())
         for path in [*part.iterdir(), part]:
             _flush(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(part, ignore_errors=True)
         needed = sum(t.numel() * t.element_size() for t in [*model.values(), *flat.values()])
         free = shutil.disk_usage(run).free
-        rule = f"could not be written ({error.strerror}): {needed:,} bytes needed, {free:,} free"
-        raise InputError(str(target), error.errno, rule, "free some disk and resume") from None
+        why = getattr(error, "strerror", None) or error
+        rule = f"could not be written ({why}): {needed:,} bytes needed, {free:,} free"
+        raise InputError(str(target), getattr(error, "errno", None), rule, "free some disk and resume") from None
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
     _flush(folder)

@@ -86,7 +86,8 @@ def train_command(
         from train.dryrun import dry_run
 
         peak = 790.0 if peak_tflops is None else peak_tflops
-        estimate = dry_run(plan, peak_tflops=peak, mfu=mfu, devices=devices, micro_sequences=microbatch or 8)
+        sequences = 8 if microbatch is None else microbatch
+        estimate = dry_run(plan, peak_tflops=peak, mfu=mfu, devices=devices, micro_sequences=sequences)
         click.echo(json.dumps(estimate.as_dict(), indent=2) if as_json else estimate.text())
         return
     from train.loop import TrainConfig, summary, train

@@ -72,6 +72,11 @@ def demo(out: Path, config: DemoConfig | None = None, *, console: Console | None
     """
     config, console = config or DemoConfig(), console or Console()
     began = time.monotonic()
+    _, depth = preset(config.model)
+    if config.small_depth >= depth:
+        raise InputError(
+            "--small-depth", config.small_depth, f"must be below the full depth {depth}", "start shallower"
+        )
     _claim(out, config)
     data = _corpus(out / "data", config, console)
     base = _base_plan(data, config)
@@ -188,6 +193,8 @@ def _plan(base: Plan, pilots: Sequence[Record], config: DemoConfig, console: Con
 def _run_all(plans: Sequence[Plan], data: Path, folder: Path, config: DemoConfig, console: Console) -> list[Record]:
     """Execute ``plans``, as many at once as the machine has cores (one GPU: one at a time), with a bar each."""
     workers, threads = _workers()
+    for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):  # glibc in the workers: keep big blocks, do not
+        os.environ.setdefault(name, str(2**30))  # map, clear and give back the logits' pages at every step
     order = sorted(plans, key=plan_flops, reverse=True)  # longest first leaves the cores busy to the end
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:

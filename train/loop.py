@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from theory.cost import flops_per_token, plan_flops
-from theory.errors import InputError
+from theory.errors import InputError, RunError
 from theory.plan import Plan, diff, read_plan, write_plan
 from theory.record import Record, RecordWriter, header, read_record
 from theory.spec import decode
@@ -34,7 +34,7 @@ from train.lr import PlanLR
 from train.model import GPT2, Block, init_block_
 from train.optim import build_optimizer, load_named_state, named_state
 from train.progress import Display
-from train.trackers import make_tracker
+from train.trackers import check_tracker, make_tracker
 
 if TYPE_CHECKING:
     from theory.online import AutoExpansion
@@ -46,7 +46,7 @@ class Interrupted(SystemExit):
     """A signal stopped the run after a whole step; the checkpoint is written. Exit code 128 + signal."""
 
 
-class NonFiniteLoss(RuntimeError):
+class NonFiniteLoss(RunError):
     """Loss or gradient was not finite; the update was not made and the last checkpoint is good."""
 
 
@@ -80,6 +80,7 @@ def train(
     run.auto = auto
     if config.init_from is not None:
         run.start_from(Path(config.init_from))
+    check_tracker(config.tracker)
     with checkpoint.run_lock(out):
         write_plan(plan, out / "plan.json")
         tokenizer = Path(data) / "tokenizer.json"
@@ -460,6 +461,8 @@ def _device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise InputError("--device", name, "is not a device to train on", "use cpu, cuda or auto")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         rule = f"is not usable here ({str(error).splitlines()[0][:80]})"

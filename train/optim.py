@@ -43,6 +43,7 @@ POLAR_EXPRESS = (
 HALF_POLAR_EXPRESS = tuple((a / 1.01, b / 1.01**3, c / 1.01**5) for a, b, c in POLAR_EXPRESS[:-1]) + POLAR_EXPRESS[-1:]
 TALL = 4  # from this aspect ratio on the iteration runs on the small Gram matrix
 HALF_FROM = 512  # smallest side from which a CPU with bfloat16 units iterates in bfloat16, as a GPU always does
+ADAMW_BETA1 = 0.9  # chosen: ``momentum`` is Muon's here
 ADAMW_FACTOR = 0.03
 
 
@@ -175,7 +176,7 @@ class MuonNSGD(torch.optim.Optimizer):
 
     def _adamw(self, group: dict[str, Any], parameters: list[nn.Parameter]) -> None:
         """w <- (1 - eta lambda) w - eta (m/(1 - beta1^t))/(sqrt(v/(1 - beta2^t)) + eps), t a parameter's own steps."""
-        beta1, beta2, lr = min(group["momentum"], 0.9), group["beta2"], group["lr"]
+        beta1, beta2, lr = ADAMW_BETA1, group["beta2"], group["lr"]
         for p in parameters:
             if "step" not in self.state[p]:
                 self.state[p] |= {"step": torch.zeros(()), "m": torch.zeros_like(p), "v": torch.zeros_like(p)}
@@ -221,8 +222,7 @@ def build_optimizer(model: nn.Module, spec: OptimizerSpec) -> torch.optim.Optimi
     ]
     groups = [group for group in groups if group["params"]]
     if spec.name == "adamw":
-        betas = min(spec.momentum, 0.9), spec.beta2
-        return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=spec.eps, fused=True)
+        return torch.optim.AdamW(groups, lr=0.0, betas=(spec.momentum, spec.beta2), eps=spec.eps, fused=True)
     if spec.name == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=spec.momentum, nesterov=spec.nesterov and spec.momentum > 0)
     from theory.errors import InputError

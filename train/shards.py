@@ -100,7 +100,12 @@ def _paths(folder: Path, split: str, manifest: Manifest | None) -> list[Path]:
 
 
 def _open(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise InputError(str(path), None, "is not a file of tokens", "name a directory of shards")
     head = np.fromfile(path, dtype="<i4", count=3)
+    if len(head) == 3 and int(head[0]) in MAGIC and path.stat().st_size < HEADER_BYTES:
+        rule = f"bytes are less than its header's {HEADER_BYTES}"
+        raise InputError(str(path), path.stat().st_size, rule, "copy the shard anew")
     if len(head) == 3 and int(head[0]) in MAGIC and int(head[1]) in (1, 2):
         tokens = np.memmap(path, dtype=MAGIC[int(head[0])], mode="r", offset=HEADER_BYTES)
         if len(tokens) != head[2]:

@@ -10,7 +10,7 @@ from theory.errors import InputError
 from theory.plan import Plan
 from train.config import TrainConfig
 
-__all__ = ["Tracker", "make_tracker"]
+__all__ = ["Tracker", "check_tracker", "make_tracker"]
 
 
 class Tracker(Protocol):
@@ -37,6 +37,12 @@ def make_tracker(name: str, out: Path, plan: Plan, config: TrainConfig) -> Track
     module = _import(name, name)
     module.init(project="latebloom", name=out.name, config=settings)
     return _Service(module)
+
+
+def check_tracker(name: str) -> None:
+    """Refuse a tracker whose package is not installed, before anything is written."""
+    if name != "none":
+        _import("torch.utils.tensorboard" if name == "tensorboard" else name, name)
 
 
 class _Nowhere:

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AreaLaw", "Signal", "noise_response", "noise_segments"]
 
+SEGMENTS = 20_000  # pieces of a schedule in the noise response
+
 
 class Signal(Spec, frozen=True, kw_only=True):
     """Loss in a group of modes as a function of learning-rate area: a ((S + S0)/S_ref)^-s, in nats.
@@ -153,16 +155,13 @@ def noise_response(schedule: Schedule, step: ArrayLike, rate: float) -> np.ndarr
 
     Args:
         schedule: Learning rates eta_k.
-        step: t, whole numbers of updates, any shape.
+        step: t, whole numbers of updates, any shape; exact up to a horizon of SEGMENTS steps, then in as many pieces.
         rate: C, inverse memory in area.
     """
-    step = np.asarray(step)
-    edges, lr = noise_segments(schedule, schedule.horizon)
-    points = schedule.area(step)
-    out = np.empty(step.size)
-    for i, (t, area) in enumerate(zip(step.ravel().astype(int), points.ravel(), strict=True)):  # few points are asked
-        out[i] = np.sum(lr[:t] * np.diff(1.0 / (1.0 + rate * (area - edges[: t + 1]))))
-    return out.reshape(step.shape)
+    area = np.asarray(schedule.area(step))
+    edges, lr = noise_segments(schedule, SEGMENTS)
+    lags = (np.maximum(now - edges, 0.0) for now in area.ravel())  # what is not yet done has no lag, and cancels
+    return np.array([np.diff(1.0 / (1.0 + rate * lag)) @ lr for lag in lags]).reshape(area.shape)
 
 
 def noise_segments(schedule: Schedule, count: int) -> tuple[np.ndarray, np.ndarray]:
