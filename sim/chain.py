@@ -16,7 +16,7 @@ zero-layer tied net is P = E'E, symmetric and positive semi-definite, as GPT-2's
 distance.
 
 Gradient. With A_l the l-th map, h_l = A_l h_{l-1}, g_L = P X - Y, g_{l-1} = A_l' g_l:  dA_l = g_l h_{l-1}'. Two batched
-products a block and one for all gradients; :meth:`FullRank.descend_` fuses the last with the update.
+products a block and one for all gradients; :meth:`FullRank.descent` fuses the last with the update.
 
 References: Saxe, McClelland & Ganguli, arXiv 1312.6120. Hardt & Ma, arXiv 1611.04231 (linear residual networks).
 Higham (1988), Linear Algebra Appl. 103, 103 (nearest PSD matrix). Kohn et al., arXiv 2108.01538 (convolutional).
@@ -25,7 +25,7 @@ Higham (1988), Linear Algebra Appl. 103, 103 (nearest PSD matrix). Kohn et al., 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +36,8 @@ from sim.lowrank import LowRank, draws, input_std, tensor_dtype
 from theory.errors import InputError
 
 __all__ = ["Circulant", "Coupled", "FullRank", "PlainDeep", "chain_gradient"]
+
+Descent = Callable[[tuple[Tensor, Tensor], Tensor], None]  # one step on (X, Y) at the rates of all runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,36 +97,55 @@ class FullRank(LowRank):
         value, da = chain_gradient(self.maps(blocks), data)
         return value, (da.mul_(self.multiplier(blocks[0].shape[1])),)
 
-    def descend_(self, blocks: Blocks, data: tuple[Tensor, Tensor], lr: Tensor, *, population: bool = False) -> None:
-        """One step of plain gradient descent in place, W <- W - lr dW, without temporaries.
+    def descent(self, blocks: Blocks, *, columns: int, population: bool = False) -> Descent:
+        """Plain gradient descent in place, W <- W - lr dW, without temporaries: returns ``step(data, lr)``.
 
         The error is scaled by each run's rate at once (the gradient is linear in it), and s goes into the products:
-        3 L - 1 of them, 3 L - 3 on the population, whose inputs are diagonal.
+        3 L - 1 of them, 3 L - 3 on the population, whose inputs are diagonal. Room for the activations and all views
+        are made here, once for many steps. The error walks back through two buffers, the last activation's one of
+        them: what a run touches in a step, 2 L + 1 matrices, should stay in the cache.
 
         Args:
-            blocks: W (R, L, d, d), fastest if W[:, l] is contiguous.
-            data: X, Y (R, d, n).
-            lr: (R,).
-            population: ``data`` is :meth:`population`.
+            blocks: W (R, L, d, d) with L >= 1, fastest if W[:, l] is contiguous.
+            columns: n.
+            population: The data of all steps are :meth:`population`.
+
+        Returns:
+            A function of X, Y (R, d, n), or (1, d, n) on the population, and of the rates (R,).
         """
         (w,) = blocks
-        (x, y), s, depth = data, self.multiplier(blocks[0].shape[1]), blocks[0].shape[1]
-        h, g = _scratch(w.shape, x.shape, w.dtype, w.device)
+        runs, depth, d, _ = w.shape
+        s = self.multiplier(depth)
         scale = input_std(self) if population else None
-        for i in range(depth):
-            if i == 0 and scale is not None:
-                torch.addcmul(x, w[:, 0], scale, value=s, out=h[1])
+        maps = w.unbind(1)
+        transposed = [m.mT for m in maps]
+        *h, spare = [w.new_empty(runs, d, columns) for _ in range(depth + 1)]  # h[l] goes out of block l
+        forward = list(zip(h, maps[1:], h[1:], strict=False))
+        backward = list(zip(maps[1:], transposed[1:], [t.mT for t in h], strict=False))[::-1]
+
+        def step(data: tuple[Tensor, Tensor], lr: Tensor) -> None:
+            x, y = (t[:1] for t in data) if scale is not None else data
+            if scale is not None:
+                torch.addcmul(x, maps[0], scale, value=s, out=h[0])
             else:
-                torch.baddbmm(h[i] if i else x, w[:, i], h[i] if i else x, alpha=s, out=h[i + 1])
-        torch.sub(h[depth], y, out=g[depth % 2]).mul_(lr[:, None, None])
-        for i in range(depth - 1, 0, -1):
-            later = g[(i + 1) % 2]
-            torch.baddbmm(later, w[:, i].mT, later, alpha=s, out=g[i % 2])
-            w[:, i].baddbmm_(later, h[i].mT, alpha=-s)
-        if scale is not None:
-            w[:, 0].addcmul_(g[1], scale, value=-s)
-        else:
-            w[:, 0].baddbmm_(g[1], x.mT, alpha=-s)
+                torch.baddbmm(x, maps[0], x, alpha=s, out=h[0])
+            for before, m, after in forward:
+                torch.baddbmm(before, m, before, alpha=s, out=after)
+            g, other = h[-1].sub_(y).mul_(lr.view(-1, 1, 1)), spare
+            for m, mt, ht in backward:
+                torch.baddbmm(g, mt, g, alpha=s, out=other)
+                m.baddbmm_(g, ht, alpha=-s)
+                g, other = other, g
+            if scale is not None:
+                maps[0].addcmul_(g, scale, value=-s)
+            else:
+                maps[0].baddbmm_(g, x.mT, alpha=-s)
+
+        return step
+
+    def descend_(self, blocks: Blocks, data: tuple[Tensor, Tensor], lr: Tensor, *, population: bool = False) -> None:
+        """One step of :meth:`descent`."""
+        self.descent(blocks, columns=data[0].shape[-1], population=population)(data, lr)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,10 +164,9 @@ class PlainDeep(FullRank):
         """A = W."""
         return blocks[0]
 
-    def descend_(self, blocks: Blocks, data: tuple[Tensor, Tensor], lr: Tensor, *, population: bool = False) -> None:
-        """One step of plain gradient descent in place."""
-        _, (dw,) = self.gradient(blocks, data)
-        blocks[0].addcmul_(dw, -lr[:, None, None, None])
+    def descent(self, blocks: Blocks, *, columns: int, population: bool = False) -> Descent:
+        """Plain gradient descent in place."""
+        return _by_gradient(self, blocks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,10 +214,9 @@ class Circulant(FullRank):
         shifts = _shifts(self.width, da.dtype, da.device)
         return value, (self.multiplier(da.shape[1]) * torch.einsum("rlij,tij->rlt", da, shifts)[:, :, None],)
 
-    def descend_(self, blocks: Blocks, data: tuple[Tensor, Tensor], lr: Tensor, *, population: bool = False) -> None:
-        """One step of plain gradient descent in place."""
-        _, (dw,) = self.gradient(blocks, data)
-        blocks[0].addcmul_(dw, -lr[:, None, None, None])
+    def descent(self, blocks: Blocks, *, columns: int, population: bool = False) -> Descent:
+        """Plain gradient descent in place."""
+        return _by_gradient(self, blocks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,10 +273,9 @@ class Coupled(FullRank):
         first, last = da[:, :1].clone(), da[:, -1:].clone()
         return value, (dw, first + last.mT) if self.tied else (dw, first, last)
 
-    def descend_(self, blocks: Blocks, data: tuple[Tensor, Tensor], lr: Tensor, *, population: bool = False) -> None:
-        """One step of plain gradient descent in place."""
-        for w, g in zip(blocks, self.gradient(blocks, data)[1], strict=True):
-            w.addcmul_(g, -lr[:, None, None, None])
+    def descent(self, blocks: Blocks, *, columns: int, population: bool = False) -> Descent:
+        """Plain gradient descent in place."""
+        return _by_gradient(self, blocks)
 
 
 def chain_gradient(maps: Tensor, data: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -275,13 +293,12 @@ def chain_gradient(maps: Tensor, data: tuple[Tensor, Tensor]) -> tuple[Tensor, T
     return value, da
 
 
-@functools.lru_cache(maxsize=8)
-def _scratch(
-    blocks: torch.Size, data: torch.Size, dtype: torch.dtype, device: torch.device
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Room for all activations and for two errors, which is all that is alive."""
-    made = [torch.empty(data, dtype=dtype, device=device) for _ in range(blocks[1] + 3)]
-    return made[:-2], made[-2:]
+def _by_gradient(family: FullRank, blocks: Blocks) -> Descent:
+    def step(data: tuple[Tensor, Tensor], lr: Tensor) -> None:
+        for w, g in zip(blocks, family.gradient(blocks, data)[1], strict=True):
+            w.addcmul_(g, -lr[:, None, None, None])
+
+    return step
 
 
 @functools.lru_cache(maxsize=8)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from sim.chain import FullRank
+from sim.chain import Descent, FullRank
 from sim.family import Blocks, Family
 from sim.growth import grow
 from sim.optimizers import State, initial_state, update_
@@ -139,18 +139,16 @@ def run_arms(
                 for key, value in zip(group.keys, values, strict=True):
                     if key not in curves and len(key[3]) == 1:
                         curves[key] = [(start, value, group.blocks[0].shape[1], 0)]
-        due = {t for t in points if start < t <= stop}
-        for t in range(start, stop):
-            batch = family.sample(streams) if noisy else None
+        steps = _steps(family, optimizer, groups, noisy, polar)
+        for now, due in itertools.pairwise([start, *(t for t in points if start < t <= stop)]):
+            _advance(family, groups, steps, streams, range(now - start, due - start))
             for group in groups:
-                _update(family, optimizer, group, batch, t - start, polar)
-                if t + 1 in due:
-                    values = family.loss(group.blocks, group.population).tolist()
-                    depth = group.blocks[0].shape[1]
-                    for key, value in zip(group.keys, values, strict=True):
-                        curves.setdefault(key, []).append((t + 1, value, depth, len(key[3]) - 1))
-            if on_step is not None and (t + 1 in due or t + 1 == stop):
-                on_step(t + 1)
+                values = family.loss(group.blocks, group.population).tolist()
+                depth = group.blocks[0].shape[1]
+                for key, value in zip(group.keys, values, strict=True):
+                    curves.setdefault(key, []).append((due, value, depth, len(key[3]) - 1))
+            if on_step is not None:
+                on_step(due)
         lanes |= {
             key: (tuple(b[i : i + 1] for b in group.blocks), group.state.select(torch.tensor([i])))
             for group in groups
@@ -235,22 +233,40 @@ def _grouped(
     return groups
 
 
-def _update(
-    family: Family,
-    optimizer: Optimizer,
-    group: _Group,
-    batch: tuple[torch.Tensor, torch.Tensor] | None,
-    at: int,
-    polar: bool,
+def _steps(family: Family, optimizer: Optimizer, groups: list[_Group], noisy: bool, polar: bool) -> list[Descent]:
+    """The update of each group."""
+    fused = isinstance(family, FullRank) and _plain(optimizer)
+
+    def of(group: _Group) -> Descent:
+        if not any(block.shape[1] for block in group.blocks):
+            return lambda data, lr: None
+        if fused:
+            columns = family.batch if noisy else family.width
+            return family.descent(group.blocks, columns=columns, population=not noisy)
+
+        def step(data: tuple[torch.Tensor, torch.Tensor], lr: torch.Tensor) -> None:
+            _, gradient = family.gradient(group.blocks, data)
+            update_(optimizer, group.blocks, gradient, group.state, lr=lr, polar=polar)
+
+        return step
+
+    return [of(group) for group in groups]
+
+
+@torch.inference_mode()
+def _advance(
+    family: Family, groups: list[_Group], steps: list[Descent], streams: list[torch.Generator], span: range
 ) -> None:
-    if not any(block.shape[1] for block in group.blocks):
+    """Do the segment's steps in ``span``. On the population group by group, so that each stays in the cache."""
+    if not streams:
+        for group, step in zip(groups, steps, strict=True):
+            for lr in group.lr[span.start : span.stop].unbind():
+                step(group.population, lr)
         return
-    data = group.population if batch is None else (batch[0][group.seed_index], batch[1][group.seed_index])
-    if _plain(optimizer) and isinstance(family, FullRank):
-        family.descend_(group.blocks, data, group.lr[at], population=batch is None)
-        return
-    _, gradient = family.gradient(group.blocks, data)
-    update_(optimizer, group.blocks, gradient, group.state, lr=group.lr[at], polar=polar)
+    for at in span:
+        x, y = family.sample(streams)
+        for group, step in zip(groups, steps, strict=True):
+            step((x[group.seed_index], y[group.seed_index]), group.lr[at])
 
 
 def _plain(optimizer: Optimizer) -> bool:
