@@ -37,7 +37,7 @@ from theory.errors import InputError
 
 __all__ = ["Circulant", "Coupled", "FullRank", "PlainDeep", "chain_gradient"]
 
-Descent = Callable[[tuple[Tensor, Tensor], Tensor], None]  # one step on (X, Y) at the rates of all runs
+Descent = Callable[[tuple[Tensor, Tensor], Tensor | float], None]  # one step on (X, Y) at the rates of the runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,46 +100,50 @@ class FullRank(LowRank):
     def descent(self, blocks: Blocks, *, columns: int, population: bool = False) -> Descent:
         """Plain gradient descent in place, W <- W - lr dW, without temporaries: returns ``step(data, lr)``.
 
-        The error is scaled by each run's rate at once (the gradient is linear in it), and s goes into the products:
-        3 L - 1 of them, 3 L - 3 on the population, whose inputs are diagonal. Room for the activations and all views
-        are made here, once for many steps. The error walks back through two buffers, the last activation's one of
-        them: what a run touches in a step, 2 L + 1 matrices, should stay in the cache.
+        The error is scaled by each run's rate at once (the gradient is linear in it); s, and a rate that all runs
+        share, go into the products: 3 L - 1 of them, 3 L - 3 on the population, whose inputs are diagonal. Room for
+        the activations and all views are made here, once for many steps. The error walks back through two buffers,
+        the last activation's one of them: what a run touches in a step, 2 L + 1 matrices, should stay in the cache.
 
         Args:
             blocks: W (R, L, d, d) with L >= 1, fastest if W[:, l] is contiguous.
             columns: n.
-            population: The data of all steps are :meth:`population`.
+            population: The data of all steps are :meth:`population`, held once for all runs.
 
         Returns:
-            A function of X, Y (R, d, n), or (1, d, n) on the population, and of the rates (R,).
+            A function of X, Y (R, d, n) and of the rates, (R,) or one number for all runs.
         """
         (w,) = blocks
         runs, depth, d, _ = w.shape
         s = self.multiplier(depth)
-        scale = input_std(self) if population else None
+        scale, shared = (input_std(self), self.population(1)) if population else (None, None)
         maps = w.unbind(1)
         transposed = [m.mT for m in maps]
         *h, spare = [w.new_empty(runs, d, columns) for _ in range(depth + 1)]  # h[l] goes out of block l
         forward = list(zip(h, maps[1:], h[1:], strict=False))
         backward = list(zip(maps[1:], transposed[1:], [t.mT for t in h], strict=False))[::-1]
 
-        def step(data: tuple[Tensor, Tensor], lr: Tensor) -> None:
-            x, y = (t[:1] for t in data) if scale is not None else data
+        def step(data: tuple[Tensor, Tensor], lr: Tensor | float) -> None:
+            x, y = shared or data
             if scale is not None:
                 torch.addcmul(x, maps[0], scale, value=s, out=h[0])
             else:
                 torch.baddbmm(x, maps[0], x, alpha=s, out=h[0])
             for before, m, after in forward:
                 torch.baddbmm(before, m, before, alpha=s, out=after)
-            g, other = h[-1].sub_(y).mul_(lr.view(-1, 1, 1)), spare
+            g, other, by = h[-1].sub_(y), spare, -s
+            if isinstance(lr, Tensor):
+                g.mul_(lr.view(-1, 1, 1))
+            else:
+                by *= lr
             for m, mt, ht in backward:
                 torch.baddbmm(g, mt, g, alpha=s, out=other)
-                m.baddbmm_(g, ht, alpha=-s)
+                m.baddbmm_(g, ht, alpha=by)
                 g, other = other, g
             if scale is not None:
-                maps[0].addcmul_(g, scale, value=-s)
+                maps[0].addcmul_(g, scale, value=by)
             else:
-                maps[0].baddbmm_(g, x.mT, alpha=-s)
+                maps[0].baddbmm_(g, x.mT, alpha=by)
 
         return step
 
@@ -294,14 +298,18 @@ def chain_gradient(maps: Tensor, data: tuple[Tensor, Tensor]) -> tuple[Tensor, T
 
 
 def _by_gradient(family: FullRank, blocks: Blocks) -> Descent:
-    def step(data: tuple[Tensor, Tensor], lr: Tensor) -> None:
+    def step(data: tuple[Tensor, Tensor], lr: Tensor | float) -> None:
         for w, g in zip(blocks, family.gradient(blocks, data)[1], strict=True):
-            w.addcmul_(g, -lr[:, None, None, None])
+            if isinstance(lr, Tensor):
+                w.addcmul_(g, -lr[:, None, None, None])
+            else:
+                w.add_(g, alpha=-lr)
 
     return step
 
 
 @functools.lru_cache(maxsize=8)
+@torch.inference_mode(mode=False)  # kept for callers outside the engine too
 def _shifts(d: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     eye = torch.eye(d, dtype=dtype, device=device)
     return torch.stack([eye.roll(-1, 0), eye, eye.roll(1, 0)])
