@@ -88,7 +88,7 @@ class _Group:
 
     keys: list[tuple]
     arms: list[Arm]  # one representative of each lane
-    seed_index: torch.Tensor
+    seed_index: torch.Tensor | None  # whose minibatch each run sees; None: all of them, in order
     blocks: Blocks
     state: State
     population: tuple[torch.Tensor, torch.Tensor]
@@ -226,13 +226,14 @@ def _grouped(
                 count=tuple(torch.cat(parts) for parts in zip(*(m[1].count for m in members), strict=True)),
             )
             chosen = [owner[key] for key in keys]
+            at = [seeds.index(a.seed) for a in chosen]
             lr = np.stack([rates[a.schedule, a.begin] for a in chosen], axis=1)
             shared = _fused(family, optimizer) and bool((lr == lr[:, :1]).all())
             groups.append(
                 _Group(
                     keys=keys,
                     arms=chosen,
-                    seed_index=torch.tensor([seeds.index(a.seed) for a in chosen], device=blocks[0].device),
+                    seed_index=None if at == list(range(len(seeds))) else torch.tensor(at, device=blocks[0].device),
                     blocks=blocks,
                     state=state,
                     population=family.population(len(keys)),
@@ -268,7 +269,8 @@ def _advance(family: Family, groups: list[_Group], streams: list[torch.Generator
     for at in span:
         x, y = family.sample(streams)
         for group in groups:
-            group.step((x[group.seed_index], y[group.seed_index]), group.rates[at])
+            index = group.seed_index
+            group.step((x, y) if index is None else (x[index], y[index]), group.rates[at])
 
 
 def _fused(family: Family, optimizer: Optimizer) -> bool:
