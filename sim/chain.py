@@ -16,7 +16,7 @@ zero-layer tied net is P = E'E, symmetric and positive semi-definite, as GPT-2's
 distance.
 
 Gradient. With A_l the l-th map, h_l = A_l h_{l-1}, g_L = P X - Y, g_{l-1} = A_l' g_l:  dA_l = g_l h_{l-1}'. Two batched
-products a block and one for all gradients; :meth:`FullRank.descend_` fuses the last with the update.
+products a block and one for all gradients; :meth:`FullRank.descent` fuses the last with the update.
 
 References: Saxe, McClelland & Ganguli, arXiv 1312.6120. Hardt & Ma, arXiv 1611.04231 (linear residual networks).
 Higham (1988), Linear Algebra Appl. 103, 103 (nearest PSD matrix). Kohn et al., arXiv 2108.01538 (convolutional).
@@ -25,7 +25,7 @@ Higham (1988), Linear Algebra Appl. 103, 103 (nearest PSD matrix). Kohn et al., 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +36,8 @@ from sim.lowrank import LowRank, draws, input_std, tensor_dtype
 from theory.errors import InputError
 
 __all__ = ["Circulant", "Coupled", "FullRank", "PlainDeep", "chain_gradient"]
+
+Descent = Callable[[tuple[Tensor, Tensor], Tensor | float], None]  # one step on (X, Y) at the rates of the runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,36 +97,59 @@ class FullRank(LowRank):
         value, da = chain_gradient(self.maps(blocks), data)
         return value, (da.mul_(self.multiplier(blocks[0].shape[1])),)
 
-    def descend_(self, blocks: Blocks, data: tuple[Tensor, Tensor], lr: Tensor, *, population: bool = False) -> None:
-        """One step of plain gradient descent in place, W <- W - lr dW, without temporaries.
+    def descent(self, blocks: Blocks, *, columns: int, population: bool = False) -> Descent:
+        """Plain gradient descent in place, W <- W - lr dW, without temporaries: returns ``step(data, lr)``.
 
-        The error is scaled by each run's rate at once (the gradient is linear in it), and s goes into the products:
-        3 L - 1 of them, 3 L - 3 on the population, whose inputs are diagonal.
+        The error is scaled by each run's rate at once (the gradient is linear in it); s, and a rate that all runs
+        share, go into the products: 3 L - 1 of them, 3 L - 3 on the population, whose inputs are diagonal. Room for
+        the activations and all views are made here, once for many steps. The error walks back through two buffers,
+        the last activation's one of them: what a run touches in a step, 2 L + 1 matrices, should stay in the cache.
 
         Args:
-            blocks: W (R, L, d, d), fastest if W[:, l] is contiguous.
-            data: X, Y (R, d, n).
-            lr: (R,).
-            population: ``data`` is :meth:`population`.
+            blocks: W (R, L, d, d) with L >= 1, fastest if W[:, l] is contiguous.
+            columns: n.
+            population: The data of all steps are :meth:`population`, held once for all runs.
+
+        Returns:
+            A function of X, Y (R, d, n) and of the rates, (R,) or one number for all runs.
         """
         (w,) = blocks
-        (x, y), s, depth = data, self.multiplier(blocks[0].shape[1]), blocks[0].shape[1]
-        h, g = _scratch(w.shape, x.shape, w.dtype, w.device)
-        scale = input_std(self) if population else None
-        for i in range(depth):
-            if i == 0 and scale is not None:
-                torch.addcmul(x, w[:, 0], scale, value=s, out=h[1])
+        runs, depth, d, _ = w.shape
+        s = self.multiplier(depth)
+        scale, shared = (input_std(self), self.population(1)) if population else (None, None)
+        maps = w.unbind(1)
+        transposed = [m.mT for m in maps]
+        *h, spare = [w.new_empty(runs, d, columns) for _ in range(depth + 1)]  # h[l] goes out of block l
+        forward = list(zip(h, maps[1:], h[1:], strict=False))
+        backward = list(zip(maps[1:], transposed[1:], [t.mT for t in h], strict=False))[::-1]
+
+        def step(data: tuple[Tensor, Tensor], lr: Tensor | float) -> None:
+            x, y = shared or data
+            if scale is not None:
+                torch.addcmul(x, maps[0], scale, value=s, out=h[0])
             else:
-                torch.baddbmm(h[i] if i else x, w[:, i], h[i] if i else x, alpha=s, out=h[i + 1])
-        torch.sub(h[depth], y, out=g[depth % 2]).mul_(lr[:, None, None])
-        for i in range(depth - 1, 0, -1):
-            later = g[(i + 1) % 2]
-            torch.baddbmm(later, w[:, i].mT, later, alpha=s, out=g[i % 2])
-            w[:, i].baddbmm_(later, h[i].mT, alpha=-s)
-        if scale is not None:
-            w[:, 0].addcmul_(g[1], scale, value=-s)
-        else:
-            w[:, 0].baddbmm_(g[1], x.mT, alpha=-s)
+                torch.baddbmm(x, maps[0], x, alpha=s, out=h[0])
+            for before, m, after in forward:
+                torch.baddbmm(before, m, before, alpha=s, out=after)
+            g, other, by = h[-1].sub_(y), spare, -s
+            if isinstance(lr, Tensor):
+                g.mul_(lr.view(-1, 1, 1))
+            else:
+                by *= lr
+            for m, mt, ht in backward:
+                torch.baddbmm(g, mt, g, alpha=s, out=other)
+                m.baddbmm_(g, ht, alpha=by)
+                g, other = other, g
+            if scale is not None:
+                maps[0].addcmul_(g, scale, value=by)
+            else:
+                maps[0].baddbmm_(g, x.mT, alpha=by)
+
+        return step
+
+    def descend_(self, blocks: Blocks, data: tuple[Tensor, Tensor], lr: Tensor, *, population: bool = False) -> None:
+        """One step of :meth:`descent`."""
+        self.descent(blocks, columns=data[0].shape[-1], population=population)(data, lr)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,10 +168,9 @@ class PlainDeep(FullRank):
         """A = W."""
         return blocks[0]
 
-    def descend_(self, blocks: Blocks, data: tuple[Tensor, Tensor], lr: Tensor, *, population: bool = False) -> None:
-        """One step of plain gradient descent in place."""
-        _, (dw,) = self.gradient(blocks, data)
-        blocks[0].addcmul_(dw, -lr[:, None, None, None])
+    def descent(self, blocks: Blocks, *, columns: int, population: bool = False) -> Descent:
+        """Plain gradient descent in place."""
+        return _by_gradient(self, blocks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,10 +218,9 @@ class Circulant(FullRank):
         shifts = _shifts(self.width, da.dtype, da.device)
         return value, (self.multiplier(da.shape[1]) * torch.einsum("rlij,tij->rlt", da, shifts)[:, :, None],)
 
-    def descend_(self, blocks: Blocks, data: tuple[Tensor, Tensor], lr: Tensor, *, population: bool = False) -> None:
-        """One step of plain gradient descent in place."""
-        _, (dw,) = self.gradient(blocks, data)
-        blocks[0].addcmul_(dw, -lr[:, None, None, None])
+    def descent(self, blocks: Blocks, *, columns: int, population: bool = False) -> Descent:
+        """Plain gradient descent in place."""
+        return _by_gradient(self, blocks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,10 +277,9 @@ class Coupled(FullRank):
         first, last = da[:, :1].clone(), da[:, -1:].clone()
         return value, (dw, first + last.mT) if self.tied else (dw, first, last)
 
-    def descend_(self, blocks: Blocks, data: tuple[Tensor, Tensor], lr: Tensor, *, population: bool = False) -> None:
-        """One step of plain gradient descent in place."""
-        for w, g in zip(blocks, self.gradient(blocks, data)[1], strict=True):
-            w.addcmul_(g, -lr[:, None, None, None])
+    def descent(self, blocks: Blocks, *, columns: int, population: bool = False) -> Descent:
+        """Plain gradient descent in place."""
+        return _by_gradient(self, blocks)
 
 
 def chain_gradient(maps: Tensor, data: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -275,16 +297,19 @@ def chain_gradient(maps: Tensor, data: tuple[Tensor, Tensor]) -> tuple[Tensor, T
     return value, da
 
 
-@functools.lru_cache(maxsize=8)
-def _scratch(
-    blocks: torch.Size, data: torch.Size, dtype: torch.dtype, device: torch.device
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Room for all activations and for two errors, which is all that is alive."""
-    made = [torch.empty(data, dtype=dtype, device=device) for _ in range(blocks[1] + 3)]
-    return made[:-2], made[-2:]
+def _by_gradient(family: FullRank, blocks: Blocks) -> Descent:
+    def step(data: tuple[Tensor, Tensor], lr: Tensor | float) -> None:
+        for w, g in zip(blocks, family.gradient(blocks, data)[1], strict=True):
+            if isinstance(lr, Tensor):
+                w.addcmul_(g, -lr[:, None, None, None])
+            else:
+                w.add_(g, alpha=-lr)
+
+    return step
 
 
 @functools.lru_cache(maxsize=8)
+@torch.inference_mode(mode=False)  # kept for callers outside the engine too
 def _shifts(d: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     eye = torch.eye(d, dtype=dtype, device=device)
     return torch.stack([eye.roll(-1, 0), eye, eye.roll(1, 0)])

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from sim.chain import FullRank
+from sim.chain import Descent, FullRank
 from sim.family import Blocks, Family
 from sim.growth import grow
 from sim.optimizers import State, initial_state, update_
@@ -88,11 +88,12 @@ class _Group:
 
     keys: list[tuple]
     arms: list[Arm]  # one representative of each lane
-    seed_index: torch.Tensor
+    seed_index: torch.Tensor | None  # whose minibatch each run sees; None: all of them, in order
     blocks: Blocks
     state: State
-    lr: torch.Tensor  # (steps of the segment, runs)
     population: tuple[torch.Tensor, torch.Tensor]
+    step: Descent
+    rates: torch.Tensor | list[float]  # of each step of the segment: (steps, runs), or one number for all runs
 
 
 def run_arms(
@@ -132,25 +133,22 @@ def run_arms(
     curves: dict[tuple, list[tuple[int, float, int, int]]] = {}
     for start, stop in itertools.pairwise(events):
         alive = _lanes_at(family, optimizer, arms, lanes, start)
-        groups = _grouped(family, arms, alive, seeds, start, stop)
+        groups = _grouped(family, optimizer, arms, alive, seeds, start, stop, noisy=noisy, polar=polar)
         for group in groups:  # an arm's first value; later starts are measured as ends
             if any(key not in curves and len(key[3]) == 1 for key in group.keys):
                 values = family.loss(group.blocks, group.population).tolist()
                 for key, value in zip(group.keys, values, strict=True):
                     if key not in curves and len(key[3]) == 1:
                         curves[key] = [(start, value, group.blocks[0].shape[1], 0)]
-        due = {t for t in points if start < t <= stop}
-        for t in range(start, stop):
-            batch = family.sample(streams) if noisy else None
+        for now, due in itertools.pairwise([start, *(t for t in points if start < t <= stop)]):
+            _advance(family, groups, streams, range(now - start, due - start))
             for group in groups:
-                _update(family, optimizer, group, batch, t - start, polar)
-                if t + 1 in due:
-                    values = family.loss(group.blocks, group.population).tolist()
-                    depth = group.blocks[0].shape[1]
-                    for key, value in zip(group.keys, values, strict=True):
-                        curves.setdefault(key, []).append((t + 1, value, depth, len(key[3]) - 1))
-            if on_step is not None and (t + 1 in due or t + 1 == stop):
-                on_step(t + 1)
+                values = family.loss(group.blocks, group.population).tolist()
+                depth = group.blocks[0].shape[1]
+                for key, value in zip(group.keys, values, strict=True):
+                    curves.setdefault(key, []).append((due, value, depth, len(key[3]) - 1))
+            if on_step is not None:
+                on_step(due)
         lanes |= {
             key: (tuple(b[i : i + 1] for b in group.blocks), group.state.select(torch.tensor([i])))
             for group in groups
@@ -193,13 +191,21 @@ def _lanes_at(
 
 def _grouped(
     family: Family,
+    optimizer: Optimizer,
     arms: Sequence[Arm],
     lanes: dict[tuple, tuple[Blocks, State]],
     seeds: list[int],
     start: int,
     stop: int,
+    *,
+    noisy: bool,
+    polar: bool,
 ) -> list[_Group]:
     """Lanes batched by depth, in chunks."""
+    rates = {
+        (schedule, begin): schedule.lr(np.arange(start - begin, stop - begin))
+        for schedule, begin in {(a.schedule, a.begin) for a in arms if a.begin <= start < a.end}
+    }
     owner = {_key(arm, n): arm for arm in arms for n in range(1, len(arm.stages) + 1)}
     by_depth: dict[int, list[tuple]] = {}
     for key, (blocks, _) in lanes.items():
@@ -220,41 +226,56 @@ def _grouped(
                 count=tuple(torch.cat(parts) for parts in zip(*(m[1].count for m in members), strict=True)),
             )
             chosen = [owner[key] for key in keys]
-            lr = np.stack([a.schedule.lr(np.arange(start - a.begin, stop - a.begin)) for a in chosen], axis=1)
+            at = [seeds.index(a.seed) for a in chosen]
+            lr = np.stack([rates[a.schedule, a.begin] for a in chosen], axis=1)
+            shared = _fused(family, optimizer) and bool((lr == lr[:, :1]).all())
             groups.append(
                 _Group(
                     keys=keys,
                     arms=chosen,
-                    seed_index=torch.tensor([seeds.index(a.seed) for a in chosen], device=blocks[0].device),
+                    seed_index=None if at == list(range(len(seeds))) else torch.tensor(at, device=blocks[0].device),
                     blocks=blocks,
                     state=state,
-                    lr=torch.tensor(lr).to(blocks[0]),
                     population=family.population(len(keys)),
+                    step=_step(family, optimizer, blocks, state, noisy=noisy, polar=polar),
+                    rates=lr[:, 0].tolist() if shared else torch.tensor(lr).to(blocks[0]),
                 )
             )
     return groups
 
 
-def _update(
-    family: Family,
-    optimizer: Optimizer,
-    group: _Group,
-    batch: tuple[torch.Tensor, torch.Tensor] | None,
-    at: int,
-    polar: bool,
-) -> None:
-    if not any(block.shape[1] for block in group.blocks):
-        return
-    data = group.population if batch is None else (batch[0][group.seed_index], batch[1][group.seed_index])
-    if _plain(optimizer) and isinstance(family, FullRank):
-        family.descend_(group.blocks, data, group.lr[at], population=batch is None)
-        return
-    _, gradient = family.gradient(group.blocks, data)
-    update_(optimizer, group.blocks, gradient, group.state, lr=group.lr[at], polar=polar)
+def _step(family: Family, optimizer: Optimizer, blocks: Blocks, state: State, *, noisy: bool, polar: bool) -> Descent:
+    """One update of a group's runs, as a function of data and rates."""
+    if not any(block.shape[1] for block in blocks):
+        return lambda data, lr: None
+    if _fused(family, optimizer):
+        return family.descent(blocks, columns=family.batch if noisy else family.width, population=not noisy)
+
+    def step(data: tuple[torch.Tensor, torch.Tensor], lr: torch.Tensor) -> None:
+        _, gradient = family.gradient(blocks, data)
+        update_(optimizer, blocks, gradient, state, lr=lr, polar=polar)
+
+    return step
 
 
-def _plain(optimizer: Optimizer) -> bool:
-    return optimizer.name == "sgd" and optimizer.momentum == 0 and optimizer.weight_decay == 0
+@torch.inference_mode()
+def _advance(family: Family, groups: list[_Group], streams: list[torch.Generator], span: range) -> None:
+    """Do the segment's steps in ``span``; on the population group by group, so that each stays in the cache."""
+    if not streams:
+        for group in groups:
+            for at in span:
+                group.step(group.population, group.rates[at])
+        return
+    for at in span:
+        x, y = family.sample(streams)
+        for group in groups:
+            index = group.seed_index
+            group.step((x, y) if index is None else (x[index], y[index]), group.rates[at])
+
+
+def _fused(family: Family, optimizer: Optimizer) -> bool:
+    plain = optimizer.name == "sgd" and optimizer.momentum == 0 and optimizer.weight_decay == 0
+    return plain and isinstance(family, FullRank)
 
 
 def _assembled(

@@ -233,6 +233,7 @@ def _outputs(blocks: Blocks, x: Tensor, s: float) -> Tensor:
 
 
 @functools.lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)  # kept for callers outside the engine too
 def _later(depth: int, r: int, s: float, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """s where the row's block stands after the column's, else 0; and the identity; both (L r, L r)."""
     block = torch.arange(depth * r, device=device) // r
@@ -246,6 +247,7 @@ def tensor_dtype(family: LowRank) -> torch.dtype:
 
 
 @functools.lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)
 def input_std(family: LowRank) -> Tensor:
     """Standard deviation of each input, k^(-b/2), (d,)."""
     k = torch.arange(1, family.width + 1, dtype=torch.float64)
@@ -253,6 +255,7 @@ def input_std(family: LowRank) -> Tensor:
 
 
 @functools.lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)
 def _teacher64(family: LowRank) -> Tensor:
     d = family.width
     generator = torch.Generator().manual_seed(family.teacher_seed)
@@ -263,6 +266,7 @@ def _teacher64(family: LowRank) -> Tensor:
 
 
 @functools.lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)
 def _teacher(family: LowRank) -> Tensor:
     return _teacher64(family).to(dtype=tensor_dtype(family), device=family.device)
 

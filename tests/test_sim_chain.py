@@ -78,6 +78,33 @@ def test_the_fused_step_is_the_gradient_step(name, population):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_one_rate_is_the_same_rate_for_every_run(name):
+    family = FAMILIES[name](dtype="float64")
+    start, data = family.fresh([1, 2], range(3)), family.sample([torch.Generator().manual_seed(i) for i in range(2)])
+    one, each = tuple(b.clone() for b in start), tuple(b.clone() for b in start)
+    columns = data[0].shape[-1]
+    one_step, each_step = family.descent(one, columns=columns), family.descent(each, columns=columns)
+    for lr in (0.01, 0.03):
+        one_step(data, lr)
+        each_step(data, torch.full((2,), lr, dtype=torch.float64))
+    for a, b, c in zip(one, each, start, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+        assert (a - c).abs().max() > 1e-6
+
+
+def test_the_engine_leaves_tensors_that_autograd_takes():
+    """It trains in inference mode; what it returns or keeps for later must not be bound to it."""
+    family, stages = FullRank(width=6), (Stage(start_step=0, depth=2),)
+    for noisy in (True, False):
+        arm = Arm(name="a", seed=0, schedule=wsd(steps=4, peak_lr=0.1), stages=stages)
+        (curve,) = run_arms(family, [arm], optimizer=SGD, noisy=noisy)
+        leaves = tuple(b.clone().requires_grad_() for b in curve.blocks)
+        family.gradient(leaves, family.population(1))[0].sum().backward()
+        assert not curve.blocks[0].is_inference()
+        assert leaves[0].grad.abs().sum() > 0
+
+
 def test_the_engine_is_the_naive_loop():
     """The whole engine, float32, against tests/naive.py after 60 steps of WSD: round-off of 60 steps."""
     family, depth, schedule = FullRank(width=16), 8, wsd(steps=60, peak_lr=0.5)

@@ -37,8 +37,9 @@ def saxe(*, quick: bool) -> list[Claim]:
         for steps in (800, 1600):
             w = torch.full((1, factors, 1, 1), p0 ** (1 / factors), dtype=torch.float64)
             lr, data = torch.tensor([time / steps], dtype=torch.float64), family.population(1)
+            step = family.descent((w,), columns=1)
             for _ in range(steps):
-                family.descend_((w,), data, lr)
+                step(data, lr)
             errors.append(float(w.prod()) - exact)
         name = f"Saxe, {factors} factors"
         claims.append(_one(f"{name}: product", exact, exact + errors[0], 0.01 * exact))
@@ -61,8 +62,9 @@ def time_scaling(*, quick: bool) -> list[Claim]:
             eta = expected / 400
             w, before = torch.zeros(1, depth, 4, 4, dtype=torch.float64), 1.0
             lr, data, steps = torch.tensor([eta], dtype=torch.float64), family.population(1), 0
+            step = family.descent((w,), columns=4)
             while (p := float((1 + s * w[0, :, 0, 0]).prod())) < goal:
-                family.descend_((w,), data, lr)
+                step(data, lr)
                 before, steps = p, steps + 1
             reached = (steps - 1 + (goal - before) / (p - before)) * eta
             claims.append(_one(f"half-time, L = {depth}, alpha = {alpha:g}", expected, reached, 0.01 * expected))
