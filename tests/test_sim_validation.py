@@ -18,6 +18,7 @@ QUICK = {
     "saxe": dynamics, "time_scaling": dynamics, "edge_of_stability": dynamics, "muon_hits": dynamics,
     "noise_floors": dynamics, "area_law": expansions, "initialisations": expansions, "copies": expansions,
     "memory": expansions, "stages": expansions, "coupled_kappa": retention, "width_slopes": transfer,
+    "one_step_optima": transfer,
 }  # fmt: skip
 
 

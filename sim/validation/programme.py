@@ -30,6 +30,7 @@ CHECKS = {
     "initialisations": "expansions",
     "stages": "expansions",
     "width_slopes": "transfer",
+    "one_step_optima": "transfer",
     "muon_hits": "dynamics",
     "time_scaling": "dynamics",
     "edge_of_stability": "dynamics",
