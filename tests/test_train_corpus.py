@@ -9,7 +9,9 @@ import latebloom
 from tests.helpers import tiny_plan
 from theory import InputError
 from train import corpus as module
-from train.data import Batches, Prefetch, open_shards, prepare, text_files
+from train.corpus import prepare, text_files
+from train.data import Batches, Prefetch
+from train.shards import open_shards
 from train.tokens import END, byte_tokenizer, find_tokenizer
 
 RNG = np.random.default_rng(0)

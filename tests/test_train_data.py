@@ -7,7 +7,9 @@ import pytest
 
 from tests.helpers import tiny_plan
 from theory import InputError
-from train.data import Batches, open_shards, prepare, python_stdlib_corpus, text_files
+from train.corpus import prepare, python_stdlib_corpus, text_files
+from train.data import Batches
+from train.shards import open_shards
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from tests.helpers import tiny_plan, tiny_shape
 from theory import InputError, fixed_depth
 from theory.plan import BlockVariant
 from train import checkpoint
-from train.data import prepare
+from train.corpus import prepare
 from train.hf import export, from_hf, hf_config, hf_state
 from train.loop import TrainConfig, train
 from train.model import GPT2

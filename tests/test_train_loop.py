@@ -17,7 +17,7 @@ from tests.helpers import tiny_plan
 from theory import InputError, Optimizer, Stage, read_plan, read_record, write_plan
 from theory.cost import plan_flops
 from train import checkpoint
-from train.data import prepare
+from train.corpus import prepare
 from train.loop import Interrupted, NonFiniteLoss, TrainConfig, eval_steps, resume, train
 
 CONFIG = TrainConfig(quiet=True, evals=6, eval_tokens=256, log_every=4, checkpoint_every=7, repeat_data=True)

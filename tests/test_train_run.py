@@ -13,7 +13,7 @@ from theory import InputError, Optimizer, Stage, read_plan, read_record
 from theory.cost import flops_per_token
 from theory.plan import BlockVariant
 from train import checkpoint, loop
-from train.data import prepare
+from train.corpus import prepare
 from train.loop import TrainConfig, resume, train
 from train.model import GPT2
 from train.optim import named_state

@@ -9,7 +9,7 @@ import torch
 import latebloom
 from tests.helpers import tiny_plan
 from theory import InputError, fixed_depth, write_plan
-from train.data import prepare
+from train.corpus import prepare
 from train.loop import TrainConfig, train
 from train.sample import hellaswag, load_run, sample
 

@@ -121,7 +121,7 @@ class Record:
 
 
 class RecordWriter:
-    """Appends rows to a JSON-lines file, each line whole on disk before the call returns."""
+    """Appends rows to a JSON-lines file; each line is with the operating system before the call returns."""
 
     def __init__(self, path: str | Path, header: Header):
         """Start ``path`` with ``header``, or go on with an existing record of the same plan."""

@@ -12,7 +12,7 @@ __all__ = ["TrainConfig"]
 
 
 class TrainConfig(Spec, frozen=True, kw_only=True):
-    """How a plan is run on a machine; nothing here changes what is trained but for rounding.
+    """How a plan is run on a machine; but for ``seed`` and ``init_from`` nothing here changes more than rounding.
 
     Attributes:
         seed: Of initialisation and data order.

@@ -13,11 +13,9 @@ import numpy as np
 
 from theory.errors import InputError
 from theory.plan import Plan
-from train.corpus import prepare, python_stdlib_corpus, text_files
-from train.shards import SPLITS, FileEntry, Manifest, Shards, open_shards
+from train.shards import SPLITS, Shards
 
-__all__ = ["Batches", "FileEntry", "Manifest", "Prefetch", "Shards", "open_shards", "prepare", "python_stdlib_corpus",
-           "text_files"]  # fmt: skip
+__all__ = ["Batches", "Prefetch"]
 
 
 class Batches:

@@ -33,7 +33,8 @@ from theory.record import Record, read_record
 from theory.schedules import wsd
 from theory.spec import Positive, Spec, decode
 from theory.verdict import Verdict, judge, sentence
-from train.data import open_shards, prepare, python_stdlib_corpus
+from train.corpus import prepare, python_stdlib_corpus
+from train.shards import open_shards
 
 __all__ = ["DemoConfig", "demo"]
 

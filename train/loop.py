@@ -28,12 +28,14 @@ from theory.record import Record, RecordWriter, header, read_record
 from theory.spec import decode
 from train import checkpoint
 from train.config import TrainConfig
-from train.data import Batches, Prefetch, open_shards
+from train.data import Batches, Prefetch
+from train.device import usable_device
 from train.growth import carried_state, grow_blocks
 from train.lr import PlanLR
 from train.model import GPT2, Block, init_block_
 from train.optim import build_optimizer, load_named_state, named_state
 from train.progress import Display
+from train.shards import open_shards
 from train.trackers import check_tracker, make_tracker
 
 if TYPE_CHECKING:
@@ -134,7 +136,7 @@ class _Run:
 
     def __init__(self, plan: Plan, data: Path, out: Path, config: TrainConfig):
         self.plan, self.out, self.config = plan, out, config
-        self.device = _device(config.device)
+        self.device = usable_device(config.device)
         shards = open_shards(data)
         self.data_digest = shards.digest
         self.batches = Batches(shards, plan, seed=config.seed, repeat=config.repeat_data)
@@ -454,20 +456,6 @@ def eval_steps(plan: Plan, count: int) -> frozenset[int]:
         steps |= set(start + np.geomspace(max(1, (end - start) / 100), end - start, share).round().astype(int))
     steps |= set(np.linspace(0, plan.steps, count // 2 + 2).round().astype(int))
     return frozenset(int(s) for s in steps if 0 < s <= plan.steps)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        if device.type not in ("cpu", "cuda"):
-            raise InputError("--device", name, "is not a device to train on", "use cpu, cuda or auto")
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        rule = f"is not usable here ({str(error).splitlines()[0][:80]})"
-        raise InputError("--device", name, rule, "use cpu, cuda or auto") from None
-    return device
 
 
 def _machine(device: torch.device) -> str:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from theory.errors import InputError
 from train import checkpoint
+from train.device import usable_device
 from train.model import GPT2, generator
 from train.tokens import find_tokenizer
 
@@ -46,7 +47,7 @@ def load_run(run: Path, *, device: str = "cpu") -> tuple[GPT2, Tokenizer]:
         raise InputError("run", str(run), rule, "put the tokenizer.json of its shards there")
     model = GPT2(plan.model, manifest.depth)
     model.load_state_dict(checkpoint.load(path)[1])
-    return model.to(device).eval(), tokenizer
+    return model.to(usable_device(device)).eval(), tokenizer
 
 
 @torch.no_grad()
