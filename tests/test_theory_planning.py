@@ -155,6 +155,14 @@ def test_judge_refuses_controls_that_differ_in_more_than_they_should(control, ch
         judge(**{name: run(p, landscape, name) for name, p in plans.items()})
 
 
+def test_judge_needs_a_run_that_grows():
+    landscape = law()
+    plan = fixed_depth(plan_expansion(**COMMON, law=landscape), name="f")
+    fixed = run(plan, landscape, "f")
+    with pytest.raises(InputError, match="a fixed-depth plan has no expansion; give a progressive plan"):
+        judge(progressive=fixed, fixed=fixed, equal_compute=fixed, cold_start=fixed)
+
+
 def test_a_given_area_has_no_interval_and_no_tolerance():
     plan = plan_expansion(**COMMON, law=law(), resamples=[law(kappa=k) for k in (0.6, 0.7, 0.8)], mixing_area=5.0)
     assert plan.predicted.tau_interval is None

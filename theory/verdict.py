@@ -13,16 +13,12 @@ import math
 
 from theory.cost import plan_flops
 from theory.errors import InputError
-from theory.plan import Prediction
+from theory.plan import Prediction, cold_start
 from theory.record import Record
-from theory.schedules import Schedule, Tail
 from theory.spec import NonNegative, Spec
 
 __all__ = ["Verdict", "from_prediction", "judge", "sentence"]
 
-MAKERS = {
-    "fixed": "fixed_depth", "small": "fixed_depth", "cold_start": "cold_start", "equal_compute": "equal_compute"
-}  # fmt: skip
 RESOLUTION = 0.002  # relative: differences of losses below this are called equal; seeds differ by about as much
 
 
@@ -106,10 +102,7 @@ def judge(
 def _alike(progressive: Record, **controls: Record | None) -> None:
     """Refuse controls that differ from the progressive run in more than they are there to differ in."""
     plan = progressive.plan
-    assert plan.tau is not None
-    schedules: dict[str, Schedule] = {
-        "fixed": plan.schedule, "small": plan.schedule, "cold_start": Tail(base=plan.schedule, start_step=plan.tau)
-    }  # fmt: skip
+    schedules = {"fixed": plan.schedule, "small": plan.schedule, "cold_start": cold_start(plan, name="cold").schedule}
     for name, record in controls.items():
         if record is None:
             continue
@@ -121,7 +114,8 @@ def _alike(progressive: Record, **controls: Record | None) -> None:
                 raise InputError(f"{name}: {what}", getattr(record.plan, what), rule, "give a run that controls for it")
         if record.plan.schedule != schedules[name]:
             rule = "is not the schedule of this control"
-            fix = f"make its plan with theory.{MAKERS[name]}"
+            maker = name if name in ("cold_start", "equal_compute") else "fixed_depth"
+            fix = f"make its plan with theory.{maker}"
             raise InputError(f"{name}: schedule", record.plan.schedule, rule, fix)
         if record.header.data_digest != progressive.header.data_digest:
             rule = "is not the data of the progressive run"

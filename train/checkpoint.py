@@ -15,7 +15,6 @@ complete. Nothing here is pickled. Reading the manifest needs no torch.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -30,6 +29,7 @@ from msgspec import Meta
 from theory.errors import InputError
 from theory.plan import Plan, read_plan
 from theory.spec import Count, Spec, decode
+from train.shards import file_sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,7 +102,7 @@ def save(
         save_file({k: v.detach().cpu().contiguous() for k, v in flat.items()}, part / "optimizer.safetensors")
         (part / "state.json").write_text(state.replace(without_state=without).to_json())
         (part / "plan.json").write_text(plan.to_json())
-        files = tuple(File(name=p.name, bytes=p.stat().st_size, sha256=_sha256(p)) for p in sorted(part.iterdir()))
+        files = tuple(File(name=p.name, bytes=p.stat().st_size, sha256=file_sha256(p)) for p in sorted(part.iterdir()))
         manifest = CheckpointManifest(
             step=state.step, stage=state.stage, depth=plan.stages[state.stage].depth, plan_digest=plan.digest,
             data_digest=data_digest, files=files,
@@ -147,7 +147,7 @@ def verify(path: Path) -> CheckpointManifest:
             raise InputError(str(file), None, f"is missing; {entry.bytes} bytes are expected", "use another checkpoint")
         if (size := file.stat().st_size) != entry.bytes:
             raise InputError(str(file), size, f"bytes; the manifest says {entry.bytes}", "use another checkpoint")
-        if (found := _sha256(file)) != entry.sha256:
+        if (found := file_sha256(file)) != entry.sha256:
             rule = f"is not the manifest's SHA-256 {entry.sha256[:16]}: the file was changed"
             raise InputError(str(file), found[:16], rule, "use another checkpoint")
     missing = {"model.safetensors", "optimizer.safetensors", "state.json", "plan.json"} - {
@@ -212,11 +212,6 @@ def run_lock(run: Path) -> Iterator[None]:
         file.write(json.dumps({"pid": os.getpid(), "host": os.uname().nodename}))
         file.flush()
         yield
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _flush(path: Path) -> None:
