@@ -35,6 +35,7 @@ DIRECTORY = click.Path(path_type=Path)
 @click.option("--evals", type=int, default=24, show_default=True, help="Validation points.")
 @click.option("--eval-tokens", type=int, default=16384, show_default=True)
 @click.option("--checkpoint-every", type=int, default=200, show_default=True, help="Steps.")
+@click.option("--keep-checkpoints", type=int, default=2, show_default=True, help="How many stay, the newest ones.")
 @click.option("--repeat-data", is_flag=True, help="Allow more than one epoch.")
 @click.option("--recompute", is_flag=True, help="Recompute activations in the backward pass (checkpointing).")
 @click.option("--init-from", type=DIRECTORY, help="Start from a Hugging Face model of the first stage's size.")
@@ -65,6 +66,7 @@ def train_command(
     evals: int,
     eval_tokens: int,
     checkpoint_every: int,
+    keep_checkpoints: int,
     repeat_data: bool,
     recompute: bool,
     init_from: Path | None,
@@ -94,8 +96,9 @@ def train_command(
 
     config = TrainConfig(
         seed=seed, device=device, dtype=dtype, compile=compile_blocks, microbatch=microbatch, evals=evals,  # type: ignore[arg-type]
-        eval_tokens=eval_tokens, checkpoint_every=checkpoint_every, repeat_data=repeat_data, quiet=quiet or as_json,
-        activations="recompute" if recompute else "keep", init_from=str(init_from) if init_from else None,
+        eval_tokens=eval_tokens, checkpoint_every=checkpoint_every, keep_checkpoints=keep_checkpoints,
+        repeat_data=repeat_data, quiet=quiet or as_json, activations="recompute" if recompute else "keep",
+        init_from=str(init_from) if init_from else None,
         diagnostics=diagnostics, peak_tflops=peak_tflops, tracker=tracker,  # type: ignore[arg-type]
     )  # fmt: skip
     if print_config:
@@ -128,6 +131,30 @@ def resume_command(run: Path, data: Path | None, threads: int | None, quiet: boo
 
     _threads(threads)
     result = summary(resume(run, data=data, quiet=quiet or as_json))
+    click.echo(json.dumps(result) if as_json else f"{result['name']}: final validation loss {result['final_loss']:.6f}")
+
+
+@click.command("branch")
+@click.argument("run", type=DIRECTORY)
+@click.argument("plan_path", metavar="PLAN", type=DIRECTORY)
+@click.option("--out", type=DIRECTORY, required=True, help="New directory for the run.")
+@click.option("--data", type=DIRECTORY, help="Where the shards are now. [default: where they were]")
+@click.option("--threads", type=int, help="CPU threads; for bit-equal results the number the run began with.")
+@click.option("--quiet", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def branch_command(
+    run: Path, plan_path: Path, out: Path, data: Path | None, threads: int | None, quiet: bool, as_json: bool
+) -> None:
+    """Go on with RUN as PLAN, from the newest checkpoint up to which both do the same.
+
+    One trunk, trained once with --keep-checkpoints, serves every way of growing it.
+    """
+    from train.branch import branch
+    from train.loop import summary
+
+    _threads(threads)
+    plan = _plan(plan_path, None, None)
+    result = summary(branch(run, plan, out=out, data=data, quiet=quiet or as_json or None))
     click.echo(json.dumps(result) if as_json else f"{result['name']}: final validation loss {result['final_loss']:.6f}")
 
 
