@@ -8,7 +8,7 @@ from theory import InputError
 from theory.cost import flops_per_token, parameters
 from theory.plan import BlockVariant
 from train import model as model_module
-from train.model import GPT2, head_loss
+from train.model import GPT2, gelu, head_loss
 
 transformers = pytest.importorskip("transformers")
 
@@ -95,6 +95,16 @@ def test_the_fused_loss_is_the_plain_one(at_once, monkeypatch):
         results.append([loss.detach(), *torch.autograd.grad(3 * loss, (x, weight))])
     for ours, plain in zip(*results, strict=True):
         torch.testing.assert_close(ours, plain)
+
+
+def test_gelu_is_gpt2s_and_so_is_its_derivative():
+    x = torch.cat([torch.linspace(-12, 12, 10_001), torch.tensor([0.0, -1e4, 1e4])]).requires_grad_()
+    results = []
+    for function in (gelu, lambda t: torch.nn.functional.gelu(t, approximate="tanh")):
+        y = function(x)
+        results.append((y.detach(), torch.autograd.grad(y.sum(), x)[0]))
+    for ours, torchs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, torchs, rtol=1e-6, atol=4e-6)  # four roundings at 12
 
 
 def test_trunk_does_not_depend_on_depth():

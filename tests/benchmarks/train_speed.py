@@ -3,21 +3,24 @@
     python -m tests.benchmarks.train_speed [--peer DIR] [--json FILE] [--device cpu] [--threads 1]
 
 Both trainers run nanoGPT's own CPU configuration (4 blocks of width 128, 12 sequences of 64) with AdamW, gradient norm
-included, no evaluation, in turns of ``STEPS`` steps; the best turn of each counts, and on a CPU seconds are the CPU's
-own, of all threads of this process, so that other load on the machine matters little. The peer's loop does what its
-train.py does in a step: batch from a memory map, forward, backward, clip, update. Its GELU is the exact one, ours
-GPT-2's tanh form, which is slower on a CPU. Muon steps are timed on the matrices of ``--muon-layers`` blocks of 124M
-(12 x 768: the same shapes).
+included, no evaluation, each in a process of its own, in alternate turns of ``STEPS`` steps; the best turn of each
+counts, and on a CPU seconds are the process's own, of all its threads, so that other load on the machine matters
+little. The peer's loop does what its train.py does in a step: batch from a memory map, forward, backward, clip, update.
+Its GELU is the exact one, ours GPT-2's tanh form. Muon steps are timed on the matrices of ``--muon-layers`` blocks of
+124M (12 x 768: the same shapes); ours orthogonalises Q, K and V separately, which takes more.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
 
@@ -61,10 +64,12 @@ def speed(folder: Path, peer: Path | None, device: str) -> dict[str, float | Non
     rng = np.random.default_rng(0)
     for split, size in (("train", 1_000_000), ("val", 100_000)):
         rng.integers(0, 256, size, dtype=np.uint16).tofile(folder / f"{split}.bin")
-    turns = [our_turn(folder, device)]
+    trainers = {"ours": (our_turn, (folder, device))}
     if peer is not None:
-        turns.append(peer_turn(load_model(peer), folder, device))
-    best = best_times(turns, TURNS, device)
+        trainers["theirs"] = (peer_turn, (peer, folder, device))
+    with contextlib.ExitStack() as closing:
+        turns = [closing.enter_context(in_a_process(*trainer)) for trainer in trainers.values()]
+        best = best_times(turns, TURNS)
     ours, *theirs = [STEPS * SEQUENCES * SHAPE.context / seconds for seconds in best]
     their_speed = theirs[0] if theirs else None
     return {
@@ -72,7 +77,45 @@ def speed(folder: Path, peer: Path | None, device: str) -> dict[str, float | Non
     }  # fmt: skip
 
 
-def our_turn(folder: Path, device: str) -> Callable[[], None]:
+@contextlib.contextmanager
+def in_a_process(make: Callable[..., Callable[[], float]], args: tuple) -> Iterator[Callable[[], float]]:
+    """A turn that is taken in a process of its own, as both trainers run in practice."""
+    here, there = get_context("spawn").Pipe()
+    worker = get_context("spawn").Process(target=_serve, args=(there, torch.get_num_threads(), make, args), daemon=True)
+    worker.start()
+
+    def turn() -> float:
+        here.send("turn")
+        return here.recv()
+
+    try:
+        yield turn
+    finally:
+        worker.terminate()
+
+
+def _serve(pipe: Connection, threads: int, make: Callable[..., Callable[[], float]], args: tuple) -> None:
+    torch.set_num_threads(threads)
+    turn = make(*args)
+    while pipe.recv():
+        pipe.send(turn())
+
+
+def timed(turn: Callable[[], None], device: str) -> Callable[[], float]:
+    """``turn``, saying how many seconds it took: on a CPU this process's own."""
+    clock = time.perf_counter if device == "cuda" else time.process_time
+
+    def measured() -> float:
+        start = clock()
+        turn()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return clock() - start
+
+    return measured
+
+
+def our_turn(folder: Path, device: str) -> Callable[[], float]:
     """STEPS updates of the loop."""
     plan = Plan(
         name="speed", model=SHAPE, batch_tokens=SEQUENCES * SHAPE.context, schedule=wsd(steps=10_000, peak_lr=1e-3),
@@ -85,7 +128,7 @@ def our_turn(folder: Path, device: str) -> Callable[[], None]:
         for _ in range(STEPS):
             run.update()
 
-    return turn
+    return timed(turn, device)
 
 
 def load_model(peer: Path) -> ModuleType:
@@ -98,8 +141,9 @@ def load_model(peer: Path) -> ModuleType:
     return module
 
 
-def peer_turn(module: ModuleType, folder: Path, device: str) -> Callable[[], None]:
+def peer_turn(peer: Path, folder: Path, device: str) -> Callable[[], float]:
     """STEPS updates of nanoGPT's model in a plain loop, loss looked at every ten steps as in its train.py."""
+    module = load_model(peer)
     torch.manual_seed(1337)
     config = module.GPTConfig(
         block_size=SHAPE.context, vocab_size=SHAPE.vocab_size, n_layer=DEPTH, n_head=SHAPE.heads, n_embd=SHAPE.width,
@@ -131,7 +175,7 @@ def peer_turn(module: ModuleType, folder: Path, device: str) -> Callable[[], Non
             if step % 10 == 0:
                 loss.item()
 
-    return turn
+    return timed(turn, device)
 
 
 def muon_speedup(device: str, layers: int) -> float:
@@ -149,23 +193,14 @@ def muon_speedup(device: str, layers: int) -> float:
 
     ours = MuonNSGD(parameters(), lr=0.01)
     theirs = torch.optim.Muon([p for _, p in parameters()], lr=0.01)
-    best = best_times([ours.step, theirs.step], 4, device)
+    best = best_times([timed(ours.step, device), timed(theirs.step, device)], 4)
     return best[1] / best[0]
 
 
-def best_times(turns: list[Callable[[], None]], repeats: int, device: str) -> list[float]:
+def best_times(turns: list[Callable[[], float]], repeats: int) -> list[float]:
     """Shortest time of each turn, the turns taken alternately after one that does not count."""
-    best = [float("inf")] * len(turns)
-    clock = time.perf_counter if device == "cuda" else time.process_time
-    for repeat in range(repeats + 1):
-        for i, turn in enumerate(turns):
-            start = clock()
-            turn()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            if repeat:
-                best[i] = min(best[i], clock() - start)
-    return best
+    rounds = [[turn() for turn in turns] for _ in range(repeats + 1)]
+    return [min(times) for times in zip(*rounds[1:], strict=True)]
 
 
 if __name__ == "__main__":
