@@ -6,12 +6,16 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from theory.errors import InputError
 from theory.models import preset
 from theory.plan import Plan, read_plan
+
+if TYPE_CHECKING:
+    from train.config import Activations, DType
 
 __all__ = [
     "coord_check_command", "data_group", "doctor_command", "export_command", "hellaswag_command",
@@ -36,7 +40,13 @@ DIRECTORY = click.Path(path_type=Path)
 @click.option("--eval-tokens", type=int, default=16384, show_default=True)
 @click.option("--checkpoint-every", type=int, default=200, show_default=True, help="Steps.")
 @click.option("--repeat-data", is_flag=True, help="Allow more than one epoch.")
-@click.option("--recompute", is_flag=True, help="Recompute activations in the backward pass (checkpointing).")
+@click.option(
+    "--activations",
+    type=click.Choice(["keep", "selective", "recompute"]),
+    default="keep",
+    show_default=True,
+    help="What blocks keep for the backward pass: all, products and attention, or their input (checkpointing).",
+)
 @click.option("--init-from", type=DIRECTORY, help="Start from a Hugging Face model of the first stage's size.")
 @click.option("--online", is_flag=True, help="Decide the expansion while running, by the plan's mixing area.")
 @click.option("--diagnostics", is_flag=True, help="Log the RMS of updates and weights.")
@@ -59,14 +69,14 @@ def train_command(
     out: Path | None,
     seed: int,
     device: str,
-    dtype: str,
+    dtype: DType,
     compile_blocks: bool,
     microbatch: int | None,
     evals: int,
     eval_tokens: int,
     checkpoint_every: int,
     repeat_data: bool,
-    recompute: bool,
+    activations: Activations,
     init_from: Path | None,
     online: bool,
     diagnostics: bool,
@@ -87,15 +97,18 @@ def train_command(
 
         peak = 790.0 if peak_tflops is None else peak_tflops
         sequences = 8 if microbatch is None else microbatch
-        estimate = dry_run(plan, peak_tflops=peak, mfu=mfu, devices=devices, micro_sequences=sequences)
+        estimate = dry_run(
+            plan, peak_tflops=peak, mfu=mfu, devices=devices, micro_sequences=sequences, activations=activations,
+            dtype=dtype,
+        )  # fmt: skip
         click.echo(json.dumps(estimate.as_dict(), indent=2) if as_json else estimate.text())
         return
     from train.loop import TrainConfig, summary, train
 
     config = TrainConfig(
-        seed=seed, device=device, dtype=dtype, compile=compile_blocks, microbatch=microbatch, evals=evals,  # type: ignore[arg-type]
+        seed=seed, device=device, dtype=dtype, compile=compile_blocks, microbatch=microbatch, evals=evals,
         eval_tokens=eval_tokens, checkpoint_every=checkpoint_every, repeat_data=repeat_data, quiet=quiet or as_json,
-        activations="recompute" if recompute else "keep", init_from=str(init_from) if init_from else None,
+        activations=activations, init_from=str(init_from) if init_from else None,
         diagnostics=diagnostics, peak_tflops=peak_tflops, tracker=tracker,  # type: ignore[arg-type]
     )  # fmt: skip
     if print_config:

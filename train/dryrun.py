@@ -1,27 +1,35 @@
 """What a plan will take, before anything is loaded: parameters, FLOPs, memory, time. Needs no torch.
 
-Memory of one process in bytes, N parameters at full depth, B x n tokens in a micro-batch, L blocks of width D, V words:
+Memory of one process in bytes, N parameters at full depth, B x n tokens in a micro-batch, L blocks of width D with H
+heads, V words; e bytes a value in matrix products, 4 or under bfloat16 2; the residual stream is float32 either way:
 
     weights 4 N + gradients 4 N + optimizer state 4 N (Muon-NSGD, momentum SGD) or 8 N (AdamW)
-    activations, full checkpointing   2 B n D (L + 1), the input of each block in bfloat16
-    activations, none                 34 B n D L + 2 B n V                          Korthikanti et al., arXiv 2205.05198
+    activations, a token and GPT-2 block   keep       (8 + 14 e) D + 4 H + 16
+                                           selective  (4 + 9 e) D + 4 H
+                                           recompute  4 D
+    once a token                           (4 + e) D + 8 before the head, up to 12 V in head and loss
+    bfloat16 copies of the matrices        2 N until the forward pass ends; under ``keep`` until the backward pass does
 
-(attention scores are never stored: scaled_dot_product_attention recomputes them). Under checkpointing one block's
-activations and the logits come on top while they are live; they are stated apart by ``activations`` at depth 1.
+and while a block computes its activations again, those of ``keep``. Counted from what each operation saves, and held
+against the allocator in the tests; attention scores are never stored. With the blocks of :mod:`train.variants` the
+count is that of the CPU, whose RMSNorm saves its result too; a fused one saves 4 D less. Not counted: what the update
+needs for a moment when no activation is live, 4 N and more under Muon.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import get_args
 
 from theory.cost import flops_per_token, parameters, plan_flops
 from theory.errors import InputError
-from theory.plan import Plan
+from theory.plan import GPT2Shape, Plan
+from train.config import Activations, DType
 
-__all__ = ["DryRun", "PhaseCost", "dry_run"]
+__all__ = ["DryRun", "PhaseCost", "activation_bytes", "dry_run"]
 
 GIB = 2**30
-ACTIVATION_BYTES = 34  # per token, width and block, in bfloat16
+HEAD_FORWARD, HEAD = 10, 12  # bytes a token and word: logits, their logarithms, and at last their gradients
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +48,11 @@ class PhaseCost:
 
 @dataclass(frozen=True, kw_only=True)
 class DryRun:
-    """The whole plan; memory in bytes at full depth on one device."""
+    """The whole plan; memory in bytes at full depth on one device.
+
+    ``activations`` holds what each mode keeps for the backward pass, without the head; ``memory`` is the peak under
+    ``mode``: states, its activations, and the larger of the forward's and the backward's momentary needs.
+    """
 
     phases: tuple[PhaseCost, ...]
     flops: float
@@ -49,8 +61,12 @@ class DryRun:
     weights: int
     gradients: int
     optimizer_state: int
-    activations_checkpointed: int
-    activations: int
+    dtype: str
+    mode: str
+    activations: dict[str, int]
+    bfloat16_weights: int
+    head: int
+    memory: int
     peak_tflops: float
     mfu: float
     devices: int
@@ -73,18 +89,46 @@ class DryRun:
         lines += [
             f"full depth: parameters {full.parameters / 1e9:.3f}B, FLOPs per token {full.flops_per_token / 1e9:.2f} G",
             f"total: {self.flops:.4g} FLOPs, {1 - self.flops / self.fixed_depth_flops:.1%} less than fixed depth",
-            f"memory on one device: {states / GIB:.1f} GiB (weights {self.weights / GIB:.1f}, gradients "
-            f"{self.gradients / GIB:.1f}, optimizer {self.optimizer_state / GIB:.1f}) + activations of "
-            f"{self.micro_tokens} tokens {self.activations_checkpointed / GIB:.1f} GiB with full checkpointing, "
-            f"{self.activations / GIB:.1f} GiB without",
+            f"memory on one device: {self.memory / GIB:.1f} GiB = {states / GIB:.1f} GiB (weights "
+            f"{self.weights / GIB:.1f}, gradients {self.gradients / GIB:.1f}, optimizer "
+            f"{self.optimizer_state / GIB:.1f}) + {(self.memory - states) / GIB:.1f} GiB for {self.micro_tokens} "
+            f"tokens in {self.dtype} under --activations {self.mode}",
+            "activations: "
+            + ", ".join(f"{mode} {size / GIB:.1f} GiB" for mode, size in self.activations.items())
+            + f"; head {self.head / GIB:.1f} GiB, bfloat16 weights {self.bfloat16_weights / GIB:.1f} GiB",
             f"time: {_time(self.seconds)} on {self.devices} device(s) at {self.mfu:.0%} of {self.peak_tflops:g} "
             "TFLOP/s",
         ]
         return "\n".join(lines)
 
 
+def activation_bytes(model: GPT2Shape, mode: Activations, dtype: DType) -> int:
+    """What one block keeps of one token for the backward pass; see above."""
+    width, heads, size = model.width, model.heads, 2 if dtype == "bfloat16" else 4
+    if mode == "recompute":
+        return 4 * width
+    block = model.block
+    if block is None:
+        if mode == "selective":
+            return (4 + 9 * size) * width + 4 * heads
+        return (8 + 14 * size) * width + 4 * heads + 16
+    inner, hidden = width // heads * block.kv_heads, block.hidden
+    if mode == "selective":  # input; q, k, v, attention, its projection, gate, up
+        return 4 * width + size * (3 * width + 2 * inner + 2 * hidden) + 4 * heads
+    copies = 5 if dtype == "bfloat16" else 2  # of normed streams: each product under autocast makes its own
+    kept = 16 * width + size * ((copies + 3) * width + 2 * inner + 4 * hidden) + 4 * heads + 8
+    return kept + (8 * (width + inner) + 4 * (heads + block.kv_heads) if block.qk_norm else 0)
+
+
 def dry_run(
-    plan: Plan, *, peak_tflops: float = 790.0, mfu: float = 0.5, devices: int = 1, micro_sequences: int = 8
+    plan: Plan,
+    *,
+    peak_tflops: float = 790.0,
+    mfu: float = 0.5,
+    devices: int = 1,
+    micro_sequences: int = 8,
+    activations: Activations = "keep",
+    dtype: DType = "bfloat16",
 ) -> DryRun:
     """Predict what ``plan`` takes.
 
@@ -94,6 +138,8 @@ def dry_run(
         mfu: Share of it that training reaches.
         devices: Number of devices, for the time only.
         micro_sequences: Sequences in a micro-batch, for the activations.
+        activations: What blocks keep, see :mod:`train.activations`.
+        dtype: Of matrix products.
 
     Raises:
         InputError: for a share or a rate out of range.
@@ -126,8 +172,15 @@ def dry_run(
             )
         )
     n, tokens = parameters(model, plan.depth), micro_sequences * model.context
-    block = ACTIVATION_BYTES * tokens * model.width
-    logits = 2 * tokens * model.vocab_size
+    by_mode = {mode: tokens * activation_bytes(model, mode, dtype) for mode in get_args(Activations)}
+    before_head = tokens * ((8 if dtype == "float32" else 6) * model.width + 8)
+    kept = {mode: plan.depth * block + before_head for mode, block in by_mode.items()}
+    positions = 0 if model.block else model.context * model.width
+    copies = 2 * (n - positions) if dtype == "bfloat16" else 0
+    states = 4 * n + 4 * n + (8 if plan.optimizer.name == "adamw" else 4) * n
+    forward = copies + HEAD_FORWARD * tokens * model.vocab_size
+    again = by_mode["keep"] if plan.depth and activations != "keep" else 0
+    backward = (copies if activations == "keep" else 0) + max(HEAD * tokens * model.vocab_size, again)
     return DryRun(
         phases=tuple(phases),
         flops=plan_flops(plan),
@@ -135,9 +188,13 @@ def dry_run(
         seconds=plan_flops(plan) / rate,
         weights=4 * n,
         gradients=4 * n,
-        optimizer_state=(8 if plan.optimizer.name == "adamw" else 4) * n,
-        activations_checkpointed=2 * tokens * model.width * (plan.depth + 1),
-        activations=plan.depth * block + logits,
+        optimizer_state=states - 8 * n,
+        dtype=dtype,
+        mode=activations,
+        activations=kept,
+        bfloat16_weights=copies,
+        head=HEAD * tokens * model.vocab_size,
+        memory=states + kept[activations] + max(forward, backward),
         peak_tflops=peak_tflops,
         mfu=mfu,
         devices=devices,

@@ -154,9 +154,9 @@ class _Run:
 
     def _bind(self, optimizer_state: dict[str, dict[str, torch.Tensor]]) -> None:
         """Optimizer and scheduler for the model as it is now."""
-        self.model.recompute = self.config.activations == "recompute"
-        if self.config.compile:
-            for block in self.model.blocks:
+        for block in self.model.blocks:
+            block.activations = self.config.activations
+            if self.config.compile:
                 block.compile(backend=COMPILE_BACKEND)
         self.optimizer = build_optimizer(self.model, self.plan.optimizer)
         load_named_state(self.optimizer, optimizer_state)
