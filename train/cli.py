@@ -112,7 +112,10 @@ def train_command(
         diagnostics=diagnostics, peak_tflops=peak_tflops, tracker=tracker,  # type: ignore[arg-type]
     )  # fmt: skip
     if print_config:
-        click.echo(json.dumps({"plan": json.loads(plan.to_json()), "config": json.loads(config.to_json())}, indent=2))
+        from theory.rates import peak_rates
+
+        shown = {"plan": json.loads(plan.to_json()), "config": json.loads(config.to_json())}
+        click.echo(json.dumps(shown | {"peak_learning_rates": peak_rates(plan)}, indent=2))
         return
     if data is None:
         raise InputError("--data", None, "is required to train", "make shards with `latebloom data prepare`")

@@ -295,8 +295,7 @@ class _Run:
             self.optimizer.zero_grad(set_to_none=True)
         warmed = {name: held for name, held in named_state(self.optimizer).items() if name not in old}
         load_named_state(self.optimizer, kept | warmed)
-        for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_lr(), strict=True):
-            group["lr"] = rate
+        self.scheduler.set_rates()
 
     def _backward(self, step: int) -> torch.Tensor:
         """Gradients of the batch of ``step``; its mean loss, on the device."""
@@ -328,7 +327,7 @@ class _Run:
                 f"of seed {self.config.seed}; the update was not made. Lower the peak learning rate "
                 f"({self.plan.schedule.peak:.4g}) and start another run"
             )
-        self.rate = self.optimizer.param_groups[0]["lr"]
+        self.rate = float(self.plan.schedule.lr(self.state.step))  # groups may have theirs
         measured = self.config.diagnostics and (self.state.step + 1) % self.config.log_every == 0
         before = [p.detach().clone() for p in self.parameters] if measured else None
         self.optimizer.step()
