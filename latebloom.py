@@ -21,6 +21,8 @@ COMMANDS = {
     "validate": ("sim.cli", "validate_command", "Prove or refute the theory on deep linear networks: every claim."),
     "train": ("train.cli", "train_command", "Train a GPT-2 as a plan says."),
     "resume": ("train.cli", "resume_command", "Go on with a run that was stopped."),
+    "branch": ("train.cli", "branch_command", "Go on with a run as another plan."),
+    "ablate": ("train.cli", "ablate_command", "Compare ways of growing, with every control."),
     "verify": ("train.cli", "verify_command", "Check a checkpoint's files without loading it."),
     "export": ("train.cli", "export_command", "Write a run for Hugging Face."),
     "sample": ("train.cli", "sample_command", "Text from a run."),

@@ -115,6 +115,19 @@ def test_killed_at_any_piece_it_goes_on(tokenizer, tmp_path, monkeypatch):
     assert not (tmp_path / "out.part").exists()
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_end_of_each_of_few_documents_is_held_out(count, tmp_path):
+    texts = [f"{i}" * 5000 + "x" * 5000 for i in range(count)]
+    for i, text in enumerate(texts):
+        (tmp_path / f"{i}.txt").write_text(text)
+    manifest = prepare(sorted(tmp_path.glob("*.txt")), tmp_path / "d", tokenizer="bytes", val_share=0.25)
+    shards = open_shards(tmp_path / "d")
+    assert manifest.source_files == count
+    train, val = (bytes(np.asarray(split[0]).astype(np.uint8)) for split in (shards.train, shards.val))
+    assert train.decode() == "".join(text[:7500] for text in texts)
+    assert val.decode() == "x" * 2500 * count
+
+
 def test_a_large_vocabulary_takes_uint32(tmp_path, monkeypatch):
     big = lambda *_, **__: (lambda ts: [np.array([70_000, 1])] * len(ts), 70_001, "{}")  # noqa: E731
     monkeypatch.setattr(module, "make_encoding", big)

@@ -7,7 +7,8 @@ from tests.helpers import tiny_shape
 from theory import InputError
 from theory.cost import flops_per_token, parameters
 from theory.plan import BlockVariant
-from train.model import GPT2
+from train import model as model_module
+from train.model import GPT2, head_loss
 
 transformers = pytest.importorskip("transformers")
 
@@ -63,16 +64,37 @@ def test_parameters_are_those_of_theory(shape, depth):
 
 @SHAPES
 @pytest.mark.parametrize("depth", [0, 1, 3])
-def test_flops_are_those_of_theory(shape, depth):
-    """Exactly; torch counts attention only where it is written as matrix products, so the math kernel is asked for."""
+def test_flops_are_those_of_theory(shape, depth, monkeypatch):
+    """Exactly; torch counts only what is written as matrix products: the math kernel of attention, the plain head."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
+    monkeypatch.setattr(model_module, "FUSED", False)
     model = GPT2(shape, depth)
     ids = torch.zeros(2, shape.context, dtype=torch.long)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         model.loss(ids, ids).backward()
     assert counter.get_total_flops() == flops_per_token(shape, depth) * ids.numel()
+
+
+@pytest.mark.skipif(not model_module.FUSED, reason="this torch has no fused loss")
+@pytest.mark.parametrize("at_once", [2**30, 7 * 300, 1])
+def test_the_fused_loss_is_the_plain_one(at_once, monkeypatch):
+    """In one piece, in pieces of seven rows with a rest, row by row."""
+    rng = torch.Generator().manual_seed(0)
+    x, weight = (
+        torch.randn(65, 16, generator=rng).requires_grad_(),
+        torch.randn(300, 16, generator=rng).requires_grad_(),
+    )
+    targets = torch.randint(0, 300, (65,), generator=rng)
+    monkeypatch.setattr(model_module, "LOGITS_AT_ONCE", at_once)
+    results = []
+    for fused in (True, False):
+        monkeypatch.setattr(model_module, "FUSED", fused)
+        loss = head_loss(x, weight, targets)
+        results.append([loss.detach(), *torch.autograd.grad(3 * loss, (x, weight))])
+    for ours, plain in zip(*results, strict=True):
+        torch.testing.assert_close(ours, plain)
 
 
 def test_trunk_does_not_depend_on_depth():

@@ -46,6 +46,7 @@ def plan_group() -> None:
 @click.option("--batch-tokens", type=int, required=True, help="Tokens per step.")
 @click.option("--small-depth", type=int, default=1, show_default=True, help="Depth before the expansion.")
 @click.option("--depth", type=int, default=None, help="Depth after it. [default: the model's]")
+@click.option("--vocab-size", type=int, default=None, help="Of the data. [default: the model's]")
 @click.option(
     "--schedule", "shape", type=click.Choice(["wsd", "cosine", "linear", "constant"]), default="wsd", show_default=True
 )
@@ -71,6 +72,7 @@ def make_command(
     batch_tokens: int,
     small_depth: int,
     depth: int | None,
+    vocab_size: int | None,
     shape: str,
     peak_lr: float | None,
     base_width: int | None,
@@ -97,6 +99,8 @@ def make_command(
     """
     pilots += more_pilots
     model, usual_depth = preset(model_name)
+    if vocab_size is not None:
+        model = model.replace(vocab_size=vocab_size)
     if steps < 1:
         raise InputError("--steps", steps, "must be at least 1", "give the number of optimizer steps")
     peak = MUON_REFERENCE_LR / steps**0.5 if peak_lr is None else peak_lr

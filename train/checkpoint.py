@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CheckpointManifest", "File", "State", "checkpoints", "load", "newest", "run_lock", "save", "verify"]
 
-KEEP = 2
 NAME = re.compile(r"step-(\d{8})-stage-(\d+)")
 
 
@@ -80,8 +79,9 @@ def save(
     state: State,
     model: dict[str, Tensor],
     optimizer: dict[str, dict[str, Tensor]],
+    keep: int = 2,
 ) -> Path:
-    """Write a checkpoint below ``run`` and then, only then, remove all but the newest :data:`KEEP`.
+    """Write a checkpoint below ``run`` and then, only then, remove all but the newest ``keep``.
 
     Raises:
         InputError: if the disk is full, with the bytes needed and free; what was saved before stays.
@@ -120,7 +120,7 @@ def save(
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
     _flush(folder)
-    for old in checkpoints(run)[:-KEEP]:
+    for old in checkpoints(run)[:-keep]:
         shutil.rmtree(old)
     return target
 

@@ -1,12 +1,13 @@
-"""Commands of train: train, resume, verify, data prepare. torch is imported inside, when a command needs it."""
+"""Commands of train. torch is imported inside them, when they need it."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from train.config import Activations, DType
 
 __all__ = [
-    "coord_check_command", "data_group", "doctor_command", "export_command", "hellaswag_command",
-    "lr_transfer_command", "resume_command", "sample_command", "train_command", "verify_command",
+    "ablate_command", "branch_command", "coord_check_command", "data_group", "doctor_command", "export_command",
+    "hellaswag_command", "lr_transfer_command", "resume_command", "sample_command", "train_command", "verify_command",
 ]  # fmt: skip
 
 DIRECTORY = click.Path(path_type=Path)
@@ -39,6 +40,7 @@ DIRECTORY = click.Path(path_type=Path)
 @click.option("--evals", type=int, default=24, show_default=True, help="Validation points.")
 @click.option("--eval-tokens", type=int, default=16384, show_default=True)
 @click.option("--checkpoint-every", type=int, default=200, show_default=True, help="Steps.")
+@click.option("--keep-checkpoints", type=int, default=2, show_default=True, help="How many stay, the newest ones.")
 @click.option("--repeat-data", is_flag=True, help="Allow more than one epoch.")
 @click.option(
     "--activations",
@@ -75,6 +77,7 @@ def train_command(
     evals: int,
     eval_tokens: int,
     checkpoint_every: int,
+    keep_checkpoints: int,
     repeat_data: bool,
     activations: Activations,
     init_from: Path | None,
@@ -107,8 +110,9 @@ def train_command(
 
     config = TrainConfig(
         seed=seed, device=device, dtype=dtype, compile=compile_blocks, microbatch=microbatch, evals=evals,
-        eval_tokens=eval_tokens, checkpoint_every=checkpoint_every, repeat_data=repeat_data, quiet=quiet or as_json,
-        activations=activations, init_from=str(init_from) if init_from else None,
+        eval_tokens=eval_tokens, checkpoint_every=checkpoint_every, keep_checkpoints=keep_checkpoints,
+        repeat_data=repeat_data, quiet=quiet or as_json, activations=activations,
+        init_from=str(init_from) if init_from else None,
         diagnostics=diagnostics, peak_tflops=peak_tflops, tracker=tracker,  # type: ignore[arg-type]
     )  # fmt: skip
     if print_config:
@@ -145,6 +149,95 @@ def resume_command(run: Path, data: Path | None, threads: int | None, quiet: boo
     _threads(threads)
     result = summary(resume(run, data=data, quiet=quiet or as_json))
     click.echo(json.dumps(result) if as_json else f"{result['name']}: final validation loss {result['final_loss']:.6f}")
+
+
+@click.command("branch")
+@click.argument("run", type=DIRECTORY)
+@click.argument("plan_path", metavar="PLAN", type=DIRECTORY)
+@click.option("--out", type=DIRECTORY, required=True, help="New directory for the run.")
+@click.option("--data", type=DIRECTORY, help="Where the shards are now. [default: where they were]")
+@click.option("--threads", type=int, help="CPU threads; for bit-equal results the number the run began with.")
+@click.option("--quiet", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def branch_command(
+    run: Path, plan_path: Path, out: Path, data: Path | None, threads: int | None, quiet: bool, as_json: bool
+) -> None:
+    """Go on with RUN as PLAN, from the newest checkpoint up to which both do the same.
+
+    One trunk, trained once with --keep-checkpoints, serves every way of growing it.
+    """
+    from train.branch import branch
+    from train.loop import summary
+
+    _threads(threads)
+    plan = _plan(plan_path, None, None)
+    result = summary(branch(run, plan, out=out, data=data, quiet=quiet or as_json or None))
+    click.echo(json.dumps(result) if as_json else f"{result['name']}: final validation loss {result['final_loss']:.6f}")
+
+
+@click.command("ablate")
+@click.argument("plan_path", metavar="PLAN", type=DIRECTORY)
+@click.option("--data", type=DIRECTORY, required=True, help="Directory of token shards.")
+@click.option("--out", type=DIRECTORY, required=True, help="Directory of the runs; finished ones are kept.")
+@click.option("--small", default="0,1,2", show_default=True, help="Depths before the expansion.")
+@click.option("--init", "inits", default="random,copy,copy_zero_last", show_default=True, help="How new blocks begin.")
+@click.option("--order", "orders", default="stack,inter,last", show_default=True, help="Where they stand.")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Number of seeds.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first of them.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
+@click.option("--compile", "compile_blocks", is_flag=True, help="Compile each block.")
+@click.option("--eval-tokens", type=int, default=16384, show_default=True)
+@click.option("--repeat-data", is_flag=True, help="Allow more than one epoch.")
+@click.option("--parquet", type=DIRECTORY, help="Write each record there as OUT's name and the arm's.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def ablate_command(
+    plan_path: Path,
+    data: Path,
+    out: Path,
+    small: str,
+    inits: str,
+    orders: str,
+    seeds: int,
+    seed: int,
+    device: str,
+    dtype: str,
+    compile_blocks: bool,
+    eval_tokens: int,
+    repeat_data: bool,
+    parquet: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare ways of growing as PLAN does: starting depths, initialisations, orders, with every control."""
+    from rich.console import Console
+
+    from theory.plan import Init, Order
+    from theory.record import write_parquet
+    from train.ablation import ablate
+    from train.config import TrainConfig
+
+    config = TrainConfig(
+        seed=seed, device=device, dtype=dtype, compile=compile_blocks, eval_tokens=eval_tokens,  # type: ignore[arg-type]
+        repeat_data=repeat_data, quiet=True,
+    )  # fmt: skip
+    ranking = ablate(
+        _plan(plan_path, None, None), data=data, out=out, small=_words("--small", small, range(1000)),
+        inits=_words("--init", inits, get_args(Init)), orders=_words("--order", orders, get_args(Order)), seeds=seeds,
+        config=config, console=Console(quiet=as_json),
+    )  # fmt: skip
+    for name, record in ranking.records.items():
+        if parquet:
+            write_parquet(record, parquet / f"{out.name}_{name.replace('-', '_')}.parquet")
+    if as_json:
+        rows = [{"arm": a.name, "losses": a.losses, "flops": a.flops} for a in ranking.arms]
+        click.echo(json.dumps(rows))
+        return
+    fixed = next(arm for arm in ranking.arms if arm.name == "fixed")
+    click.echo(f"{'arm':<28}{'final loss':>11}{'against fixed':>22}{'compute':>9}")
+    for arm in ranking.arms:
+        mean, error = ranking.against(arm)
+        spread = f"{mean:+.4f}" + (f" +- {error:.4f}" if seeds > 1 else "")
+        click.echo(f"{arm.name:<28}{arm.mean:>11.4f}{spread:>22}{arm.flops / fixed.flops:>9.0%}")
 
 
 @click.command("verify")
@@ -363,3 +456,13 @@ def _threads(count: int | None) -> None:
 
 def _file_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+
+
+def _words(name: str, text: str, valid: Sequence[Any]) -> list[Any]:
+    """The comma-separated words of an option, each one of ``valid``."""
+    known = {str(value): value for value in valid}
+    for word in (words := [word.strip() for word in text.split(",")]):
+        if word not in known:
+            shown = f"0 to {len(known) - 1}" if isinstance(valid, range) else ", ".join(known)
+            raise InputError(name, word, "is not one of its values", f"valid: {shown}, separated by commas")
+    return [known[word] for word in words]

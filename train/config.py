@@ -29,6 +29,7 @@ class TrainConfig(Spec, frozen=True, kw_only=True):
         eval_tokens: Tokens of each.
         log_every: Steps between rows of training loss.
         checkpoint_every: Steps between checkpoints; expansions and the end have their own.
+        keep_checkpoints: How many stay, the newest ones.
         repeat_data: Allow more than one epoch.
         init_from: Directory of a Hugging Face model of the plan's shape and first depth to start from.
         diagnostics: Log the RMS of updates and of weights, by kind of parameter, with the training loss.
@@ -46,6 +47,7 @@ class TrainConfig(Spec, frozen=True, kw_only=True):
     eval_tokens: Annotated[int, Meta(ge=1)] = 16384
     log_every: Annotated[int, Meta(ge=1)] = 10
     checkpoint_every: Annotated[int, Meta(ge=1)] = 200
+    keep_checkpoints: Annotated[int, Meta(ge=1)] = 2
     repeat_data: bool = False
     quiet: bool = False
     activations: Activations = "keep"

@@ -1,14 +1,18 @@
 """Text to token shards: documents from files and data sets, streamed, split by content, resumable.
 
 A document is a text file, a line of JSON lines, a row of Parquet or of a Hugging Face data set. Its split follows from
-the hash of its content, so it depends neither on the other documents nor on their order. Work is done in pieces; what
-an interrupted call has done (``OUT.part/progress.json``) is kept and the next call with the same arguments goes on.
+the hash of its content, so it depends neither on the other documents nor on their order. Where there are too few to
+hold out whole ones (fewer than 2/val_share), the end of each is held out, as nanoGPT does with its one file. Work is
+done in pieces; what an interrupted call has done (``OUT.part/progress.json``) is kept and the next call with the same
+arguments goes on.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import math
 import shutil
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
@@ -55,14 +59,14 @@ def prepare(
     dataset_split: str = "train",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
-    """Tokenise documents into ``out``, whole documents to one split or the other, and write the manifest last.
+    """Tokenise documents into ``out``, each whole to one split or, when they are few, in two; write the manifest last.
 
     Args:
         files: Text files, .jsonl, .parquet, directories of ``datasets.save_to_disk``.
         out: Directory to write, empty or absent.
         tokenizer: ``bpe``: byte-level BPE trained here on the training documents; ``bytes``; ``gpt2``.
         vocab_size: Of the BPE.
-        val_share: Expected share of documents in the validation split.
+        val_share: Expected share of documents in the validation split; of each one's text, when they are few.
         text_key: Field or column that holds the text.
         bpe_dir: GPT-2's ``encoder.json`` and ``vocab.bpe``, for ``gpt2``.
         dataset: A Hugging Face data set, by directory or by name; a name is downloaded, because it was asked for.
@@ -81,14 +85,10 @@ def prepare(
     if tokenizer not in TOKENIZERS:
         raise InputError("tokenizer", tokenizer, "is unknown", f"valid: {', '.join(TOKENIZERS)}")
 
-    def texts() -> Iterator[str]:
-        yield from documents(files, text_key=text_key)
-        if dataset is not None:
-            yield from _dataset(dataset, dataset_config, dataset_split, text_key)
-
-    def split(text: str) -> str:
-        number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") / 2**64
-        return "val" if number < val_share else "train"
+    def texts() -> Iterator[dict[str, str]]:
+        found = documents(files, text_key=text_key)
+        more = () if dataset is None else _dataset(dataset, dataset_config, dataset_split, text_key)
+        return _split(itertools.chain(found, more), val_share)
 
     sizes = [(str(path), path.stat().st_size) for path in files]
     arguments = [
@@ -105,7 +105,7 @@ def prepare(
     part = out.with_name(out.name + ".part")
     done = _resume(part, hashlib.sha256(json.dumps(arguments).encode()).hexdigest())
     encode, size, saved = make_encoding(
-        tokenizer, train_texts=lambda: (t for t in texts() if split(t) == "train"), vocab_size=vocab_size,
+        tokenizer, train_texts=lambda: (parts["train"] for parts in texts() if "train" in parts), vocab_size=vocab_size,
         bpe_dir=bpe_dir, saved=part / "tokenizer.json",
     )  # fmt: skip
     part.mkdir(parents=True, exist_ok=True)
@@ -117,15 +117,15 @@ def prepare(
     for piece in _pieces(texts(), done.documents):
         sizes_now, characters = dict(done.bytes), dict(done.characters)
         for name in SPLITS:
-            mine = [text for text in piece if split(text) == name]
+            mine = [parts[name] for parts in piece if name in parts]
             with (part / f"{name}.bin").open("ab") as file:
                 for tokens in encode(mine) if mine else []:
                     tokens.astype(dtype).tofile(file)
             sizes_now[name] = (part / f"{name}.bin").stat().st_size
             characters[name] += sum(map(len, mine))
         done = done.replace(
-            documents=done.documents + len(piece), source_bytes=done.source_bytes + sum(len(t.encode()) for t in piece),
-            bytes=sizes_now, characters=characters,
+            documents=done.documents + len(piece), bytes=sizes_now, characters=characters,
+            source_bytes=done.source_bytes + sum(len(text.encode()) for parts in piece for text in parts.values()),
         )  # fmt: skip
         _write_whole(part / "progress.json", done.to_json())
         if on_progress:
@@ -134,7 +134,7 @@ def prepare(
         if done.characters[name] < LEAST_CHARACTERS:
             shutil.rmtree(part)
             rule = f"leaves {done.characters[name]} characters of {name} text: too little"
-            raise InputError("files", done.documents, rule, "give more text, in more files or documents")
+            raise InputError("files", done.documents, rule, "give more text, or another --val-share")
     entries = [_close(part / f"{name}.bin", name, dtype) for name in SPLITS]
     manifest = Manifest(
         tokenizer=tokenizer, vocab_size=size, source_files=done.documents, source_bytes=done.source_bytes,
@@ -187,13 +187,25 @@ def text_files(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _pieces(texts: Iterator[str], skip: int) -> Iterator[list[str]]:
+def _split(texts: Iterator[str], val_share: float) -> Iterator[dict[str, str]]:
+    """Every document as its text by split: all of it in one, or, where documents are few, each one's end in val."""
+    few = math.ceil(2 / val_share)
+    first = list(itertools.islice(texts, few))
+    if len(first) < few:
+        for text in first:
+            cut = round(len(text) * (1 - val_share))
+            yield {"train": text[:cut], "val": text[cut:]}
+        return
+    for text in itertools.chain(first, texts):
+        number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") / 2**64
+        yield {"val" if number < val_share else "train": text}
+
+
+def _pieces(texts: Iterator[dict[str, str]], skip: int) -> Iterator[list[dict[str, str]]]:
     piece, held = [], 0
-    for i, text in enumerate(texts):
-        if i < skip:
-            continue
-        piece.append(text)
-        held += len(text)
+    for parts in itertools.islice(texts, skip, None):
+        piece.append(parts)
+        held += sum(map(len, parts.values()))
         if held >= PIECE_BYTES:
             yield piece
             piece, held = [], 0

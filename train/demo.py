@@ -9,19 +9,14 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from contextlib import contextmanager
-from multiprocessing import get_context
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from theory.cost import depth_cost_ratio, plan_flops
 from theory.errors import InputError
@@ -29,11 +24,13 @@ from theory.fit import bootstrap, fit_area_law, provenance
 from theory.models import preset
 from theory.plan import Init, Optimizer, Order, Plan, Stage, cold_start, fixed_depth, write_plan
 from theory.planning import equal_compute, plan_expansion
-from theory.record import Record, read_record
+from theory.record import Record
 from theory.schedules import wsd
-from theory.spec import Positive, Spec, decode
+from theory.spec import Positive, Spec
 from theory.verdict import Verdict, judge, sentence
+from train.config import TrainConfig
 from train.corpus import prepare, python_stdlib_corpus
+from train.runs import run_all
 from train.shards import open_shards
 
 __all__ = ["DemoConfig", "demo"]
@@ -82,9 +79,10 @@ def demo(out: Path, config: DemoConfig | None = None, *, console: Console | None
     data = _corpus(out / "data", config, console)
     base = _base_plan(data, config)
 
+    runs_config = TrainConfig(seed=config.seed, quiet=True)
     pilots = _pilot_plans(base, config)
     console.print(f"[bold]pilots[/]  {len(pilots) - 1} short runs and the small depth for the whole horizon")
-    records = _run_all(pilots, data, out / "pilots", config, console)
+    records = run_all(pilots, data, out / "pilots", config=runs_config, console=console)
 
     plan = _plan(base, records, config, console)
     write_plan(plan, out / "plan.json")
@@ -97,7 +95,9 @@ def demo(out: Path, config: DemoConfig | None = None, *, console: Console | None
         "cold_start": cold_start(plan, name="cold_start"),
     }
     console.print("[bold]runs[/]    the progressive run and its three controls")
-    runs = dict(zip(arms, _run_all(list(arms.values()), data, out / "runs", config, console), strict=True))
+    runs = dict(
+        zip(arms, run_all(list(arms.values()), data, out / "runs", config=runs_config, console=console), strict=True)
+    )
     runs["small"] = records[-1]
     verdict = judge(**runs)
     result = _result(plan, verdict, runs, seconds=time.monotonic() - began)
@@ -189,93 +189,6 @@ def _plan(base: Plan, pilots: Sequence[Record], config: DemoConfig, console: Con
             raise
         console.print(f"[bold]advice[/]  {error}; measured all the same", highlight=False)
         return expansion(budget=(1 + depth_cost_ratio(base.model, config.small_depth, base.depth)) / 2)
-
-
-def _run_all(plans: Sequence[Plan], data: Path, folder: Path, config: DemoConfig, console: Console) -> list[Record]:
-    """Execute ``plans``, as many at once as the machine has cores (one GPU: one at a time), with a bar each."""
-    workers, threads = _workers()
-    for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):  # glibc in the workers: keep big blocks, do not
-        os.environ.setdefault(name, str(2**30))  # map, clear and give back the logits' pages at every step
-    order = sorted(plans, key=plan_flops, reverse=True)  # longest first leaves the cores busy to the end
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    try:
-        with _bars(console, order, folder) as refresh:
-            pending = {
-                pool.submit(_run_one, plan.to_json(), str(data), str(folder / plan.name), config.seed, threads)
-                for plan in order
-            }
-            while pending:
-                done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-                refresh()
-                for future in done:
-                    future.result()
-    except BaseException:
-        for process in (pool._processes or {}).values():  # a stopped demo must not leave trainers behind
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-    return [read_record(folder / plan.name) for plan in plans]
-
-
-@contextmanager
-def _bars(console: Console, plans: Sequence[Plan], folder: Path) -> Iterator[Callable[[], None]]:
-    """One progress bar a run, fed from the records that the runs write; plain lines where there is no terminal."""
-    columns = (TextColumn("  {task.description:<16}"), BarColumn(), TextColumn("{task.completed:>5}/{task.total}"),
-               TextColumn("{task.fields[loss]}"), TimeElapsedColumn())  # fmt: skip
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        tasks = {plan.name: progress.add_task(plan.name, total=plan.steps, loss="", start=False) for plan in plans}
-        told: set[str] = set()
-
-        def refresh() -> None:
-            for plan in plans:
-                path = folder / plan.name / "record.jsonl"
-                if plan.name in told or not path.exists():
-                    continue
-                record = read_record(path)
-                step, loss = record.curve()
-                if not len(step):
-                    continue
-                progress.start_task(tasks[plan.name])
-                at = max(int(record.columns["step"].max()), int(step[-1]))
-                progress.update(tasks[plan.name], completed=at, loss=f"loss {loss[-1]:.3f}")
-                if step[-1] == plan.steps:
-                    told.add(plan.name)
-                    if not console.is_terminal:
-                        console.print(f"  {plan.name:<16} {plan.steps} steps, loss {loss[-1]:.4f}", highlight=False)
-
-        yield refresh
-        refresh()
-
-
-def _run_one(plan_json: str, data: str, out: str, seed: int, threads: int) -> None:
-    """One run in a process of its own; what an interrupted demo has finished already is kept."""
-    import torch
-
-    torch.set_num_threads(threads)
-    from train.loop import TrainConfig, resume, train
-
-    plan, folder = decode(plan_json, Plan), Path(out)
-    if (folder / "record.jsonl").exists():
-        record = read_record(folder)
-        step, _ = record.curve()
-        if len(step) and step[-1] == plan.steps:
-            return
-        if any((folder / "checkpoints").glob("step-*")):
-            resume(folder)
-            return
-        shutil.rmtree(folder)
-    train(plan, data=Path(data), out=folder, config=TrainConfig(seed=seed, quiet=True))
-
-
-def _workers() -> tuple[int, int]:
-    """(processes, threads each): small matrices want one thread a process and one process a core; one GPU, one."""
-    import torch
-
-    if torch.cuda.is_available():
-        return 1, torch.get_num_threads()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, 4), 1
 
 
 def _result(plan: Plan, verdict: Verdict, runs: dict[str, Record], *, seconds: float) -> dict:

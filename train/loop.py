@@ -1,7 +1,7 @@
 """The training loop: it executes a Plan, and leaves a Record and checkpoints.
 
     runs/NAME/plan.json       the plan            runs/NAME/record.jsonl   the record, written while running
-    runs/NAME/config.json     how it was run      runs/NAME/checkpoints/   the newest two
+    runs/NAME/config.json     how it was run      runs/NAME/checkpoints/   the newest ones
 
 Interrupted at any moment, ``resume`` ends at the same loss bit for bit on the same machine and thread count.
 """
@@ -194,7 +194,7 @@ class _Run:
         self.state = self.state.replace(auto=self.auto.to_json() if self.auto else None)
         checkpoint.save(
             self.out, plan=self.plan, data_digest=self.data_digest, state=self.state,
-            model=self.model.state_dict(), optimizer=named_state(self.optimizer),
+            model=self.model.state_dict(), optimizer=named_state(self.optimizer), keep=self.config.keep_checkpoints,
         )  # fmt: skip
 
     def execute(self) -> Record:

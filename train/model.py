@@ -21,7 +21,11 @@ from train import variants
 from train.activations import checkpointed
 from train.config import Activations
 
-__all__ = ["GPT2", "Block", "generator", "init_block_", "init_gpt2_", "make_norm"]
+__all__ = ["GPT2", "Block", "generator", "head_loss", "init_block_", "init_gpt2_", "make_norm"]
+
+
+FUSED = hasattr(torch.nn, "LinearCrossEntropyOptions")
+LOGITS_AT_ONCE = 1 << 24  # 64 MiB of float32
 
 
 class Attention(nn.Module):
@@ -116,8 +120,21 @@ class GPT2(nn.Module):
 
     def loss(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """Mean cross-entropy of ``targets_BT``, nats per token."""
-        logits_NV = F.linear(self.features(ids_BT).flatten(0, 1), self.tokens.weight)
-        return F.cross_entropy(logits_NV.float(), targets_BT.flatten())
+        return head_loss(self.features(ids_BT).flatten(0, 1), self.tokens.weight, targets_BT.flatten())
+
+
+def head_loss(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
+    """Mean cross-entropy of the head; in float32 by torch's fused loss, which never holds more than some logits.
+
+    At GPT-2's vocabulary it takes half the time of the plain one on a CPU. Below float32 it returns the loss itself
+    rounded to the low precision, so that is left to the plain one, as is torch before 2.13.
+    """
+    n, width = x_ND.shape
+    full_precision = x_ND.dtype == torch.float32 and not torch.is_autocast_enabled(x_ND.device.type)
+    if FUSED and full_precision and n >= width and len(weight_VD) > width:
+        options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=max(1, min(n, LOGITS_AT_ONCE // len(weight_VD))))
+        return F.linear_cross_entropy(x_ND, weight_VD, targets_N, options=options)
+    return F.cross_entropy(F.linear(x_ND, weight_VD).float(), targets_N)
 
 
 @torch.no_grad()

@@ -1,0 +1,106 @@
+"""Ways of growing side by side: what the arms are, that branches are used, and what the command prints."""
+
+import json
+
+import pytest
+
+import latebloom
+from tests.helpers import tiny_plan
+from theory import InputError, read_record, write_plan
+from theory.plan import cold_start, fixed_depth
+from theory.planning import equal_compute
+from train import runs
+from train.ablation import ablate, growths
+from train.config import TrainConfig
+from train.corpus import prepare
+
+PLAN = tiny_plan(steps=20, tau=12, full=4)
+CONFIG = TrainConfig(quiet=True, evals=2, eval_tokens=256, log_every=4, repeat_data=True, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ablation")
+    (folder / "text.txt").write_text("grow depth late bloom " * 2000)
+    prepare([folder / "text.txt"], folder / "data", tokenizer="bytes")
+    return folder / "data"
+
+
+def in_this_process(monkeypatch):
+    """The pool's workers would each take seconds to import torch."""
+    from concurrent.futures import Future
+
+    class Here:
+        _processes = None
+
+        def __init__(self, *args, **kwargs):
+            pass
+
+        def submit(self, function, *args):
+            future = Future()
+            future.set_result(function(*args))
+            return future
+
+        def shutdown(self, **kwargs):
+            pass
+
+    monkeypatch.setattr(runs, "ProcessPoolExecutor", Here)
+
+
+def test_ways_of_growing_that_differ():
+    names = lambda small: [p.name for p in growths(PLAN, small, ["random", "copy"], ["stack", "last"])]  # noqa: E731
+    assert names(0) == ["grown-0-random"]
+    assert names(1) == ["grown-1-random", "grown-1-copy"]
+    assert names(2) == ["grown-2-random-stack", "grown-2-random-last", "grown-2-copy-stack", "grown-2-copy-last"]
+    assert growths(PLAN, 2, ["copy"], ["last"])[0].stages[1] == PLAN.stages[1].replace(init="copy", order="last")
+
+
+def test_every_arm_is_the_run_of_its_plan(data, tmp_path, monkeypatch, capsys):
+    in_this_process(monkeypatch)
+    write_plan(PLAN, tmp_path / "plan.json")
+    args = [
+        "ablate",
+        str(tmp_path / "plan.json"),
+        "--data",
+        str(data),
+        "--out",
+        str(tmp_path / "ways"),
+        "--small",
+        "0,2",
+    ]
+    args += ["--init", "copy_zero_last,random", "--order", "inter", "--seeds", "2", "--eval-tokens", "256"]
+    args += ["--repeat-data", "--device", "cpu", "--parquet", str(tmp_path / "parquet")]
+    with pytest.raises(SystemExit) as stop:
+        latebloom.main(args)
+    assert stop.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = [line.split() for line in lines[lines.index(next(x for x in lines if x.startswith("arm"))) + 1 :]]
+    arms = {"fixed", "equal_compute", "cold_start", "small-0", "small-2",
+            "grown-0-random", "grown-2-copy_zero_last-inter", "grown-2-random-inter"}  # fmt: skip
+    assert {row[0] for row in table} == arms
+    assert [float(row[1]) for row in table] == sorted(float(row[1]) for row in table)
+    expected = {
+        "fixed-s1": fixed_depth(PLAN, name="fixed-s1"),
+        "small-2-s1": fixed_depth(PLAN, name="small-2-s1", depth=2),
+        "equal_compute-s1": equal_compute(PLAN, name="equal_compute-s1"),
+        "cold_start-s1": cold_start(PLAN, name="cold_start-s1"),
+    }
+    for name, plan in expected.items():
+        record = read_record(tmp_path / "ways" / name)
+        assert (record.plan, record.header.seed) == (plan, 1)
+    grown = read_record(tmp_path / "parquet" / "ways_grown_2_random_inter_s1.parquet")
+    trunk = read_record(tmp_path / "ways" / "small-2-s1")
+    assert grown.curve(split="train")[1][0] == trunk.curve(split="train")[1][0]  # at step 10, before it grew
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "ways").glob("*/record.jsonl")}
+    with pytest.raises(SystemExit):
+        latebloom.main([*args, "--json"])
+    assert len(json.loads(capsys.readouterr().out)) == len(arms)
+    assert {p: p.stat().st_mtime_ns for p in before} == before  # nothing was trained twice
+
+
+def test_refusals(data, tmp_path):
+    with pytest.raises(InputError, match="--small = 4: must lie below the full depth 4"):
+        ablate(PLAN, data=data, out=tmp_path / "a", small=[4])
+    with pytest.raises(InputError, match="must be two to compare"):
+        ablate(fixed_depth(PLAN, name="x"), data=data, out=tmp_path / "a")
+    assert not (tmp_path / "a").exists()
