@@ -29,7 +29,9 @@ def model_of(shape, depth, mode):
 
 
 def loss_of(model, dtype, sequences=4):
-    ids = torch.randint(0, SHAPE.vocab_size, (sequences, SHAPE.context), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(
+        0, model.shape.vocab_size, (sequences, SHAPE.context), generator=torch.Generator().manual_seed(0)
+    )
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
         return model.loss(ids, ids)
 
@@ -80,14 +82,18 @@ def test_a_block_keeps_what_is_predicted(shape, dtype):
 @MIXED
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("mode", MODES)
-def test_the_peak_of_a_step_is_what_the_dry_run_predicts(mode, dtype):
-    """Forward and backward of the second micro-batch, whose gradients add to those of the first."""
-    plan = tiny_plan().replace(model=SHAPE, stages=(Stage(start_step=0, depth=8),), batch_tokens=SHAPE.context * 16)
-    model = model_of(SHAPE, 8, mode)
-    loss_of(model, dtype, 16).backward()
-    _, peak, _ = allocated(lambda: loss_of(model, dtype, 16).backward())
-    d = dry_run(plan, micro_sequences=16, activations=mode, dtype=dtype)
-    assert d.memory - d.weights - d.gradients - d.optimizer_state == pytest.approx(peak, rel=PREDICTED)
+@pytest.mark.parametrize(("kind", "vocab"), [("gpt2", 512), ("gpt2", 4096), ("qwen3", 2048)])
+def test_the_peak_of_a_step_is_what_the_dry_run_predicts(kind, vocab, mode, dtype):
+    """Forward and backward of the second micro-batch, whose gradients add to those of the first; deep and shallow."""
+    shape = SHAPES[kind].replace(vocab_size=vocab)
+    for depth in (2, 8):
+        stages = (Stage(start_step=0, depth=depth),)
+        plan = tiny_plan().replace(model=shape, stages=stages, batch_tokens=shape.context * 16)
+        model = model_of(shape, depth, mode)
+        loss_of(model, dtype, 16).backward()
+        _, peak, _ = allocated(lambda m=model: loss_of(m, dtype, 16).backward())
+        d = dry_run(plan, micro_sequences=16, activations=mode, dtype=dtype)
+        assert d.memory - d.weights - d.gradients - d.optimizer_state == pytest.approx(peak, rel=PREDICTED), depth
 
 
 def test_attention_and_products_are_not_computed_twice_under_selective():

@@ -8,7 +8,9 @@ from msgspec import Meta
 
 from theory.spec import Count, Positive, Spec
 
-__all__ = ["Activations", "DType", "TrainConfig"]
+__all__ = ["LOGITS_AT_ONCE", "Activations", "DType", "TrainConfig"]
+
+LOGITS_AT_ONCE = 1 << 24  # 64 MiB of float32
 
 Activations = Literal["keep", "selective", "recompute"]
 DType = Literal["float32", "bfloat16"]

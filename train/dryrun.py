@@ -7,13 +7,16 @@ heads, V words; e bytes a value in matrix products, 4 or under bfloat16 2; the r
     activations, a token and GPT-2 block   keep       (8 + 14 e) D + 4 H + 16
                                            selective  (4 + 9 e) D + 4 H
                                            recompute  4 D
-    once a token                           (4 + e) D + 8 before the head, up to 12 V in head and loss
+    before the head                        4 D + 8 a token
+    head and loss, plain (bfloat16)        e D and up to 12 V a token
+    head and loss, fused (float32)         8 D (tokens + V), or half of it and LOGITS_AT_ONCE
     bfloat16 copies of the matrices        2 N until the forward pass ends; under ``keep`` until the backward pass does
 
-and while a block computes its activations again, those of ``keep``. Counted from what each operation saves, and held
-against the allocator in the tests; attention scores are never stored. With the blocks of :mod:`train.variants` the
-count is that of the CPU, whose RMSNorm saves its result too; a fused one saves 4 D less. Not counted: what the update
-needs for a moment when no activation is live, 4 N and more under Muon.
+and while the backward pass is in a block, what ``keep`` would keep there, the gradient of the stream, 4 D, and that
+inside the MLP, 4 e D. Counted from what each operation saves and held against the allocator in the tests; attention
+scores are never stored. With the blocks of :mod:`train.variants` the count is that of the CPU, whose RMSNorm saves its
+result too; a fused one saves 4 D less. Not counted: what the update needs when no activation is live, 4 N and more
+under Muon.
 """
 
 from __future__ import annotations
@@ -24,12 +27,11 @@ from typing import get_args
 from theory.cost import flops_per_token, parameters, plan_flops
 from theory.errors import InputError
 from theory.plan import GPT2Shape, Plan
-from train.config import Activations, DType
+from train.config import LOGITS_AT_ONCE, Activations, DType
 
-__all__ = ["DryRun", "PhaseCost", "activation_bytes", "dry_run"]
+__all__ = ["DryRun", "PhaseCost", "activation_bytes", "dry_run", "head_bytes"]
 
 GIB = 2**30
-HEAD_FORWARD, HEAD = 10, 12  # bytes a token and word: logits, their logarithms, and at last their gradients
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +122,16 @@ def activation_bytes(model: GPT2Shape, mode: Activations, dtype: DType) -> int:
     return kept + (8 * (width + inner) + 4 * (heads + block.kv_heads) if block.qk_norm else 0)
 
 
+def head_bytes(model: GPT2Shape, tokens: int, dtype: DType) -> tuple[int, int]:
+    """The most that head and loss hold in the forward and in the backward pass, by :func:`train.model.head_loss`."""
+    width, vocab = model.width, model.vocab_size
+    if dtype == "float32" and tokens >= width and vocab > width:  # both gradients are made in the forward pass
+        gradients, rows = 4 * width * (tokens + vocab), min(tokens, max(1, LOGITS_AT_ONCE // vocab))
+        return 4 * tokens * width + gradients + 4 * rows * vocab, 2 * gradients
+    features = (4 if dtype == "float32" else 2) * tokens * width  # then logits, their logarithms, their gradients
+    return features + 10 * tokens * vocab, features + 12 * tokens * vocab
+
+
 def dry_run(
     plan: Plan,
     *,
@@ -173,14 +185,16 @@ def dry_run(
         )
     n, tokens = parameters(model, plan.depth), micro_sequences * model.context
     by_mode = {mode: tokens * activation_bytes(model, mode, dtype) for mode in get_args(Activations)}
-    before_head = tokens * ((8 if dtype == "float32" else 6) * model.width + 8)
-    kept = {mode: plan.depth * block + before_head for mode, block in by_mode.items()}
+    kept = {mode: plan.depth * block + tokens * (4 * model.width + 8) for mode, block in by_mode.items()}
+    head = head_bytes(model, tokens, dtype)
     positions = 0 if model.block else model.context * model.width
     copies = 2 * (n - positions) if dtype == "bfloat16" else 0
     states = 4 * n + 4 * n + (8 if plan.optimizer.name == "adamw" else 4) * n
-    forward = copies + HEAD_FORWARD * tokens * model.vocab_size
-    again = by_mode["keep"] if plan.depth and activations != "keep" else 0
-    backward = (copies if activations == "keep" else 0) + max(HEAD * tokens * model.vocab_size, again)
+    forward = copies + head[0]
+    wide = model.block.hidden if model.block else 4 * model.width
+    working = tokens * (4 * model.width + (2 if dtype == "bfloat16" else 4) * wide)
+    again = (by_mode["keep"] - by_mode[activations] + working) * (plan.depth > 0)
+    backward = (copies if activations == "keep" else 0) + max(head[1], again)
     return DryRun(
         phases=tuple(phases),
         flops=plan_flops(plan),
@@ -193,7 +207,7 @@ def dry_run(
         mode=activations,
         activations=kept,
         bfloat16_weights=copies,
-        head=HEAD * tokens * model.vocab_size,
+        head=max(head),
         memory=states + kept[activations] + max(forward, backward),
         peak_tflops=peak_tflops,
         mfu=mfu,

@@ -19,13 +19,12 @@ from torch import Tensor, nn
 from theory.plan import GPT2Shape
 from train import variants
 from train.activations import checkpointed
-from train.config import Activations
+from train.config import LOGITS_AT_ONCE, Activations
 
 __all__ = ["GPT2", "Block", "generator", "head_loss", "init_block_", "init_gpt2_", "make_norm"]
 
 
 FUSED = hasattr(torch.nn, "LinearCrossEntropyOptions")
-LOGITS_AT_ONCE = 1 << 24  # 64 MiB of float32
 
 
 class Attention(nn.Module):
