@@ -10,7 +10,7 @@ heads, V words; e bytes a value in matrix products, 4 or under bfloat16 2; the r
     before the head                        4 D + 8 a token
     head and loss, plain (bfloat16)        e D and up to 12 V a token
     head and loss, fused (float32)         8 D (tokens + V), or half of it and LOGITS_AT_ONCE
-    bfloat16 copies of the matrices        2 N until the forward pass ends; under ``keep`` until the backward pass does
+    bfloat16 copies of the matrices        2 N under ``keep``, else 2 V D for the head
 
 and while the backward pass is in a block, what ``keep`` would keep there, the gradient of the stream, 4 D, and that
 inside the MLP, 4 e D. Counted from what each operation saves and held against the allocator in the tests; attention
@@ -53,7 +53,7 @@ class DryRun:
     """The whole plan; memory in bytes at full depth on one device.
 
     ``activations`` holds what each mode keeps for the backward pass, without the head; ``memory`` is the peak under
-    ``mode``: states, its activations, and the larger of the forward's and the backward's momentary needs.
+    ``mode``: states, its activations, copies of weights, and the most that the head or a block's backward pass needs.
     """
 
     phases: tuple[PhaseCost, ...]
@@ -188,13 +188,14 @@ def dry_run(
     kept = {mode: plan.depth * block + tokens * (4 * model.width + 8) for mode, block in by_mode.items()}
     head = head_bytes(model, tokens, dtype)
     positions = 0 if model.block else model.context * model.width
-    copies = 2 * (n - positions) if dtype == "bfloat16" else 0
+    copied = n - positions if activations == "keep" else model.vocab_size * model.width
+    copies = 2 * copied if dtype == "bfloat16" else 0
     states = 4 * n + 4 * n + (8 if plan.optimizer.name == "adamw" else 4) * n
-    forward = copies + head[0]
     wide = model.block.hidden if model.block else 4 * model.width
     working = tokens * (4 * model.width + (2 if dtype == "bfloat16" else 4) * wide)
+    if dtype == "bfloat16" and activations != "keep":
+        working += 2 * (parameters(model, 1) - parameters(model, 0))  # copies of this block's
     again = (by_mode["keep"] - by_mode[activations] + working) * (plan.depth > 0)
-    backward = (copies if activations == "keep" else 0) + max(head[1], again)
     return DryRun(
         phases=tuple(phases),
         flops=plan_flops(plan),
@@ -208,7 +209,7 @@ def dry_run(
         activations=kept,
         bfloat16_weights=copies,
         head=max(head),
-        memory=states + kept[activations] + max(forward, backward),
+        memory=states + kept[activations] + copies + max(*head, again),
         peak_tflops=peak_tflops,
         mfu=mfu,
         devices=devices,

@@ -431,7 +431,7 @@ class _Run:
 
     def _autocast(self) -> contextlib.AbstractContextManager:
         if self.config.dtype == "bfloat16":
-            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+            return torch.autocast(self.device.type, dtype=torch.bfloat16, cache_enabled=False)  # no weight comes twice
         return contextlib.nullcontext()
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
