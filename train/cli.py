@@ -452,6 +452,7 @@ def _threads(count: int | None) -> None:
     import torch
 
     torch.set_num_threads(count)
+    os.environ["OPENBLAS_NUM_THREADS"] = str(count)  # read when scipy.linalg is loaded, at Muon's first step
 
 
 def _file_name(name: str) -> str:

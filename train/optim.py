@@ -8,7 +8,8 @@ Muon-NSGD (arXiv 2511.04981): one learning rate eta for everything,
 with momentum M_t = mu M_{t-1} + (1 - mu) G_t, Nesterov's (1 - mu) G + mu M in its place, and polar(M) = U V' from the
 singular value decomposition. The scale sqrt(fan_out/fan_in) is the spectral condition's (Yang et al., arXiv
 2310.17813), not clamped. Query, key and value are three matrices. Embedding and tied head are a matrix like any other
-(rows = V), as in the paper; it does not publish its constants, those here are mu = 0.95 and five Polar Express steps.
+(rows = V), as in the paper; it does not publish its constants, here mu = 0.95; :mod:`train.polar` says how polar(M) is
+computed.
 
 ``muon_adamw`` keeps Muon for the blocks' matrices and gives embeddings and vectors to AdamW (Loshchilov & Hutter,
 arXiv 1711.05101) at ADAMW_FACTOR times the learning rate: the ratio of the paper's eta_ref, 0.3 for AdamW and 10 for
@@ -17,7 +18,6 @@ Muon-NSGD.
 
 from __future__ import annotations
 
-import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -27,72 +27,14 @@ from torch import Tensor, nn
 
 from theory.plan import Optimizer as OptimizerSpec
 from theory.rates import ADAMW_FACTOR, size_factors
+from train.polar import polar_express, zolotarev_
 
 if TYPE_CHECKING:
     from train.model import GPT2
 
-__all__ = ["MuonNSGD", "build_optimizer", "load_named_state", "named_state", "polar_express", "split_groups"]
+__all__ = ["MuonNSGD", "build_optimizer", "load_named_state", "named_state", "split_groups"]
 
-# Minimax-optimal odd quintics for singular values in [1e-3, 1], Amsel et al., arXiv 2505.16932, table 1; borrowed.
-POLAR_EXPRESS = (
-    (8.28721201814563, -23.595886519098837, 17.300387312530933),
-    (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
-    (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
-    (3.3184196573706015, -2.488488024314874, 0.51004894012372),
-    (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
-)
-# In bfloat16 rounding pushes singular values beyond the interval, where the next polynomial would blow them up: each
-# step but the last is taken at x/1.01 (the paper's own remedy and factor).
-HALF_POLAR_EXPRESS = tuple((a / 1.01, b / 1.01**3, c / 1.01**5) for a, b, c in POLAR_EXPRESS[:-1]) + POLAR_EXPRESS[-1:]
-TALL = 4  # from this aspect ratio on the iteration runs on the small Gram matrix
-HALF_FROM = 512  # smallest side from which a CPU with bfloat16 units iterates in bfloat16, as a GPU always does
 ADAMW_BETA1 = 0.9  # chosen: ``momentum`` is Muon's here
-
-
-def polar_express(x: Tensor, *, eps: float = 1e-7) -> Tensor:
-    """Approximate polar factor U V' of each matrix in ``x`` (..., rows, columns), in its dtype.
-
-    Singular values above 1e-3 of the Frobenius norm come out within 0.7 ... 1.3. For long matrices the same polynomials
-    are composed on the Gram matrix, X -> q(X X') X, which costs two long products instead of ten; not in bfloat16, in
-    which a Gram matrix has negative eigenvalues that the polynomials blow up.
-    """
-    transposed = x.shape[-2] > x.shape[-1]
-    x = x.mT if transposed else x
-    x = x / (torch.linalg.matrix_norm(x, keepdim=True) * 1.01 + eps)
-    rows, columns = x.shape[-2:]
-    if x.dtype.itemsize < 4:
-        stack = x.reshape(-1, rows, columns)
-        for a, b, c in HALF_POLAR_EXPRESS:  # sums taken in the products' epilogues
-            gram = stack @ stack.mT
-            stack = torch.baddbmm(stack, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), stack, beta=a)
-        x = stack.view(x.shape)
-    elif columns >= TALL * rows:
-        gram = x @ x.mT
-        total = None
-        for a, b, c in POLAR_EXPRESS:
-            factor = a * torch.eye(rows, dtype=x.dtype, device=x.device) + b * gram + c * (gram @ gram)
-            total = factor if total is None else factor @ total
-            gram = factor @ gram @ factor
-        assert total is not None
-        x = total @ x
-    else:
-        for a, b, c in POLAR_EXPRESS:
-            gram = x @ x.mT
-            x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return x.mT if transposed else x
-
-
-def polar_dtype(matrix: Tensor) -> torch.dtype:
-    """What the iteration on ``matrix`` is computed in: bfloat16 where it is fast, its own dtype elsewhere."""
-    if matrix.dtype != torch.float32:
-        return matrix.dtype
-    half = matrix.is_cuda or (min(matrix.shape[-2:]) >= HALF_FROM and _cpu_has_bfloat16())
-    return torch.bfloat16 if half else torch.float32
-
-
-@functools.cache
-def _cpu_has_bfloat16() -> bool:
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def muon_nsgd_rule(name: str, parameter: Tensor) -> str:
@@ -196,18 +138,23 @@ class MuonNSGD(torch.optim.Optimizer):
         torch._foreach_addcdiv_(parameters, first, roots, [-lr / (1 - beta1**t) for t in counts])
 
     def _muon(self, group: dict[str, Any], pairs: list[tuple[str, nn.Parameter]], updates: list[Tensor]) -> None:
-        """Orthogonalise all matrices of a shape in one batch and apply them."""
+        """Apply the polar factors of the directions; on a GPU, of all matrices of a shape in one batch."""
         batches: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
         for (name, p), update in zip(pairs, updates, strict=True):
             parts = 3 if name.endswith("qkv.weight") else 1
             for weight, direction in zip(p.chunk(parts), update.chunk(parts), strict=True):
                 batches[weight.shape].append((weight, direction))
         for (rows, columns), members in batches.items():
+            decay, rate = 1 - group["lr"] * group["weight_decay"], -group["lr"] * (rows / columns) ** 0.5
+            if members[0][0].device.type == "cpu" and members[0][0].dtype in (torch.float32, torch.float64):
+                for weight, direction in members:
+                    zolotarev_(weight, direction, alpha=rate, beta=decay)
+                continue
             stacked = torch.stack([direction for _, direction in members])
-            polar = polar_express(stacked.to(polar_dtype(stacked))).to(stacked.dtype)
+            polar = polar_express(stacked.bfloat16()).to(stacked.dtype)
             weights = [weight for weight, _ in members]
-            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_add_(weights, list(polar), alpha=-group["lr"] * (rows / columns) ** 0.5)
+            torch._foreach_mul_(weights, decay)
+            torch._foreach_add_(weights, list(polar), alpha=rate)
 
 
 def build_optimizer(model: GPT2, spec: OptimizerSpec) -> torch.optim.Optimizer:

@@ -45,6 +45,7 @@ def run_all(
     workers, threads = _workers()
     for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):  # glibc in the workers: keep big blocks, do not
         os.environ.setdefault(name, str(2**30))  # map, clear and give back the logits' pages at every step
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(threads))  # of Muon's Cholesky inverses
     order = sorted(plans, key=plan_flops, reverse=True)  # longest first leaves the cores busy to the end
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
