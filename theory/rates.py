@@ -11,10 +11,10 @@ With ``optimizer.base`` a plan says at which width and depth its learning rate w
 kind then learns at lr(t) times its row of :mod:`theory.transfer`, for a model without residual multiplier (alpha = 0),
 and decay and Adam's epsilon follow their rows. l is the depth of the stage: at an expansion l -> L the blocks, old and
 new, go to l/L of their rate, and nothing else changes, as :func:`theory.transfer.across_expansion` says for alpha = 0.
-arXiv 2511.04981 keeps one rate for all depths: that is a base without depth. A short run sides with it (Muon-NSGD, width
-64, bytes of Shakespeare, 1 -> 4 blocks at .6 of 600 steps, one seed; final loss): .02, the best of .01, .02, .04 for four
-blocks from the start, gives 1.864 as one rate, 1.873 as tuned at one block, but 2.013 as tuned at four, which puts the
-single block at four times the rate.
+arXiv 2511.04981 keeps one rate for all depths: that is a base without depth. A short run sides with it (Muon-NSGD,
+width 64, bytes of Shakespeare, 1 -> 4 blocks at .6 of 600 steps, one seed; final loss): .02, the best of .01, .02, .04
+for four blocks from the start, gives 1.864 as one rate, 1.873 as tuned at one block, but 2.013 as tuned at four, which
+puts the single block at four times the rate.
 
 Initialisation does not change: the trainer draws hidden matrices with standard deviation ~ width^(-1/2), which is their
 row whatever the base, and the tied table by the embedding's row, one standard deviation at any width. The head's own
