@@ -103,9 +103,8 @@ def toy_plan(
         raise InputError("lr", lr, rule, f"give less than {eta_c:.3g}")
     schedule = shape.replace(peak_lr=float(lr))
     stages = _toy_stages(plan, schedule, {old: new for new, old in depths.items()})
-    toy = plan.replace(
-        schedule=schedule, stages=stages, optimizer=optimizer, predicted=Prediction(), provenance=Provenance()
-    )
+    own = optimizer.replace(base=None)  # the toy's learning rate was not tuned at another size
+    toy = plan.replace(schedule=schedule, stages=stages, optimizer=own, predicted=Prediction(), provenance=Provenance())
     taus = ", ".join(f"{stage.start_step}" for stage in stages[1:])
     notes = (
         f"horizon {plan.steps} -> {steps} steps, {plan.schedule.__struct_config__.tag} schedule of the same shape; "

@@ -16,7 +16,18 @@ from sim.mapping import _momentum_limit
 from sim.optimizers import initial_state, update_
 from theory.cost import plan_flops
 from theory.errors import InputError
-from theory.plan import GPT2Shape, Optimizer, Plan, Prediction, Stage, cold_start, fixed_depth, read_plan, write_plan
+from theory.plan import (
+    Base,
+    GPT2Shape,
+    Optimizer,
+    Plan,
+    Prediction,
+    Stage,
+    cold_start,
+    fixed_depth,
+    read_plan,
+    write_plan,
+)
 from theory.record import read_record
 from theory.schedules import Constant, Cosine, Linear, wsd
 
@@ -55,6 +66,8 @@ def test_tau_keeps_its_share_of_the_mass(schedule, share):
     assert type(toy.plan.schedule) is type(schedule)
     assert toy.plan.steps == 500
     assert toy.original is given
+    based = SGD.replace(transfer="spectral", base=Base(width=64))  # the toy's rate is its own, tuned nowhere else
+    assert toy_plan(given, LowRank(), steps=500, max_depth=8, optimizer=based).plan.optimizer.base is None
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import torch
 
 import train
 from tests.helpers import tiny_plan
-from theory import InputError
+from theory import Base, InputError, Optimizer
 
 PLAN = tiny_plan(steps=6, tau=3, small=1, full=3)
 IDS = torch.randint(0, 64, (24, 8), generator=torch.Generator().manual_seed(0))
@@ -61,6 +61,45 @@ def test_hugging_face_trainer(tmp_path):
     cached = model.eval().generate(ids, max_new_tokens=4, do_sample=False, use_cache=True, pad_token_id=0)
     plain = model.generate(ids, max_new_tokens=4, do_sample=False, use_cache=False, pad_token_id=0)
     assert torch.equal(cached, plain)  # the new layers have places of their own in the cache
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")  # theirs
+def test_hugging_face_trainer_with_a_rate_tuned_at_another_size(tmp_path):
+    """Blocks learn at the factor of the stage's depth, the rest as before; new blocks join their kind."""
+    pytest.importorskip("accelerate")
+    from transformers import Trainer, TrainingArguments
+
+    plan = PLAN.replace(optimizer=Optimizer(name="adamw", base=Base(width=16, depth=2)))  # PLAN's width is 32
+    model = hf_gpt2()
+    kinds = {"hidden": [], "vector": [], "embedding": [], "head": [], "final_vector": []}
+    for name, p in model.named_parameters():
+        inside = "hidden" if p.ndim == 2 else "vector"
+        outside = {"wte": "head", "wpe": "embedding", "ln_f": "final_vector"}.get(name.split(".")[1])
+        kinds[outside or inside].append(p)
+    optimizer = torch.optim.AdamW([{"params": params, "kind": kind} for kind, params in kinds.items()], lr=0.0)
+    args = TrainingArguments(
+        output_dir=str(tmp_path), max_steps=6, per_device_train_batch_size=4, report_to=[], use_cpu=True,
+        save_strategy="no", logging_strategy="no", disable_tqdm=True,
+    )  # fmt: skip
+    rows = [{"input_ids": row, "labels": row} for row in IDS]
+    run = Trainer(
+        model=model, args=args, train_dataset=rows, optimizers=(optimizer, train.PlanLR(optimizer, plan)),
+        callbacks=[train.PlanCallback(plan)],
+    )  # fmt: skip
+    rates, real = [], optimizer.step
+
+    def step(*args, **kwargs):
+        rates.append({group["kind"]: group["lr"] for group in optimizer.param_groups})
+        return real(*args, **kwargs)
+
+    optimizer.step = step
+    run.train()
+    for i, rate in enumerate(rates):
+        lr, depth = plan.schedule.lr(i), 1 if i < 3 else 3
+        expected = dict.fromkeys(kinds, lr) | {"hidden": lr / 2 * 2 / depth, "vector": lr * 2 / depth}
+        assert rate == pytest.approx(expected)
+    counts = {group["kind"]: len(group["params"]) for group in optimizer.param_groups}
+    assert counts == {"hidden": 3 * 4, "vector": 3 * 8, "embedding": 1, "head": 1, "final_vector": 2}
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")  # theirs

@@ -24,7 +24,13 @@ def test_seven_billion(plan):
     assert d.phases[-1].parameters == pytest.approx(6.955e9, rel=1e-4)
     assert d.phases[-1].flops_per_token == pytest.approx(43.96e9, rel=1e-4)
     assert [round(x / GIB, 1) for x in (d.weights, d.gradients, d.optimizer_state)] == [25.9, 25.9, 25.9]
-    assert d.activations_checkpointed / GIB == pytest.approx(2.8, abs=0.1)
+    unit = 8192 * 3072 / GIB  # one byte for each token and column; the residual stream is float32
+    gib = {mode: size / GIB for mode, size in d.activations.items()}
+    assert gib["recompute"] == pytest.approx(unit * (60 * 4 + 4), rel=0.01)
+    assert gib["selective"] == pytest.approx(unit * (60 * (4 + 2 * (3 + 1 + 1 + 4)) + 4), rel=0.01)
+    assert gib["keep"] == pytest.approx(unit * (60 * (4 + 4 + 2 * (1 + 3 + 1 + 1 + 4 + 4)) + 4), rel=0.01)
+    memory = {mode: dry_run(plan, activations=mode).memory for mode in gib}
+    assert memory["keep"] > memory["selective"] > memory["recompute"] > d.weights + d.gradients + d.optimizer_state
     assert [round(p.head_share, 2) for p in d.phases] == [0.56, 0.02]
     assert d.seconds == pytest.approx(d.flops / (790e12 * 0.5))
     assert dry_run(plan.replace(optimizer=Optimizer(name="adamw"))).optimizer_state == 2 * d.optimizer_state

@@ -79,22 +79,20 @@ def test_a_second_graph_is_said_at_once(data, tmp_path, monkeypatch):
         train(plan_of(), data=data, out=tmp_path / "run", config=CONFIG.replace(compile=True))
 
 
-def test_recomputed_activations_change_nothing(data, tmp_path):
-    for name in ("keep", "recompute"):
-        train(plan_of(), data=data, out=tmp_path / name, config=CONFIG.replace(activations=name))
-    a, b = final_weights(tmp_path / "keep"), final_weights(tmp_path / "recompute")
-    assert all(torch.equal(a[k], b[k]) for k in a)
-
-
-def test_recomputation_keeps_fewer_activations():
-    model, ids = GPT2(tiny_shape(), 6), torch.zeros(4, 16, dtype=torch.long)
-    kept = []
-    for model.recompute in (False, True):
-        sizes = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: (s.append(t.numel()), t)[1], lambda t: t):
-            model.loss(ids, ids)
-        kept.append(sum(sizes))
-    assert kept[1] < 0.5 * kept[0]
+@DYNAMO
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_blocks_keep_changes_nothing(compiled, data, tmp_path, monkeypatch):
+    """Through growth, to the last bit; and compiled blocks are one graph still, growth making none."""
+    monkeypatch.setattr(loop, "COMPILE_BACKEND", "aot_eager")
+    config, weights = CONFIG.replace(compile=compiled, eval_tokens=64), {}
+    for mode in ("keep", "selective", "recompute"):
+        torch._dynamo.reset()
+        before = loop._graphs()
+        train(plan_of(), data=data, out=tmp_path / mode, config=config.replace(activations=mode))
+        assert loop._graphs() - before == compiled
+        weights[mode] = final_weights(tmp_path / mode)
+    for mode in ("selective", "recompute"):
+        assert all(torch.equal(weights["keep"][k], weights[mode][k]) for k in weights["keep"]), mode
 
 
 def test_bfloat16_keeps_float32_masters_and_comes_close(data, tmp_path):

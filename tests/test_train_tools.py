@@ -117,10 +117,13 @@ def test_learning_rate_transfer(data, tmp_path, capsys):
     result = json.loads(out)
     assert result["target_peak_lr"] == pytest.approx(result["optimum"] / 2)  # sqrt(20/80)
     assert result["factors"]["hidden"] == pytest.approx(1 / 4)  # four times as deep
+    assert result["base"] == {"width": 32, "depth": 1}
     assert result["losses"][3] is None  # diverged
     assert (tmp_path / "curve.svg").read_text().startswith("<?xml")
     before = (tmp_path / "out" / "lr-0.05" / "record.jsonl").read_bytes()
-    assert "optimum" in run_command(capsys, *args)[1]
+    text = run_command(capsys, *args)[1]
+    assert "optimum" in text
+    assert "--base-width 32 --base-depth 1` makes a plan that applies them" in text
     assert (tmp_path / "out" / "lr-0.05" / "record.jsonl").read_bytes() == before  # finished runs are kept
     code, _, err = run_command(capsys, *args[:5], "0.1,x", *args[6:])
     assert code == 2

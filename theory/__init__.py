@@ -8,14 +8,15 @@ from theory.exam import qualifies
 from theory.landscapes.area import AreaLaw, Signal
 from theory.models import preset
 from theory.online import AutoExpansion
-from theory.plan import GPT2Shape, Optimizer, Plan, Stage, cold_start, fixed_depth, read_plan, write_plan
+from theory.plan import Base, GPT2Shape, Optimizer, Plan, Stage, cold_start, fixed_depth, read_plan, write_plan
 from theory.planning import equal_compute, plan_expansion
 from theory.record import Record, read_record, read_records
 from theory.schedules import WSD, Constant, Cosine, Linear, Schedule, Tail, wsd
 from theory.timing import tau_star
 
 __all__ = [
-    "WSD", "AreaLaw", "AutoExpansion", "Constant", "Cosine", "GPT2Shape", "InputError", "Linear", "Optimizer", "Plan",
-    "Record", "Schedule", "Signal", "Stage", "Tail", "cold_start", "equal_compute", "fixed_depth", "plan_expansion",
-    "preset", "qualifies", "read_plan", "read_record", "read_records", "tau_star", "write_plan", "wsd",
+    "WSD", "AreaLaw", "AutoExpansion", "Base", "Constant", "Cosine", "GPT2Shape", "InputError", "Linear", "Optimizer",
+    "Plan", "Record", "Schedule", "Signal", "Stage", "Tail", "cold_start", "equal_compute", "fixed_depth",
+    "plan_expansion", "preset", "qualifies", "read_plan", "read_record", "read_records", "tau_star", "write_plan",
+    "wsd",
 ]  # fmt: skip

@@ -12,8 +12,9 @@ from theory import spec
 from theory.errors import InputError
 from theory.landscapes.area import AreaLaw
 from theory.models import PRESETS, preset
-from theory.plan import GPT2Shape, Plan, Provenance, diff, read_plan, write_plan
+from theory.plan import Base, GPT2Shape, Optimizer, Plan, Provenance, diff, read_plan, write_plan
 from theory.planning import plan_expansion
+from theory.rates import rates_text
 from theory.schedules import AnySchedule, Constant, Cosine, Linear, wsd
 
 __all__ = ["fit_command", "plan_group", "record_command"]
@@ -50,6 +51,8 @@ def plan_group() -> None:
     "--schedule", "shape", type=click.Choice(["wsd", "cosine", "linear", "constant"]), default="wsd", show_default=True
 )
 @click.option("--peak-lr", type=float, default=None, help="Peak learning rate. [default: 10/sqrt(steps)]")
+@click.option("--base-width", type=int, default=None, help="Width at which --peak-lr was tuned. [default: the model's]")
+@click.option("--base-depth", type=int, default=None, help="Blocks there. [default: one rate at every depth]")
 @click.option("--warmup", type=float, default=0.02, show_default=True, help="Share of the steps.")
 @click.option("--decay", type=float, default=0.1, show_default=True, help="Share of the steps (wsd).")
 @click.option("--u-mix", type=float, default=None, help="Mixing area as a share of peak_lr x steps, such as 0.12.")
@@ -72,6 +75,8 @@ def make_command(
     vocab_size: int | None,
     shape: str,
     peak_lr: float | None,
+    base_width: int | None,
+    base_depth: int | None,
     warmup: float,
     decay: float,
     u_mix: float | None,
@@ -125,6 +130,7 @@ def make_command(
         budget=budget,
         init=init,
         order=order,
+        optimizer=Optimizer(base=_base(base_width, base_depth, peak_lr)),
         provenance=provenance,
         name=f"{model_name}-{steps}",
     )
@@ -151,6 +157,8 @@ def show_command(path: Path, as_json: bool) -> None:
         grown = f", new blocks {stage.init} in order {stage.order}" if stage.start_step else ""
         click.echo(f"  from step {stage.start_step}: depth {stage.depth}{grown}")
     click.echo(f"  learning rate: {plan.schedule.__struct_config__.tag}, peak {plan.schedule.peak:.4g}")
+    for line in rates_text(plan):
+        click.echo(line)
     if plan.provenance.reason:
         click.echo(f"  {plan.provenance.reason}")
     click.echo(f"  sha256 {plan.digest}")
@@ -315,6 +323,21 @@ def _landscape(
                 raise InputError("--pilot", str(path), rule, "say --init and --order as the pilots have them")
     fit = fit_area_law(records, seed=seed)
     return fit.law, bootstrap(fit, seed=seed), provenance(fit)
+
+
+def _base(width: int | None, depth: int | None, peak_lr: float | None) -> Base | None:
+    """Where ``peak_lr`` was tuned."""
+    if width is None and depth is None:
+        return None
+    if width is None:
+        raise InputError("--base-width", None, "is required beside --base-depth", "say at which width it was tuned")
+    for name, value in {"--base-width": width, "--base-depth": depth}.items():
+        if value is not None and value < 1:
+            raise InputError(name, value, "must be at least 1", "give the size at which the rate was tuned")
+    if peak_lr is None:
+        rule = "needs the learning rate that was tuned there"
+        raise InputError("--base-width", width, rule, "give --peak-lr, such as `latebloom lr-transfer` finds")
+    return Base(width=width, depth=depth)
 
 
 def _schedule(shape: str, steps: int, peak: float, warmup: float, decay: float) -> AnySchedule:

@@ -19,6 +19,7 @@ from theory.spec import Count, Fraction, NonNegative, Positive, Spec
 
 __all__ = [
     "SCHEMA_VERSION",
+    "Base",
     "BlockVariant",
     "Curve",
     "GPT2Shape",
@@ -118,8 +119,23 @@ class Stage(Spec, frozen=True, kw_only=True):
     optimizer_state: StatePolicy = "keep"
 
 
+class Base(Spec, frozen=True, kw_only=True):
+    """The size at which a schedule's learning rate was tuned; see :mod:`theory.rates` for what follows from it.
+
+    Attributes:
+        width: Of that model.
+        depth: Its blocks. None: the rate is the same at every depth, as in arXiv 2511.04981.
+    """
+
+    width: Size
+    depth: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+
+
 class Optimizer(Spec, frozen=True, kw_only=True):
     """The update rule. ``transfer`` names the learning-rate rule of ``theory.transfer`` between widths and depths.
+
+    ``base`` is the size at which the schedule's learning rate was tuned: the trainer then gives each kind of parameter
+    its factor of :mod:`theory.rates`. Without it the rate is taken as tuned for this very model, the same for all.
 
     ``muon_nsgd``: Muon on matrices, normalised SGD on vectors, one learning rate. ``muon_adamw``: Muon on the blocks'
     matrices, AdamW on the rest. ``muon``: the simulator's all-matrix networks. ``momentum`` is Muon's and SGD's, and
@@ -133,6 +149,12 @@ class Optimizer(Spec, frozen=True, kw_only=True):
     eps: Positive = 1e-8
     weight_decay: NonNegative = 0.01
     transfer: Literal["spectral", "none"] = "spectral"
+    base: Base | None = None
+
+    def check(self) -> None:
+        if self.base is not None and self.transfer == "none":
+            rule = "has no rule to go by: transfer is 'none'"
+            raise InputError("base", f"width {self.base.width}", rule, "set transfer to 'spectral', or drop the base")
 
 
 class Interval(Spec, frozen=True, kw_only=True):

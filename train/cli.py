@@ -7,13 +7,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from theory.errors import InputError
 from theory.models import preset
 from theory.plan import Plan, read_plan
+
+if TYPE_CHECKING:
+    from train.config import Activations, DType
 
 __all__ = [
     "ablate_command", "branch_command", "coord_check_command", "data_group", "doctor_command", "export_command",
@@ -39,7 +42,13 @@ DIRECTORY = click.Path(path_type=Path)
 @click.option("--checkpoint-every", type=int, default=200, show_default=True, help="Steps.")
 @click.option("--keep-checkpoints", type=int, default=2, show_default=True, help="How many stay, the newest ones.")
 @click.option("--repeat-data", is_flag=True, help="Allow more than one epoch.")
-@click.option("--recompute", is_flag=True, help="Recompute activations in the backward pass (checkpointing).")
+@click.option(
+    "--activations",
+    type=click.Choice(["keep", "selective", "recompute"]),
+    default="keep",
+    show_default=True,
+    help="What blocks keep for the backward pass: all, products and attention, or their input (checkpointing).",
+)
 @click.option("--init-from", type=DIRECTORY, help="Start from a Hugging Face model of the first stage's size.")
 @click.option("--online", is_flag=True, help="Decide the expansion while running, by the plan's mixing area.")
 @click.option("--diagnostics", is_flag=True, help="Log the RMS of updates and weights.")
@@ -62,7 +71,7 @@ def train_command(
     out: Path | None,
     seed: int,
     device: str,
-    dtype: str,
+    dtype: DType,
     compile_blocks: bool,
     microbatch: int | None,
     evals: int,
@@ -70,7 +79,7 @@ def train_command(
     checkpoint_every: int,
     keep_checkpoints: int,
     repeat_data: bool,
-    recompute: bool,
+    activations: Activations,
     init_from: Path | None,
     online: bool,
     diagnostics: bool,
@@ -91,20 +100,26 @@ def train_command(
 
         peak = 790.0 if peak_tflops is None else peak_tflops
         sequences = 8 if microbatch is None else microbatch
-        estimate = dry_run(plan, peak_tflops=peak, mfu=mfu, devices=devices, micro_sequences=sequences)
+        estimate = dry_run(
+            plan, peak_tflops=peak, mfu=mfu, devices=devices, micro_sequences=sequences, activations=activations,
+            dtype=dtype,
+        )  # fmt: skip
         click.echo(json.dumps(estimate.as_dict(), indent=2) if as_json else estimate.text())
         return
     from train.loop import TrainConfig, summary, train
 
     config = TrainConfig(
-        seed=seed, device=device, dtype=dtype, compile=compile_blocks, microbatch=microbatch, evals=evals,  # type: ignore[arg-type]
+        seed=seed, device=device, dtype=dtype, compile=compile_blocks, microbatch=microbatch, evals=evals,
         eval_tokens=eval_tokens, checkpoint_every=checkpoint_every, keep_checkpoints=keep_checkpoints,
-        repeat_data=repeat_data, quiet=quiet or as_json, activations="recompute" if recompute else "keep",
+        repeat_data=repeat_data, quiet=quiet or as_json, activations=activations,
         init_from=str(init_from) if init_from else None,
         diagnostics=diagnostics, peak_tflops=peak_tflops, tracker=tracker,  # type: ignore[arg-type]
     )  # fmt: skip
     if print_config:
-        click.echo(json.dumps({"plan": json.loads(plan.to_json()), "config": json.loads(config.to_json())}, indent=2))
+        from theory.rates import peak_rates
+
+        shown = {"plan": json.loads(plan.to_json()), "config": json.loads(config.to_json())}
+        click.echo(json.dumps(shown | {"peak_learning_rates": peak_rates(plan)}, indent=2))
         return
     if data is None:
         raise InputError("--data", None, "is required to train", "make shards with `latebloom data prepare`")

@@ -8,7 +8,12 @@ from msgspec import Meta
 
 from theory.spec import Count, Positive, Spec
 
-__all__ = ["TrainConfig"]
+__all__ = ["LOGITS_AT_ONCE", "Activations", "DType", "TrainConfig"]
+
+LOGITS_AT_ONCE = 1 << 24  # 64 MiB of float32
+
+Activations = Literal["keep", "selective", "recompute"]
+DType = Literal["float32", "bfloat16"]
 
 
 class TrainConfig(Spec, frozen=True, kw_only=True):
@@ -20,7 +25,8 @@ class TrainConfig(Spec, frozen=True, kw_only=True):
         microbatch: Sequences per forward pass; None: the whole batch.
         dtype: ``bfloat16`` runs the forward pass under autocast; weights and optimizer stay float32.
         compile: Compile each block: one graph for all of them, so that growth makes no new one. Validation is eager.
-        activations: ``keep``, or ``recompute`` each block's in the backward pass (full activation checkpointing).
+        activations: What blocks keep for the backward pass: all (``keep``), the results of products and attention
+            (``selective``), or their input (``recompute``, full checkpointing). See :mod:`train.activations`.
         evals: Number of validation points, half of them logarithmic, besides those at 0, at expansions and at the end.
         eval_tokens: Tokens of each.
         log_every: Steps between rows of training loss.
@@ -37,7 +43,7 @@ class TrainConfig(Spec, frozen=True, kw_only=True):
     seed: Count = 0
     device: str = "auto"
     microbatch: Annotated[int, Meta(ge=1)] | None = None
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: DType = "float32"
     compile: bool = False
     evals: Count = 24
     eval_tokens: Annotated[int, Meta(ge=1)] = 16384
@@ -46,7 +52,7 @@ class TrainConfig(Spec, frozen=True, kw_only=True):
     keep_checkpoints: Annotated[int, Meta(ge=1)] = 2
     repeat_data: bool = False
     quiet: bool = False
-    activations: Literal["keep", "recompute"] = "keep"
+    activations: Activations = "keep"
     init_from: str | None = None
     diagnostics: bool = False
     peak_tflops: Positive | None = None

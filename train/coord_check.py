@@ -3,8 +3,8 @@
 A few small updates on one batch at several sizes; for each size the RMS of the change of what all blocks together add
 to the residual stream, relative to the RMS of the stream at the start. Under a parametrisation that transfers it is a
 power of the size with exponent 0; the check passes if the fitted exponent is within ``TOLERANCE``, in width and in
-depth. Learning rates go from size to size by :mod:`theory.transfer` (alpha = 0: this model has no residual multiplier);
-``rule="none"`` leaves the factors out, which fails, and shows that the check can.
+depth. Learning rates go from size to size by :mod:`theory.rates`, as under a plan whose ``optimizer.base`` is the
+smallest; ``rule="none"`` leaves the factors out, which fails, and shows that the check can.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import numpy as np
 import torch
 
 from theory.errors import InputError
-from theory.plan import GPT2Shape, Optimizer
+from theory.plan import Base, GPT2Shape, Optimizer
+from theory.rates import size_factors
 from train.model import GPT2
-from train.optim import build_optimizer, scale_groups, transfer_factors
+from train.optim import build_optimizer
 
 __all__ = ["CoordCheck", "check_text", "coord_check"]
 
@@ -69,10 +70,11 @@ def coord_check(
     if rule not in ("transfer", "none"):
         raise InputError("--rule", rule, "is unknown", "valid: transfer, none")
 
+    base = Base(width=widths[0], depth=depths[0]) if rule == "transfer" else None
+    spec = Optimizer(name=optimizer, base=base)  # type: ignore[arg-type]
+
     def change(width: int, depth: int) -> float:
-        ratio = {"width": width / widths[0], "depth": depth / depths[0]}
-        factors = transfer_factors(optimizer, **ratio) if rule == "transfer" else {}
-        return float(np.mean([_change(width, depth, optimizer, lr, factors, updates, seed) for seed in range(seeds)]))
+        return float(np.mean([_change(width, depth, spec, lr, updates, seed) for seed in range(seeds)]))
 
     by_width, by_depth = [change(w, depths[0]) for w in widths], [change(widths[0], d) for d in depths]
     return CoordCheck(
@@ -94,15 +96,15 @@ def check_text(check: CoordCheck) -> str:
     return "\n".join(lines)
 
 
-def _change(width: int, depth: int, name: str, lr: float, factors: dict[str, float], updates: int, seed: int) -> float:
+def _change(width: int, depth: int, spec: Optimizer, lr: float, updates: int, seed: int) -> float:
     shape = GPT2Shape(name="probe", width=width, heads=width // 16, vocab_size=64, context=32)
     model = GPT2(shape, depth, seed=seed)
     ids = torch.randint(0, 64, (4, 33), generator=torch.Generator().manual_seed(seed))
     before, stream = _added(model, ids[:, :-1])
-    optimizer = build_optimizer(model, Optimizer(name=name))  # type: ignore[arg-type]
-    scale_groups(optimizer, factors)
+    optimizer = build_optimizer(model, spec)
+    factors = size_factors(spec, width=width, depth=depth)
     for group in optimizer.param_groups:
-        group["lr"] = lr * group.get("lr_factor", 1.0)
+        group["lr"] = lr * group.get("lr_factor", 1.0) * factors.get(group.get("kind"), 1.0)
     for _ in range(updates):
         optimizer.zero_grad()
         model.loss(ids[:, :-1], ids[:, 1:]).backward()

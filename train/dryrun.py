@@ -1,27 +1,37 @@
 """What a plan will take, before anything is loaded: parameters, FLOPs, memory, time. Needs no torch.
 
-Memory of one process in bytes, N parameters at full depth, B x n tokens in a micro-batch, L blocks of width D, V words:
+Memory of one process in bytes, N parameters at full depth, B x n tokens in a micro-batch, L blocks of width D with H
+heads, V words; e bytes a value in matrix products, 4 or under bfloat16 2; the residual stream is float32 either way:
 
     weights 4 N + gradients 4 N + optimizer state 4 N (Muon-NSGD, momentum SGD) or 8 N (AdamW)
-    activations, full checkpointing   2 B n D (L + 1), the input of each block in bfloat16
-    activations, none                 34 B n D L + 2 B n V                          Korthikanti et al., arXiv 2205.05198
+    activations, a token and GPT-2 block   keep       (8 + 14 e) D + 4 H + 16
+                                           selective  (4 + 9 e) D + 4 H
+                                           recompute  4 D
+    before the head                        4 D + 8 a token
+    head and loss, plain (bfloat16)        e D and up to 12 V a token
+    head and loss, fused (float32)         8 D (tokens + V), or half of it and LOGITS_AT_ONCE
+    bfloat16 copies of the matrices        2 N under ``keep``, else 2 V D for the head
 
-(attention scores are never stored: scaled_dot_product_attention recomputes them). Under checkpointing one block's
-activations and the logits come on top while they are live; they are stated apart by ``activations`` at depth 1.
+and while the backward pass is in a block, what ``keep`` would keep there, the gradient of the stream, 4 D, and that
+inside the MLP, 4 e D. Counted from what each operation saves and held against the allocator in the tests; attention
+scores are never stored. With the blocks of :mod:`train.variants` the count is that of the CPU, whose RMSNorm saves its
+result too; a fused one saves 4 D less. Not counted: what the update needs when no activation is live, 4 N and more
+under Muon.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import get_args
 
 from theory.cost import flops_per_token, parameters, plan_flops
 from theory.errors import InputError
-from theory.plan import Plan
+from theory.plan import GPT2Shape, Plan
+from train.config import LOGITS_AT_ONCE, Activations, DType
 
-__all__ = ["DryRun", "PhaseCost", "dry_run"]
+__all__ = ["DryRun", "PhaseCost", "activation_bytes", "dry_run", "head_bytes"]
 
 GIB = 2**30
-ACTIVATION_BYTES = 34  # per token, width and block, in bfloat16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +50,11 @@ class PhaseCost:
 
 @dataclass(frozen=True, kw_only=True)
 class DryRun:
-    """The whole plan; memory in bytes at full depth on one device."""
+    """The whole plan; memory in bytes at full depth on one device.
+
+    ``activations`` holds what each mode keeps for the backward pass, without the head; ``memory`` is the peak under
+    ``mode``: states, its activations, copies of weights, and the most that the head or a block's backward pass needs.
+    """
 
     phases: tuple[PhaseCost, ...]
     flops: float
@@ -49,8 +63,12 @@ class DryRun:
     weights: int
     gradients: int
     optimizer_state: int
-    activations_checkpointed: int
-    activations: int
+    dtype: str
+    mode: str
+    activations: dict[str, int]
+    bfloat16_weights: int
+    head: int
+    memory: int
     peak_tflops: float
     mfu: float
     devices: int
@@ -73,18 +91,56 @@ class DryRun:
         lines += [
             f"full depth: parameters {full.parameters / 1e9:.3f}B, FLOPs per token {full.flops_per_token / 1e9:.2f} G",
             f"total: {self.flops:.4g} FLOPs, {1 - self.flops / self.fixed_depth_flops:.1%} less than fixed depth",
-            f"memory on one device: {states / GIB:.1f} GiB (weights {self.weights / GIB:.1f}, gradients "
-            f"{self.gradients / GIB:.1f}, optimizer {self.optimizer_state / GIB:.1f}) + activations of "
-            f"{self.micro_tokens} tokens {self.activations_checkpointed / GIB:.1f} GiB with full checkpointing, "
-            f"{self.activations / GIB:.1f} GiB without",
+            f"memory on one device: {self.memory / GIB:.1f} GiB = {states / GIB:.1f} GiB (weights "
+            f"{self.weights / GIB:.1f}, gradients {self.gradients / GIB:.1f}, optimizer "
+            f"{self.optimizer_state / GIB:.1f}) + {(self.memory - states) / GIB:.1f} GiB for {self.micro_tokens} "
+            f"tokens in {self.dtype} under --activations {self.mode}",
+            "activations: "
+            + ", ".join(f"{mode} {size / GIB:.1f} GiB" for mode, size in self.activations.items())
+            + f"; head {self.head / GIB:.1f} GiB, bfloat16 weights {self.bfloat16_weights / GIB:.1f} GiB",
             f"time: {_time(self.seconds)} on {self.devices} device(s) at {self.mfu:.0%} of {self.peak_tflops:g} "
             "TFLOP/s",
         ]
         return "\n".join(lines)
 
 
+def activation_bytes(model: GPT2Shape, mode: Activations, dtype: DType) -> int:
+    """What one block keeps of one token for the backward pass; see above."""
+    width, heads, size = model.width, model.heads, 2 if dtype == "bfloat16" else 4
+    if mode == "recompute":
+        return 4 * width
+    block = model.block
+    if block is None:
+        if mode == "selective":
+            return (4 + 9 * size) * width + 4 * heads
+        return (8 + 14 * size) * width + 4 * heads + 16
+    inner, hidden = width // heads * block.kv_heads, block.hidden
+    if mode == "selective":  # input; q, k, v, attention, its projection, gate, up
+        return 4 * width + size * (3 * width + 2 * inner + 2 * hidden) + 4 * heads
+    copies = 5 if dtype == "bfloat16" else 2  # of normed streams: each product under autocast makes its own
+    kept = 16 * width + size * ((copies + 3) * width + 2 * inner + 4 * hidden) + 4 * heads + 8
+    return kept + (8 * (width + inner) + 4 * (heads + block.kv_heads) if block.qk_norm else 0)
+
+
+def head_bytes(model: GPT2Shape, tokens: int, dtype: DType) -> tuple[int, int]:
+    """The most that head and loss hold in the forward and in the backward pass, by :func:`train.model.head_loss`."""
+    width, vocab = model.width, model.vocab_size
+    if dtype == "float32" and tokens >= width and vocab > width:  # both gradients are made in the forward pass
+        gradients, rows = 4 * width * (tokens + vocab), min(tokens, max(1, LOGITS_AT_ONCE // vocab))
+        return 4 * tokens * width + gradients + 4 * rows * vocab, 2 * gradients
+    features = (4 if dtype == "float32" else 2) * tokens * width  # then logits, their logarithms, their gradients
+    return features + 10 * tokens * vocab, features + 12 * tokens * vocab
+
+
 def dry_run(
-    plan: Plan, *, peak_tflops: float = 790.0, mfu: float = 0.5, devices: int = 1, micro_sequences: int = 8
+    plan: Plan,
+    *,
+    peak_tflops: float = 790.0,
+    mfu: float = 0.5,
+    devices: int = 1,
+    micro_sequences: int = 8,
+    activations: Activations = "keep",
+    dtype: DType = "bfloat16",
 ) -> DryRun:
     """Predict what ``plan`` takes.
 
@@ -94,6 +150,8 @@ def dry_run(
         mfu: Share of it that training reaches.
         devices: Number of devices, for the time only.
         micro_sequences: Sequences in a micro-batch, for the activations.
+        activations: What blocks keep, see :mod:`train.activations`.
+        dtype: Of matrix products.
 
     Raises:
         InputError: for a share or a rate out of range.
@@ -126,8 +184,18 @@ def dry_run(
             )
         )
     n, tokens = parameters(model, plan.depth), micro_sequences * model.context
-    block = ACTIVATION_BYTES * tokens * model.width
-    logits = 2 * tokens * model.vocab_size
+    by_mode = {mode: tokens * activation_bytes(model, mode, dtype) for mode in get_args(Activations)}
+    kept = {mode: plan.depth * block + tokens * (4 * model.width + 8) for mode, block in by_mode.items()}
+    head = head_bytes(model, tokens, dtype)
+    positions = 0 if model.block else model.context * model.width
+    copied = n - positions if activations == "keep" else model.vocab_size * model.width
+    copies = 2 * copied if dtype == "bfloat16" else 0
+    states = 4 * n + 4 * n + (8 if plan.optimizer.name == "adamw" else 4) * n
+    wide = model.block.hidden if model.block else 4 * model.width
+    working = tokens * (4 * model.width + (2 if dtype == "bfloat16" else 4) * wide)
+    if dtype == "bfloat16" and activations != "keep":
+        working += 2 * (parameters(model, 1) - parameters(model, 0))  # copies of this block's
+    again = (by_mode["keep"] - by_mode[activations] + working) * (plan.depth > 0)
     return DryRun(
         phases=tuple(phases),
         flops=plan_flops(plan),
@@ -135,9 +203,13 @@ def dry_run(
         seconds=plan_flops(plan) / rate,
         weights=4 * n,
         gradients=4 * n,
-        optimizer_state=(8 if plan.optimizer.name == "adamw" else 4) * n,
-        activations_checkpointed=2 * tokens * model.width * (plan.depth + 1),
-        activations=plan.depth * block + logits,
+        optimizer_state=states - 8 * n,
+        dtype=dtype,
+        mode=activations,
+        activations=kept,
+        bfloat16_weights=copies,
+        head=max(head),
+        memory=states + kept[activations] + copies + max(*head, again),
         peak_tflops=peak_tflops,
         mfu=mfu,
         devices=devices,

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -275,6 +276,8 @@ def _extend(
             p.requires_grad_(like.requires_grad)
             continue
         group = group_of[id(like)]
+        if name not in kin and "kind" in group:
+            group = _group_of_kind(optimizer, group, "hidden" if p.ndim == 2 else "vector")
         group["params"].append(p)
         if "param_names" in group:
             group["param_names"].append(name)
@@ -285,6 +288,16 @@ def _extend(
         if "param_names" in group:
             pairs = zip(group["params"], group["param_names"], strict=True)
             group["param_names"] = [names.get(id(p), name) for p, name in pairs]
+
+
+def _group_of_kind(optimizer: torch.optim.Optimizer, like: dict[str, Any], kind: str) -> dict[str, Any]:
+    """The group with the options of ``like`` but for ``kind``, appended if there is none; its names are kept if any."""
+    for group in optimizer.param_groups:
+        if group["kind"] == kind and group.get("rule") == like.get("rule"):
+            return group
+    empty: dict[str, Any] = {key: [] for key in ("params", "param_names") if key in like}
+    optimizer.param_groups.append(like | {"kind": kind} | empty)
+    return optimizer.param_groups[-1]
 
 
 def _alike(p: Tensor, optimizer: torch.optim.Optimizer, name: str) -> Tensor:

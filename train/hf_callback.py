@@ -9,12 +9,15 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from theory.errors import InputError
 from theory.plan import Plan
 from train.growth import grow
+from train.lr import PlanLR
 
 __all__ = ["PlanCallback"]
 
 
 class PlanCallback(TrainerCallback):
     """Grows the Trainer's model where the plan says; give the Trainer ``optimizers=(optimizer, PlanLR(...))``.
+
+    If the plan has an ``optimizer.base``, :class:`train.lr.PlanLR` asks for the ``kind`` of every parameter group.
 
     Args:
         plan: Stages and horizon; ``max_steps`` must be its steps.
@@ -43,3 +46,6 @@ class PlanCallback(TrainerCallback):
                     kwargs["model"], optimizer, depth=stage.depth, init=stage.init, order=stage.order,
                     optimizer_state=stage.optimizer_state, **self.growth,
                 )  # fmt: skip
+                scheduler = getattr(kwargs["lr_scheduler"], "scheduler", kwargs["lr_scheduler"])  # wrapped as well
+                if isinstance(scheduler, PlanLR):
+                    scheduler.set_rates()  # from zero layers blocks may have groups of their own

@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from theory.errors import InputError
 from theory.plan import Plan
 from train.growth import grow
+from train.lr import PlanLR
 
 __all__ = ["PlanLightning"]
 
@@ -16,6 +17,8 @@ __all__ = ["PlanLightning"]
 class PlanLightning(Callback):
     """Grows the module where the plan says; its ``configure_optimizers`` returns the optimizer and a ``PlanLR`` that
     steps every ``step``.
+
+    If the plan has an ``optimizer.base``, :class:`train.lr.PlanLR` asks for the ``kind`` of every parameter group.
 
     Args:
         plan: Stages and horizon; ``max_steps`` must be its steps.
@@ -40,3 +43,6 @@ class PlanLightning(Callback):
                     pl_module, trainer.optimizers[0], depth=stage.depth, init=stage.init, order=stage.order,
                     optimizer_state=stage.optimizer_state, **self.growth,
                 )  # fmt: skip
+                for config in trainer.lr_scheduler_configs:
+                    if isinstance(config.scheduler, PlanLR):
+                        config.scheduler.set_rates()  # from zero layers blocks may have groups of their own

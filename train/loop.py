@@ -156,9 +156,9 @@ class _Run:
 
     def _bind(self, optimizer_state: dict[str, dict[str, torch.Tensor]]) -> None:
         """Optimizer and scheduler for the model as it is now."""
-        self.model.recompute = self.config.activations == "recompute"
-        if self.config.compile:
-            for block in self.model.blocks:
+        for block in self.model.blocks:
+            block.activations = self.config.activations
+            if self.config.compile:
                 block.compile(backend=COMPILE_BACKEND)
         self.optimizer = build_optimizer(self.model, self.plan.optimizer)
         load_named_state(self.optimizer, optimizer_state)
@@ -297,8 +297,7 @@ class _Run:
             self.optimizer.zero_grad(set_to_none=True)
         warmed = {name: held for name, held in named_state(self.optimizer).items() if name not in old}
         load_named_state(self.optimizer, kept | warmed)
-        for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_lr(), strict=True):
-            group["lr"] = rate
+        self.scheduler.set_rates()
 
     def _backward(self, step: int) -> torch.Tensor:
         """Gradients of the batch of ``step``; its mean loss, on the device."""
@@ -330,7 +329,7 @@ class _Run:
                 f"of seed {self.config.seed}; the update was not made. Lower the peak learning rate "
                 f"({self.plan.schedule.peak:.4g}) and start another run"
             )
-        self.rate = self.optimizer.param_groups[0]["lr"]
+        self.rate = float(self.plan.schedule.lr(self.state.step))  # groups may have theirs
         measured = self.config.diagnostics and (self.state.step + 1) % self.config.log_every == 0
         before = [p.detach().clone() for p in self.parameters] if measured else None
         self.optimizer.step()
@@ -434,7 +433,7 @@ class _Run:
 
     def _autocast(self) -> contextlib.AbstractContextManager:
         if self.config.dtype == "bfloat16":
-            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+            return torch.autocast(self.device.type, dtype=torch.bfloat16, cache_enabled=False)  # no weight comes twice
         return contextlib.nullcontext()
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:

@@ -3,7 +3,7 @@
 Each learning rate is a fixed-depth run of the small plan; the loss is a parabola in ln eta around its minimum, whose
 vertex is the optimum (refused if it lies outside the sweep). At the target it is multiplied by
 (T_small/T_target)^(1/2), the convex horizon law eta_ref/sqrt(T), and each kind of parameter by its factor of
-:mod:`theory.transfer` (alpha = 0), which :func:`train.optim.scale_groups` applies.
+:mod:`theory.rates`, which the trainer applies under a plan whose ``optimizer.base`` is the small size.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from theory.errors import InputError
-from theory.plan import Plan, fixed_depth
+from theory.plan import Base, Plan, fixed_depth
+from theory.rates import size_factors
 from theory.record import read_record
 from train.loop import NonFiniteLoss, TrainConfig, train
-from train.optim import transfer_factors
 
 __all__ = ["LRTransfer", "lr_transfer", "plot", "transfer_text", "vertex"]
 
@@ -36,11 +36,14 @@ class LRTransfer:
     optimum: float
     horizon_factor: float
     target_peak_lr: float
+    base: Base
     factors: dict[str, float]
 
     def as_dict(self) -> dict:
         """Plain data, for ``--json``; the loss of a run that diverged is null."""
-        return asdict(self) | {"losses": [loss if math.isfinite(loss) else None for loss in self.losses]}
+        losses = [loss if math.isfinite(loss) else None for loss in self.losses]
+        base = {"width": self.base.width, "depth": self.base.depth}
+        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"losses": losses, "base": base}
 
 
 def lr_transfer(
@@ -58,7 +61,7 @@ def lr_transfer(
     """Sweep ``lrs`` over the small ``plan`` and predict the optimum at the target.
 
     Args:
-        plan: The small run; its peak learning rate is replaced.
+        plan: The small run; its peak learning rate is replaced. If it has an ``optimizer.base``, rates are those there.
         data: Directory of token shards.
         out: Directory of the runs; those that are finished there are not repeated.
         lrs: At least four, increasing.
@@ -89,12 +92,11 @@ def lr_transfer(
             on_run(lr, losses[-1])
     best = vertex(lrs, losses)
     horizon = (plan.steps / steps) ** 0.5
+    base = plan.optimizer.base or Base(width=plan.model.width, depth=max(plan.depth, 1))
+    at_base = plan.optimizer.replace(base=base)
     return LRTransfer(
         optimizer=plan.optimizer.name, lrs=tuple(lrs), losses=tuple(losses), optimum=best, horizon_factor=horizon,
-        target_peak_lr=best * horizon,
-        factors=transfer_factors(
-            plan.optimizer.name, width=width / plan.model.width, depth=depth / max(plan.depth, 1)
-        ),
+        target_peak_lr=best * horizon, base=base, factors=size_factors(at_base, width=width, depth=depth),
     )  # fmt: skip
 
 
@@ -123,6 +125,8 @@ def transfer_text(result: LRTransfer) -> str:
     lines.append(f"optimum {result.optimum:.4g}; horizon factor {result.horizon_factor:.3g}")
     lines.append(f"target: peak learning rate {result.target_peak_lr:.4g}, by kind of parameter")
     lines += [f"{kind:>14}  x {by:.3g} = {by * result.target_peak_lr:.4g}" for kind, by in result.factors.items()]
+    base = f"--base-width {result.base.width}" + (f" --base-depth {result.base.depth}" if result.base.depth else "")
+    lines.append(f"`latebloom plan --peak-lr {result.target_peak_lr:.4g} {base}` makes a plan that applies them")
     return "\n".join(lines)
 
 

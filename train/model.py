@@ -16,16 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.utils.checkpoint import checkpoint
 
 from theory.plan import GPT2Shape
 from train import variants
+from train.activations import checkpointed
+from train.config import LOGITS_AT_ONCE, Activations
 
 __all__ = ["GPT2", "Block", "generator", "head_loss", "init_block_", "init_gpt2_", "make_norm"]
 
 
 FUSED = hasattr(torch.nn, "LinearCrossEntropyOptions")
-LOGITS_AT_ONCE = 1 << 24  # 64 MiB of float32
 
 
 class Attention(nn.Module):
@@ -88,6 +88,8 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
 
+    activations: Activations = "keep"  # for the backward pass; the loop sets it
+
     def __init__(self, shape: GPT2Shape):
         super().__init__()
         self.norm1 = make_norm(shape)
@@ -96,6 +98,10 @@ class Block(nn.Module):
         self.mlp = variants.SwiGLU(shape.width, shape.block.hidden) if shape.block else MLP(shape.width)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
+        return checkpointed(self, self.branches, x_BTD, self.activations)
+
+    def branches(self, x_BTD: Tensor) -> Tensor:
+        """The block itself."""
         x_BTD = x_BTD + self.attention(self.norm1(x_BTD))
         return x_BTD + self.mlp(self.norm2(x_BTD))
 
@@ -117,7 +123,6 @@ class GPT2(nn.Module):
     def __init__(self, shape: GPT2Shape, depth: int, *, seed: int = 0):
         super().__init__()
         self.shape = shape
-        self.recompute = False  # each block's activations in the backward pass instead of keeping them
         self.tokens = nn.Embedding(shape.vocab_size, shape.width)
         self.positions = None if shape.block else nn.Embedding(shape.context, shape.width)  # else rotary
         self.blocks = nn.ModuleList(Block(shape) for _ in range(depth))
@@ -135,7 +140,7 @@ class GPT2(nn.Module):
         if self.positions is not None:
             x_BTD = x_BTD + self.positions.weight[: ids_BT.shape[1]]
         for block in self.blocks:
-            x_BTD = checkpoint(block, x_BTD, use_reentrant=False) if self.recompute else block(x_BTD)
+            x_BTD = block(x_BTD)
         return self.norm(x_BTD)
 
     def forward(self, ids_BT: Tensor) -> Tensor:

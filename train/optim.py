@@ -19,20 +19,22 @@ Muon-NSGD.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from theory.plan import Optimizer as OptimizerSpec
+from theory.rates import ADAMW_FACTOR, size_factors
 from train.polar import polar_express, zolotarev_
 
-__all__ = ["MuonNSGD", "build_optimizer", "load_named_state", "named_state", "scale_groups",
-           "transfer_factors"]  # fmt: skip
+if TYPE_CHECKING:
+    from train.model import GPT2
+
+__all__ = ["MuonNSGD", "build_optimizer", "load_named_state", "named_state", "split_groups"]
 
 ADAMW_BETA1 = 0.9  # chosen: ``momentum`` is Muon's here
-ADAMW_FACTOR = 0.03
 
 
 def muon_nsgd_rule(name: str, parameter: Tensor) -> str:
@@ -155,8 +157,24 @@ class MuonNSGD(torch.optim.Optimizer):
             torch._foreach_add_(weights, list(polar), alpha=rate)
 
 
-def build_optimizer(model: nn.Module, spec: OptimizerSpec) -> torch.optim.Optimizer:
-    """The plan's optimizer over ``model``'s parameters; weight decay on matrices only. PlanLR sets learning rates."""
+def build_optimizer(model: GPT2, spec: OptimizerSpec) -> torch.optim.Optimizer:
+    """The plan's optimizer over ``model``'s parameters; weight decay on matrices only. PlanLR sets learning rates.
+
+    If ``spec`` has a base, each kind of parameter has a group of its own, with decay and epsilon of the model's size.
+    """
+    optimizer = _optimizer(model, spec)
+    if spec.base is None:
+        return optimizer
+    split_groups(optimizer)
+    for quantity in ("weight_decay", "eps"):
+        factors = size_factors(spec, width=model.shape.width, depth=model.depth, quantity=quantity)  # type: ignore[arg-type]
+        for group in optimizer.param_groups:
+            if group["kind"] in factors:
+                group[quantity] *= factors[group["kind"]]
+    return optimizer
+
+
+def _optimizer(model: nn.Module, spec: OptimizerSpec) -> torch.optim.Optimizer:
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if spec.name in ("muon_nsgd", "muon_adamw"):
         return MuonNSGD(
@@ -178,46 +196,28 @@ def build_optimizer(model: nn.Module, spec: OptimizerSpec) -> torch.optim.Optimi
 
 
 def kind_of(name: str, parameter: Tensor) -> str:
-    """The group of ``theory.transfer`` that a parameter belongs to; the tied embedding goes by the head's row."""
+    """The kind of :mod:`theory.rates` that a parameter of :class:`train.model.GPT2` is."""
     if name.startswith("blocks."):
         return "hidden" if parameter.ndim == 2 else "vector"
     return {"tokens": "head", "positions": "embedding"}.get(name.split(".")[0], "final_vector")
 
 
-def scale_groups(optimizer: torch.optim.Optimizer, factors: Mapping[str, float]) -> None:
-    """Give each kind of parameter a group of its own that learns at ``factors[kind]`` times its rate.
+def split_groups(optimizer: torch.optim.Optimizer, kind: Callable[[str, Tensor], str] = kind_of) -> None:
+    """Give each kind of parameter a group of its own, which holds it as ``kind``; :class:`train.lr.PlanLR` reads it.
 
-    :class:`train.lr.PlanLR` multiplies the plan's rate by a group's ``lr_factor``.
+    Args:
+        optimizer: Over named parameters.
+        kind: One of :data:`theory.rates.KINDS` for a name and parameter.
     """
     split = []
     for group in optimizer.param_groups:
         members: dict[str, list[tuple[str, nn.Parameter]]] = defaultdict(list)
         for name, p in zip(group["param_names"], group["params"], strict=True):
-            members[kind_of(name, p)].append((name, p))
-        for kind, pairs in members.items():
-            factor = group.get("lr_factor", 1.0) * factors.get(kind, 1.0)
+            members[kind(name, p)].append((name, p))
+        for found, pairs in members.items():
             named = {"param_names": [n for n, _ in pairs], "params": [p for _, p in pairs]}
-            split.append(group | {"lr_factor": factor} | named)
+            split.append(group | {"kind": found} | named)
     optimizer.param_groups[:] = split
-
-
-def transfer_factors(optimizer: str, *, width: float, depth: float) -> dict[str, float]:
-    """Learning-rate factors of ``theory.transfer`` by kind of parameter, for a model without residual multiplier.
-
-    Args:
-        optimizer: One of the trainer's; ``muon_adamw`` takes Muon's row for hidden matrices, AdamW's for the rest.
-        width, depth: Target over base.
-    """
-    from theory.transfer import Size, transfer
-
-    def rows(name: Any) -> dict[str, float]:
-        one = Size(width=1, depth=1, steps=1, batch=1)
-        found = transfer(one, one.replace(width=width, depth=depth), name, alpha=0.0)
-        return {str(row.group): row.factor for row in found if row.quantity == "lr"}
-
-    if optimizer == "muon_adamw":
-        return rows("adamw") | {"hidden": rows("muon")["hidden"]}
-    return rows(optimizer)
 
 
 def named_state(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
