@@ -29,7 +29,7 @@ from theory.spec import decode
 from train import checkpoint
 from train.config import TrainConfig
 from train.data import Batches, Prefetch
-from train.device import keep_freed_memory, usable_device
+from train.device import tune_cpu, usable_device
 from train.growth import carried_state, grow_blocks
 from train.lr import PlanLR
 from train.model import GPT2, Block, init_block_
@@ -138,7 +138,7 @@ class _Run:
         self.plan, self.out, self.config = plan, out, config
         self.device = usable_device(config.device)
         if self.device.type == "cpu":
-            keep_freed_memory()
+            tune_cpu()
         shards = open_shards(data)
         self.data_digest = shards.digest
         self.batches = Batches(shards, plan, seed=config.seed, repeat=config.repeat_data)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 from rich.console import Console
@@ -45,7 +47,7 @@ def run_all(
     workers, threads = _workers()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(threads))  # of Muon's Cholesky inverses
     order = sorted(plans, key=plan_flops, reverse=True)  # longest first leaves the cores busy to the end
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_follow_parent)
     try:
         with _bars(console, order, folder) as refresh:
             pending = {
@@ -96,15 +98,39 @@ def _bars(console: Console, plans: Sequence[Plan], folder: Path) -> Iterator[Cal
         refresh()
 
 
+def _follow_parent() -> None:
+    """Stop with the process that started this one, however it ended; a run saves a checkpoint first."""
+
+    def wait_for_end() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait_for_end, daemon=True).start()
+
+
 def _run_one(plan_json: str, data: Path, out: Path, config: TrainConfig, trunk: Path | None, threads: int) -> None:
     """One run in a process of its own."""
     import torch
 
     torch.set_num_threads(threads)
+    from train.loop import Interrupted
+
+    try:
+        _run(decode(plan_json, Plan), data, out, config, trunk)
+    except Interrupted:
+        parent = parent_process()
+        if parent is not None and not parent.is_alive():
+            os._exit(143)  # the pool would go on with the next run
+        raise
+
+
+def _run(plan: Plan, data: Path, out: Path, config: TrainConfig, trunk: Path | None) -> None:
+    """Start, resume or branch, unless the run is finished."""
     from train.branch import branch
     from train.loop import resume, train
 
-    plan = decode(plan_json, Plan)
     if (out / "record.jsonl").exists():
         record = read_record(out)
         step, _ = record.curve()
