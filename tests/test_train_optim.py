@@ -8,6 +8,7 @@ import torch
 
 from tests.helpers import tiny_plan, tiny_shape
 from theory import InputError, Optimizer
+from train import optim as module
 from train.lr import PlanLR
 from train.model import GPT2
 from train.optim import MuonNSGD, build_optimizer, load_named_state, named_state
@@ -52,6 +53,32 @@ def test_muon_nsgd_equals_the_slow_reference_over_many_steps():
         reference_muon(weights, grads, momenta, lr=lr, mu=0.95, decay=0.1)
     for n, p in model.named_parameters():
         np.testing.assert_allclose(p.detach().numpy(), weights[n], rtol=0, atol=1e-9, err_msg=n)
+
+
+@pytest.mark.parametrize("batch", [2**28, 3 * 32 * 32, 1])
+def test_batched_quintics_take_the_same_steps(batch, monkeypatch):
+    """A GPU's way, here on the CPU: whatever the size of a batch, and near the rational function's step."""
+    g = torch.Generator().manual_seed(0)
+    shapes = {f"blocks.{i}.{n}": s for i in range(3) for n, s in (("qkv.weight", (96, 32)), ("fc.weight", (128, 32)))}
+    start = {name: torch.randn(shape, generator=g) for name, shape in shapes.items()}
+    grads = {name: torch.randn(shape, generator=g) for name, shape in shapes.items()}
+
+    def stepped(rational_way):
+        monkeypatch.setattr(module, "takes_rational", lambda weight: rational_way)
+        parameters = {name: torch.nn.Parameter(w.clone()) for name, w in start.items()}
+        optimizer = MuonNSGD(parameters.items(), lr=0.1, weight_decay=0.1)
+        for name, p in parameters.items():
+            p.grad = grads[name].clone()
+        optimizer.step()
+        return parameters
+
+    whole = stepped(False)
+    monkeypatch.setattr(module, "BATCH_ELEMENTS", batch)
+    parts, other = stepped(False), stepped(True)
+    for name, p in whole.items():
+        assert torch.equal(p, parts[name])
+        moved, exact = (q.detach() - start[name] for q in (p, other[name]))
+        assert float((moved - exact).norm() / exact.norm()) < 0.3
 
 
 def test_muon_adamw_is_muon_on_blocks_and_torchs_adamw_on_the_rest():

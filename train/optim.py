@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MuonNSGD", "build_optimizer", "load_named_state", "named_state", "split_groups"]
 
+BATCH_ELEMENTS = 1 << 28  # of one batch of polar factors: 3 GiB with what the quintics hold in bfloat16
 ADAMW_BETA1 = 0.9  # chosen: ``momentum`` is Muon's here
 
 
@@ -94,29 +95,20 @@ class MuonNSGD(torch.optim.Optimizer):
             if group["rule"] == "adamw":
                 self._adamw(group, [p for _, p in pairs])
                 continue
-            updates = self._momentum(group, [p for _, p in pairs])
+            grads, buffers = [p.grad for _, p in pairs], []
+            for _, p in pairs:
+                if "momentum" not in self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+                buffers.append(self.state[p]["momentum"])
+            torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
             if group["rule"] == "muon":
-                self._muon(group, pairs, updates)
+                self._muon(group, pairs)
             else:
+                updates = _directions(group, grads, buffers)
                 norms = torch._foreach_norm(updates)
                 torch._foreach_add_(norms, group["eps"])
                 torch._foreach_div_(updates, norms)
                 torch._foreach_add_([p for _, p in pairs], updates, alpha=-group["lr"])
-
-    def _momentum(self, group: dict[str, Any], parameters: list[nn.Parameter]) -> list[Tensor]:
-        """Advance the momenta; return the (Nesterov) directions as tensors of their own."""
-        grads = [p.grad for p in parameters]
-        buffers = []
-        for p in parameters:
-            if "momentum" not in self.state[p]:
-                self.state[p]["momentum"] = torch.zeros_like(p)
-            buffers.append(self.state[p]["momentum"])
-        torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
-        return (
-            torch._foreach_lerp(grads, buffers, group["momentum"])
-            if group["nesterov"]
-            else torch._foreach_mul(buffers, 1.0)
-        )
 
     def _adamw(self, group: dict[str, Any], parameters: list[nn.Parameter]) -> None:
         """w <- (1 - eta lambda) w - eta (m/(1 - beta1^t))/(sqrt(v/(1 - beta2^t)) + eps), t a parameter's own steps."""
@@ -137,24 +129,37 @@ class MuonNSGD(torch.optim.Optimizer):
         torch._foreach_mul_(parameters, 1 - lr * group["weight_decay"])
         torch._foreach_addcdiv_(parameters, first, roots, [-lr / (1 - beta1**t) for t in counts])
 
-    def _muon(self, group: dict[str, Any], pairs: list[tuple[str, nn.Parameter]], updates: list[Tensor]) -> None:
-        """Apply the polar factors of the directions; on a GPU, of all matrices of a shape in one batch."""
-        batches: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
-        for (name, p), update in zip(pairs, updates, strict=True):
+    def _muon(self, group: dict[str, Any], pairs: list[tuple[str, nn.Parameter]]) -> None:
+        """Apply the polar factors of the directions; on a GPU of many matrices of a shape in one batch."""
+        shapes: dict[torch.Size, list[tuple[Tensor, Tensor, Tensor]]] = defaultdict(list)
+        for name, p in pairs:
             parts = 3 if name.endswith("qkv.weight") else 1
-            for weight, direction in zip(p.chunk(parts), update.chunk(parts), strict=True):
-                batches[weight.shape].append((weight, direction))
-        for (rows, columns), members in batches.items():
+            for member in zip(*(t.chunk(parts) for t in (p, p.grad, self.state[p]["momentum"])), strict=True):
+                shapes[member[0].shape].append(member)
+        for (rows, columns), members in shapes.items():
             decay, rate = 1 - group["lr"] * group["weight_decay"], -group["lr"] * (rows / columns) ** 0.5
-            if members[0][0].device.type == "cpu" and members[0][0].dtype in (torch.float32, torch.float64):
-                for weight, direction in members:
-                    zolotarev_(weight, direction, alpha=rate, beta=decay)
-                continue
-            stacked = torch.stack([direction for _, direction in members])
-            polar = polar_express(stacked.bfloat16()).to(stacked.dtype)
-            weights = [weight for weight, _ in members]
-            torch._foreach_mul_(weights, decay)
-            torch._foreach_add_(weights, list(polar), alpha=rate)
+            size = 1 if takes_rational(members[0][0]) else max(1, BATCH_ELEMENTS // (rows * columns))
+            for start in range(0, len(members), size):
+                weights, grads, buffers = (list(t) for t in zip(*members[start : start + size], strict=True))
+                directions = _directions(group, grads, buffers)
+                if takes_rational(weights[0]):
+                    zolotarev_(weights[0], directions[0], alpha=rate, beta=decay)
+                    continue
+                polar = polar_express(torch.stack(directions).bfloat16()).to(weights[0].dtype)
+                torch._foreach_mul_(weights, decay)
+                torch._foreach_add_(weights, list(polar), alpha=rate)
+
+
+def _directions(group: dict[str, Any], grads: list[Tensor], buffers: list[Tensor]) -> list[Tensor]:
+    """Momenta, looking ahead under Nesterov, as tensors of their own."""
+    if group["nesterov"]:
+        return torch._foreach_lerp(grads, buffers, group["momentum"])
+    return torch._foreach_mul(buffers, 1.0)
+
+
+def takes_rational(weight: Tensor) -> bool:
+    """Whether ``weight`` takes its polar factor from Cholesky inverses: on a CPU, in the precisions that LAPACK has."""
+    return weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64)
 
 
 def build_optimizer(model: GPT2, spec: OptimizerSpec) -> torch.optim.Optimizer:
