@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from pathlib import Path
 
 import click
 
 from theory import spec
-from theory.errors import InputError
+from theory.errors import InputError, nearest
 from theory.landscapes.area import AreaLaw
 from theory.models import PRESETS, preset
 from theory.plan import GPT2Shape, Plan, Provenance, diff, read_plan, write_plan
@@ -136,7 +135,7 @@ def make_command(
 @click.option("--json", "as_json", is_flag=True, help="Canonical fields as JSON.")
 def show_command(path: Path, as_json: bool) -> None:
     """Print a plan in words."""
-    plan = _read(path)
+    plan = read_plan(path)
     if as_json:
         click.echo(plan.to_json(), nl=False)
         return
@@ -157,7 +156,7 @@ def show_command(path: Path, as_json: bool) -> None:
 def check_command(paths: tuple[Path, ...]) -> None:
     """Validate plan files."""
     for path in paths:
-        click.echo(f"{path}: a valid plan, sha256 {_read(path).digest}")
+        click.echo(f"{path}: a valid plan, sha256 {read_plan(path).digest}")
 
 
 @plan_group.command("diff")
@@ -165,7 +164,7 @@ def check_command(paths: tuple[Path, ...]) -> None:
 @click.argument("b", type=click.Path(path_type=Path))
 def diff_command(a: Path, b: Path) -> int:
     """Print the fields in which two plans differ; exit code 1 if there are any."""
-    differences = diff(_read(a), _read(b))
+    differences = diff(read_plan(a), read_plan(b))
     for path, left, right in differences:
         click.echo(f"{path}: {json.dumps(left)} -> {json.dumps(right)}")
     return int(bool(differences))
@@ -251,9 +250,7 @@ def _fit_laws(curves: list, name: str | None, replicas: int, seed: int) -> dict:
         league = {names[law]: by_run for law, by_run in errors.items()}
         name = min(league, key=lambda tag: sum(league[tag].values()))
     if name not in LAWS:
-        near = difflib.get_close_matches(name, LAWS, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError("--law", name, "is not a law", f"{hint}valid: area, best, {', '.join(LAWS)}")
+        raise InputError("--law", name, "is not a law", nearest(name, ["area", "best", *LAWS]))
     fit = fit_law(LAWS[name], curves, seed=seed)
     return law_report(fit, bootstrap_laws(fit, replicas=replicas, seed=seed)) | {"held_out": league}
 
@@ -321,12 +318,3 @@ def _schedule(shape: str, steps: int, peak: float, warmup: float, decay: float) 
         return wsd(steps=steps, peak_lr=peak, warmup=warmup, decay=decay)
     shapes = {"cosine": Cosine, "linear": Linear, "constant": Constant}
     return shapes[shape](steps=steps, peak_lr=peak, warmup_steps=round(warmup * steps))
-
-
-def _read(path: Path) -> Plan:
-    try:
-        return read_plan(path)
-    except InputError as error:
-        raise InputError(f"{path}: {error.name}", error.value, error.rule, error.fix) from None
-    except OSError as error:
-        raise InputError(str(path), error.strerror, "cannot be read", "name a plan file") from None

@@ -309,10 +309,9 @@ def read_plan(path: str | Path) -> Plan:
     """Read and validate a plan file.
 
     Raises:
-        InputError: naming the JSON path, the value, the rule and the fix.
-        FileNotFoundError: if there is no such file.
+        InputError: naming the file and the JSON path, the value, the rule and the fix.
     """
-    return spec.decode(Path(path).read_bytes(), Plan)
+    return spec.read_spec(path, Plan)
 
 
 def write_plan(plan: Plan, path: str | Path) -> None:

@@ -145,7 +145,8 @@ class RecordWriter:
         """Put ``plan`` and its digest into the header: the run decided while running what it executes."""
         self._file.close()
         lines = self.path.read_bytes().split(b"\n", 1)
-        head = decode(lines[0][len(b'{"record":') : -1], Header).replace(plan=plan, plan_digest=plan.digest)
+        head = decode(lines[0][len(b'{"record":') : -1], Header, source=self.path)
+        head = head.replace(plan=plan, plan_digest=plan.digest)
         part = self.path.with_name(self.path.name + ".part")
         first = json.dumps({"record": msgspec.to_builtins(head)}, allow_nan=False, separators=(",", ":"))
         part.write_bytes(first.encode() + b"\n" + lines[1])
@@ -209,7 +210,7 @@ def read_record(path: str | Path) -> Record:
                 break  # torn by a crash
             rule = f"is damaged ({error})"
             raise InputError(f"{path}:{number}", line[:40].decode(errors="replace"), rule, "remove that line") from None
-    head = decode(lines[0][len(b'{"record":') : -1], Header)
+    head = decode(lines[0][len(b'{"record":') : -1], Header, source=path)
     return _record(head, rows)
 
 
@@ -241,7 +242,7 @@ def _read_parquet(path: Path) -> Record:
     if b"record" not in metadata or not set(COLUMNS) <= set(table.column_names):
         raise InputError(str(path), path.name, "has no record header", "write it with theory.record.write_parquet")
     columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in COLUMNS}
-    return Record(header=decode(metadata[b"record"], Header), columns=columns)
+    return Record(header=decode(metadata[b"record"], Header, source=path), columns=columns)
 
 
 _row_decoder = msgspec.json.Decoder(Row)

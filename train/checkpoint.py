@@ -28,7 +28,7 @@ from msgspec import Meta
 
 from theory.errors import InputError
 from theory.plan import Plan, read_plan
-from theory.spec import Count, Spec, decode
+from theory.spec import Count, Spec, read_spec
 from train.shards import file_sha256
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def verify(path: Path) -> CheckpointManifest:
     path = Path(path)
     if not (path / "manifest.json").is_file():
         raise InputError("checkpoint", str(path), "has no manifest.json: it is no checkpoint, or torn", "use another")
-    manifest = decode((path / "manifest.json").read_bytes(), CheckpointManifest)
+    manifest = read_spec(path / "manifest.json", CheckpointManifest)
     for entry in manifest.files:
         file = path / entry.name
         if file.is_symlink() or not file.is_file():
@@ -184,7 +184,7 @@ def load(path: Path) -> tuple[State, dict[str, Tensor], dict[str, dict[str, Tens
     """(state, weights by name, optimizer state by name) of a verified checkpoint."""
     from safetensors.torch import load_file
 
-    state = decode((path / "state.json").read_bytes(), State)
+    state = read_spec(path / "state.json", State)
     optimizer: dict[str, dict[str, Any]] = {name: {} for name in state.without_state}
     for key, tensor in load_file(path / "optimizer.safetensors").items():
         name, _, what = key.rpartition("|")

@@ -320,12 +320,7 @@ def _plan(argument: Path | None, option: Path | None, model_name: str | None) ->
         raise InputError("PLAN", str(argument) if argument else None, rule, "give one plan file, as PLAN or --plan")
     path = argument or option
     assert path is not None
-    try:
-        plan = read_plan(path)
-    except InputError as error:
-        raise InputError(f"{path}: {error.name}", error.value, error.rule, error.fix) from None
-    except OSError as error:
-        raise InputError(str(path), error.strerror, "cannot be read", "make a plan with `latebloom plan`") from None
+    plan = read_plan(path)
     if model_name is not None:
         preset(model_name)
         if model_name != plan.model.name:

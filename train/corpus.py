@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from theory.errors import InputError
-from theory.spec import Count, Spec, decode
+from theory.spec import Count, Spec, read_spec
 from train.shards import HEADER_BYTES, SPLITS, FileEntry, Manifest, file_sha256
 from train.tokens import TOKENIZERS, make_encoding
 
@@ -205,7 +205,7 @@ def _resume(part: Path, arguments: str) -> Progress:
     """What an earlier call with the same arguments left in ``part``; anything else there is removed."""
     path = part / "progress.json"
     if path.is_file():
-        done = decode(path.read_bytes(), Progress)
+        done = read_spec(path, Progress)
         if done.arguments == arguments:
             return done
     shutil.rmtree(part, ignore_errors=True)

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from theory.errors import InputError
+from theory.spec import read_spec
+from train.shards import Manifest
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -94,9 +96,8 @@ def find_tokenizer(run: Path) -> Tokenizer | None:
     for place in places:
         if (place / "tokenizer.json").is_file():
             return Tokenizer.from_file(str(place / "tokenizer.json"))
-        if (place / "manifest.json").is_file() and json.loads((place / "manifest.json").read_bytes()).get(
-            "tokenizer"
-        ) == "bytes":
+        manifest = place / "manifest.json"
+        if manifest.is_file() and read_spec(manifest, Manifest).tokenizer == "bytes":
             return byte_tokenizer()
     return None
 
