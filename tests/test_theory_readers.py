@@ -146,7 +146,7 @@ class TestBadFiles:
         self.refuse(tmp_path, "step,loss\n1,3\n", "run: lr column = None: is not found among loss; name it with --lr")
         self.refuse(tmp_path, "a,lr,loss\n1,0.1,3\n", "step column = None: is not found among a, lr, loss")
         self.refuse(tmp_path, good + "2,0.1,2.8\n", "run.csv:4: step = 2.0: must increase")
-        self.refuse(tmp_path, good + "1.5,0.1,2.8\n", "run.csv: step = 1.5")
+        self.refuse(tmp_path, good + "1.5,0.1,2.8\n", "run.csv:4: step = 1.5")
         self.refuse(tmp_path, good + "3,0.1,nan\n", r"run: loss = nan: must be a positive number \(step 3\)")
         self.refuse(tmp_path, good + "3,-0.1,2.8\n", r"lr = -0.1: is not a learning rate \(step 3\)")
         self.refuse(tmp_path, "step,lr,loss\n0,0.1,3\n", "has no update done")

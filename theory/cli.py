@@ -232,9 +232,10 @@ def record_command(run: Path, parquet: Path | None) -> None:
     record = read_record(run)
     step, loss = record.curve()
     last = f"validation loss {loss[-1]:.6f} after {step[-1]} of {record.plan.steps} steps" if len(step) else "no loss"
-    click.echo(f"{record.header.name}: {last}, {len(record)} rows, plan {record.header.plan_digest[:16]}")
     if parquet is not None:
         write_parquet(record, parquet)
+    click.echo(f"{record.header.name}: {last}, {len(record)} rows, plan {record.header.plan_digest[:16]}")
+    if parquet is not None:
         click.echo(str(parquet))
 
 

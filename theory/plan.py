@@ -317,6 +317,8 @@ def read_plan(path: str | Path) -> Plan:
 def write_plan(plan: Plan, path: str | Path) -> None:
     """Write ``plan`` as JSON, whole or not at all."""
     path = Path(path)
+    if not path.name:
+        raise InputError("path", str(path), "is not a file", "name one, such as plan.json")
     part = path.with_name(path.name + ".part")
     part.write_text(plan.to_json(), encoding="utf-8")
     part.replace(path)

@@ -30,6 +30,8 @@ NAMES = {
     "loss": ("loss", "train_loss", "training_loss", "val_loss", "valid_loss", "eval_loss", "lm loss", "ce_loss"),
     "lr": ("lr", "learning_rate", "learning rate", "learningrate", "lr-adamw", "lr-muon"),
 }  # fmt: skip
+LARGEST_STEP = 10**7  # a longer log counts something else, tokens perhaps; every update is held in memory
+RATES = 1e-30, 1e30  # what the largest learning rate may be: sums over a run stay numbers
 JUMP = 0.02  # of the largest learning rate: a larger change between flat stretches is a jump
 
 Series = dict[str, tuple[np.ndarray, np.ndarray]]  # (step, value) by column or tag
@@ -120,6 +122,9 @@ def rates_from_log(step: np.ndarray, lr: np.ndarray, *, updates: int, warmup: in
     if np.any(bad):
         rule = f"is not a learning rate (step {step[bad][0]})"
         raise InputError("lr", lr[bad][0].item(), rule, "give finite values >= 0")
+    if (largest := float(np.max(lr))) > 0 and not RATES[0] <= largest <= RATES[1]:
+        rule = f"is the largest learning rate, and not in {RATES[0]:g} ... {RATES[1]:g}"
+        raise InputError("lr", largest, rule, "check the column's unit")
     if not 0 <= warmup <= max(int(step[0]), 0) and warmup != 0:
         raise InputError("warmup", warmup, f"overlaps the log, which begins at step {step[0]}", "shorten it")
     interval = int(np.max(np.diff(step), initial=1))
@@ -214,9 +219,10 @@ def _tables(path: Path, *, loss: str | None, lr: str | None, step: str | None) -
             raise InputError(f"{path.name}:{line}: {at}", row[at], "is not a number of updates", "correct it")
         numbers = np.array([at_steps, values], dtype=float).T
         steps = numbers[:, 0]
-        if len(steps) and (np.any(steps != np.floor(steps)) or np.any(np.diff(steps) <= 0)):
-            wrong = int(np.argmax((np.diff(steps, prepend=-np.inf) <= 0) | (steps != np.floor(steps))))
-            rule = "must increase, in whole updates"
+        wrong_at = (np.diff(steps, prepend=-1e300) <= 0) | (steps != np.floor(steps)) | ~(np.abs(steps) <= LARGEST_STEP)
+        if np.any(wrong_at):
+            wrong = int(np.argmax(wrong_at))
+            rule = f"must increase, in whole updates up to {LARGEST_STEP}"
             where = f"{path.name}:{full[wrong][0]}: {at}"
             raise InputError(where, steps[wrong].item(), rule, "sort the rows; keep one for each step")
         if len(steps):

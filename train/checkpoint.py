@@ -22,7 +22,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
 
@@ -51,7 +51,7 @@ class File(Spec, frozen=True, kw_only=True):
 class CheckpointManifest(Spec, frozen=True, kw_only=True):
     """What a checkpoint holds, without its tensors."""
 
-    checkpoint_version: int = 1
+    checkpoint_version: Literal[1] = 1
     step: Count
     stage: Count
     depth: Count

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from msgspec import Meta
@@ -38,9 +38,9 @@ class FileEntry(Spec, frozen=True, kw_only=True):
 class Manifest(Spec, frozen=True, kw_only=True):
     """What ``prepare`` wrote."""
 
-    version: int = 1
+    version: Literal[1] = 1
     tokenizer: str
-    vocab_size: int
+    vocab_size: Annotated[int, Meta(ge=1, le=10**9)]
     source_files: int
     source_bytes: int
     files: tuple[FileEntry, ...]
