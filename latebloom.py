@@ -79,6 +79,12 @@ def main(args: list[str] | None = None) -> None:
     except RunError as error:
         print(f"latebloom: {error}", file=sys.stderr)
         sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        lines = [line for line in str(error).splitlines() if "memory" in line.lower()]
+        if not (lines or isinstance(error, MemoryError)):
+            raise
+        print(f"latebloom: out of memory ({' '.join(lines)[:200]}); use a smaller model or microbatch", file=sys.stderr)
+        sys.exit(1)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)

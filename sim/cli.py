@@ -95,7 +95,13 @@ def simulate_command(
     type=click.Path(path_type=Path, file_okay=False),
     help="Store results here, and go on with those that are there.  [default: runs/validate without --quick]",
 )
-@click.option("--json", "json_path", default=None, type=click.Path(path_type=Path), help="Write the claims here.")
+@click.option(
+    "--json",
+    "json_path",
+    default=None,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the claims here.",
+)
 @click.option("--processes", default=None, type=click.IntRange(min=1), help="At once.  [default: one a core]")
 def validate_command(
     quick: bool, only: tuple[str, ...], out: Path | None, json_path: Path | None, processes: int | None

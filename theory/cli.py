@@ -106,7 +106,9 @@ def make_command(
     area = u_mix * peak * steps if u_mix is not None else u_mix_area
     if pilots and area is not None:
         raise InputError("--u-mix", area, "stands beside --pilot, which measures the mixing area", "give one of them")
-    law, resamples, provenance = _landscape(pilots, seed, model=model, batch_tokens=batch_tokens, growth=(init, order))
+    law, resamples, provenance, unknown = _landscape(
+        pilots, seed, model=model, batch_tokens=batch_tokens, growth=(init, order), schedule=schedule
+    )
     plan = plan_expansion(
         model=model,
         small_depth=small_depth,
@@ -123,6 +125,9 @@ def make_command(
         provenance=provenance,
         name=f"{model_name}-{steps}",
     )
+    if unknown:
+        reason = " ".join([plan.provenance.reason or "", "Left open by the pilots:", *unknown])
+        plan = plan.replace(provenance=plan.provenance.replace(reason=reason))
     replaced = out.exists()
     write_plan(plan, out)
     if replaced and not as_json:
@@ -286,12 +291,18 @@ def _fit_text(table: dict) -> str:
 
 
 def _landscape(
-    paths: tuple[Path, ...], seed: int, *, model: GPT2Shape, batch_tokens: int, growth: tuple[str, str]
-) -> tuple[AreaLaw | None, tuple[AreaLaw, ...], Provenance]:
-    """The law fitted to pilots of ``model``, its replicas, where it came from."""
+    paths: tuple[Path, ...],
+    seed: int,
+    *,
+    model: GPT2Shape,
+    batch_tokens: int,
+    growth: tuple[str, str],
+    schedule: AnySchedule,
+) -> tuple[AreaLaw | None, tuple[AreaLaw, ...], Provenance, list[str]]:
+    """The law fitted to pilots of ``model``, its replicas, where it came from, and what the pilots leave open."""
     if not paths:
-        return None, (), Provenance()
-    from theory.fit import bootstrap, fit_area_law, provenance
+        return None, (), Provenance(), []
+    from theory.fit import bootstrap, fit_area_law, left_open, provenance
     from theory.record import read_records
 
     records = read_records(paths)
@@ -308,7 +319,8 @@ def _landscape(
                 rule = f"grows by {stage.init}, {stage.order}, the plan by {', '.join(growth)}"
                 raise InputError("--pilot", str(path), rule, "say --init and --order as the pilots have them")
     fit = fit_area_law(records, seed=seed)
-    return fit.law, bootstrap(fit, seed=seed), provenance(fit)
+    resamples = bootstrap(fit, seed=seed)
+    return fit.law, resamples, provenance(fit), [*fit.identifiability, *left_open(fit, resamples, schedule)]
 
 
 def _schedule(shape: str, steps: int, peak: float, warmup: float, decay: float) -> AnySchedule:

@@ -122,7 +122,7 @@ def read_spec(path: str | Path, cls: type[S]) -> S:
         text = Path(path).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         rule = f"cannot be read ({getattr(error, 'strerror', None) or error})"
-        raise InputError(cls.__name__.lower(), str(path), rule, f"name a {cls.__name__.lower()} file") from None
+        raise InputError("path", str(path), rule, f"a file with a {cls.__name__} belongs there") from None
     return decode(text, cls, source=path)
 
 

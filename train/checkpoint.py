@@ -182,14 +182,23 @@ def newest(run: Path) -> tuple[Path, list[str]]:
 
 def load(path: Path) -> tuple[State, dict[str, Tensor], dict[str, dict[str, Tensor]]]:
     """(state, weights by name, optimizer state by name) of a verified checkpoint."""
-    from safetensors.torch import load_file
-
     state = read_spec(path / "state.json", State)
     optimizer: dict[str, dict[str, Any]] = {name: {} for name in state.without_state}
-    for key, tensor in load_file(path / "optimizer.safetensors").items():
+    for key, tensor in _tensors(path / "optimizer.safetensors").items():
         name, _, what = key.rpartition("|")
         optimizer.setdefault(name, {})[what] = tensor
-    return state, load_file(path / "model.safetensors"), optimizer
+    return state, _tensors(path / "model.safetensors"), optimizer
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        rule = f"is not a safetensors file ({str(error)[:80]})"
+        raise InputError("checkpoint", str(path), rule, "use another checkpoint") from None
 
 
 @contextmanager

@@ -291,7 +291,12 @@ def _saved_dataset(path: Path, key: str) -> Iterator[str]:
 
 
 def _dataset(name: str, config: str | None, split: str, key: str) -> Iterator[str]:
-    table = _datasets(name).load_dataset(name, config, split=split, streaming=True)
+    datasets = _datasets(name)
+    try:
+        table = datasets.load_dataset(name, config, split=split, streaming=True)
+    except (OSError, ValueError) as error:
+        rule = f"cannot be loaded ({str(error).splitlines()[0][:120]})"
+        raise InputError("--dataset", name, rule, "name a data set, or the directory of one") from None
     yield from _rows(table, key, name)
 
 

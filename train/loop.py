@@ -118,7 +118,7 @@ def resume(out: Path, *, data: Path | None = None, quiet: bool | None = None) ->
         raise InputError(f"{out / 'plan.json'}: {first[0]}", first[2], rule, "restore it, or start another run")
     if quiet is not None:
         config = config.replace(quiet=quiet)
-    folder = data or Path((out / "data.txt").read_text().strip())
+    folder = data or Path((out / "data.txt").read_text(errors="replace").strip())
     run = _Run(plan, folder, out, config)
     with checkpoint.run_lock(out):
         manifest = checkpoint.verify(path)
