@@ -80,7 +80,7 @@ def main(args: list[str] | None = None) -> None:
         print(f"latebloom: {error}", file=sys.stderr)
         sys.exit(1)
     except (MemoryError, RuntimeError) as error:
-        lines = [line for line in str(error).splitlines() if "memory" in line.lower()]
+        lines = [line for line in str(error).splitlines() if re.search("out of memory|allocate", line, re.I)]
         if not (lines or isinstance(error, MemoryError)):
             raise
         print(f"latebloom: out of memory ({' '.join(lines)[:200]}); use a smaller model or microbatch", file=sys.stderr)
@@ -117,7 +117,7 @@ def _one_line(error: Exception) -> str:
         found = re.fullmatch(r"Got unexpected extra arguments? \((.*)\)", message)
         if found:
             return str(InputError("argument", found[1], "is not expected here", f"leave it out, or {help_line}"))
-        return f"{message}; {help_line}"
+        return f"{message}; {help_line}".replace("\n", " ")
     name = str(error.param.opts[-1] if error.param.opts else error.param.name)
     if isinstance(error.param, click.Argument):
         name = error.param.make_metavar(error.ctx) if error.ctx else name
