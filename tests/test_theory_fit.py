@@ -142,4 +142,4 @@ def test_the_small_depth_for_the_whole_horizon_tells():
     fit = fit_area_law([*short, synthetic_record(small, step, TRUTH.loss(small, step), name="long")], starts=4)
     assert float(fit_area_law(short, starts=4).law.loss(full)) != pytest.approx(float(TRUTH.loss(full)), rel=0.02)
     assert float(fit.law.loss(full)) == pytest.approx(float(TRUTH.loss(full)), rel=0.01)
-    assert left_open(fit, [fit.law, TRUTH], full.schedule) == []
+    assert left_open(fit, [fit.law, fit.law.replace(floor=0.0)], full.schedule) == []  # seen: it advises nothing
