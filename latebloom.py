@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
+import re
 import sys
 
 import click
 
-from theory.errors import InputError, RunError
+from theory.errors import InputError, RunError, nearest
 
 COMMANDS = {
     "plan": ("theory.cli", "plan_group", "Make, show, check and compare plans."),
@@ -51,7 +51,7 @@ class Lazy(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]):
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise InputError("command", args[0], "is not a command", _nearest(args[0], COMMANDS))
+            raise InputError("command", args[0], "is not a command", nearest(args[0], COMMANDS))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -69,6 +69,9 @@ def main(args: list[str] | None = None) -> None:
     """Run the command line. Exit codes: 0 done, 1 the run failed, 2 bad input, 130/143 interrupted and resumable."""
     try:
         status = cli.main(args=args, prog_name="latebloom", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        sys.exit(2)
     except (InputError, click.ClickException) as error:
         print(f"latebloom: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)
@@ -77,6 +80,12 @@ def main(args: list[str] | None = None) -> None:
         sys.exit(130)
     except RunError as error:
         print(f"latebloom: {error}", file=sys.stderr)
+        sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        lines = [line for line in str(error).splitlines() if re.search("out of memory|allocate", line, re.I)]
+        if not (lines or isinstance(error, MemoryError)):
+            raise
+        print(f"latebloom: out of memory ({' '.join(lines)[:200]}); use a smaller model or microbatch", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:
         sys.stderr.close()
@@ -92,28 +101,38 @@ def main(args: list[str] | None = None) -> None:
 
 def _one_line(error: Exception) -> str:
     """A user's mistake as name, value, rule and fix, whoever found it."""
+    if not isinstance(error, click.UsageError):
+        return str(error)
+    help_line = f"see `{error.ctx.command_path if error.ctx else 'latebloom'} --help`"
     if isinstance(error, click.NoSuchOption):
-        known = [name for p in error.ctx.command.params for name in p.opts] if error.ctx else []
-        return str(InputError("option", error.option_name, "is not an option here", _nearest(error.option_name, known)))
-    if isinstance(error, click.BadParameter) and error.param is not None:
-        name = error.param.opts[-1] if error.param.opts else error.param.name
-        if isinstance(error, click.MissingParameter):
-            return str(InputError(str(name), None, "is required", f"see `{error.ctx.command_path} --help`"))  # type: ignore[union-attr]
-        return str(
-            InputError(str(name), "", error.message.rstrip("."), f"see `{error.ctx.command_path} --help`")
-        ).replace(  # type: ignore[union-attr]
-            " = ''", "", 1
-        )
-    if isinstance(error, click.ClickException):
-        context = getattr(error, "ctx", None)
-        where = context.command_path if context else "latebloom"
-        return f"{error.format_message().rstrip('.')}; see `{where} --help`"
-    return str(error)
-
-
-def _nearest(word: str, known) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"valid: {', '.join(known)}"
+        known = [name for p in error.ctx.command.get_params(error.ctx) for name in p.opts] if error.ctx else []
+        return str(InputError("option", error.option_name, "is not an option here", nearest(error.option_name, known)))
+    message = error.message.rstrip(".")
+    if found := re.match(r"No such command '(.*?)'", message):
+        group = error.ctx.command if error.ctx else None
+        known = group.list_commands(error.ctx) if isinstance(group, click.Group) else []
+        return str(InputError("command", found[1], "is not a command", nearest(found[1], known)))
+    if isinstance(error, click.BadOptionUsage):
+        rule = re.sub(rf"^Option '{re.escape(error.option_name)}' ", "", message)
+        return str(InputError(error.option_name, None, rule, help_line))
+    if not isinstance(error, click.BadParameter) or error.param is None:
+        found = re.fullmatch(r"Got unexpected extra arguments? \((.*)\)", message)
+        if found:
+            return str(InputError("argument", found[1], "is not expected here", f"leave it out, or {help_line}"))
+        return f"{message}; {help_line}".replace("\n", " ")
+    name = str(error.param.opts[-1] if error.param.opts else error.param.name)
+    if isinstance(error.param, click.Argument):
+        name = error.param.make_metavar(error.ctx) if error.ctx else name
+    if isinstance(error, click.MissingParameter):
+        return str(InputError(name, None, "is required", help_line))
+    found = re.fullmatch(r"(?:[A-Z][a-z]+ )?'(.*?)' (.*)|(\S+) (is not .*)", message, re.DOTALL)  # click's own texts
+    if not found:
+        return str(InputError(name, message, "does not fit", help_line))
+    value, rule = (found[1], found[2]) if found[2] else (found[3], found[4])
+    if isinstance(error.param.type, click.Choice):
+        help_line = nearest(value, map(str, error.param.type.choices))
+        rule = "is not a choice here"
+    return str(InputError(name, value, rule, help_line))
 
 
 if __name__ == "__main__":

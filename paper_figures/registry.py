@@ -6,7 +6,6 @@ CSV beside each figure holds what its lines show.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from paper_figures.paths import DATA, STYLE
-from theory.errors import InputError
+from theory.errors import InputError, nearest
 from theory.record import Record, read_record
 
 if TYPE_CHECKING:
@@ -32,9 +31,7 @@ FIGURES = {
 def module(name: str) -> ModuleType:
     """The module that makes figure ``name``."""
     if name not in FIGURES:
-        near = difflib.get_close_matches(name, FIGURES, n=1, cutoff=0.3)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError("figure", name, "is not a figure", f"{hint}valid: {', '.join(FIGURES)}")
+        raise InputError("figure", name, "is not a figure", nearest(name, FIGURES))
     return importlib.import_module(FIGURES[name])
 
 

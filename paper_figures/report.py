@@ -11,7 +11,7 @@ import json
 import re
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from paper_figures.curves import LOOKS, loss_limits, mark_expansion, plot_predicted, plot_run
 from paper_figures.paths import STYLE
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["experiment_report", "run_report", "write_report"]
 
+NUMBERS = (
+    "gap_same_horizon", "gap_equal_compute", "retention", "prediction_error",
+    "predicted_final_loss", "measured_final_loss",
+)  # fmt: skip
 ARMS = ("fixed", "equal_compute", "cold_start", "small", "progressive")
 
 
@@ -45,7 +49,7 @@ def write_report(folder: str | Path) -> Path:
 
 def experiment_report(folder: Path) -> str:
     """The page of a progressive run with its three controls."""
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    result = _result(folder / "result.json")
     pilots = {path.name: read_record(path) for path in sorted((folder / "pilots").iterdir())}
     runs = {path.name: read_record(path) for path in sorted((folder / "runs").iterdir())}
     records = {arm: (runs | pilots)[arm] for arm in ARMS}  # never growing is a pilot too
@@ -95,10 +99,27 @@ def experiment_report(folder: Path) -> str:
     )
 
 
+def _result(path: Path) -> dict[str, Any]:
+    """What ``latebloom demo`` found."""
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        rule = f"is not JSON ({error})"
+        raise InputError("result", str(path), rule, "make it anew with `latebloom demo`") from None
+    numbers = [
+        name for name in NUMBERS if not isinstance(result, dict) or not isinstance(result.get(name), int | float)
+    ]
+    if numbers:
+        raise InputError("result", str(path), f"has no number {numbers[0]!r}", "make it anew with `latebloom demo`")
+    return result | {"verdict": str(result.get("verdict", ""))}
+
+
 def run_report(record: Record) -> str:
     """The page of one run: its curve beside its plan's prediction."""
     plan = record.plan
     series = record.select(split="val")
+    if not len(series["step"]):
+        raise InputError("record", record.header.name, "holds no validation loss yet", "let the run go on")
     rows = [(plan.name, " → ".join(str(s.depth) for s in plan.stages), f"{plan.steps:,}", f"{plan_flops(plan):.3g}",
              f"{series['value'][-1]:.4f} at step {series['step'][-1]}")]  # fmt: skip
     return _page(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from theory.errors import InputError
+from theory.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from sim.simulation import Simulation
@@ -54,8 +54,6 @@ def simulate_command(
 
     from theory.plan import read_plan
 
-    if not plan_path.is_file():
-        raise InputError("PLAN", str(plan_path), "is not there", "name a plan file, as 'latebloom plan' writes it")
     plan = read_plan(plan_path)
 
     import torch
@@ -97,7 +95,13 @@ def simulate_command(
     type=click.Path(path_type=Path, file_okay=False),
     help="Store results here, and go on with those that are there.  [default: runs/validate without --quick]",
 )
-@click.option("--json", "json_path", default=None, type=click.Path(path_type=Path), help="Write the claims here.")
+@click.option(
+    "--json",
+    "json_path",
+    default=None,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the claims here.",
+)
 @click.option("--processes", default=None, type=click.IntRange(min=1), help="At once.  [default: one a core]")
 def validate_command(
     quick: bool, only: tuple[str, ...], out: Path | None, json_path: Path | None, processes: int | None
@@ -107,7 +111,6 @@ def validate_command(
     Exits with 1 if a claim fails. --out also gets claims.parquet, the table as a Record. Interrupted, the same command
     goes on where it stopped.
     """
-    import difflib
     import sys
 
     from rich.console import Console
@@ -118,9 +121,7 @@ def validate_command(
 
     for name in only:
         if name not in CHECKS:
-            near = difflib.get_close_matches(name, CHECKS, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]!r}?" if near else f"valid: {', '.join(CHECKS)}"
-            raise InputError("only", name, "is not a check", hint)
+            raise InputError("only", name, "is not a check", nearest(name, CHECKS))
     if json_path is not None and not json_path.absolute().parent.is_dir():
         raise InputError("--json", str(json_path), "stands in a directory that is not there", "make it first")
     out = out if out is not None or quick else Path("runs") / "validate"

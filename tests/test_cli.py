@@ -63,7 +63,10 @@ def test_plan_round(capsys):
         (["trian"], "command = 'trian': is not a command; did you mean 'train'?"),
         (["plan", "--modle", "x"], "option = '--modle': is not an option here; did you mean '--model'?"),
         (["plan", "--steps", "5"], "--model = None: is required"),
-        (["plan", "--model", "gpt2-7b", "--steps", "x", "--batch-tokens", "1"], "--steps: 'x' is not a valid integer"),
+        (
+            ["plan", "--model", "gpt2-7b", "--steps", "x", "--batch-tokens", "1"],
+            "--steps = 'x': is not a valid integer; see `latebloom plan make --help`",
+        ),
         (
             [*SEVEN_B[:-1], "500", "--u-mix", "0.1"],
             "batch_tokens = 500: is not a multiple of the context 1024; use 1024",
@@ -94,7 +97,16 @@ def test_plan_round(capsys):
         ),
         ([*SEVEN_B, "--u-mix", "0.1", "--out", "/proc/x.json"], "path = '/proc/x.json.part': cannot be used"),
         ([*SEVEN_B, "--pilot", "nowhere"], "record = 'nowhere': is not there"),
-        (["plan", "check", "none.json"], "none.json = 'No such file or directory': cannot be read"),
+        (
+            ["plan", "check", "none.json"],
+            "path = 'none.json': cannot be read (No such file or directory); a file with a Plan",
+        ),
+        (["plan", "check"], "PATHS... = None: is required; see `latebloom plan check --help`"),
+        (["plan", "--steps"], "--steps = None: requires an argument"),
+        ([*SEVEN_B, "--schedule", "wsx"], "--schedule = 'wsx': is not a choice here; did you mean 'wsd'?"),
+        (["fit", "x.csv", "--replicas", "-1"], "--replicas = '-1': is not in the range x>=0"),
+        (["plan", "diff", "a", "b", "c"], "argument = 'c': is not expected here; leave it out"),
+        (["data", "prepar"], "command = 'prepar': is not a command; did you mean 'prepare'?"),
         (["figures", "--only", "fig99"], "figure = 'fig99': is not a figure"),
         (["report", "nowhere"], "run = 'nowhere': holds neither result.json nor record.jsonl"),
     ],
@@ -116,3 +128,78 @@ def test_bad_plan_names_the_json_path(capsys, in_empty_directory):
     code, _, err = run(capsys, "plan", "check", "bad.json")
     assert code == 2
     assert err.startswith("latebloom: bad.json: $.stages[1].depth = 0: must be larger than the depth before it, 1")
+
+
+FILES = {
+    "huge.csv": "step,loss,lr\n1,3,1e300\n2,3,1e300\n",
+    "tokens.csv": "step,loss,lr\n1,3,.1\n1e15,2,.1\n",
+    "inf.csv": "step,loss,lr\n1,3,.1\ninf,2,.1\n",
+    "demo/result.json": "{",
+    "other/result.json": '{"retention": 1}',
+    "bpe/encoder.json": "{",
+    "bpe/vocab.bpe": "x",
+    "a.txt": "late bloom " * 1000,
+    "stored/quick/saxe.json": "[]",
+}
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["fit", "huge.csv"], "lr = 1e+300: is the largest learning rate, and not in 1e-30 ... 1e+30"),
+        (["fit", "tokens.csv"], "tokens.csv:3: step = 1000000000000000.0: must increase, in whole updates up to 1000"),
+        (["fit", "inf.csv"], "inf.csv:3: step = inf: must increase"),
+        (["report", "demo"], "result = 'demo/result.json': is not JSON"),
+        (["report", "other"], "result = 'other/result.json': has no number 'gap_same_horizon'"),
+        (["plan", "check", "."], "path = '.': cannot be read (Is a directory); a file with a Plan belongs there"),
+        ([*SEVEN_B, "--u-mix", ".1", "--out", ""], "path = '.': is not a file; name one, such as plan.json"),
+        (["train", "p.json", "--out", ""], "--out = '': is not a path"),
+        (["coord-check", "--lr", "nan"], "--lr = nan: must lie in (0, 10]; give such as 0.002"),
+        (
+            ["data", "prepare", "a.txt", "--out", "d", "--vocab-size", "99999999999"],
+            "vocab_size = 99999999999: must be",
+        ),
+        (
+            ["data", "prepare", "a.txt", "--out", "d", "--tokenizer", "gpt2", "--bpe-dir", "bpe"],
+            "--bpe-dir = 'bpe': holds no encoder.json and vocab.bpe that belong together",
+        ),
+        (["validate", "--quick", "--only", "saxe", "--json", "bpe"], "--json = 'bpe': is a directory"),
+        (
+            ["validate", "--quick", "--only", "saxe", "--out", "stored"],
+            "--out = 'stored/quick/saxe.json': is not a result that was stored here",
+        ),
+    ],
+)
+def test_mistakes_in_files_and_numbers(capsys, in_empty_directory, args, message):
+    for name, text in FILES.items():
+        (in_empty_directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (in_empty_directory / name).write_text(text)
+    code, out, err = run(capsys, *args)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+
+
+def test_no_arguments_is_help(capsys):
+    code, out, err = run(capsys)
+    assert (code, out) == (2, "")
+    assert "Commands:" in err
+
+
+def test_no_memory_is_one_line(capsys, monkeypatch):
+    def full(**_):
+        raise RuntimeError("[enforce fail]\nDefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(latebloom.cli, "main", full)
+    code, _, err = run(capsys)
+    assert code == 1
+    assert err.startswith("latebloom: out of memory (DefaultCPUAllocator: can't allocate memory")
+    assert err.count("\n") == 1
+
+
+def test_a_plan_from_short_pilots_says_what_they_leave_open(capsys, in_empty_directory):
+    pilots = [str(registry.DATA / f"stdlib_{name}.parquet") for name in ("fixed", "small", "one_layer")]
+    plan = ["plan", "--model", "gpt2-tiny", "--steps", "6000", "--batch-tokens", "768", "--peak-lr", "0.015"]
+    code, out, _ = run(capsys, *plan, "--tolerance", "0.05", "--pilot", *pilots)
+    assert code == 0
+    assert "A pilot of depth 1 alone for all 6000 steps would tell." in out
+    assert "Left open by the pilots" in read_plan("plan.json").provenance.reason

@@ -1,11 +1,13 @@
 """Fitting the area law: recovers what made the data, predicts beyond it, intervals that mean something, bad input."""
 
+import re
+
 import numpy as np
 import pytest
 
 from tests.helpers import synthetic_record, tiny_shape
 from theory import AreaLaw, InputError, Plan, Signal, Stage, fixed_depth, tau_star, wsd
-from theory.fit import bootstrap, fit_area_law, parameters, provenance, report
+from theory.fit import bootstrap, fit_area_law, left_open, parameters, provenance, report
 
 
 def pilot(*, steps, tau, small=1, full=4):
@@ -113,3 +115,31 @@ def test_pilots_that_are_not_alike_are_refused():
     diverged = synthetic_record(good[-1].plan, np.array([300, 600]), np.array([4.0, np.nan]), name="diverged")
     with pytest.raises(InputError, match="at step 600 of pilot 'diverged': it diverged"):
         fit_area_law([*good, diverged])
+
+
+def test_short_pilots_leave_the_final_loss_open_and_say_so():
+    """Ten times the longest pilot: open, by how much, and what would tell; asked at what they saw: nothing to say."""
+    fit = fit_area_law(records(noise=0.002), starts=4)
+    laws = bootstrap(fit, replicas=10)
+    (line,) = left_open(fit, laws, wsd(steps=6000, peak_lr=0.05))
+    assert "floor and trunk exponent are not told apart" in line
+    assert "seen for 10% of the learning-rate area of 6000 steps" in line
+    assert "A pilot of depth 1 alone for all 6000 steps would tell." in line
+    low, high = map(float, re.search(r"anything from (\S+) to (\S+) ", line).groups())
+    plan = fixed_depth(pilot(steps=6000, tau=3000), name="f")
+    assert low < float(TRUTH.loss(plan)) < high
+    assert left_open(fit, laws, wsd(steps=600, peak_lr=0.05)) == []
+    assert line.partition(":")[0].split(" (")[0] in " ".join(report(fit, laws)["identifiability"])
+
+
+def test_the_small_depth_for_the_whole_horizon_tells():
+    """The pilot that the line above asks for brings the full depth's final loss from 3 % off to within 1 %."""
+    horizon = 6000
+    plan = pilot(steps=horizon, tau=horizon // 2)
+    small, full = fixed_depth(plan, name="long", depth=1), fixed_depth(plan, name="f")
+    step = np.unique(np.linspace(10, horizon, 30).astype(int))
+    short = records(noise=0.002)
+    fit = fit_area_law([*short, synthetic_record(small, step, TRUTH.loss(small, step), name="long")], starts=4)
+    assert float(fit_area_law(short, starts=4).law.loss(full)) != pytest.approx(float(TRUTH.loss(full)), rel=0.02)
+    assert float(fit.law.loss(full)) == pytest.approx(float(TRUTH.loss(full)), rel=0.01)
+    assert left_open(fit, [fit.law, fit.law.replace(floor=0.0)], full.schedule) == []  # seen: it advises nothing

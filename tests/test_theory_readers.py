@@ -145,8 +145,8 @@ class TestBadFiles:
         self.refuse(tmp_path, "", "holds no rows")
         self.refuse(tmp_path, "step,loss\n1,3\n", "run: lr column = None: is not found among loss; name it with --lr")
         self.refuse(tmp_path, "a,lr,loss\n1,0.1,3\n", "step column = None: is not found among a, lr, loss")
-        self.refuse(tmp_path, good + "2,0.1,2.8\n", "run.csv: step = 2.0: must increase")
-        self.refuse(tmp_path, good + "1.5,0.1,2.8\n", "run.csv: step = 1.5")
+        self.refuse(tmp_path, good + "2,0.1,2.8\n", "run.csv:4: step = 2.0: must increase")
+        self.refuse(tmp_path, good + "1.5,0.1,2.8\n", "run.csv:4: step = 1.5")
         self.refuse(tmp_path, good + "3,0.1,nan\n", r"run: loss = nan: must be a positive number \(step 3\)")
         self.refuse(tmp_path, good + "3,-0.1,2.8\n", r"lr = -0.1: is not a learning rate \(step 3\)")
         self.refuse(tmp_path, "step,lr,loss\n0,0.1,3\n", "has no update done")
@@ -210,3 +210,25 @@ class TestFitCommand:
     def test_unknown_law(self, tmp_path):
         with pytest.raises(InputError, match="did you mean 'momentum'"):
             self.run(*self.files(tmp_path), "--law", "momentun")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("step,loss,lr\n1,3.0,.1\n2,oops,.1\n", r"run\.csv:3: loss = 'oops': is not a number; correct or empty it"),
+        ("step,loss,lr\n1,3.0,.1\nx,2.9,.1\n", r"run\.csv:3: step = 'x': is not a number of updates; correct it"),
+        ("step,loss,loss,lr\n1,3.0,3.0,.1\n", r"run\.csv:1: column = 'loss': stands more than once; rename"),
+        ("step,loss,lr\n2,3.0,.1\n1,2.9,.1\n", r"run\.csv:3: step = 1\.0: must increase"),
+        ('{"step": 1, "loss": 3}\n\n{"step": 2, "loss": [1]}\n', r"run\.csv:3: loss = \[1\]: is not a number"),
+    ],
+)
+def test_a_bad_word_is_named_by_file_line_and_column(tmp_path, text, message):
+    (tmp_path / "run.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_curves([tmp_path / "run.csv"])
+
+
+def test_a_column_of_words_that_is_not_asked_for_is_no_matter(tmp_path):
+    rows = "\n".join(f"{step},{4 - step / 100},.1,night" for step in range(1, 31))
+    (tmp_path / "run.csv").write_text(f"step,loss,lr,note\n{rows}\n")
+    assert len(read_curves([tmp_path / "run.csv"])[0].step) == 30

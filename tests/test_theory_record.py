@@ -82,3 +82,10 @@ def test_parquet_holds_the_same(path, tmp_path):
     assert again.header == record.header
     for name in COLUMNS:
         assert again.columns[name].tolist() == record.columns[name].tolist()
+
+
+def test_a_header_that_does_not_fit_names_its_file(path, tmp_path):
+    head, rest = path.read_text().split("\n", 1)
+    path.write_text(head.replace('"seed":3', '"seed":"x"') + "\n" + rest)
+    with pytest.raises(InputError, match=r"record\.jsonl: \$\.seed = 'x': expected int"):
+        read_record(path)

@@ -102,6 +102,34 @@ def test_foreign_shards(tmp_path):
     assert np.array_equal(batches["nano"], batches["llmc32"])
 
 
+@pytest.mark.parametrize("count", [8192, 20_000])
+def test_a_changed_token_anywhere_in_foreign_shards_is_noticed(tmp_path, count):
+    """The digest of shards without a manifest sees all of them, the middle too."""
+    tokens = (np.arange(count) % 256).astype("<u2")
+    digests = []
+    for change in (None, 0, count // 2, count - 1):
+        if change is not None:
+            tokens[change] += 1
+        for split in ("train", "val"):
+            tokens.tofile(tmp_path / f"{split}.bin")
+        digests.append(open_shards(tmp_path).digest)
+    assert len(set(digests)) == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", r"manifest\.json: \$ = '\{': is not JSON"),
+        ("[]", r"manifest\.json: \$ = \[\]: must be an object that describes a Manifest"),
+        ('{"tokenizr": 1}', r"manifest\.json: \$.*"),
+    ],
+)
+def test_a_broken_manifest_names_its_file(shards, content, message):
+    (shards / "manifest.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        open_shards(shards)
+
+
 def _edit(path, change):
     content = bytearray(path.read_bytes())
     change(content)

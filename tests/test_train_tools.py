@@ -1,6 +1,7 @@
 """sample, hellaswag, doctor, coord-check, lr-transfer: what they print, and that they can say no."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import torch
 import latebloom
 from tests.helpers import tiny_plan
 from theory import InputError, fixed_depth, write_plan
+from train import checkpoint
+from train.cli import _file_name
 from train.corpus import prepare
 from train.loop import TrainConfig, train
 from train.sample import hellaswag, load_run, sample
@@ -128,3 +131,48 @@ def test_learning_rate_transfer(data, tmp_path, capsys):
     code, _, err = run_command(capsys, *args[:5], "0.1,x", *args[6:])
     assert code == 2
     assert "--lrs = '0.1,x': is not a list of numbers" in err
+
+
+def _copy(run, to, name, content):
+    shutil.copytree(run, to)
+    (to / name).write_bytes(content)
+    return to
+
+
+def test_damaged_files_of_a_run_are_named(run, data, tmp_path, capsys):
+    for name, content, command, message in (
+        ("config.json", b"{", "resume", "config.json: $ = '{': is not JSON"),
+        ("config.json", b'{"seed": "x"}', "resume", "config.json: $.seed = 'x': expected int, got str"),
+        ("data.txt", b"\xff\xfe", "resume", "is not a directory of token shards"),
+        ("tokenizer.json", b"{", "sample", "tokenizer.json': is not a tokenizer"),
+    ):
+        damaged = _copy(run, tmp_path / f"{len(list(tmp_path.iterdir()))}", name, content)
+        code, _, err = run_command(capsys, command, damaged)
+        assert code == 2
+        assert message in err
+        assert err.count("\n") == 1
+
+
+def test_tensors_that_are_none_are_named_though_the_manifest_vouches_for_them(run, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"junk")
+    state = (checkpoint.newest(run)[0] / "state.json").read_bytes()
+    (tmp_path / "state.json").write_bytes(state)
+    shutil.copy(checkpoint.newest(run)[0] / "optimizer.safetensors", tmp_path)
+    with pytest.raises(InputError, match=r"model\.safetensors': is not a safetensors file"):
+        checkpoint.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "row", [{"ctx": 5, "endings": ["a"], "label": 0}, {"ctx": "a", "endings": ["b", 5], "label": 0},
+            {"ctx": "a", "endings": "bc", "label": 0}, {"ctx": "a", "endings": ["", "b"], "label": 0}],
+)  # fmt: skip
+def test_hellaswag_refuses_rows_of_other_types(run, tmp_path, row):
+    (tmp_path / "bad.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(InputError, match=r"bad\.jsonl:1 = .* has no ctx, endings, label"):
+        hellaswag(*load_run(run), tmp_path / "bad.jsonl")
+
+
+@pytest.mark.parametrize(("name", "folder"), [("../x/ y", "x--y"), ("gpt2-7b.1", "gpt2-7b.1"), ("..", None)])
+def test_a_plans_name_never_leads_out_of_the_runs(name, folder):
+    plan = tiny_plan().replace(name=name)
+    assert _file_name(plan) == (folder or plan.digest[:12])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from pathlib import Path
 
 import click
 
 from theory import spec
-from theory.errors import InputError
+from theory.errors import InputError, nearest
 from theory.landscapes.area import AreaLaw
 from theory.models import PRESETS, preset
 from theory.plan import Base, GPT2Shape, Optimizer, Plan, Provenance, diff, read_plan, write_plan
@@ -116,7 +115,9 @@ def make_command(
     area = u_mix * peak * steps if u_mix is not None else u_mix_area
     if pilots and area is not None:
         raise InputError("--u-mix", area, "stands beside --pilot, which measures the mixing area", "give one of them")
-    law, resamples, provenance = _landscape(pilots, seed, model=model, batch_tokens=batch_tokens, growth=(init, order))
+    law, resamples, provenance, unknown = _landscape(
+        pilots, seed, model=model, batch_tokens=batch_tokens, growth=(init, order), schedule=schedule
+    )
     plan = plan_expansion(
         model=model,
         small_depth=small_depth,
@@ -134,6 +135,9 @@ def make_command(
         provenance=provenance,
         name=f"{model_name}-{steps}",
     )
+    if unknown:
+        reason = " ".join([plan.provenance.reason or "", "Left open by the pilots:", *unknown])
+        plan = plan.replace(provenance=plan.provenance.replace(reason=reason))
     replaced = out.exists()
     write_plan(plan, out)
     if replaced and not as_json:
@@ -146,7 +150,7 @@ def make_command(
 @click.option("--json", "as_json", is_flag=True, help="Canonical fields as JSON.")
 def show_command(path: Path, as_json: bool) -> None:
     """Print a plan in words."""
-    plan = _read(path)
+    plan = read_plan(path)
     if as_json:
         click.echo(plan.to_json(), nl=False)
         return
@@ -169,7 +173,7 @@ def show_command(path: Path, as_json: bool) -> None:
 def check_command(paths: tuple[Path, ...]) -> None:
     """Validate plan files."""
     for path in paths:
-        click.echo(f"{path}: a valid plan, sha256 {_read(path).digest}")
+        click.echo(f"{path}: a valid plan, sha256 {read_plan(path).digest}")
 
 
 @plan_group.command("diff")
@@ -177,7 +181,7 @@ def check_command(paths: tuple[Path, ...]) -> None:
 @click.argument("b", type=click.Path(path_type=Path))
 def diff_command(a: Path, b: Path) -> int:
     """Print the fields in which two plans differ; exit code 1 if there are any."""
-    differences = diff(_read(a), _read(b))
+    differences = diff(read_plan(a), read_plan(b))
     for path, left, right in differences:
         click.echo(f"{path}: {json.dumps(left)} -> {json.dumps(right)}")
     return int(bool(differences))
@@ -245,9 +249,10 @@ def record_command(run: Path, parquet: Path | None) -> None:
     record = read_record(run)
     step, loss = record.curve()
     last = f"validation loss {loss[-1]:.6f} after {step[-1]} of {record.plan.steps} steps" if len(step) else "no loss"
-    click.echo(f"{record.header.name}: {last}, {len(record)} rows, plan {record.header.plan_digest[:16]}")
     if parquet is not None:
         write_parquet(record, parquet)
+    click.echo(f"{record.header.name}: {last}, {len(record)} rows, plan {record.header.plan_digest[:16]}")
+    if parquet is not None:
         click.echo(str(parquet))
 
 
@@ -263,9 +268,7 @@ def _fit_laws(curves: list, name: str | None, replicas: int, seed: int) -> dict:
         league = {names[law]: by_run for law, by_run in errors.items()}
         name = min(league, key=lambda tag: sum(league[tag].values()))
     if name not in LAWS:
-        near = difflib.get_close_matches(name, LAWS, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError("--law", name, "is not a law", f"{hint}valid: area, best, {', '.join(LAWS)}")
+        raise InputError("--law", name, "is not a law", nearest(name, ["area", "best", *LAWS]))
     fit = fit_law(LAWS[name], curves, seed=seed)
     return law_report(fit, bootstrap_laws(fit, replicas=replicas, seed=seed)) | {"held_out": league}
 
@@ -300,12 +303,18 @@ def _fit_text(table: dict) -> str:
 
 
 def _landscape(
-    paths: tuple[Path, ...], seed: int, *, model: GPT2Shape, batch_tokens: int, growth: tuple[str, str]
-) -> tuple[AreaLaw | None, tuple[AreaLaw, ...], Provenance]:
-    """The law fitted to pilots of ``model``, its replicas, where it came from."""
+    paths: tuple[Path, ...],
+    seed: int,
+    *,
+    model: GPT2Shape,
+    batch_tokens: int,
+    growth: tuple[str, str],
+    schedule: AnySchedule,
+) -> tuple[AreaLaw | None, tuple[AreaLaw, ...], Provenance, list[str]]:
+    """The law fitted to pilots of ``model``, its replicas, where it came from, and what the pilots leave open."""
     if not paths:
-        return None, (), Provenance()
-    from theory.fit import bootstrap, fit_area_law, provenance
+        return None, (), Provenance(), []
+    from theory.fit import bootstrap, fit_area_law, left_open, provenance
     from theory.record import read_records
 
     records = read_records(paths)
@@ -322,7 +331,8 @@ def _landscape(
                 rule = f"grows by {stage.init}, {stage.order}, the plan by {', '.join(growth)}"
                 raise InputError("--pilot", str(path), rule, "say --init and --order as the pilots have them")
     fit = fit_area_law(records, seed=seed)
-    return fit.law, bootstrap(fit, seed=seed), provenance(fit)
+    resamples = bootstrap(fit, seed=seed)
+    return fit.law, resamples, provenance(fit), [*fit.identifiability, *left_open(fit, resamples, schedule)]
 
 
 def _base(width: int | None, depth: int | None, peak_lr: float | None) -> Base | None:
@@ -348,12 +358,3 @@ def _schedule(shape: str, steps: int, peak: float, warmup: float, decay: float) 
         return wsd(steps=steps, peak_lr=peak, warmup=warmup, decay=decay)
     shapes = {"cosine": Cosine, "linear": Linear, "constant": Constant}
     return shapes[shape](steps=steps, peak_lr=peak, warmup_steps=round(warmup * steps))
-
-
-def _read(path: Path) -> Plan:
-    try:
-        return read_plan(path)
-    except InputError as error:
-        raise InputError(f"{path}: {error.name}", error.value, error.rule, error.fix) from None
-    except OSError as error:
-        raise InputError(str(path), error.strerror, "cannot be read", "name a plan file") from None

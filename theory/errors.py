@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["InputError", "RunError"]
+from collections.abc import Iterable
+
+__all__ = ["InputError", "RunError", "nearest"]
 
 
 class RunError(RuntimeError):
@@ -35,3 +37,20 @@ class InputError(ValueError):
         """The same error with ``parent`` before its name (``$.schedule`` + ``steps``)."""
         name = self.name if self.name.startswith("[") else f".{self.name}"
         return InputError(f"{parent}{name}", self.value, self.rule, self.fix)
+
+    def within(self, source: object) -> InputError:
+        """The same error with the file ``source`` before its name (``plan.json: $.schedule``)."""
+        return InputError(f"{source}: {self.name}", self.value, self.rule, self.fix)
+
+
+def nearest(word: object, known: Iterable[str], *, also: str = "valid") -> str:
+    """What to do about an unknown ``word``: the nearest of the ``known`` ones, or where none is near, all of them.
+
+    >>> nearest("trian", ["train", "fit"])
+    "did you mean 'train'?"
+    """
+    import difflib
+
+    names = list(known)
+    near = difflib.get_close_matches(str(word), names, n=1, cutoff=0.4)
+    return f"did you mean {near[0]!r}?" if near else f"{also}: {', '.join(names)}"

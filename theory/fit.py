@@ -20,9 +20,9 @@ from theory.errors import InputError
 from theory.landscapes.area import AreaLaw, Signal, noise_segments
 from theory.plan import Provenance
 from theory.record import Record
-from theory.schedules import Schedule
+from theory.schedules import AnySchedule
 
-__all__ = ["AreaFit", "PilotRun", "bootstrap", "fit_area_law", "provenance", "report"]
+__all__ = ["AreaFit", "PilotRun", "bootstrap", "fit_area_law", "left_open", "provenance", "report"]
 
 BURN_IN = 0.1  # share of a run's area, and of the area since an expansion, that is not fitted: warm-up transients
 HUBER = 0.005  # relative residual beyond which a point counts linearly
@@ -30,6 +30,9 @@ WEBB = np.array([-np.sqrt(1.5), -1.0, -np.sqrt(0.5), np.sqrt(0.5), 1.0, np.sqrt(
 EXPONENT = (0.05, 1.5)
 ONSET = (1e-3, 0.3)  # in units of the largest pilot's area
 RATE = (1.0, 300.0)  # per largest pilot's area
+KNOWN = 0.01  # chosen: half a final loss's interval, as a share of it, up to which it counts as known
+COVERED = 0.9  # chosen: share of a horizon's area from which on a run counts as having seen it
+AHEAD = 3  # chosen: horizons of the longest pilot at which a report without a plan looks
 NOISE_SEGMENTS = 1000  # per run, for the noise response
 Role = Literal["small", "full", "grown"]
 
@@ -40,7 +43,7 @@ class PilotRun:
 
     name: str
     role: Role
-    schedule: Schedule
+    schedule: AnySchedule
     tau: int | None
     step: np.ndarray
     loss: np.ndarray
@@ -180,8 +183,47 @@ def report(fit: AreaFit, replicas: Sequence[AreaLaw], *, level: float = 0.9) -> 
             run.name: {"role": run.role, "points": len(run.step), "mean": float(e.mean()), "worst": float(e.max())}
             for run, e in zip(fit.runs, errors, strict=True)
         },
-        "identifiability": list(fit.identifiability),
+        "identifiability": [*fit.identifiability, *left_open(fit, replicas, _ahead(fit), level=level)],
     }
+
+
+def left_open(fit: AreaFit, replicas: Sequence[AreaLaw], schedule: AnySchedule, *, level: float = 0.9) -> list[str]:
+    """What the pilots cannot say of the final loss on ``schedule``, in words; nothing if they know it to 1 %.
+
+    Short pilots see one falling curve: a low floor with a small exponent and a high floor with a large one fit it alike
+    and part beyond it. The small depth alone for the whole horizon, the cheapest run that long, tells them apart.
+
+    Args:
+        fit: The fit.
+        replicas: Its bootstrap.
+        schedule: Of the run that is asked about.
+        level: Of the intervals.
+    """
+    area, steps = schedule.total_area, schedule.horizon
+    small = [float(r.schedule.area(r.tau or r.schedule.horizon)) for r in fit.runs if r.role != "full"]
+    if len(replicas) < 2 or max(small) >= COVERED * area:
+        return []
+    levels = [(1 - level) / 2, (1 + level) / 2]
+    final = float(fit.law.fixed(schedule, steps, depth=fit.law.full_depth))
+    losses = [float(law.fixed(schedule, steps, depth=law.full_depth)) for law in replicas]
+    low, high = np.quantile(losses, levels)
+    if high - low <= 2 * KNOWN * final:
+        return []
+    floor = np.quantile([law.floor for law in replicas], levels)
+    exponent = np.quantile([law.trunk.exponent for law in replicas], levels)
+    return [
+        f"floor and trunk exponent are not told apart ({level:.0%} intervals {floor[0]:.3g} to {floor[1]:.3g} nats, "
+        f"{exponent[0]:.2g} to {exponent[1]:.2g}): the small depth is seen for {max(small) / area:.0%} of the "
+        f"learning-rate area of {steps} steps, so the full depth's final loss there may be anything from {low:.4g} to "
+        f"{high:.4g} (+-{(high - low) / 2 / final:.1%}). A pilot of depth {fit.law.small_depth} alone for all {steps} "
+        "steps would tell."
+    ]
+
+
+def _ahead(fit: AreaFit) -> AnySchedule:
+    """The schedule of the longest pilot, three times as long."""
+    longest = max((run.schedule for run in fit.runs), key=lambda schedule: schedule.total_area)
+    return longest.with_steps(AHEAD * longest.horizon)
 
 
 def _pilot_runs(records: Sequence[Record], split: str) -> tuple[list[PilotRun], int, int]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 
-from theory.errors import InputError
+from theory.errors import InputError, nearest
 from theory.plan import BlockVariant, GPT2Shape
 
 __all__ = ["PRESETS", "gpt2_124m", "llama3_1b", "preset"]
@@ -76,8 +75,6 @@ def preset(name: str) -> tuple[GPT2Shape, int]:
         InputError: with the nearest known name.
     """
     if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.3)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError("model", name, "is not a known preset", f"{hint}valid: {', '.join(PRESETS)}")
+        raise InputError("model", name, "is not a known preset", nearest(name, PRESETS))
     make, depth = PRESETS[name]
     return make(), depth

@@ -331,15 +331,16 @@ def read_plan(path: str | Path) -> Plan:
     """Read and validate a plan file.
 
     Raises:
-        InputError: naming the JSON path, the value, the rule and the fix.
-        FileNotFoundError: if there is no such file.
+        InputError: naming the file and the JSON path, the value, the rule and the fix.
     """
-    return spec.decode(Path(path).read_bytes(), Plan)
+    return spec.read_spec(path, Plan)
 
 
 def write_plan(plan: Plan, path: str | Path) -> None:
     """Write ``plan`` as JSON, whole or not at all."""
     path = Path(path)
+    if not path.name:
+        raise InputError("path", str(path), "is not a file", "name one, such as plan.json")
     part = path.with_name(path.name + ".part")
     part.write_text(plan.to_json(), encoding="utf-8")
     part.replace(path)

@@ -30,6 +30,8 @@ NAMES = {
     "loss": ("loss", "train_loss", "training_loss", "val_loss", "valid_loss", "eval_loss", "lm loss", "ce_loss"),
     "lr": ("lr", "learning_rate", "learning rate", "learningrate", "lr-adamw", "lr-muon"),
 }  # fmt: skip
+LARGEST_STEP = 10**7  # a longer log counts something else, tokens perhaps; every update is held in memory
+RATES = 1e-30, 1e30  # what the largest learning rate may be: sums over a run stay numbers
 JUMP = 0.02  # of the largest learning rate: a larger change between flat stretches is a jump
 
 Series = dict[str, tuple[np.ndarray, np.ndarray]]  # (step, value) by column or tag
@@ -68,7 +70,7 @@ def read_curves(
         if is_record(path):
             curves.append(curve_from_record(read_record(path)))
             continue
-        for run, series in _tables(path, step).items():
+        for run, series in _tables(path, loss=loss, lr=lr, step=step).items():
             known = tables.setdefault(run, {})
             if set(known) & set(series):
                 run = next(f"{run}#{i}" for i in range(2, 10**6) if f"{run}#{i}" not in tables)
@@ -120,6 +122,9 @@ def rates_from_log(step: np.ndarray, lr: np.ndarray, *, updates: int, warmup: in
     if np.any(bad):
         rule = f"is not a learning rate (step {step[bad][0]})"
         raise InputError("lr", lr[bad][0].item(), rule, "give finite values >= 0")
+    if (largest := float(np.max(lr))) > 0 and not RATES[0] <= largest <= RATES[1]:
+        rule = f"is the largest learning rate, and not in {RATES[0]:g} ... {RATES[1]:g}"
+        raise InputError("lr", largest, rule, "check the column's unit")
     if not 0 <= warmup <= max(int(step[0]), 0) and warmup != 0:
         raise InputError("warmup", warmup, f"overlaps the log, which begins at step {step[0]}", "shorten it")
     interval = int(np.max(np.diff(step), initial=1))
@@ -182,7 +187,7 @@ def is_record(path: Path) -> bool:
         return file.read(10) == b'{"record":'
 
 
-def _tables(path: Path, step: str | None) -> dict[str, Series]:
+def _tables(path: Path, *, loss: str | None, lr: str | None, step: str | None) -> dict[str, Series]:
     if path.is_dir() or "tfevents" in path.name:
         return {path.name if path.is_dir() else path.parent.name or path.name: _tensorboard(path)}
     try:
@@ -191,25 +196,35 @@ def _tables(path: Path, step: str | None) -> dict[str, Series]:
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error):
         rule = "is neither CSV, JSON lines, a Record nor a TensorBoard file"
         raise InputError("curve", str(path), rule, "export the run as CSV") from None
-    rows = _json_rows(path, text) if text.lstrip().startswith("{") else list(csv.DictReader(text.splitlines()))
+    rows = _json_rows(path, text) if text.lstrip().startswith("{") else _csv_rows(path, text)
     if not rows:
         raise InputError("curve", str(path), "holds no rows", "give a curve")
-    columns = list(dict.fromkeys(name for row in rows for name in row if name))
+    columns = list(dict.fromkeys(name for _, row in rows for name in row if name))
     at = _step_column(path, columns, step)
     runs: dict[str, Series] = {}
     for column in columns:
         if column == at or column.endswith(("__MIN", "__MAX")):
             continue
-        full = [row for row in rows if row.get(column) not in (None, "") and row.get(at) not in (None, "")]
-        numbers = _numbers([(row[at], row[column]) for row in full])
-        if numbers is None:
-            continue
         run, _, metric = column.rpartition(" - ")
+        full = [(n, row) for n, row in rows if row.get(column) not in (None, "") and row.get(at) not in (None, "")]
+        values = [_number(row[column]) for _, row in full]
+        if None in values:
+            line, row = full[values.index(None)]
+            if not (_is_meant(metric, "loss", loss) or _is_meant(metric, "lr", lr)):
+                continue  # a column of words is not ours
+            raise InputError(f"{path.name}:{line}: {column}", row[column], "is not a number", "correct or empty it")
+        at_steps = [_number(row[at]) for _, row in full]
+        if None in at_steps:
+            line, row = full[at_steps.index(None)]
+            raise InputError(f"{path.name}:{line}: {at}", row[at], "is not a number of updates", "correct it")
+        numbers = np.array([at_steps, values], dtype=float).T
         steps = numbers[:, 0]
-        if len(steps) and (np.any(steps != np.floor(steps)) or np.any(np.diff(steps) <= 0)):
-            wrong = int(np.argmax((np.diff(steps, prepend=-np.inf) <= 0) | (steps != np.floor(steps))))
-            rule = "must increase, in whole updates"
-            raise InputError(f"{path.name}: {at}", steps[wrong].item(), rule, "sort the rows; keep one for each step")
+        wrong_at = (np.diff(steps, prepend=-1e300) <= 0) | (steps != np.floor(steps)) | ~(np.abs(steps) <= LARGEST_STEP)
+        if np.any(wrong_at):
+            wrong = int(np.argmax(wrong_at))
+            rule = f"must increase, in whole updates up to {LARGEST_STEP}"
+            where = f"{path.name}:{full[wrong][0]}: {at}"
+            raise InputError(where, steps[wrong].item(), rule, "sort the rows; keep one for each step")
         if len(steps):
             runs.setdefault(run or path.name.split(".")[0], {})[metric] = (steps.astype(np.int64), numbers[:, 1])
     return runs
@@ -228,15 +243,35 @@ def _step_column(path: Path, columns: list[str], named: str | None) -> str:
     raise InputError(f"{path.name}: step column", None, rule, "name it with --step")
 
 
-def _numbers(pairs: list[tuple[Any, Any]]) -> np.ndarray | None:
-    """(n, 2) steps and values, or None if the column holds something else; "NaN" and "Infinity" are numbers."""
+def _number(value: Any) -> float | None:
+    """``value`` as a number, or None if it is none; "NaN" and "Infinity" are numbers."""
     try:
-        return np.array([(float(s), float(v)) for s, v in pairs if not isinstance(v, bool)]).reshape(-1, 2)
-    except (TypeError, ValueError):
+        return None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
-def _json_rows(path: Path, text: str) -> list[dict[str, Any]]:
+def _is_meant(metric: str, what: str, named: str | None) -> bool:
+    return _last(metric) in NAMES[what] if named is None else _last(metric) == _last(named)
+
+
+Rows = list[tuple[int, dict[str, Any]]]  # (line of the file, its fields)
+
+
+def _csv_rows(path: Path, text: str) -> Rows:
+    reader = csv.DictReader(text.splitlines())
+    try:
+        names = list(reader.fieldnames or ())
+        twice = [name for name in names if name and names.count(name) > 1]
+        if twice:
+            raise InputError(f"{path.name}:1: column", twice[0], "stands more than once", "rename or remove one")
+        return [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        rule = f"is not CSV ({error})"
+        raise InputError(f"{path}:{reader.line_num}", path.name, rule, "export the run as CSV") from None
+
+
+def _json_rows(path: Path, text: str) -> Rows:
     rows = []
     lines = text.splitlines()
     for number, line in enumerate(lines, start=1):
@@ -250,7 +285,7 @@ def _json_rows(path: Path, text: str) -> list[dict[str, Any]]:
             raise InputError(f"{path}:{number}", line[:40], f"is not JSON ({error.msg})", "remove that line") from None
         if not isinstance(row, dict):
             raise InputError(f"{path}:{number}", line[:40], "is not a JSON object", "give one object a line")
-        rows.append(row)
+        rows.append((number, row))
     return rows
 
 

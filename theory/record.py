@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
@@ -48,7 +48,7 @@ COLUMNS = ("step", "tokens", "flops", "wall_s", "depth", "phase", "split", "metr
 class Header(Spec, frozen=True, kw_only=True):
     """What a record says about its run, once."""
 
-    record_version: int = 1
+    record_version: Literal[1] = 1
     name: str
     plan: Plan
     plan_digest: str
@@ -145,7 +145,8 @@ class RecordWriter:
         """Put ``plan`` and its digest into the header: the run decided while running what it executes."""
         self._file.close()
         lines = self.path.read_bytes().split(b"\n", 1)
-        head = decode(lines[0][len(b'{"record":') : -1], Header).replace(plan=plan, plan_digest=plan.digest)
+        head = decode(lines[0][len(b'{"record":') : -1], Header, source=self.path)
+        head = head.replace(plan=plan, plan_digest=plan.digest)
         part = self.path.with_name(self.path.name + ".part")
         first = json.dumps({"record": msgspec.to_builtins(head)}, allow_nan=False, separators=(",", ":"))
         part.write_bytes(first.encode() + b"\n" + lines[1])
@@ -209,7 +210,7 @@ def read_record(path: str | Path) -> Record:
                 break  # torn by a crash
             rule = f"is damaged ({error})"
             raise InputError(f"{path}:{number}", line[:40].decode(errors="replace"), rule, "remove that line") from None
-    head = decode(lines[0][len(b'{"record":') : -1], Header)
+    head = decode(lines[0][len(b'{"record":') : -1], Header, source=path)
     return _record(head, rows)
 
 
@@ -226,7 +227,11 @@ def write_parquet(record: Record, path: str | Path) -> None:
     table = pa.table({name: pa.array(record.columns[name]) for name in COLUMNS})
     table = table.replace_schema_metadata({"record": record.header.to_json(indent=0)})
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, compression="zstd")
+    try:
+        pq.write_table(table, path, compression="zstd")
+    except OSError as error:  # pyarrow's names no file
+        rule = f"cannot be written ({str(error)[:80]})"
+        raise InputError("path", str(path), rule, "name a file in a directory that is there") from None
 
 
 def _read_parquet(path: Path) -> Record:
@@ -236,12 +241,16 @@ def _read_parquet(path: Path) -> Record:
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(str(path), str(error)[:60], "is not a readable Parquet file", "restore it") from None
+        rule = f"is not a readable Parquet file ({str(error).splitlines()[0][:120]})"
+        raise InputError("record", str(path), rule, "restore it") from None
     metadata = table.schema.metadata or {}
     if b"record" not in metadata or not set(COLUMNS) <= set(table.column_names):
         raise InputError(str(path), path.name, "has no record header", "write it with theory.record.write_parquet")
     columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in COLUMNS}
-    return Record(header=decode(metadata[b"record"], Header), columns=columns)
+    for name, column in columns.items():
+        if name not in ("split", "metric") and column.dtype.kind not in "iuf":
+            raise InputError(f"{path}: {name}", str(table.schema.field(name).type), "is not numbers", "restore it")
+    return Record(header=decode(metadata[b"record"], Header, source=path), columns=columns)
 
 
 _row_decoder = msgspec.json.Decoder(Row)

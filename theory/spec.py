@@ -8,19 +8,19 @@ integers are refused, and every refusal says where (JSON path), what, which rule
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import json
 import math
 import re
 import typing
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from theory.errors import InputError
+from theory.errors import InputError, nearest
 
 __all__ = [
     "Count",
@@ -33,6 +33,7 @@ __all__ = [
     "digest",
     "flatten",
     "json_schema",
+    "read_spec",
 ]
 
 Count = Annotated[int, Meta(ge=0, le=10**9)]
@@ -111,12 +112,33 @@ def json_schema(cls: type[Spec]) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def decode(text: str | bytes, cls: type[S]) -> S:
-    """Read ``cls`` from JSON text.
+def read_spec(path: str | Path, cls: type[S]) -> S:
+    """Read ``cls`` from a JSON file.
 
     Raises:
-        InputError: naming the JSON path, the value, the rule and the fix (with the nearest valid name).
+        InputError: naming the file and the JSON path, the value, the rule and the fix; or why it cannot be read.
     """
+    try:
+        text = Path(path).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        rule = f"cannot be read ({getattr(error, 'strerror', None) or error})"
+        raise InputError("path", str(path), rule, f"a file with a {cls.__name__} belongs there") from None
+    return decode(text, cls, source=path)
+
+
+def decode(text: str | bytes, cls: type[S], *, source: object = None) -> S:
+    """Read ``cls`` from JSON text; ``source`` is the file it came from, for messages.
+
+    Raises:
+        InputError: naming source and JSON path, the value, the rule and the fix (with the nearest valid name).
+    """
+    try:
+        return _decode(text, cls)
+    except InputError as error:
+        raise (error if source is None else error.within(source)) from None
+
+
+def _decode(text: str | bytes, cls: type[S]) -> S:
     try:
         tree = json.loads(text, object_pairs_hook=_Pairs)
     except UnicodeDecodeError as error:
@@ -185,8 +207,7 @@ def _explain(error: msgspec.ValidationError, plain: Any, cls: type[Spec]) -> Inp
     field = re.search(r"field (\S+)", rule)
     if field and "unknown" in rule:
         names = _field_names(cls, _tokens(path), plain)
-        near = difflib.get_close_matches(field[1], names, n=1, cutoff=0.5)
-        fix = f"did you mean {near[0]!r}?" if near else f"valid here: {', '.join(sorted(names))}"
+        fix = nearest(field[1], names, also="valid here")
         inner = value.get(field[1]) if isinstance(value, dict) else value
         return InputError(f"{path}.{field[1]}", inner, "is not a field here", fix)
     if field and "missing" in rule:
@@ -198,8 +219,7 @@ def _hint(value: Any, choices: list[str]) -> str:
     """What to do about ``value``, with the nearest of the valid ``choices`` if there are any."""
     if not choices:
         return "give a value that fits"
-    near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.4)
-    return f"{f'did you mean {near[0]!r}? ' if near else ''}valid: {', '.join(choices)}"
+    return nearest(value, choices)
 
 
 def _structs(annotation: Any) -> list[type[Spec]]:

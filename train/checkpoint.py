@@ -22,13 +22,13 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
 
 from theory.errors import InputError
 from theory.plan import Plan, read_plan
-from theory.spec import Count, Spec, decode
+from theory.spec import Count, Spec, read_spec
 from train.shards import file_sha256
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class File(Spec, frozen=True, kw_only=True):
 class CheckpointManifest(Spec, frozen=True, kw_only=True):
     """What a checkpoint holds, without its tensors."""
 
-    checkpoint_version: int = 1
+    checkpoint_version: Literal[1] = 1
     step: Count
     stage: Count
     depth: Count
@@ -140,7 +140,7 @@ def verify(path: Path) -> CheckpointManifest:
     path = Path(path)
     if not (path / "manifest.json").is_file():
         raise InputError("checkpoint", str(path), "has no manifest.json: it is no checkpoint, or torn", "use another")
-    manifest = decode((path / "manifest.json").read_bytes(), CheckpointManifest)
+    manifest = read_spec(path / "manifest.json", CheckpointManifest)
     for entry in manifest.files:
         file = path / entry.name
         if file.is_symlink() or not file.is_file():
@@ -182,14 +182,23 @@ def newest(run: Path) -> tuple[Path, list[str]]:
 
 def load(path: Path) -> tuple[State, dict[str, Tensor], dict[str, dict[str, Tensor]]]:
     """(state, weights by name, optimizer state by name) of a verified checkpoint."""
-    from safetensors.torch import load_file
-
-    state = decode((path / "state.json").read_bytes(), State)
+    state = read_spec(path / "state.json", State)
     optimizer: dict[str, dict[str, Any]] = {name: {} for name in state.without_state}
-    for key, tensor in load_file(path / "optimizer.safetensors").items():
+    for key, tensor in _tensors(path / "optimizer.safetensors").items():
         name, _, what = key.rpartition("|")
         optimizer.setdefault(name, {})[what] = tensor
-    return state, load_file(path / "model.safetensors"), optimizer
+    return state, _tensors(path / "model.safetensors"), optimizer
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        rule = f"is not a safetensors file ({str(error)[:80]})"
+        raise InputError("checkpoint", str(path), rule, "use another checkpoint") from None
 
 
 @contextmanager

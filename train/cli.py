@@ -23,7 +23,17 @@ __all__ = [
     "hellaswag_command", "lr_transfer_command", "resume_command", "sample_command", "train_command", "verify_command",
 ]  # fmt: skip
 
-DIRECTORY = click.Path(path_type=Path)
+
+class _Named(click.Path):
+    """A path; an empty one, as an unset shell variable leaves it, is refused: it would mean the current directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("'' is not a path", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+DIRECTORY = _Named(path_type=Path)
 
 
 @click.command("train")
@@ -131,7 +141,7 @@ def train_command(
         if plan.predicted.mixing_area is None:
             raise InputError("--online", True, "needs a plan with a mixing area", "make it with `latebloom plan`")
         auto = AutoExpansion(schedule=plan.schedule, mixing_area=plan.predicted.mixing_area)
-    record = train(plan, data=data, out=out or Path("runs") / _file_name(plan.name), config=config, auto=auto)
+    record = train(plan, data=data, out=out or Path("runs") / _file_name(plan), config=config, auto=auto)
     result = summary(record)
     click.echo(json.dumps(result) if as_json else f"{result['name']}: final validation loss {result['final_loss']:.6f}")
 
@@ -270,7 +280,7 @@ def export_command(run: Path, to: str, out: Path) -> None:
 @click.option("--tokens", type=int, default=100, show_default=True)
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="0 takes the likeliest token.")
 @click.option("--top-k", type=int, default=50, show_default=True, help="Draw among so many.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 def sample_command(run: Path, prompt: str, tokens: int, temperature: float, top_k: int, seed: int, device: str) -> None:
     """Let RUN's newest checkpoint go on from PROMPT."""
@@ -284,7 +294,7 @@ def sample_command(run: Path, prompt: str, tokens: int, temperature: float, top_
 @click.command("hellaswag")
 @click.argument("run", type=DIRECTORY)
 @click.option("--data", type=DIRECTORY, required=True, help="HellaSwag's validation file, JSON lines.")
-@click.option("--limit", type=int, help="Take so many examples.")
+@click.option("--limit", type=click.IntRange(min=1), help="Take so many examples.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--json", "as_json", is_flag=True)
 def hellaswag_command(run: Path, data: Path, limit: int | None, device: str, as_json: bool) -> None:
@@ -356,6 +366,9 @@ def lr_transfer_command(
         rates = [float(text) for text in lrs.split(",")]
     except ValueError:
         raise InputError("--lrs", lrs, "is not a list of numbers", "give such as 0.005,0.01,0.02,0.04") from None
+    if plot_path and (plot_path.suffix not in (".svg", ".pdf", ".png") or not plot_path.absolute().parent.is_dir()):
+        rule = "is not a .svg, .pdf or .png in a directory that is there"
+        raise InputError("--plot", str(plot_path), rule, "name such a file")
     result = lr_transfer(
         _plan(plan_path, None, None), data=data, out=out, lrs=rates, width=width, depth=depth, steps=steps,
         config=TrainConfig(quiet=True, repeat_data=repeat_data, evals=0),
@@ -429,12 +442,7 @@ def _plan(argument: Path | None, option: Path | None, model_name: str | None) ->
         raise InputError("PLAN", str(argument) if argument else None, rule, "give one plan file, as PLAN or --plan")
     path = argument or option
     assert path is not None
-    try:
-        plan = read_plan(path)
-    except InputError as error:
-        raise InputError(f"{path}: {error.name}", error.value, error.rule, error.fix) from None
-    except OSError as error:
-        raise InputError(str(path), error.strerror, "cannot be read", "make a plan with `latebloom plan`") from None
+    plan = read_plan(path)
     if model_name is not None:
         preset(model_name)
         if model_name != plan.model.name:
@@ -455,8 +463,9 @@ def _threads(count: int | None) -> None:
     os.environ["OPENBLAS_NUM_THREADS"] = str(count)  # read when scipy.linalg is loaded, at Muon's first step
 
 
-def _file_name(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+def _file_name(plan: Plan) -> str:
+    """The plan's name as that of a directory; never one that means another place, such as ".."."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in plan.name).strip(".-") or plan.digest[:12]
 
 
 def _words(name: str, text: str, valid: Sequence[Any]) -> list[Any]:

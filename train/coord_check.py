@@ -23,6 +23,7 @@ from train.optim import build_optimizer
 
 __all__ = ["CoordCheck", "check_text", "coord_check"]
 
+LARGEST_LR = 10.0  # far beyond it weights overflow
 TOLERANCE = 0.15  # a tenfold wider model moves at most 1.4 times more or less
 WIDTHS, DEPTHS = (64, 128, 256, 512), (2, 4, 8, 16)
 
@@ -67,6 +68,8 @@ def coord_check(
         depths: At the smallest width.
         seeds: Averaged over.
     """
+    if not 0 < lr <= LARGEST_LR:
+        raise InputError("--lr", lr, f"must lie in (0, {LARGEST_LR:g}]", "give such as 0.002")
     if rule not in ("transfer", "none"):
         raise InputError("--rule", rule, "is unknown", "valid: transfer, none")
 

@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 
 from theory.errors import InputError
-from theory.spec import Count, Spec, decode
+from theory.spec import Count, Spec, read_spec
 from train.shards import HEADER_BYTES, SPLITS, FileEntry, Manifest, file_sha256
 from train.tokens import TOKENIZERS, make_encoding
 
@@ -217,7 +217,7 @@ def _resume(part: Path, arguments: str) -> Progress:
     """What an earlier call with the same arguments left in ``part``; anything else there is removed."""
     path = part / "progress.json"
     if path.is_file():
-        done = decode(path.read_bytes(), Progress)
+        done = read_spec(path, Progress)
         if done.arguments == arguments:
             return done
     shutil.rmtree(part, ignore_errors=True)
@@ -303,7 +303,12 @@ def _saved_dataset(path: Path, key: str) -> Iterator[str]:
 
 
 def _dataset(name: str, config: str | None, split: str, key: str) -> Iterator[str]:
-    table = _datasets(name).load_dataset(name, config, split=split, streaming=True)
+    datasets = _datasets(name)
+    try:
+        table = datasets.load_dataset(name, config, split=split, streaming=True)
+    except (OSError, ValueError) as error:
+        rule = f"cannot be loaded ({str(error).splitlines()[0][:120]})"
+        raise InputError("--dataset", name, rule, "name a data set, or the directory of one") from None
     yield from _rows(table, key, name)
 
 

@@ -25,7 +25,7 @@ from theory.cost import flops_per_token, plan_flops
 from theory.errors import InputError, RunError
 from theory.plan import Plan, diff, read_plan, write_plan
 from theory.record import Record, RecordWriter, header, read_record
-from theory.spec import decode
+from theory.spec import decode, read_spec
 from train import checkpoint
 from train.config import TrainConfig
 from train.data import Batches, Prefetch
@@ -106,7 +106,7 @@ def resume(out: Path, *, data: Path | None = None, quiet: bool | None = None) ->
     if not (out / "plan.json").exists():
         raise InputError("run", str(out), "is not a run's directory", "name one that `latebloom train` made")
     path, passed = checkpoint.newest(out)
-    plan, config = read_plan(out / "plan.json"), decode((out / "config.json").read_bytes(), TrainConfig)
+    plan, config = read_plan(out / "plan.json"), read_spec(out / "config.json", TrainConfig)
     began = read_plan(path / "plan.json")
     planned = read_plan(out / "planned.json").digest if (out / "planned.json").exists() else None
     if plan.digest != began.digest and planned in (plan.digest, began.digest):  # stopped while it moved its expansion
@@ -118,7 +118,7 @@ def resume(out: Path, *, data: Path | None = None, quiet: bool | None = None) ->
         raise InputError(f"{out / 'plan.json'}: {first[0]}", first[2], rule, "restore it, or start another run")
     if quiet is not None:
         config = config.replace(quiet=quiet)
-    folder = data or Path((out / "data.txt").read_text().strip())
+    folder = data or Path((out / "data.txt").read_text(errors="replace").strip())
     run = _Run(plan, folder, out, config)
     with checkpoint.run_lock(out):
         manifest = checkpoint.verify(path)

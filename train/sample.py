@@ -132,11 +132,15 @@ def _examples(path: Path) -> Iterator[tuple[str, list[str], int]]:
             try:
                 row = msgspec.json.decode(line)
                 context, endings, label = row["ctx"], row["endings"], int(row["label"])
-                if not 0 <= label < len(endings):
+                words = isinstance(endings, list) and all(
+                    isinstance(text, str) and text for text in [context, *endings]
+                )
+                if not words or not 0 <= label < len(endings):
                     raise ValueError
-            except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+            except (msgspec.DecodeError, KeyError, TypeError, ValueError, OverflowError):
                 shown = line[:40].decode(errors="replace")
-                raise InputError(f"{path}:{number}", shown, "has no ctx, endings, label", "check the file") from None
+                rule = "has no ctx, endings, label: a text, texts, the number of one"
+                raise InputError(f"{path}:{number}", shown, rule, "check the file") from None
             yield context, endings, label
 
 

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from theory.errors import InputError
+from theory.spec import read_spec
+from train.shards import Manifest
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["END", "TOKENIZERS", "Encoding", "byte_tokenizer", "find_tokenizer", "gpt2_tokenizer", "make_encoding"]
 
 END = "<|endoftext|>"
+LARGEST_VOCABULARY = 2**20  # the trainer sets so much aside at once
 TOKENIZERS = ("bpe", "bytes", "gpt2")
 
 # (encode documents, vocabulary size, JSON of the tokenizer)
@@ -90,13 +93,16 @@ def find_tokenizer(run: Path) -> Tokenizer | None:
 
     places = [run]
     if (run / "data.txt").is_file():
-        places.append(Path((run / "data.txt").read_text().strip()))
+        places.append(Path((run / "data.txt").read_text(errors="replace").strip()))
     for place in places:
         if (place / "tokenizer.json").is_file():
-            return Tokenizer.from_file(str(place / "tokenizer.json"))
-        if (place / "manifest.json").is_file() and json.loads((place / "manifest.json").read_bytes()).get(
-            "tokenizer"
-        ) == "bytes":
+            try:
+                return Tokenizer.from_file(str(place / "tokenizer.json"))
+            except Exception as error:  # the library raises nothing narrower
+                rule = f"is not a tokenizer ({str(error)[:80]})"
+                raise InputError("tokenizer", str(place / "tokenizer.json"), rule, "copy it from the data") from None
+        manifest = place / "manifest.json"
+        if manifest.is_file() and read_spec(manifest, Manifest).tokenizer == "bytes":
             return byte_tokenizer()
     return None
 
@@ -104,8 +110,9 @@ def find_tokenizer(run: Path) -> Tokenizer | None:
 def _train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    if vocab_size < 257:
-        raise InputError("vocab_size", vocab_size, "must be at least 257 for a byte-level BPE", "give such as 4096")
+    if not 257 <= vocab_size <= LARGEST_VOCABULARY:
+        rule = f"must be at least 257 for a byte-level BPE, and at most {LARGEST_VOCABULARY}"
+        raise InputError("vocab_size", vocab_size, rule, "give such as 4096")
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
     made.decoder = decoders.ByteLevel()  # type: ignore[assignment]
@@ -125,7 +132,11 @@ def _gpt2_encoding(bpe_dir: Path | None) -> Encoding:
         fix = "give the directory with encoder.json and vocab.bpe; nothing is downloaded"
         raise InputError("--bpe-dir", None, "is required for the tokenizer gpt2", fix)
     encoder, merges = _gpt2_files(bpe_dir)
-    ranks = data_gym_to_mergeable_bpe_ranks(vocab_bpe_file=str(merges), encoder_json_file=str(encoder))
+    try:
+        ranks = data_gym_to_mergeable_bpe_ranks(vocab_bpe_file=str(merges), encoder_json_file=str(encoder))
+    except (ValueError, LookupError, TypeError, AttributeError, AssertionError):
+        rule = "holds no encoder.json and vocab.bpe that belong together"
+        raise InputError("--bpe-dir", str(bpe_dir), rule, "copy GPT-2's two files anew") from None
     pattern = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"  # GPT-2's, borrowed
     coder = tiktoken.Encoding(
         "gpt2",

@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from sim.claims import Claim, claim_data
+from theory.errors import InputError
 
 __all__ = ["CHECKS", "run_programme"]
 
@@ -60,7 +61,11 @@ def run_programme(
     for name in names:
         path = _path(out, name, quick)
         if path is not None and path.is_file():
-            found[name] = json.loads(path.read_text(encoding="utf-8"))["claims"]
+            try:
+                found[name] = list(json.loads(path.read_text(encoding="utf-8"))["claims"])
+            except (ValueError, LookupError, TypeError):
+                rule = "is not a result that was stored here"
+                raise InputError("--out", str(path), rule, "remove it, and it is computed anew") from None
             if on_done is not None:
                 on_done(name, found[name], True)
     missing = [name for name in names if name not in found]
