@@ -235,7 +235,7 @@ def export(run: Path, out: Path, *, to: str = "hf") -> Path:
     if tokenizer:
         tokenizer, end = with_end(tokenizer, plan.model.vocab_size)
     eos = tokenizer.token_to_id(end) if tokenizer and end else None
-    config |= {"bos_token_id": eos, "eos_token_id": eos, "pad_token_id": eos}
+    config |= {"bos_token_id": eos, "eos_token_id": eos}  # no pad_token_id: Llama would not train that embedding
     if manifest.depth == 0:
         config["use_cache"] = False  # there are no keys and values to keep
     _write(part / "config.json", config)
