@@ -18,7 +18,7 @@ from train.corpus import prepare
 from train.hf import export, from_hf, hf_config, hf_state
 from train.loop import TrainConfig, train
 from train.model import GPT2
-from train.sample import hellaswag, load_run
+from train.sample import _examples, _score, hellaswag, load_run
 from train.tokens import byte_tokenizer, make_encoding, with_end
 
 transformers = pytest.importorskip("transformers")
@@ -207,7 +207,7 @@ def test_what_evaluation_harnesses_rely_on(exported):
 def questions(folder):
     """(path, rows) of HellaSwag-like lines: WikiHow's marks, capitals, letters of two bytes, long contexts."""
     rng = np.random.default_rng(1)
-    words = ["grow", "depth", "late", "bloom", "naïve", "xq"]
+    words = ["grow", "depth", "late", "bloom", "naïve", "深い", "xq"]
     rows = [
         {"activity_label": "Growing", "ctx_a": " ".join(rng.choice(words, rng.integers(1, 6))) + " [header] How",
          "ctx_b": str(rng.choice(["", "late [title] bloom"])), "ctx": "unused", "label": str(rng.integers(4)),
@@ -220,13 +220,15 @@ def questions(folder):
     return path, rows
 
 
+@torch.no_grad()
 def test_hellaswag_is_that_of_the_export(exported, tmp_path):
     """Our score against the exported model's, worked out text by text as lm-eval's task describes it."""
     path, rows = questions(tmp_path)
     tokenizer = transformers.AutoTokenizer.from_pretrained(exported[1])
     model = transformers.AutoModelForCausalLM.from_pretrained(exported[1]).eval()
-    right = np.zeros(2)
-    for row in rows:
+    run = load_run(exported[0])
+    best: list[tuple[int, int]] = []
+    for row, (context, endings, _) in zip(rows, _examples(path), strict=True):
         tail = "Late. bloom" if row["ctx_b"] else ""
         head = f"Growing: {row['ctx_a'].removesuffix(' [header] How')} How {tail}".strip()
         sums, lengths = [], []
@@ -235,14 +237,17 @@ def test_hellaswag_is_that_of_the_export(exported, tmp_path):
             known = tokenizer(head).input_ids
             ids = tokenizer(f"{head} {ending}").input_ids[-17:]
             count = len(tokenizer(f"{head} {ending}").input_ids) - len(known)
-            with torch.no_grad():
-                logs = model(torch.tensor([ids[:-1]])).logits[0].log_softmax(-1)
+            logs = model(torch.tensor([ids[:-1]])).logits[0].log_softmax(-1)
             sums.append(sum(float(logs[-i, ids[-i]]) for i in range(1, count + 1)))
             lengths.append(len(ending))
-        label = int(row["label"])
-        right += np.argmax(sums) == label, np.argmax(np.divide(sums, lengths)) == label
-    ours = hellaswag(*load_run(exported[0]), path)
-    assert (25 * ours.accuracy, 25 * ours.accuracy_normalised) == tuple(right)
+        ours = [_score(*run, context, ending) for ending in endings]
+        np.testing.assert_allclose(ours, sums, rtol=0, atol=20 * LOGITS)  # sums over up to 16 tokens
+        best.append((int(np.argmax(sums)), int(np.argmax(np.divide(sums, lengths)))))
+    assert any(a != b for a, b in best)
+    for i, name in enumerate(("accuracy", "accuracy_normalised")):  # labelled so, every question is right
+        labelled = [row | {"label": choices[i]} for row, choices in zip(rows, best, strict=True)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in labelled))
+        assert getattr(hellaswag(*run, path), name) == 1
 
 
 def test_lm_eval_agrees_question_by_question(exported, tmp_path, monkeypatch):
