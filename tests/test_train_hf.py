@@ -1,10 +1,13 @@
 """Hugging Face both ways: weights in, runs out, logits equal, `generate` works, and refusals."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models
 
 import latebloom
 from tests.helpers import tiny_plan, tiny_shape
@@ -15,6 +18,8 @@ from train.corpus import prepare
 from train.hf import export, from_hf, hf_config, hf_state
 from train.loop import TrainConfig, train
 from train.model import GPT2
+from train.sample import _examples, _score, hellaswag, load_run
+from train.tokens import byte_tokenizer, make_encoding, with_end
 
 transformers = pytest.importorskip("transformers")
 transformers.utils.logging.disable_progress_bar()
@@ -135,3 +140,138 @@ def test_a_run_is_exported_and_generates(depth, data, tmp_path, capsys):
         assert text in card
     with pytest.raises(InputError, match="is not empty"):
         export(tmp_path / "run", tmp_path / "hf")
+
+
+@pytest.fixture(scope="module")
+def exported(data, tmp_path_factory):
+    """(run, export) of two blocks that have seen a few words."""
+    folder = tmp_path_factory.mktemp("exported")
+    plan = fixed_depth(tiny_plan(steps=30, tau=None, peak_lr=0.05), name="exported", depth=2)
+    train(plan, data=data, out=folder / "run", config=QUIET)
+    return folder / "run", export(folder / "run", folder / "hf")
+
+
+def bpe(vocab_size, text="grow depth late bloom " * 20):
+    encoding = make_encoding("bpe", train_texts=lambda: [text], vocab_size=vocab_size, bpe_dir=None, saved=Path("none"))
+    return Tokenizer.from_str(encoding[2])
+
+
+@pytest.mark.parametrize("kind", ["bytes", "bpe", "padded", "named"])
+def test_every_export_has_an_end_of_text(kind):
+    """A token of the model's, no other token moved, and all of it the same after being saved by others."""
+    before = byte_tokenizer() if kind == "bytes" else bpe(270)
+    size = before.get_vocab_size() + 5 * (kind == "padded")
+    if kind == "named":
+        before.add_special_tokens(["</s>"])
+        size += 1
+    after, name = with_end(before, size)
+    assert name == ("</s>" if kind == "named" else "<|endoftext|>")
+    index = after.token_to_id(name)
+    assert index == (0 if kind == "bytes" else before.token_to_id("Ā") if kind == "bpe" else before.get_vocab_size() - (
+        kind == "named"
+    ))  # fmt: skip
+    text = "late bloom, Ā Ċ naïve\n\tgrow ~ 深"
+    for made in (after, Tokenizer.from_str(after.to_str())):
+        assert made.encode(text).ids == before.encode(text).ids
+        assert made.encode(f"late{name}bloom").ids == [*before.encode("late").ids, index, *before.encode("bloom").ids]
+        assert made.decode(made.encode(text).ids) == text
+        assert max(made.get_vocab().values()) < size
+
+
+def test_no_end_of_text_where_no_token_is_free():
+    """A BPE that has merged byte 0 needs it, and a word model has no bytes."""
+    words = Tokenizer(models.WordLevel({"late": 0, "bloom": 1}, unk_token="late"))
+    for made in (bpe(270, "grow\0\0 late\0\0 " * 20), words):
+        assert with_end(made, made.get_vocab_size()) == (made, None)
+
+
+def test_what_evaluation_harnesses_rely_on(exported):
+    """A prefix for scoring without a context, padding of unequal prompts, and the longest input."""
+    config = transformers.AutoConfig.from_pretrained(exported[1])
+    tokenizer = transformers.AutoTokenizer.from_pretrained(exported[1])
+    model = transformers.AutoModelForCausalLM.from_pretrained(exported[1]).eval()
+    ids = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
+    assert ids == {config.bos_token_id, config.eos_token_id, model.generation_config.pad_token_id}
+    assert len(ids) == 1 and 0 <= min(ids) < config.vocab_size == len(tokenizer)
+    assert config.max_position_embeddings == tokenizer.model_max_length == 16
+    assert tokenizer.decode(tokenizer.bos_token_id) == "<|endoftext|>"
+    assert tokenizer("bloom").input_ids == list(b"bloom")  # nothing is put before a text unasked
+    prompts = ["late bl", "gr"]
+    padded = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left")
+    settings = dict(max_new_tokens=6, do_sample=False, eos_token_id=None)
+    together = model.generate(**padded, **settings)[:, -6:]
+    for i, prompt in enumerate(prompts):
+        assert torch.equal(model.generate(**tokenizer(prompt, return_tensors="pt"), **settings)[0, -6:], together[i])
+
+
+def questions(folder):
+    """(path, rows) of HellaSwag-like lines: WikiHow's marks, capitals, letters of two bytes, long contexts."""
+    rng = np.random.default_rng(1)
+    words = ["grow", "depth", "late", "bloom", "naïve", "深い", "xq"]
+    rows = [
+        {"activity_label": "Growing", "ctx_a": " ".join(rng.choice(words, rng.integers(1, 6))) + " [header] How",
+         "ctx_b": str(rng.choice(["", "late [title] bloom"])), "ctx": "unused", "label": str(rng.integers(4)),
+         "endings": [" ".join(rng.choice(words, rng.integers(1, 3))) + " [step]" * int(rng.integers(2))
+                     for _ in range(4)]}
+        for _ in range(25)
+    ]  # fmt: skip
+    path = folder / "hellaswag.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path, rows
+
+
+@torch.no_grad()
+def test_hellaswag_is_that_of_the_export(exported, tmp_path):
+    """Our score against the exported model's, worked out text by text as lm-eval's task describes it."""
+    path, rows = questions(tmp_path)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(exported[1])
+    model = transformers.AutoModelForCausalLM.from_pretrained(exported[1]).eval()
+    run = load_run(exported[0])
+    best: list[tuple[int, int]] = []
+    for row, (context, endings, _) in zip(rows, _examples(path), strict=True):
+        tail = "Late. bloom" if row["ctx_b"] else ""
+        head = f"Growing: {row['ctx_a'].removesuffix(' [header] How')} How {tail}".strip()
+        sums, lengths = [], []
+        for ending in row["endings"]:
+            ending = ending.replace("[step]", "").replace("  ", " ")
+            known = tokenizer(head).input_ids
+            ids = tokenizer(f"{head} {ending}").input_ids[-17:]
+            count = len(tokenizer(f"{head} {ending}").input_ids) - len(known)
+            logs = model(torch.tensor([ids[:-1]])).logits[0].log_softmax(-1)
+            sums.append(sum(float(logs[-i, ids[-i]]) for i in range(1, count + 1)))
+            lengths.append(len(ending))
+        ours = [_score(*run, context, ending) for ending in endings]
+        np.testing.assert_allclose(ours, sums, rtol=0, atol=20 * LOGITS)  # sums over up to 16 tokens
+        best.append((int(np.argmax(sums)), int(np.argmax(np.divide(sums, lengths)))))
+    assert any(a != b for a, b in best)
+    for i, name in enumerate(("accuracy", "accuracy_normalised")):  # labelled so, every question is right
+        labelled = [row | {"label": choices[i]} for row, choices in zip(rows, best, strict=True)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in labelled))
+        assert getattr(hellaswag(*run, path), name) == 1
+
+
+def test_lm_eval_agrees_question_by_question(exported, tmp_path, monkeypatch):
+    """The harness itself on the export, its own hellaswag task on our lines: runs where lm_eval is installed."""
+    lm_eval = pytest.importorskip("lm_eval")
+    from lm_eval.tasks import TaskManager
+    from lm_eval.tasks.hellaswag import utils
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    path, rows = questions(tmp_path)
+    (tmp_path / "local.yaml").write_text(json.dumps({
+        "task": "local", "dataset_path": "json", "dataset_kwargs": {"data_files": {"validation": str(path)}},
+        "output_type": "multiple_choice", "validation_split": "validation", "doc_to_text": "{{query}}",
+        "doc_to_target": "{{label}}", "doc_to_choice": "choices",
+        "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
+    })[:-1] + ', "process_docs": !function task.process_docs}')  # fmt: skip
+    shutil.copy(utils.__file__, tmp_path / "task.py")
+    found = lm_eval.simple_evaluate(
+        model="hf", model_args={"pretrained": str(exported[1])}, tasks=["local"], device="cpu", batch_size=3,
+        task_manager=TaskManager(include_path=str(tmp_path)), bootstrap_iters=0,
+    )  # fmt: skip
+    model, tokenizer = load_run(exported[0])
+    for sample in found["samples"]["local"]:
+        (tmp_path / "one.jsonl").write_text(json.dumps(rows[sample["doc_id"]]) + "\n")
+        one = hellaswag(model, tokenizer, tmp_path / "one.jsonl")
+        assert (one.accuracy, one.accuracy_normalised) == (sample["acc"], sample["acc_norm"])
+    assert len(found["samples"]["local"]) == 25

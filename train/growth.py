@@ -20,8 +20,10 @@ says where they stand afterwards, and by it the optimizer's state follows them, 
 
 :mod:`train.growth_table` measures these, and how much of a feature each learns. The paper (arXiv 2511.04981) does not
 say which tensors its 'zero' operators zero. Here ``zero_last`` zeroes weight and bias of the last linear map of each
-residual branch, those whose names end in ``proj``; ``zero_norm`` every vector of the block (gains and biases: with the
-gains alone, biases would still reach the stream), but not the gains of queries and keys, which would leave a saddle.
+residual branch, found by its name (:data:`LAST_LINEAR`); ``zero_norm`` every vector of the block (gains and biases:
+with the gains alone, biases would still reach the stream), but not the gains of queries and keys, which would leave a
+saddle. Whether such a block keeps the function is tried on noise before anything changes: in a post-norm model, or if a
+branch ends in a name that is not known here, it does not, and growth is refused.
 
 ``optimizer_state``: old parameters keep theirs (``keep``) or none does (``reset``); new ones start without, with a copy
 of their source's (``keep_copied``), or with one warmed by gradients alone (``keep_warmed``, in the loop).
@@ -38,10 +40,15 @@ from torch import Tensor, nn
 
 from theory.errors import InputError
 from theory.plan import Init, Order, Stage, StatePolicy
+from train.foreign import check_growable, check_keeps, copy_block, find_blocks, own_init, renumber
 
 __all__ = ["carried_state", "find_blocks", "grow", "grow_blocks", "placement", "source"]
 
-LAST_LINEAR = ("proj.weight", "proj.bias")
+# Names, or ends of dotted names, of the maps that end a residual branch: GPT-2, Llama, timm, torch, NeoX, BERT, ours.
+LAST_LINEAR = (
+    "proj", "c_proj", "o_proj", "down_proj", "out_proj", "fc_out", "wo", "w2", "fc2", "linear2", "attention.dense",
+    "dense_4h_to_h", "output.dense",
+)  # fmt: skip
 KEPT_GAINS = ("q_norm.weight", "k_norm.weight")
 
 
@@ -84,40 +91,45 @@ def grow(
     """Grow anyone's ``model`` in place, and its ``optimizer`` with it.
 
     New parameters join the group of the parameter of the same name in the block that they continue, so that learning
-    rates, decay and schedulers hold for them; old parameters stay the same objects and keep their state.
+    rates, decay and schedulers hold for them; old parameters stay the same objects and keep their state. Numbers and
+    counts of layers that the model keeps (``layer_idx``, ``config.n_layer``) follow.
 
     Args:
-        model: Any module with a ``ModuleList`` of identical blocks, neither wrapped nor compiled as a whole.
+        model: Any module with a ``ModuleList`` or ``Sequential`` of like blocks, not wrapped for several devices. If
+            blocks were compiled one by one, compile the new ones afterwards.
         optimizer: Any torch optimizer over its parameters.
         depth: Blocks afterwards.
         init: How new blocks begin; with ``init_block`` given, ``random`` means that.
         order: Where they come from and stand.
         optimizer_state: ``keep``, ``keep_copied`` or ``reset``.
-        blocks: Attribute path of the ``ModuleList``; the only one there is by default.
-        init_block: Initialises a fresh block at an index, in place; by default the model's ``_init_weights`` on each
-            of its modules, else their ``reset_parameters``.
-        make_block: Makes a block when the model has none to take the form of.
-        last_linear: Endings of the parameters that end a residual branch.
+        blocks: Attribute path of the list of blocks; the only one there is by default.
+        init_block: Initialises a fresh block at an index, in place; by default ``make_block`` if given, else each
+            module's ``reset_parameters``, and then the model's ``_init_weights`` on each.
+        make_block: Makes a block: needed if the model has none to take the form of, or if blocks have parameters that
+            neither of those two initialises.
+        last_linear: Names, or ends of dotted names, of the maps or parameters that end a residual branch.
 
     Returns:
         New name of every parameter that was there before, by its old name.
 
     Raises:
-        InputError: if there is not one list of blocks, it is as deep already, or has nothing to copy.
+        InputError: before anything has changed, if there is not one list of blocks, it is as deep already, has nothing
+            to copy, blocks are unlike or share parameters, nobody initialises a parameter, ``last_linear`` names none,
+            or ``init`` would not keep this model's function although it should.
     """
     if optimizer_state == "keep_warmed":
         rule = "needs batches, which only the loop has"
         raise InputError("optimizer_state", optimizer_state, rule, "use keep_copied")
     path = blocks or find_blocks(model)
-    modules = model.get_submodule(path)
-    assert isinstance(modules, nn.ModuleList)
+    modules = check_growable(model, path)
     old = len(modules)
     stage = Stage(start_step=1, depth=depth, init=init, order=order, optimizer_state=optimizer_state)
+    like = next(model.parameters())
     renamed = grow_blocks(
-        model, stage, init_block=init_block or _own_init(model), make_block=make_block, blocks=path,
-        last_linear=last_linear,
+        model, stage, init_block=init_block or own_init(model, path, make_block), blocks=path, last_linear=last_linear,
+        make_block=make_block and (lambda: make_block().to(like.device, like.dtype)),
     )  # fmt: skip
-    _renumber(model, modules, old)
+    renumber(model, path, modules, source(order, old, depth) if old else [0] * depth, old)
     if optimizer is not None:
         _extend(optimizer, model, renamed, stage, old, path)
     return renamed
@@ -138,7 +150,7 @@ def grow_blocks(
     Args and Raises as :func:`grow`. Returns the new name of every parameter that was there before, by its old name.
     """
     modules = model.get_submodule(blocks)
-    assert isinstance(modules, nn.ModuleList)
+    assert isinstance(modules, nn.ModuleList | nn.Sequential)
     old, new = len(modules), stage.depth
     if new <= old:
         raise InputError("depth", new, f"is not deeper than the model's {old} blocks", "grow to more blocks")
@@ -148,19 +160,26 @@ def grow_blocks(
         raise InputError("make_block", None, "is needed to grow a model without blocks", "give a block's constructor")
     places = placement(stage.order, old, new)
     sources = source(stage.order, old, new) if old else [0] * new
-    grown = []
+    grown, first = [], min(set(range(new)) - set(places))
     for j in range(new):
         if j in places:
             grown.append(modules[places.index(j)])
             continue
-        block = copy.deepcopy(modules[sources[j]]) if old else make_block()  # type: ignore[misc]
-        if not stage.init.startswith("copy"):
+        block = copy_block(modules[sources[j]]) if old else make_block()  # type: ignore[misc]
+        if not stage.init.startswith("copy") and stage.init != "zero":
             init_block(block, j)
+        zeroed = []
         for name, parameter in block.named_parameters():
             if stage.init == "identity" and parameter.ndim == 2:
                 _tile_identity_(parameter)
             if _is_zeroed(name, parameter, stage.init, last_linear):
                 parameter.zero_()
+                zeroed.append(name)
+        if j == first and stage.init not in ("random", "copy"):
+            if not zeroed:
+                rule = f"name none of {', '.join(n for n, p in block.named_parameters() if p.ndim > 1)}"
+                raise InputError("last_linear", list(last_linear), rule, "name the last map of each residual branch")
+            check_keeps(block, stage.init, zeroed)
         block.zero_grad(set_to_none=True)
         grown.append(block)
     before = {id(p): name for name, p in model.named_parameters()}
@@ -190,41 +209,14 @@ def carried_state(
     return state
 
 
-def find_blocks(model: nn.Module) -> str:
-    """Path of the only ``ModuleList`` whose members are all of one class.
-
-    Raises:
-        InputError: if there is none, or more than one.
-    """
-    found = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) and len({type(m) for m in module}) == 1
-    ]
-    outer = [name for name in found if not any(name.startswith(f"{other}.") for other in found)]
-    if len(outer) != 1:
-        raise InputError("blocks", outer or None, "must be one ModuleList of like blocks", "name it: blocks='...'")
-    return outer[0]
-
-
-def _renumber(model: nn.Module, modules: nn.ModuleList, old: int) -> None:
-    """Hugging Face's attention finds its cache by the layer's number, and the cache its size in the configuration."""
-    for j, block in enumerate(modules):
-        for module in block.modules():
-            if hasattr(module, "layer_idx"):
-                module.layer_idx = j  # type: ignore[assignment]
-    configs = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}
-    for config in configs.values():
-        if getattr(config, "num_hidden_layers", None) == old:
-            config.num_hidden_layers = len(modules)
-
-
 def _is_zeroed(name: str, parameter: Tensor, init: str, last_linear: tuple[str, ...]) -> bool:
     if init == "zero":
         return True
     if init == "copy_zero_norm":
         return parameter.ndim < 2 and not name.endswith(KEPT_GAINS)
-    return (init.endswith("zero_last") or init == "identity") and name.endswith(last_linear)
+    module = name.removesuffix(".weight").removesuffix(".bias")
+    ends = any(f".{n}".endswith(f".{end}") for n in (name, module) for end in last_linear)
+    return (init.endswith("zero_last") or init == "identity") and ends
 
 
 def _tile_identity_(matrix: Tensor) -> None:
@@ -234,17 +226,6 @@ def _tile_identity_(matrix: Tensor) -> None:
     places = torch.arange(max(rows, columns), device=matrix.device)
     matrix.zero_()
     matrix[(places, places % small) if rows >= columns else (places % small, places)] = 1.0
-
-
-def _own_init(model: nn.Module) -> Callable[[nn.Module, int], None]:
-    def initialise(block: nn.Module, _: int) -> None:
-        for module in block.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()  # type: ignore[operator]
-        if hasattr(model, "_init_weights"):
-            block.apply(model._init_weights)  # type: ignore[arg-type]
-
-    return initialise
 
 
 def _sources_by_name(renamed: dict[str, str], stage: Stage, old: int, blocks: str) -> dict[str, str]:

@@ -213,7 +213,7 @@ def export(run: Path, out: Path, *, to: str = "hf") -> Path:
     """
     from safetensors.torch import save_file
 
-    from train.tokens import find_tokenizer
+    from train.tokens import find_tokenizer, with_end
 
     run, out = Path(run), Path(out)
     if to != "hf":
@@ -231,9 +231,11 @@ def export(run: Path, out: Path, *, to: str = "hf") -> Path:
     state = {key: value.contiguous() for key, value in hf_state(weights).items()}
     save_file(state, part / "model.safetensors", metadata={"format": "pt"})
     config = hf_config(plan.model, manifest.depth)
-    tokenizer = find_tokenizer(run)
-    eos = tokenizer.token_to_id("<|endoftext|>") if tokenizer else None
-    config |= {"bos_token_id": eos, "eos_token_id": eos}
+    tokenizer, end = find_tokenizer(run), None
+    if tokenizer:
+        tokenizer, end = with_end(tokenizer, plan.model.vocab_size)
+    eos = tokenizer.token_to_id(end) if tokenizer and end else None
+    config |= {"bos_token_id": eos, "eos_token_id": eos}  # no pad_token_id: Llama would not train that embedding
     if manifest.depth == 0:
         config["use_cache"] = False  # there are no keys and values to keep
     _write(part / "config.json", config)
@@ -247,8 +249,8 @@ def export(run: Path, out: Path, *, to: str = "hf") -> Path:
             "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": plan.model.context,
             "clean_up_tokenization_spaces": False,
         }  # fmt: skip
-        if eos is not None:
-            settings |= dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
+        if end is not None:
+            settings |= dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), end)
         _write(part / "tokenizer_config.json", settings)
     (part / "plan.json").write_text(plan.to_json(), encoding="utf-8")
     digest = hashlib.sha256((part / "model.safetensors").read_bytes()).hexdigest()

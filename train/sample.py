@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from theory.errors import InputError
 from train import checkpoint
 from train.device import usable_device
 from train.model import GPT2, generator
-from train.tokens import find_tokenizer
+from train.tokens import END, find_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -25,7 +26,7 @@ __all__ = ["HellaSwag", "hellaswag", "load_run", "sample"]
 
 @dataclass(frozen=True, kw_only=True)
 class HellaSwag:
-    """Share of endings chosen rightly: by total log-probability, and by log-probability per token."""
+    """Share of endings chosen rightly: by log-probability, and by log-probability per character (acc and acc_norm)."""
 
     examples: int
     accuracy: float
@@ -81,7 +82,7 @@ def sample(
         if not good:
             raise InputError(name, value, "is out of range", "give a positive number (temperature may be 0)")
     device = model.tokens.weight.device
-    ids = tokenizer.encode(prompt).ids or [tokenizer.token_to_id("<|endoftext|>") or 0]
+    ids = tokenizer.encode(prompt).ids or [tokenizer.token_to_id(END) or 0]
     if max(ids) >= model.shape.vocab_size:
         rule = f"is not in the model's vocabulary of {model.shape.vocab_size}"
         raise InputError("token id", max(ids), rule, "use the tokenizer of the training data")
@@ -103,21 +104,24 @@ def sample(
 def hellaswag(model: GPT2, tokenizer: Tokenizer, path: Path, *, limit: int | None = None) -> HellaSwag:
     """Score the four endings of each example of HellaSwag (Zellers et al., arXiv 1905.07830) in a JSON-lines file.
 
+    Text, tokens and both scores are those of lm-eval's task of this name, which runs on an export, too:
+    ``lm_eval --model hf --model_args pretrained=DIR --tasks hellaswag``.
+
     Args:
         model, tokenizer: As from :func:`load_run`.
-        path: Lines with ``ctx``, ``endings`` and ``label``.
+        path: Lines with ``endings``, ``label``, and ``activity_label``, ``ctx_a``, ``ctx_b`` or else ``ctx``.
         limit: Take so many.
 
     Raises:
-        InputError: naming the line that is not such an example.
+        InputError: naming the line that is not such an example, or an ending that the model cannot see whole.
     """
     count = plain = normalised = 0
     for context, endings, label in _examples(Path(path)):
         if limit is not None and count == limit:
             break
-        sums, means = zip(*(_score(model, tokenizer, context, ending) for ending in endings), strict=True)
-        plain += int(max(range(len(sums)), key=sums.__getitem__) == label)
-        normalised += int(max(range(len(means)), key=means.__getitem__) == label)
+        sums = torch.tensor([_score(model, tokenizer, context, ending) for ending in endings])
+        plain += int(sums.argmax()) == label
+        normalised += int((sums / torch.tensor([len(ending) for ending in endings])).argmax()) == label
         count += 1
     if not count:
         raise InputError("--data", str(path), "has no example", "give HellaSwag's validation file")
@@ -131,23 +135,34 @@ def _examples(path: Path) -> Iterator[tuple[str, list[str], int]]:
         for number, line in enumerate(file, start=1):
             try:
                 row = msgspec.json.decode(line)
-                context, endings, label = row["ctx"], row["endings"], int(row["label"])
-                words = isinstance(endings, list) and all(
-                    isinstance(text, str) and text for text in [context, *endings]
-                )
-                if not words or not 0 <= label < len(endings):
+                context = row["ctx"]
+                if "activity_label" in row:
+                    context = f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}"
+                context, *endings = (_clean(text) for text in [context, *row["endings"]])
+                label = int(row["label"])
+                if not (isinstance(row["endings"], list) and 0 <= label < len(endings) and all([context, *endings])):
                     raise ValueError
-            except (msgspec.DecodeError, KeyError, TypeError, ValueError, OverflowError):
+            except (msgspec.DecodeError, KeyError, TypeError, ValueError, OverflowError, AttributeError):
                 shown = line[:40].decode(errors="replace")
                 rule = "has no ctx, endings, label: a text, texts, the number of one"
                 raise InputError(f"{path}:{number}", shown, rule, "check the file") from None
             yield context, endings, label
 
 
-def _score(model: GPT2, tokenizer: Tokenizer, context: str, ending: str) -> tuple[float, float]:
-    """(sum, mean) of the log-probabilities of the ending's tokens after the context."""
-    begin, end = tokenizer.encode(context).ids, tokenizer.encode(" " + ending).ids
-    end = end[-model.shape.context :]
+def _clean(text: str) -> str:
+    """Without the marks that WikiHow left in HellaSwag: a title begins a sentence, other brackets go."""
+    text = re.sub(r"\[.*?\]", "", text.strip().replace(" [title]", ". "))
+    return text.replace("  ", " ")
+
+
+def _score(model: GPT2, tokenizer: Tokenizer, context: str, ending: str) -> float:
+    """Log-probability of the ending's tokens, those that the whole text has beyond the context's."""
+    begin = tokenizer.encode(context.rstrip()).ids
+    end = tokenizer.encode(f"{context} {ending}").ids[len(begin) :]
+    begin = begin or [tokenizer.token_to_id(END) or 0]
+    if len(end) > model.shape.context:
+        rule = f"is longer than the model's context of {model.shape.context}"
+        raise InputError("ending", f"{len(end)} tokens: {ending}", rule, "score a model with a longer context")
     ids = torch.tensor([(begin + end)[-model.shape.context - 1 :]], device=model.tokens.weight.device)
     logs = model(ids[:, :-1]).float().log_softmax(-1).gather(-1, ids[:, 1:, None])[0, -len(end) :, 0]
-    return float(logs.sum()), float(logs.mean())
+    return float(logs.sum())

@@ -25,10 +25,13 @@ from train.shards import Manifest
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["END", "TOKENIZERS", "Encoding", "byte_tokenizer", "find_tokenizer", "gpt2_tokenizer", "make_encoding"]
+__all__ = [
+    "END", "TOKENIZERS", "Encoding", "byte_tokenizer", "find_tokenizer", "gpt2_tokenizer", "make_encoding", "with_end",
+]  # fmt: skip
 
 END = "<|endoftext|>"
 LARGEST_VOCABULARY = 2**20  # the trainer sets so much aside at once
+ENDS = (END, "<|end_of_text|>", "</s>", "<eos>")
 TOKENIZERS = ("bpe", "bytes", "gpt2")
 
 # (encode documents, vocabulary size, JSON of the tokenizer)
@@ -105,6 +108,34 @@ def find_tokenizer(run: Path) -> Tokenizer | None:
         if manifest.is_file() and read_spec(manifest, Manifest).tokenizer == "bytes":
             return byte_tokenizer()
     return None
+
+
+def with_end(tokenizer: Tokenizer, vocab_size: int) -> tuple[Tokenizer, str | None]:
+    """``tokenizer`` with a token that ends a text, and its name: others' tools begin, stop and pad with one.
+
+    The tokenizer's own if it has one; else the first id that only the model has; else, for bytes and byte-level BPEs,
+    the byte 0, which text does not hold: text in which it stands loses it. None if there is neither.
+
+    Args:
+        tokenizer: Unchanged.
+        vocab_size: Of the model.
+    """
+    from tokenizers import Tokenizer
+
+    for name in ENDS:
+        index = tokenizer.token_to_id(name)
+        if index is not None and index < vocab_size:
+            return tokenizer, name
+    content = json.loads(tokenizer.to_str())
+    vocab, null = content["model"].get("vocab"), _byte_chars()[0]
+    index = tokenizer.get_vocab_size()
+    if index >= vocab_size:
+        if not isinstance(vocab, dict) or null not in vocab or any(null in token for token in vocab if token != null):
+            return tokenizer, None
+        index = vocab[END] = vocab.pop(null)
+    added = {"id": index, "content": END, "special": True, "normalized": False}
+    content["added_tokens"].append(added | dict.fromkeys(("single_word", "lstrip", "rstrip"), False))
+    return Tokenizer.from_str(json.dumps(content)), END
 
 
 def _train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
