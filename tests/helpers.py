@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import resource
+import subprocess
+import sys
+
 import numpy as np
 
 from theory.plan import GPT2Shape, Plan, Stage
@@ -47,3 +51,11 @@ def synthetic_record(plan: Plan, step: np.ndarray, loss: np.ndarray, *, name: st
         "value": np.asarray(loss, dtype=float),
     }
     return Record(header=header(plan, seed=seed, name=name), columns=columns)
+
+
+def python_seconds(*args: str) -> tuple[float, subprocess.CompletedProcess[str]]:
+    """(CPU seconds, result) of this Python run with ``args``: its own time, whatever else the machine does."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run = subprocess.run([sys.executable, *args], capture_output=True, text=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, run

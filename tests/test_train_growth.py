@@ -275,3 +275,7 @@ def test_bad_input():
         train.grow(nn.Linear(1, 1), depth=2)
     with pytest.raises(InputError, match="needs batches, which only the loop has"):
         train.grow(TheirGPT(1), depth=2, optimizer_state="keep_warmed")
+    with pytest.raises(InputError, match="has no block to copy from"):
+        train.grow(
+            TheirGPT(0), depth=2, optimizer_state="keep_copied", blocks="transformer.h", make_block=lambda: Layer(8)
+        )

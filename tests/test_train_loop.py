@@ -258,6 +258,9 @@ def test_refusals_leave_everything_as_it_was(data, tmp_path):
         train(plan, data=data, out=out, config=CONFIG.replace(microbatch=3))
     with pytest.raises(InputError, match="--device = 'gpu9': is not usable here"):
         train(plan, data=data, out=out, config=CONFIG.replace(device="gpu9"))
+    huge = plan.replace(model=plan.model.replace(width=2**22))
+    with pytest.raises(InputError, match="plan = 'full depth': takes .* GiB for its states alone; cpu has"):
+        train(huge, data=data, out=out, config=CONFIG)
     assert not out.exists()
     train(plan, data=data, out=out, config=CONFIG)
     before = (out / "record.jsonl").read_bytes()

@@ -80,6 +80,16 @@ def test_hellaswag_prefers_words_that_it_knows(run, tmp_path, capsys):
         hellaswag(*load_run(run), tmp_path / "bad.jsonl")
 
 
+def test_hellaswag_normalises_by_characters(run, tmp_path, monkeypatch):
+    """Not by tokens or bytes: four letters of two bytes each at -4.0 lose to six of one byte at -4.5, -1 to -.75."""
+    scores = {"éééé": -4.0, "abcdef": -4.5}
+    monkeypatch.setattr("train.sample._score", lambda model, tokenizer, context, ending: scores[ending])
+    row = {"ctx": "x", "endings": list(scores), "label": 1}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    found = hellaswag(*load_run(run), tmp_path / "rows.jsonl")
+    assert (found.accuracy, found.accuracy_normalised) == (0, 1)
+
+
 def test_doctor(capsys):
     code, out, _ = run_command(capsys, "doctor", "--json")
     found = json.loads(out)

@@ -26,6 +26,7 @@ from theory.plan import Init, Order, Plan, Stage, cold_start, fixed_depth
 from theory.planning import equal_compute
 from theory.record import Record
 from train.config import TrainConfig
+from train.growth import placement, source
 from train.runs import run_all
 
 __all__ = ["Arm", "Ranking", "ablate", "growths"]
@@ -69,14 +70,18 @@ class Ranking:
 def growths(plan: Plan, small: int, inits: Sequence[Init], orders: Sequence[Order]) -> list[Plan]:
     """The plans that grow from depth ``small`` as ``plan`` does, one for each way that differs from the others.
 
-    Nothing can be copied from depth 0, and below two blocks all orders but ``first`` are one.
+    Nothing can be copied from depth 0; below two blocks all orders but ``first`` are one, and where nothing is copied
+    those that put the old blocks to the same places.
     """
-    kept = [order for order in orders if small > 1 or order == orders[0]]
     found = []
     for init in inits:
         if small == 0 and init.startswith("copy"):
             continue
-        for order in kept:
+        places = {}
+        for order in orders if small > 1 else orders[:1]:
+            of = source(order, small, plan.depth) if init.startswith("copy") else placement(order, small, plan.depth)
+            places.setdefault(tuple(of), order)
+        for order in places.values():
             stages = (Stage(start_step=0, depth=small), plan.stages[1].replace(init=init, order=order))
             name = f"grown-{small}-{init}" + (f"-{order}" if small > 1 else "")
             found.append(plan.replace(name=name, stages=stages))

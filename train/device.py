@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import os
 
 import torch
 
 from theory.errors import InputError
 
-__all__ = ["multiplies_in_float32", "tune_cpu", "usable_device"]
+__all__ = ["check_memory", "multiplies_in_float32", "tune_cpu", "usable_device"]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -30,6 +31,27 @@ def usable_device(name: str) -> torch.device:
         rule = f"is not usable here ({str(error).splitlines()[0][:80]})"
         raise InputError("--device", name, rule, "use cpu, cuda or auto") from None
     return device
+
+
+def check_memory(device: torch.device, needed: int) -> None:
+    """Refuse what ``device`` cannot hold, before anything is built.
+
+    Args:
+        device: To train on.
+        needed: Bytes of weights, gradients and optimizer state at full depth: the least that a run takes.
+
+    Raises:
+        InputError: if it has less memory in all.
+    """
+    if device.type == "cuda":
+        there = torch.cuda.get_device_properties(device).total_memory
+    else:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        rule = f"takes {needed / 2**30:,.1f} GiB for its states alone; {device} has {there / 2**30:,.1f}"
+        raise InputError(
+            "plan", "full depth", rule, "train a smaller model; `latebloom train --dry-run` says what it takes"
+        )
 
 
 def tune_cpu() -> None:

@@ -13,10 +13,10 @@ heads, V words; e bytes a value in matrix products, 4 or under bfloat16 2; the r
     bfloat16 copies of the matrices        2 N under ``keep``, else 2 V D for the head
 
 and while the backward pass is in a block, what ``keep`` would keep there, the gradient of the stream, 4 D, and that
-inside the MLP, 4 e D. Counted from what each operation saves and held against the allocator in the tests; attention
-scores are never stored. With the blocks of :mod:`train.variants` the count is that of the CPU, whose RMSNorm saves its
-result too; a fused one saves 4 D less. Not counted: what the update needs when no activation is live, 4 N and more
-under Muon.
+inside the MLP, 4 e D; in float32 twice that, for the GELU of :mod:`train.model` on a CPU. Counted from what each
+operation saves and held against the allocator in the tests; attention scores are never stored. With the blocks of
+:mod:`train.variants` the count is that of the CPU, whose RMSNorm saves its result too; a fused one saves 4 D less. Not
+counted: what the update needs when no activation is live, up to 3 GiB under Muon.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from theory.errors import InputError
 from theory.plan import GPT2Shape, Plan
 from train.config import LOGITS_AT_ONCE, Activations, DType
 
-__all__ = ["DryRun", "PhaseCost", "activation_bytes", "dry_run", "head_bytes"]
+__all__ = ["DryRun", "PhaseCost", "activation_bytes", "dry_run", "head_bytes", "state_bytes"]
 
 GIB = 2**30
 
@@ -132,6 +132,11 @@ def head_bytes(model: GPT2Shape, tokens: int, dtype: DType) -> tuple[int, int]:
     return features + 10 * tokens * vocab, features + 12 * tokens * vocab
 
 
+def state_bytes(plan: Plan) -> int:
+    """Weights, gradients and optimizer state at full depth."""
+    return (16 if plan.optimizer.name == "adamw" else 12) * parameters(plan.model, plan.depth)
+
+
 def dry_run(
     plan: Plan,
     *,
@@ -157,7 +162,7 @@ def dry_run(
         InputError: for a share or a rate out of range.
     """
     for name, value, good in (
-        ("--peak-tflops", peak_tflops, peak_tflops > 0),
+        ("--peak-tflops", peak_tflops, 0 < peak_tflops < 1e9),
         ("--mfu", mfu, 0 < mfu <= 1),
         ("--devices", devices, devices >= 1),
         ("--microbatch", micro_sequences, micro_sequences >= 1),
@@ -190,9 +195,10 @@ def dry_run(
     positions = 0 if model.block else model.context * model.width
     copied = n - positions if activations == "keep" else model.vocab_size * model.width
     copies = 2 * copied if dtype == "bfloat16" else 0
-    states = 4 * n + 4 * n + (8 if plan.optimizer.name == "adamw" else 4) * n
+    states = state_bytes(plan)
     wide = model.block.hidden if model.block else 4 * model.width
-    working = tokens * (4 * model.width + (2 if dtype == "bfloat16" else 4) * wide)
+    within = 2 if dtype == "bfloat16" else 4 if model.block else 8
+    working = tokens * (4 * model.width + within * wide)
     if dtype == "bfloat16" and activations != "keep":
         working += 2 * (parameters(model, 1) - parameters(model, 0))  # copies of this block's
     again = (by_mode["keep"] - by_mode[activations] + working) * (plan.depth > 0)

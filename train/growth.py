@@ -123,6 +123,8 @@ def grow(
     path = blocks or find_blocks(model)
     modules = check_growable(model, path)
     old = len(modules)
+    if optimizer_state == "keep_copied" and old == 0:
+        raise InputError("optimizer_state", optimizer_state, "has no block to copy from", "use keep")
     stage = Stage(start_step=1, depth=depth, init=init, order=order, optimizer_state=optimizer_state)
     like = next(model.parameters())
     renamed = grow_blocks(

@@ -29,7 +29,8 @@ from theory.spec import decode, read_spec
 from train import checkpoint
 from train.config import TrainConfig
 from train.data import Batches, Prefetch
-from train.device import tune_cpu, usable_device
+from train.device import check_memory, tune_cpu, usable_device
+from train.dryrun import state_bytes
 from train.growth import carried_state, grow_blocks
 from train.lr import PlanLR
 from train.model import GPT2, Block, init_block_
@@ -139,6 +140,7 @@ class _Run:
         self.device = usable_device(config.device)
         if self.device.type == "cpu":
             tune_cpu()
+        check_memory(self.device, state_bytes(plan))
         shards = open_shards(data)
         self.data_digest = shards.digest
         self.batches = Batches(shards, plan, seed=config.seed, repeat=config.repeat_data)
