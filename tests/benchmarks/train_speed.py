@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import importlib.util
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("--muon-layers", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    os.environ["OPENBLAS_NUM_THREADS"] = str(args.threads)  # of scipy's BLAS, which is loaded at Muon's first step
     with tempfile.TemporaryDirectory() as folder:
         result = speed(Path(folder), args.peer, args.device)
     result["muon_speedup"] = muon_speedup(args.device, args.muon_layers)
