@@ -9,7 +9,7 @@ import torch
 
 from theory.errors import InputError
 
-__all__ = ["check_memory", "multiplies_in_float32", "tune_cpu", "usable_device"]
+__all__ = ["check_memory", "keep_freed_memory", "usable_device"]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -54,31 +54,12 @@ def check_memory(device: torch.device, needed: int) -> None:
         )
 
 
-def tune_cpu() -> None:
-    """What makes training on a CPU faster in this process without changing what is computed; called by the loop.
+def keep_freed_memory() -> None:
+    """Have glibc keep big freed blocks: a CPU's logits and activations would be mapped and cleared anew at every step.
 
-    glibc keeps big freed blocks: logits and activations would be mapped and cleared anew at every step, 10 % of a small
-    model's. Where the C library has no ``mallopt`` nothing happens.
-
-    float32 matrix products go to oneDNN, whose kernels are 4 to 24 % faster than MKL's on AMD. torch offers that only
-    as the permission to multiply in bfloat16, of which oneDNN makes use where there are AMX units; so a product is
-    looked at, and where it is no longer a float32 one the setting goes back.
+    Worth 10 % of a step of a small model. Where the C library has no ``mallopt`` nothing happens.
     """
     libc = ctypes.CDLL(None)
     for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
         if hasattr(libc, "mallopt"):
             libc.mallopt(option, 2**30)
-    matmul = torch.backends.mkldnn.matmul
-    before = matmul.fp32_precision
-    if before == "none":
-        matmul.fp32_precision = "bf16"
-        if not multiplies_in_float32():
-            matmul.fp32_precision = before
-
-
-def multiplies_in_float32() -> bool:
-    """Whether products keep what bfloat16 would round away, in all three forms that training takes."""
-    x = torch.full((256, 256), 1 + 2.0**-12)
-    exact = 256 * (1 + 2.0**-12) ** 2
-    products = (x @ x, x.T @ x, torch.addmm(x[0], x, x.T) - x[0])
-    return all(float((product - exact).abs().max()) < 256 * 2.0**-20 for product in products)

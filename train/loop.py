@@ -29,7 +29,7 @@ from theory.spec import decode, read_spec
 from train import checkpoint
 from train.config import TrainConfig
 from train.data import Batches, Prefetch
-from train.device import check_memory, tune_cpu, usable_device
+from train.device import check_memory, keep_freed_memory, usable_device
 from train.dryrun import state_bytes
 from train.growth import carried_state, grow_blocks
 from train.lr import PlanLR
@@ -139,7 +139,7 @@ class _Run:
         self.plan, self.out, self.config = plan, out, config
         self.device = usable_device(config.device)
         if self.device.type == "cpu":
-            tune_cpu()
+            keep_freed_memory()
         check_memory(self.device, state_bytes(plan))
         shards = open_shards(data)
         self.data_digest = shards.digest

@@ -59,11 +59,11 @@ class _SigmoidGELU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
-        square = x * x
-        s = (square * _SigmoidGELU.B).add_(_SigmoidGELU.A).mul_(x).sigmoid_()
+        a = x.new_tensor(_SigmoidGELU.A)
+        s = torch.addcmul(a, x, x, value=_SigmoidGELU.B).mul_(x).sigmoid_()
         y = x * s
         if ctx.needs_input_grad[0]:
-            slope = square.mul_(3 * _SigmoidGELU.B).add_(_SigmoidGELU.A).mul_(y)
+            slope = torch.addcmul(a, x, x, value=3 * _SigmoidGELU.B).mul_(y)
             ctx.save_for_backward(slope.addcmul_(slope, s, value=-1).add_(s))
         return y
 

@@ -3,11 +3,12 @@
     python -m tests.benchmarks.train_speed [--peer DIR] [--json FILE] [--device cpu] [--threads 1]
 
 Both trainers run nanoGPT's own CPU configuration (4 blocks of width 128, 12 sequences of 64) with AdamW, gradient norm
-included, no evaluation, each in a process of its own, in alternate turns of ``STEPS`` steps; the best turn of each
-counts, and on a CPU seconds are the process's own, of all its threads, so that other load on the machine matters
-little. The peer's loop does what its train.py does in a step: batch from a memory map, forward, backward, clip, update.
-Its GELU is the exact one, ours GPT-2's tanh form. Muon steps are timed on the matrices of ``--muon-layers`` blocks of
-124M (12 x 768: the same shapes); ours orthogonalises Q, K and V separately, which takes more.
+included, no evaluation, each in a process of its own, in alternate turns of ``STEPS`` steps. Speeds are those of the
+median turn, the ratio is the median over pairs of turns, and on a CPU seconds are the process's own, of all its
+threads, so that other load on the machine matters little. The peer's loop does what its train.py does in a step: batch
+from a memory map, forward, backward, clip, update. Its GELU is the exact one, ours GPT-2's tanh form. Muon steps are
+timed on the matrices of ``--muon-layers`` blocks of 124M (12 x 768: the same shapes); ours orthogonalises Q, K and V
+separately, which takes more.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from theory.schedules import wsd
 from train.loop import TrainConfig, _Run
 from train.optim import MuonNSGD
 
-STEPS, TURNS = 10, 16
+STEPS, TURNS = 10, 21
 SHAPE = GPT2Shape(name="nano", width=128, heads=4, vocab_size=256, context=64)
 DEPTH, SEQUENCES = 4, 12
 MUON_SHAPES = {
@@ -71,12 +72,10 @@ def speed(folder: Path, peer: Path | None, device: str) -> dict[str, float | Non
         trainers["theirs"] = (peer_turn, (peer, folder, device))
     with contextlib.ExitStack() as closing:
         turns = [closing.enter_context(in_a_process(*trainer)) for trainer in trainers.values()]
-        best = best_times(turns, TURNS)
-    ours, *theirs = [STEPS * SEQUENCES * SHAPE.context / seconds for seconds in best]
-    their_speed = theirs[0] if theirs else None
-    return {
-        "tokens_per_s": ours, "peer_tokens_per_s": their_speed, "ratio": ours / their_speed if their_speed else None,
-    }  # fmt: skip
+        seconds = times(turns, TURNS)
+    ours, *theirs = STEPS * SEQUENCES * SHAPE.context / np.median(seconds, axis=0)
+    ratio = float(np.median(seconds[:, 1] / seconds[:, 0])) if theirs else None
+    return {"tokens_per_s": ours, "peer_tokens_per_s": theirs[0] if theirs else None, "ratio": ratio}
 
 
 @contextlib.contextmanager
@@ -195,14 +194,13 @@ def muon_speedup(device: str, layers: int) -> float:
 
     ours = MuonNSGD(parameters(), lr=0.01)
     theirs = torch.optim.Muon([p for _, p in parameters()], lr=0.01)
-    best = best_times([timed(ours.step, device), timed(theirs.step, device)], 4)
-    return best[1] / best[0]
+    seconds = times([timed(ours.step, device), timed(theirs.step, device)], 5)
+    return float(np.median(seconds[:, 1] / seconds[:, 0]))
 
 
-def best_times(turns: list[Callable[[], float]], repeats: int) -> list[float]:
-    """Shortest time of each turn, the turns taken alternately after one that does not count."""
-    rounds = [[turn() for turn in turns] for _ in range(repeats + 1)]
-    return [min(times) for times in zip(*rounds[1:], strict=True)]
+def times(turns: list[Callable[[], float]], repeats: int) -> np.ndarray:
+    """Seconds (repeats, turns), the turns taken alternately, after a round that does not count."""
+    return np.array([[turn() for turn in turns] for _ in range(repeats + 1)])[1:]
 
 
 if __name__ == "__main__":
