@@ -30,7 +30,7 @@ INITS = {"random": "random", "copy": "copied", "copy_zero_last": "copied, last z
 ORDERS = ("stack", "inter", "last")
 CONTROLS = {
     "fixed": LOOKS["fixed"], "equal_compute": LOOKS["equal_compute"], "cold_start": LOOKS["cold_start"],
-    **{f"small_{l}": Look(f"never grown from {l}", "#009E73", "-.") for l in STARTS},
+    **{f"small_{l}": Look(f"depth {l}, never grown", "#009E73", "-.") for l in STARTS},
 }  # fmt: skip
 GROWN = {
     "grown_0_random": Look("0 → 4, random", STARTS["0"]),
@@ -49,14 +49,15 @@ RECORDS = [f"{corpus}_{arm}_{SEED}" for corpus in CORPORA for arm in ARMS]
 
 def make(records: dict[str, Record]) -> Figure:
     """Above the curves of some arms, below every arm's final loss against that of the fixed depth."""
-    figure, axes = plt.subplots(2, 2, height_ratios=(1, 1.9), figsize=(7.2, 6.4), sharey="row")
+    figure, axes = plt.subplots(2, 2, height_ratios=(1, 1.9), figsize=(7.2, 6.4))
     for corpus, curves, finals in zip(CORPORA, axes[0], axes[1], strict=True):
         runs = {arm: records[f"{corpus}_{arm}_{SEED}"] for arm in ARMS}
         _curves(curves, runs)
         _finals(finals, runs)
         curves.set_title(CORPORA[corpus])
     axes[0][0].set_ylabel("validation loss (nats/token)")
-    axes[0][0].legend(loc="upper right", fontsize=6)
+    axes[0][0].legend(loc="lower left", fontsize=6)
+    axes[1][1].set_yticklabels([])
     return figure
 
 
@@ -81,7 +82,7 @@ def _finals(axes: Axes, runs: dict[str, Record]) -> None:
             [runs[arm].final() - fixed], [place], marker, color=ARMS[arm].color, label=ARMS[arm].label, markersize=4
         )
     axes.set_yticks(range(len(ARMS)), [look.label for look in reversed(ARMS.values())], fontsize=6.5)
-    within = sorted(runs[arm].final() - fixed for arm in ARMS if arm not in ("cold_start", "small_0"))
+    within = sorted(runs[arm].final() - fixed for arm in ARMS if arm not in ("cold_start", "small_0", "grown_0_random"))
     room = within[-1] - within[0]
     axes.set_xlim(within[0] - 0.1 * room, within[-1] + 0.1 * room)
     for place, arm in enumerate(reversed(ARMS)):
@@ -89,7 +90,7 @@ def _finals(axes: Axes, runs: dict[str, Record]) -> None:
         if beyond > within[-1] + 0.1 * room:
             axes.annotate(f"{beyond:+.2f} →", (0.99, place), xycoords=("axes fraction", "data"), fontsize=6.5,
                           ha="right", va="center", color=ARMS[arm].color)  # fmt: skip
-    axes.set_xlabel("final validation loss − fixed depth (nats/token)")
+    axes.set_xlabel("final loss − fixed depth (nats/token)")
 
 
 def caption(records: dict[str, Record]) -> str:
