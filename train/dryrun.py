@@ -9,7 +9,7 @@ heads, V words; e bytes a value in matrix products, 4 or under bfloat16 2; the r
                                            recompute  4 D
     before the head                        4 D + 8 a token
     head and loss, plain (bfloat16)        e D and up to 12 V a token
-    head and loss, fused (float32)         8 D (tokens + V), or half of it and LOGITS_AT_ONCE
+    head and loss, fused (float32)         8 D (tokens + V), or half of it, LOGITS_AT_ONCE and 4 V D
     bfloat16 copies of the matrices        2 N under ``keep``, else 2 V D for the head
 
 and while the backward pass is in a block, what ``keep`` would keep there, the gradient of the stream, 4 D, and that
@@ -127,7 +127,8 @@ def head_bytes(model: GPT2Shape, tokens: int, dtype: DType) -> tuple[int, int]:
     width, vocab = model.width, model.vocab_size
     if dtype == "float32" and tokens >= width and vocab > width:  # both gradients are made in the forward pass
         gradients, rows = 4 * width * (tokens + vocab), min(tokens, max(1, LOGITS_AT_ONCE // vocab))
-        return 4 * tokens * width + gradients + 4 * rows * vocab, 2 * gradients
+        packed = 4 * vocab * width  # of oneDNN
+        return 4 * tokens * width + gradients + 4 * rows * vocab + packed, 2 * gradients
     features = (4 if dtype == "float32" else 2) * tokens * width  # then logits, their logarithms, their gradients
     return features + 10 * tokens * vocab, features + 12 * tokens * vocab
 

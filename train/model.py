@@ -9,6 +9,7 @@ Shapes: B batch, T tokens, D width, H heads, V vocabulary.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 
@@ -21,6 +22,7 @@ from theory.plan import GPT2Shape
 from train import variants
 from train.activations import checkpointed
 from train.config import LOGITS_AT_ONCE, Activations
+from train.products import ONEDNN, Linear, takes_onednn
 
 __all__ = ["GPT2", "Block", "generator", "head_loss", "init_block_", "init_gpt2_", "make_norm"]
 
@@ -34,8 +36,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         B, T, D = x_BTD.shape
@@ -78,8 +80,10 @@ class MLP(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.fc = nn.Linear(width, 4 * width)
-        self.proj = nn.Linear(4 * width, width)
+        self.fc = Linear(width, 4 * width)
+        self.proj = nn.Linear(
+            4 * width, width
+        )  # torch's: a Function saves after it ran, so checkpointing would repeat it
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         return self.proj(gelu(self.fc(x_BTD)))
@@ -162,7 +166,8 @@ def head_loss(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
     full_precision = x_ND.dtype == torch.float32 and not torch.is_autocast_enabled(x_ND.device.type)
     if FUSED and full_precision and n >= width and len(weight_VD) > width:
         options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=max(1, min(n, LOGITS_AT_ONCE // len(weight_VD))))
-        return F.linear_cross_entropy(x_ND, weight_VD, targets_N, options=options)
+        with ONEDNN if takes_onednn(x_ND) else contextlib.nullcontext():  # both gradients are made in the forward pass
+            return F.linear_cross_entropy(x_ND, weight_VD, targets_N, options=options)
     return F.cross_entropy(F.linear(x_ND, weight_VD).float(), targets_N)
 
 
