@@ -2,5 +2,22 @@
 
 import os
 
+import pytest
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Shards of thirty texts of four words, a byte a token: the data of runs of which only equality is asked."""
+    import numpy as np  # here: its BLAS reads the number of threads when it is loaded
+
+    from train.corpus import prepare
+
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for i in range(30):
+        (folder / f"{i}.txt").write_text(" ".join(rng.choice(["grow", "depth", "late", "bloom"], 300)))
+    prepare(sorted(folder.glob("*.txt")), folder / "data", tokenizer="bytes", val_share=0.2)
+    return folder / "data"

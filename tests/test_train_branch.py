@@ -10,7 +10,6 @@ from theory import InputError, Stage, read_record, write_plan, wsd
 from theory.plan import fixed_depth
 from train import checkpoint
 from train.branch import agree_until, branch
-from train.corpus import prepare
 from train.loop import TrainConfig, train
 
 CONFIG = TrainConfig(
@@ -18,16 +17,6 @@ CONFIG = TrainConfig(
     device="cpu",
 )  # fmt: skip
 GROWN = tiny_plan(steps=24, tau=12)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("branch")
-    rng = np.random.default_rng(0)
-    for i in range(30):
-        (folder / f"{i}.txt").write_text(" ".join(rng.choice(["grow", "depth", "late", "bloom"], 300)))
-    prepare(sorted(folder.glob("*.txt")), folder / "data", tokenizer="bytes", val_share=0.2)
-    return folder / "data"
 
 
 @pytest.fixture(scope="module")

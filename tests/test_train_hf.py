@@ -14,7 +14,6 @@ from tests.helpers import tiny_plan, tiny_shape
 from theory import InputError, fixed_depth
 from theory.plan import BlockVariant
 from train import checkpoint
-from train.corpus import prepare
 from train.hf import export, from_hf, hf_config, hf_state
 from train.loop import TrainConfig, train
 from train.model import GPT2
@@ -102,16 +101,6 @@ def test_damaged_directories_are_refused(tmp_path):
     (tmp_path / "pytorch_model.bin").rename(tmp_path / "model.safetensors")
     with pytest.raises(InputError, match="model_type = 'bert': is not one of ours"):
         from_hf(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hf")
-    rng = np.random.default_rng(0)
-    for i in range(30):
-        (folder / f"{i}.txt").write_text(" ".join(rng.choice(["grow", "depth", "late", "bloom"], 300)))
-    prepare(sorted(folder.glob("*.txt")), folder / "data", tokenizer="bytes", val_share=0.2)
-    return folder / "data"
 
 
 @pytest.mark.parametrize("depth", [0, 1, 12])

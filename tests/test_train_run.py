@@ -13,7 +13,6 @@ from theory import InputError, Optimizer, Stage, read_plan, read_record
 from theory.cost import flops_per_token
 from theory.plan import BlockVariant
 from train import checkpoint, loop
-from train.corpus import prepare
 from train.loop import TrainConfig, resume, train
 from train.model import GPT2
 from train.optim import named_state
@@ -21,16 +20,6 @@ from train.optim import named_state
 CONFIG = TrainConfig(
     quiet=True, evals=2, eval_tokens=256, log_every=4, checkpoint_every=50, repeat_data=True, device="cpu"
 )
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    rng = np.random.default_rng(0)
-    for i in range(30):
-        (folder / f"{i}.txt").write_text(" ".join(rng.choice(["grow", "depth", "late", "bloom"], 300)))
-    prepare(sorted(folder.glob("*.txt")), folder / "data", tokenizer="bytes", val_share=0.2)
-    return folder / "data"
 
 
 def plan_of(*, steps=12, tau=6, small=1, full=3, optimizer="muon_nsgd", **stage):

@@ -16,7 +16,6 @@ from theory.schedules import Constant
 from theory.spec import canonical_json, decode
 from train import checkpoint, loop
 from train.coord_check import TOLERANCE
-from train.corpus import prepare
 from train.growth import grow
 from train.loop import TrainConfig, resume
 from train.lr import PlanLR
@@ -28,16 +27,6 @@ CONFIG = TrainConfig(
 )
 BASE = Base(width=8, depth=2)
 OPTIMIZERS = ("muon_nsgd", "muon_adamw", "adamw", "sgd")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("transfer")
-    rng = np.random.default_rng(0)
-    for i in range(30):
-        (folder / f"{i}.txt").write_text(" ".join(rng.choice(["grow", "depth", "late", "bloom"], 300)))
-    prepare(sorted(folder.glob("*.txt")), folder / "data", tokenizer="bytes", val_share=0.2)
-    return folder / "data"
 
 
 def plan_of(name="muon_nsgd", *, base=BASE, small=1, full=4, tau=6, **stage):

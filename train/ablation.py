@@ -59,10 +59,14 @@ class Ranking:
     arms: tuple[Arm, ...]
     records: dict[str, Record]
 
+    @property
+    def fixed(self) -> Arm:
+        """The full depth from the start."""
+        return next(arm for arm in self.arms if arm.name == "fixed")
+
     def against(self, arm: Arm) -> tuple[float, float]:
         """(mean, standard error) over seeds of the loss of ``arm`` minus that of ``fixed``; nan with one seed."""
-        fixed = next(a for a in self.arms if a.name == "fixed")
-        differences = np.subtract(arm.losses, fixed.losses)
+        differences = np.subtract(arm.losses, self.fixed.losses)
         n = len(differences)
         return float(differences.mean()), float(differences.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
 
@@ -129,7 +133,8 @@ def ablate(
     arms |= {f"small-{depth}": fixed_depth(plan, name=f"small-{depth}", depth=depth) for depth in small}
     grown = {branch.name: branch for depth in small for branch in growths(plan, depth, inits, orders)}
     records: dict[str, Record] = {}
-    for seed in range(config.seed, config.seed + seeds):
+    numbers = range(config.seed, config.seed + seeds)
+    for seed in numbers:
         trunk = config.replace(seed=seed, checkpoint_every=every, keep_checkpoints=math.ceil(plan.steps / every) + 1)
         console.print(f"[bold]seed {seed}[/]  {len(arms)} controls, then {len(grown)} ways of growing")
         for plans, trunks in ((arms, {}), (grown, {n: f"small-{p.stages[0].depth}" for n, p in grown.items()})):
@@ -140,7 +145,7 @@ def ablate(
     ranked = [
         Arm(
             name=name, flops=plan_flops(p),
-            losses=tuple(records[f"{name}-s{seed}"].final() for seed in range(config.seed, config.seed + seeds)),
+            losses=tuple(records[f"{name}-s{seed}"].final() for seed in numbers),
         )
         for name, p in (arms | grown).items()
     ]  # fmt: skip

@@ -16,7 +16,7 @@ from theory.errors import InputError
 from theory.plan import Plan, read_plan, write_plan
 from theory.record import Record, RecordWriter, read_record
 from train import checkpoint
-from train.loop import resume
+from train.loop import check_new, check_run, resume
 
 __all__ = ["agree_until", "branch"]
 
@@ -50,17 +50,15 @@ def branch(run: Path, plan: Plan, *, out: Path, data: Path | None = None, quiet:
         InputError: if the plans do not begin alike, no checkpoint is early enough, or ``out`` holds a run.
     """
     run, out = Path(run), Path(out)
-    if not (run / "plan.json").exists():
-        raise InputError("run", str(run), "is not a run's directory", "name one that `latebloom train` made")
-    if (out / "record.jsonl").exists():
-        raise InputError("--out", str(out), "holds a run already", f"`latebloom resume {out}`, or another --out")
+    check_run(run)
+    check_new(out)
     until = agree_until(read_plan(run / "plan.json"), plan)
     if until < 0:
         rule = f"does not begin as {run} does: model, batch, optimizer and first stage must be equal"
         raise InputError("plan", plan.name, rule, "`latebloom plan diff` shows where; train it alone")
     path = _checkpoint(run, until)
     state, weights, optimizer = checkpoint.load(path)
-    data_digest = checkpoint.verify(path).data_digest
+    data_digest = checkpoint.manifest_of(path).data_digest
     with checkpoint.run_lock(out):
         write_plan(plan, out / "plan.json")
         for name in ("config.json", "data.txt", "tokenizer.json"):

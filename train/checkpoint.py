@@ -34,7 +34,8 @@ from train.shards import file_sha256
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CheckpointManifest", "File", "State", "checkpoints", "load", "newest", "run_lock", "save", "verify"]
+__all__ = ["CheckpointManifest", "File", "State", "checkpoints", "load", "manifest_of", "newest", "run_lock", "save",
+           "verify"]  # fmt: skip
 
 NAME = re.compile(r"step-(\d{8})-stage-(\d+)")
 
@@ -131,6 +132,11 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted(found, key=lambda p: tuple(map(int, NAME.fullmatch(p.name).groups())))  # type: ignore[union-attr]
 
 
+def manifest_of(path: Path) -> CheckpointManifest:
+    """The manifest of a checkpoint that :func:`newest` or :func:`verify` has checked: nothing is hashed again."""
+    return read_spec(path / "manifest.json", CheckpointManifest)
+
+
 def verify(path: Path) -> CheckpointManifest:
     """Check every file of one checkpoint against its manifest; needs no torch.
 
@@ -140,7 +146,7 @@ def verify(path: Path) -> CheckpointManifest:
     path = Path(path)
     if not (path / "manifest.json").is_file():
         raise InputError("checkpoint", str(path), "has no manifest.json: it is no checkpoint, or torn", "use another")
-    manifest = read_spec(path / "manifest.json", CheckpointManifest)
+    manifest = manifest_of(path)
     for entry in manifest.files:
         file = path / entry.name
         if file.is_symlink() or not file.is_file():

@@ -242,12 +242,11 @@ def ablate_command(
         rows = [{"arm": a.name, "losses": a.losses, "flops": a.flops} for a in ranking.arms]
         click.echo(json.dumps(rows))
         return
-    fixed = next(arm for arm in ranking.arms if arm.name == "fixed")
     click.echo(f"{'arm':<28}{'final loss':>11}{'against fixed':>22}{'compute':>9}")
     for arm in ranking.arms:
         mean, error = ranking.against(arm)
         spread = f"{mean:+.4f}" + (f" +- {error:.4f}" if seeds > 1 else "")
-        click.echo(f"{arm.name:<28}{arm.mean:>11.4f}{spread:>22}{arm.flops / fixed.flops:>9.0%}")
+        click.echo(f"{arm.name:<28}{arm.mean:>11.4f}{spread:>22}{arm.flops / ranking.fixed.flops:>9.0%}")
 
 
 @click.command("verify")

@@ -221,7 +221,7 @@ def export(run: Path, out: Path, *, to: str = "hf") -> Path:
     if out.exists() and any(out.iterdir()):
         raise InputError("--out", str(out), "is not empty", "give a new directory")
     path, _ = checkpoint.newest(run)
-    manifest = checkpoint.verify(path)
+    manifest = checkpoint.manifest_of(path)
     _, weights, _ = checkpoint.load(path)
     record = read_record(run)
     plan = record.plan

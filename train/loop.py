@@ -42,7 +42,18 @@ from train.trackers import check_tracker, make_tracker
 if TYPE_CHECKING:
     from theory.online import AutoExpansion
 
-__all__ = ["Interrupted", "NonFiniteLoss", "TrainConfig", "eval_steps", "fit_gpt2", "resume", "summary", "train"]
+__all__ = [
+    "Interrupted",
+    "NonFiniteLoss",
+    "TrainConfig",
+    "check_new",
+    "check_run",
+    "eval_steps",
+    "fit_gpt2",
+    "resume",
+    "summary",
+    "train",
+]
 
 
 class Interrupted(SystemExit):
@@ -55,6 +66,18 @@ class NonFiniteLoss(RunError):
 
 COMPILE_BACKEND = "inductor"
 WARMING = 10  # batches whose gradients warm new blocks' optimizer state, the last ones before the expansion
+
+
+def check_new(out: Path) -> None:
+    """Refuse a directory that holds a run."""
+    if (out / "record.jsonl").exists():
+        raise InputError("--out", str(out), "holds a run already", f"`latebloom resume {out}`, or another --out")
+
+
+def check_run(run: Path) -> None:
+    """Refuse a directory that holds none."""
+    if not (run / "plan.json").exists():
+        raise InputError("run", str(run), "is not a run's directory", "name one that `latebloom train` made")
 
 
 def train(
@@ -75,8 +98,7 @@ def train(
         NonFiniteLoss: if the loss diverges.
     """
     config, out = config or TrainConfig(), Path(out)
-    if (out / "record.jsonl").exists():
-        raise InputError("--out", str(out), "holds a run already", f"`latebloom resume {out}`, or another --out")
+    check_new(out)
     if auto is not None and len(plan.stages) != 2:
         raise InputError("stages", len(plan.stages), "must be two for an online expansion", "plan one expansion")
     run = _Run(plan, Path(data), out, config)
@@ -104,8 +126,7 @@ def resume(out: Path, *, data: Path | None = None, quiet: bool | None = None) ->
         InputError: if there is no checkpoint, or plan, configuration or data are not those it began with.
     """
     out = Path(out)
-    if not (out / "plan.json").exists():
-        raise InputError("run", str(out), "is not a run's directory", "name one that `latebloom train` made")
+    check_run(out)
     path, passed = checkpoint.newest(out)
     plan, config = read_plan(out / "plan.json"), read_spec(out / "config.json", TrainConfig)
     began = read_plan(path / "plan.json")

@@ -24,7 +24,7 @@ from train.activations import checkpointed
 from train.config import LOGITS_AT_ONCE, Activations
 from train.products import ONEDNN, Linear, takes_onednn
 
-__all__ = ["GPT2", "Block", "generator", "head_loss", "init_block_", "init_gpt2_", "make_norm"]
+__all__ = ["GPT2", "Block", "gelu", "generator", "head_loss", "init_block_", "init_gpt2_", "make_norm"]
 
 
 FUSED = hasattr(torch.nn, "LinearCrossEntropyOptions")
@@ -81,9 +81,8 @@ class MLP(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.fc = Linear(width, 4 * width)
-        self.proj = nn.Linear(
-            4 * width, width
-        )  # torch's: a Function saves after it ran, so checkpointing would repeat it
+        # The block's last product is torch's own: a Function saves after it ran, so that checkpointing would repeat it.
+        self.proj = nn.Linear(4 * width, width)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         return self.proj(gelu(self.fc(x_BTD)))

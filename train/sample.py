@@ -40,7 +40,7 @@ def load_run(run: Path, *, device: str = "cpu") -> tuple[GPT2, Tokenizer]:
         InputError: if there is no checkpoint or no tokenizer.
     """
     path, _ = checkpoint.newest(Path(run))
-    manifest = checkpoint.verify(path)
+    manifest = checkpoint.manifest_of(path)
     plan = checkpoint.read_plan(path / "plan.json")
     tokenizer = find_tokenizer(Path(run))
     if tokenizer is None:
