@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import train.polar as module
 from train.polar import polar_express, rational, zolotarev_
 
 SHAPES = [(96, 96), (24, 96), (96, 24), (8, 200), (200, 8), (1, 5)]
@@ -83,6 +84,37 @@ def test_float32_holds_for_any_spectrum(values, shape):
     torch.testing.assert_close(y, zolotarev(x), rtol=0, atol=FLOAT32)
     kept = torch.linalg.svdvals(x) > 1e-3
     assert float(((u.T @ y @ v).diagonal()[kept] - 1).abs().max()) < 0.2022 + FLOAT32
+
+
+def few_large(count, small):
+    return lambda i: np.where(i <= count, 1, small)
+
+
+@pytest.mark.parametrize(
+    "values", [lambda i: i**-1.0, lambda i: i**0.0, few_large(1, 1.5e-3), few_large(1, 3e-3), few_large(20, 5e-3)],
+    ids=["1/i", "flat", "one large", "one large, less so", "twenty large"],
+)  # fmt: skip
+@pytest.mark.parametrize("shape", [(400, 400), (400, 600), (600, 400)])
+@pytest.mark.parametrize("constant", [False, True], ids=["random", "constant"])
+def test_a_bfloat16_product_keeps_singular_values(values, shape, constant, monkeypatch):
+    """Within 0.2 of the exact ones, and along each pair of vectors within 0.05; a constant direction is the hardest.
+
+    Its entries, and those of the inverse across it, are all rounded the same way: uncorrected it came out negative.
+    """
+    monkeypatch.setattr(module, "_has_bfloat16", lambda: True)
+    u, x, v = spectrum_of(shape, values)
+    if constant:
+        u, v = (torch.linalg.qr(torch.cat([torch.ones(len(k), 1, dtype=k.dtype), k[:, 1:]], 1))[0] for k in (u, v))
+        x = (u * torch.linalg.svdvals(x)) @ v.T
+    y = zolotarev(x.float()).double()
+    exact = zolotarev(x)
+    kept = torch.linalg.svdvals(x) > 1e-3
+    assert float((torch.linalg.svdvals(y) - torch.linalg.svdvals(exact))[kept].abs().max()) < 0.2
+    assert float((u.T @ (y - exact) @ v).diagonal()[kept].abs().max()) < 0.05
+    assert not torch.equal(y.float(), exact.float())
+    weight = torch.ones(shape)
+    zolotarev_(weight, x.float(), alpha=-0.5, beta=0.9)
+    torch.testing.assert_close(weight.double(), 0.9 - 0.5 * y, rtol=0, atol=1e-2)
 
 
 def test_it_is_a_step_in_place_at_any_scale():

@@ -100,7 +100,6 @@ class MuonNSGD(torch.optim.Optimizer):
                 if "momentum" not in self.state[p]:
                     self.state[p]["momentum"] = torch.zeros_like(p)
                 buffers.append(self.state[p]["momentum"])
-            torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
             if group["rule"] == "muon":
                 self._muon(group, pairs)
             else:
@@ -151,7 +150,8 @@ class MuonNSGD(torch.optim.Optimizer):
 
 
 def _directions(group: dict[str, Any], grads: list[Tensor], buffers: list[Tensor]) -> list[Tensor]:
-    """Momenta, looking ahead under Nesterov, as tensors of their own."""
+    """Move the momenta ``buffers``; return them, looking ahead under Nesterov, as tensors of their own."""
+    torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
     if group["nesterov"]:
         return torch._foreach_lerp(grads, buffers, group["momentum"])
     return torch._foreach_mul(buffers, 1.0)
