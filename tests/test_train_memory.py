@@ -6,8 +6,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from tests.helpers import tiny_plan
 from theory.plan import BlockVariant, GPT2Shape, Stage
-from train.dryrun import activation_bytes, dry_run
+from train.dryrun import activation_bytes, dry_run, state_bytes
 from train.model import GPT2
+from train.optim import build_optimizer
 
 MODES = ("keep", "selective", "recompute")
 SHAPE = GPT2Shape(name="probe", width=64, heads=4, vocab_size=512, context=32)
@@ -46,6 +47,19 @@ def allocated(function):
         total += event.nbytes()
         peak = max(peak, total)
     return total, peak, result
+
+
+@pytest.mark.parametrize("name", ["muon_nsgd", "muon_adamw", "adamw", "sgd"])
+def test_states_take_what_is_predicted(name):
+    plan = tiny_plan()
+    plan = plan.replace(model=SHAPE, optimizer=plan.optimizer.replace(name=name))
+    model = GPT2(SHAPE, plan.depth)
+    optimizer = build_optimizer(model, plan.optimizer)
+    loss_of(model, "float32").backward()
+    optimizer.step()
+    held = [t for state in optimizer.state.values() for t in state.values() if t.ndim]
+    found = sum(t.nbytes for t in (*model.parameters(), *(p.grad for p in model.parameters()), *held))
+    assert state_bytes(plan) == pytest.approx(found, rel=0.01)
 
 
 @MIXED

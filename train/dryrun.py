@@ -3,7 +3,7 @@
 Memory of one process in bytes, N parameters at full depth, B x n tokens in a micro-batch, L blocks of width D with H
 heads, V words; e bytes a value in matrix products, 4 or under bfloat16 2; the residual stream is float32 either way:
 
-    weights 4 N + gradients 4 N + optimizer state 4 N (Muon-NSGD, momentum SGD) or 8 N (AdamW)
+    weights 4 N + gradients 4 N + optimizer state 4 N (Muon-NSGD, momentum SGD) or 8 N (AdamW, of its share)
     activations, a token and GPT-2 block   keep       (8 + 14 e) D + 4 H + 16
                                            selective  (4 + 9 e) D + 4 H
                                            recompute  4 D
@@ -134,8 +134,10 @@ def head_bytes(model: GPT2Shape, tokens: int, dtype: DType) -> tuple[int, int]:
 
 
 def state_bytes(plan: Plan) -> int:
-    """Weights, gradients and optimizer state at full depth."""
-    return (16 if plan.optimizer.name == "adamw" else 12) * parameters(plan.model, plan.depth)
+    """Weights, gradients and optimizer state at full depth; of Muon with AdamW without the blocks' vectors' second."""
+    two_moments = {"adamw": plan.depth, "muon_adamw": 0}.get(plan.optimizer.name)  # up to which depth
+    second = 4 * parameters(plan.model, two_moments) if two_moments is not None else 0
+    return 12 * parameters(plan.model, plan.depth) + second
 
 
 def dry_run(
