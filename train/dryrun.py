@@ -9,7 +9,8 @@ heads, V words; e bytes a value in matrix products, 4 or under bfloat16 2; the r
                                            recompute  4 D
     before the head                        4 D + 8 a token
     head and loss, plain (bfloat16)        e D and up to 12 V a token
-    head and loss, fused (float32)         8 D (tokens + V), or half of it, LOGITS_AT_ONCE and 4 V D
+    head and loss, fused (float32)         8 D (tokens + V), or half of it, LOGITS_AT_ONCE and 4 V D; before torch 2.13
+                                           float32 is plain too
     bfloat16 copies of the matrices        2 N under ``keep``, else 2 V D for the head
 
 and while the backward pass is in a block, what ``keep`` would keep there, the gradient of the stream, 4 D, and that
@@ -29,7 +30,7 @@ from theory.errors import InputError
 from theory.plan import GPT2Shape, Plan
 from train.config import LOGITS_AT_ONCE, Activations, DType
 
-__all__ = ["DryRun", "PhaseCost", "activation_bytes", "dry_run", "head_bytes", "state_bytes"]
+__all__ = ["DryRun", "PhaseCost", "activation_bytes", "dry_run", "has_fused_loss", "head_bytes", "state_bytes"]
 
 GIB = 2**30
 
@@ -125,12 +126,23 @@ def activation_bytes(model: GPT2Shape, mode: Activations, dtype: DType) -> int:
 def head_bytes(model: GPT2Shape, tokens: int, dtype: DType) -> tuple[int, int]:
     """The most that head and loss hold in the forward and in the backward pass, by :func:`train.model.head_loss`."""
     width, vocab = model.width, model.vocab_size
-    if dtype == "float32" and tokens >= width and vocab > width:  # both gradients are made in the forward pass
+    if dtype == "float32" and tokens >= width and vocab > width and has_fused_loss():  # makes both gradients forward
         gradients, rows = 4 * width * (tokens + vocab), min(tokens, max(1, LOGITS_AT_ONCE // vocab))
         packed = 4 * vocab * width  # of oneDNN
         return 4 * tokens * width + gradients + 4 * rows * vocab + packed, 2 * gradients
     features = (4 if dtype == "float32" else 2) * tokens * width  # then logits, their logarithms, their gradients
     return features + 10 * tokens * vocab, features + 12 * tokens * vocab
+
+
+def has_fused_loss() -> bool:
+    """Whether the torch that is installed has the fused loss of :func:`train.model.head_loss`; where none is, yes."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        major, minor = version("torch").split(".")[:2]
+    except PackageNotFoundError:
+        return True
+    return (int(major), int(minor)) >= (2, 13)
 
 
 def state_bytes(plan: Plan) -> int:
