@@ -27,6 +27,8 @@ def usable_device(name: str) -> torch.device:
         if device.type not in ("cpu", "cuda"):
             raise InputError("--device", name, "is not a device to train on", "use cpu, cuda or auto")
         torch.empty(0, device=device)
+        if device.type == "cuda":
+            torch.cuda.get_device_properties(device)  # knows which numbers there are
     except (RuntimeError, AssertionError) as error:
         rule = f"is not usable here ({str(error).splitlines()[0][:80]})"
         raise InputError("--device", name, rule, "use cpu, cuda or auto") from None
