@@ -115,9 +115,21 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch):
     assert device.usable_device("cuda").type == "cuda"
     with pytest.raises(InputError, match=r"--device = 'cuda:7': is not usable here \(Invalid device id\)"):
         device.usable_device("cuda:7")
-    device.check_memory(torch.device("cuda"), 80 * 2**30)
+    full = 80 * 2**30
+    device.check_memory(torch.device("cuda"), states=full, peak=full, sequences=8)
     with pytest.raises(InputError, match=r"takes 80\.0 GiB for its states alone; cuda has 80\.0"):
-        device.check_memory(torch.device("cuda"), 80 * 2**30 + 1)
+        device.check_memory(torch.device("cuda"), states=full + 1, peak=full, sequences=8)
+    with pytest.raises(InputError, match=r"--microbatch = 8: sequences at a time take 89\.6 GiB .*; cuda has 80"):
+        device.check_memory(torch.device("cuda"), states=full, peak=int(1.12 * full), sequences=8)
+
+
+def test_a_batch_that_does_not_fit_is_refused_before_anything_is_written(data, tmp_path, monkeypatch):
+    pages = {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 2**30}
+    monkeypatch.setattr("os.sysconf", pages.get)
+    plan = tiny_plan(steps=2, tau=1).replace(batch_tokens=16 * 2**15)
+    with pytest.raises(InputError, match=r"--microbatch = 32768: sequences at a time .* depth; cpu has 1\.0;"):
+        train(plan, data=data, out=tmp_path / "run", config=CONFIG)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_doctor_says_why_a_gpu_cannot_be_used(monkeypatch, tmp_path):

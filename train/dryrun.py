@@ -3,7 +3,8 @@
 Memory of one process in bytes, N parameters at full depth, B x n tokens in a micro-batch, L blocks of width D with H
 heads, V words; e bytes a value in matrix products, 4 or under bfloat16 2; the residual stream is float32 either way:
 
-    weights 4 N + gradients 4 N + optimizer state 4 N (Muon-NSGD, momentum SGD) or 8 N (AdamW)
+    weights 4 N + gradients 4 N + optimizer state 4 N (Muon-NSGD, momentum SGD), 4 more a value of the embeddings
+                                  (Muon with AdamW) or 8 N (AdamW)
     activations, a token and GPT-2 block   keep       (8 + 14 e) D + 4 H + 16
                                            selective  (4 + 9 e) D + 4 H
                                            recompute  4 D
@@ -147,7 +148,9 @@ def has_fused_loss() -> bool:
 
 def state_bytes(plan: Plan) -> int:
     """Weights, gradients and optimizer state at full depth."""
-    return (16 if plan.optimizer.name == "adamw" else 12) * parameters(plan.model, plan.depth)
+    second = {"adamw": plan.depth, "muon_adamw": 0}  # of two moments; a block's vectors are few
+    more = 4 * parameters(plan.model, second[plan.optimizer.name]) if plan.optimizer.name in second else 0
+    return 12 * parameters(plan.model, plan.depth) + more
 
 
 def dry_run(

@@ -32,7 +32,7 @@ from train import checkpoint
 from train.config import TrainConfig
 from train.data import Batches, Prefetch
 from train.device import check_memory, keep_freed_memory, usable_device
-from train.dryrun import state_bytes
+from train.dryrun import dry_run, state_bytes
 from train.growth import carried_state, grow_blocks
 from train.lr import PlanLR
 from train.model import GPT2, Block, init_block_
@@ -163,7 +163,9 @@ class _Run:
         self.device = usable_device(config.device)
         if self.device.type == "cpu":
             keep_freed_memory()
-        check_memory(self.device, state_bytes(plan))
+        sequences = config.microbatch or max(1, plan.batch_tokens // plan.model.context)
+        cost = dry_run(plan, micro_sequences=sequences, activations=config.activations, dtype=config.dtype)
+        check_memory(self.device, states=state_bytes(plan), peak=cost.memory, sequences=sequences)
         shards = open_shards(data)
         self.data_digest = shards.digest
         self.batches = Batches(shards, plan, seed=config.seed, repeat=config.repeat_data)
