@@ -186,7 +186,7 @@ class _Run:
         for block in self.model.blocks:
             block.activations = self.config.activations
             if self.config.compile:
-                block.compile(backend=COMPILE_BACKEND)
+                block.compile(backend=COMPILE_BACKEND, dynamic=False)
         self.optimizer = build_optimizer(self.model, self.plan.optimizer)
         load_named_state(self.optimizer, optimizer_state)
         self.scheduler = PlanLR(self.optimizer, self.plan, last_epoch=self.state.step - 1)
