@@ -8,7 +8,7 @@ import os
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # before torch is loaded, here and in what tests start
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # whoever set it; before torch is loaded, here and in what tests start
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
