@@ -1,10 +1,14 @@
-"""One thread a process: small matrices thrash otherwise, and pytest-xdist runs one process a core."""
+"""One thread a process: small matrices thrash otherwise, and pytest-xdist runs one process a core.
+
+On the CPU also where there is a GPU: what is asked bit for bit holds there alone.
+"""
 
 import os
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # whoever set it; before torch is loaded, here and in what tests start
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 

@@ -45,6 +45,8 @@ def test_who_chose_a_precision_keeps_it():
     MATMUL.fp32_precision = "ieee"
     try:
         assert not takes_onednn(x)
+        products._stays_float32()  # as when this is imported after torch.set_float32_matmul_precision
+        assert MATMUL.fp32_precision == "ieee"
     finally:
         MATMUL.fp32_precision = "none"
 

@@ -60,6 +60,24 @@ def test_compiled_blocks_make_one_graph_and_growth_none(small, data, tmp_path, m
 
 
 @DYNAMO
+def test_a_run_after_another_of_other_sizes_has_a_graph_of_its_own_sizes(data, tmp_path, monkeypatch):
+    """In one process, as in a notebook; left to itself torch makes the second graph one for any size, and slower."""
+    sizes = []
+
+    def backend(graph, inputs):
+        sizes.extend(size for t in inputs if isinstance(t, torch.Tensor) for size in t.shape)
+        assert all(isinstance(t, torch.Tensor) for t in inputs)
+        return graph.forward
+
+    monkeypatch.setattr(loop, "COMPILE_BACKEND", backend)
+    torch._dynamo.reset()
+    for microbatch in (4, 2):
+        config = CONFIG.replace(compile=True, microbatch=microbatch)
+        train(plan_of(steps=2, tau=1), data=data, out=tmp_path / str(microbatch), config=config)
+        assert microbatch in sizes and {type(size) for size in sizes} == {int}
+
+
+@DYNAMO
 def test_a_second_graph_is_said_at_once(data, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "COMPILE_BACKEND", "aot_eager")
     counts = iter(range(0, 100, 1))

@@ -28,11 +28,15 @@ def examine(folder: Path = Path(".")) -> dict[str, Any]:
             packages[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             packages[name] = None
+    packages["torch"] = str(torch.__version__)  # with its build: +cpu uses no GPU, +cu130 needs a driver for CUDA 13.0
     devices = []
     for name in ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]:
         device = torch.device(name)
-        what = platform.machine() if name == "cpu" else torch.cuda.get_device_name(device)
-        rates = {str(d).removeprefix("torch."): matmul_tflops(device, d) for d in (torch.float32, torch.bfloat16)}
+        try:
+            what = platform.machine() if name == "cpu" else torch.cuda.get_device_name(device)
+            rates = {str(d).removeprefix("torch."): matmul_tflops(device, d) for d in (torch.float32, torch.bfloat16)}
+        except RuntimeError as error:  # a driver too old for this torch, a GPU that is full or in use by another
+            what, rates = f"NOT usable: {str(error).splitlines()[0][:160]}", {}
         devices.append({"device": name, "name": what, "matmul_tflops": rates})
     return {
         "python": platform.python_version(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
@@ -46,7 +50,8 @@ def examine_text(found: dict[str, Any]) -> str:
     lines = [f"python {found['python']}, {found['cores']} cores, torch uses {found['threads']} threads"]
     for d in found["devices"]:
         rates = ", ".join(f"{name} {rate:.3g} TFLOP/s" for name, rate in d["matmul_tflops"].items())
-        lines.append(f"{d['device']} ({d['name']}): matrix products {rates}; give it as --peak-tflops")
+        rates = f": matrix products {rates}; give it as --peak-tflops" if rates else ""
+        lines.append(f"{d['device']} ({d['name']}){rates}")
     for name, version in found["packages"].items():
         fix = f"pip install 'latebloom[{PACKAGES[name]}]'" if PACKAGES[name] != "-" else f"pip install {name}"
         lines.append(f"{name} {version}" if version else f"{name}: not installed ({fix}), needed only for what uses it")
@@ -56,14 +61,17 @@ def examine_text(found: dict[str, Any]) -> str:
 
 
 def matmul_tflops(device: Any, dtype: Any) -> float:
-    """Measured rate of a square matrix product, 2 n^3 operations, best of a few."""
+    """Measured rate of a square matrix product, 2 n^3 operations, best of a few; on a GPU of ten in a row, so that
+    neither launching nor looking at the device counts."""
     import torch
 
-    n = 8192 if device.type == "cuda" else 768
+    n, row = (8192, 10) if device.type == "cuda" else (768, 1)
     a = torch.randn(n, n, device=device).to(dtype)
-    best = float("inf")
+    out, best = torch.empty_like(a), float("inf")
     for _ in range(4):
         start = time.perf_counter()
-        (a @ a)[0, 0].item()
+        for _ in range(row):
+            torch.mm(a, a, out=out)
+        out[0, 0].item()
         best = min(best, time.perf_counter() - start)
-    return 2 * n**3 / best / 1e12
+    return row * 2 * n**3 / best / 1e12

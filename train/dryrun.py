@@ -3,13 +3,15 @@
 Memory of one process in bytes, N parameters at full depth, B x n tokens in a micro-batch, L blocks of width D with H
 heads, V words; e bytes a value in matrix products, 4 or under bfloat16 2; the residual stream is float32 either way:
 
-    weights 4 N + gradients 4 N + optimizer state 4 N (Muon-NSGD, momentum SGD) or 8 N (AdamW, of its share)
+    weights 4 N + gradients 4 N + optimizer state 4 N (Muon-NSGD, momentum SGD), 4 more a value of the embeddings
+                                  (Muon with AdamW) or 8 N (AdamW)
     activations, a token and GPT-2 block   keep       (8 + 14 e) D + 4 H + 16
                                            selective  (4 + 9 e) D + 4 H
                                            recompute  4 D
     before the head                        4 D + 8 a token
     head and loss, plain (bfloat16)        e D and up to 12 V a token
-    head and loss, fused (float32)         8 D (tokens + V), or half of it, LOGITS_AT_ONCE and 4 V D
+    head and loss, fused (float32)         8 D (tokens + V), or half of it, LOGITS_AT_ONCE and 4 V D; before torch 2.13
+                                           float32 is plain too
     bfloat16 copies of the matrices        2 N under ``keep``, else 2 V D for the head
 
 and while the backward pass is in a block, what ``keep`` would keep there, the gradient of the stream, 4 D, and that
@@ -29,7 +31,7 @@ from theory.errors import InputError
 from theory.plan import GPT2Shape, Plan
 from train.config import LOGITS_AT_ONCE, Activations, DType
 
-__all__ = ["DryRun", "PhaseCost", "activation_bytes", "dry_run", "head_bytes", "state_bytes"]
+__all__ = ["DryRun", "PhaseCost", "activation_bytes", "dry_run", "has_fused_loss", "head_bytes", "state_bytes"]
 
 GIB = 2**30
 
@@ -125,7 +127,7 @@ def activation_bytes(model: GPT2Shape, mode: Activations, dtype: DType) -> int:
 def head_bytes(model: GPT2Shape, tokens: int, dtype: DType) -> tuple[int, int]:
     """The most that head and loss hold in the forward and in the backward pass, by :func:`train.model.head_loss`."""
     width, vocab = model.width, model.vocab_size
-    if dtype == "float32" and tokens >= width and vocab > width:  # both gradients are made in the forward pass
+    if dtype == "float32" and tokens >= width and vocab > width and has_fused_loss():  # makes both gradients forward
         gradients, rows = 4 * width * (tokens + vocab), min(tokens, max(1, LOGITS_AT_ONCE // vocab))
         packed = 4 * vocab * width  # of oneDNN
         return 4 * tokens * width + gradients + 4 * rows * vocab + packed, 2 * gradients
@@ -133,11 +135,22 @@ def head_bytes(model: GPT2Shape, tokens: int, dtype: DType) -> tuple[int, int]:
     return features + 10 * tokens * vocab, features + 12 * tokens * vocab
 
 
+def has_fused_loss() -> bool:
+    """Whether the torch that is installed has the fused loss of :func:`train.model.head_loss`; where none is, yes."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        major, minor = version("torch").split(".")[:2]
+    except PackageNotFoundError:
+        return True
+    return (int(major), int(minor)) >= (2, 13)
+
+
 def state_bytes(plan: Plan) -> int:
-    """Weights, gradients and optimizer state at full depth; of Muon with AdamW without the blocks' vectors' second."""
-    two_moments = {"adamw": plan.depth, "muon_adamw": 0}.get(plan.optimizer.name)  # up to which depth
-    second = 4 * parameters(plan.model, two_moments) if two_moments is not None else 0
-    return 12 * parameters(plan.model, plan.depth) + second
+    """Weights, gradients and optimizer state at full depth."""
+    second = {"adamw": plan.depth, "muon_adamw": 0}  # of two moments; a block's vectors are few
+    more = 4 * parameters(plan.model, second[plan.optimizer.name]) if plan.optimizer.name in second else 0
+    return 12 * parameters(plan.model, plan.depth) + more
 
 
 def dry_run(

@@ -3,7 +3,8 @@
     runs/NAME/plan.json       the plan            runs/NAME/record.jsonl   the record, written while running
     runs/NAME/config.json     how it was run      runs/NAME/checkpoints/   the newest ones
 
-Interrupted at any moment, ``resume`` ends at the same loss bit for bit on the same machine and thread count.
+Interrupted at any moment, ``resume`` ends at the same loss bit for bit on the same CPU and thread count; on a GPU the
+gradient of attention is summed in no fixed order, and the loss is the same up to rounding.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 import platform
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +32,7 @@ from train import checkpoint
 from train.config import TrainConfig
 from train.data import Batches, Prefetch
 from train.device import check_memory, keep_freed_memory, usable_device
-from train.dryrun import state_bytes
+from train.dryrun import dry_run, state_bytes
 from train.growth import carried_state, grow_blocks
 from train.lr import PlanLR
 from train.model import GPT2, Block, init_block_
@@ -161,7 +163,9 @@ class _Run:
         self.device = usable_device(config.device)
         if self.device.type == "cpu":
             keep_freed_memory()
-        check_memory(self.device, state_bytes(plan))
+        sequences = config.microbatch or max(1, plan.batch_tokens // plan.model.context)
+        cost = dry_run(plan, micro_sequences=sequences, activations=config.activations, dtype=config.dtype)
+        check_memory(self.device, states=state_bytes(plan), peak=cost.memory, sequences=sequences)
         shards = open_shards(data)
         self.data_digest = shards.digest
         self.batches = Batches(shards, plan, seed=config.seed, repeat=config.repeat_data)
@@ -182,7 +186,7 @@ class _Run:
         for block in self.model.blocks:
             block.activations = self.config.activations
             if self.config.compile:
-                block.compile(backend=COMPILE_BACKEND)
+                block.compile(backend=COMPILE_BACKEND, dynamic=False)
         self.optimizer = build_optimizer(self.model, self.plan.optimizer)
         load_named_state(self.optimizer, optimizer_state)
         self.scheduler = PlanLR(self.optimizer, self.plan, last_epoch=self.state.step - 1)
@@ -386,25 +390,27 @@ class _Run:
     def _update_rms(self, before: list[torch.Tensor]) -> dict[str, float]:
         """RMS of update and weight for each kind of parameter."""
         sums: dict[str, list[torch.Tensor]] = {}
+        counts: Counter[str] = Counter()
         names = [name for name, p in self.model.named_parameters() if p.requires_grad]
         for name, p, b in zip(names, self.parameters, before, strict=True):
             kind = name.split(".")[0]
             kind = f"blocks_{'matrices' if p.ndim == 2 else 'vectors'}" if kind == "blocks" else kind
-            parts = torch.stack([(p - b).square().sum(), p.square().sum(), p.new_tensor(p.numel())])
-            sums.setdefault(kind, []).append(parts)
+            sums.setdefault(kind, []).append(torch.stack([(p - b).square().sum(), p.square().sum()]))
+            counts[kind] += p.numel()
+        totals = torch.stack([torch.stack(parts).sum(0) for parts in sums.values()]).tolist()  # one look at the device
         rms = {}
-        for kind, parts in sums.items():
-            update, weight, count = torch.stack(parts).sum(0).tolist()
-            rms[f"update_rms_{kind}"] = (update / count) ** 0.5
-            rms[f"weight_rms_{kind}"] = (weight / count) ** 0.5
+        for kind, (update, weight) in zip(sums, totals, strict=True):
+            rms[f"update_rms_{kind}"] = (update / counts[kind]) ** 0.5
+            rms[f"weight_rms_{kind}"] = (weight / counts[kind]) ** 0.5
         return rms
 
     @torch.no_grad()
     def evaluate(self, metric: str = "loss") -> None:
         """Validation loss, as a row."""
         inputs, targets = self.val
+        size = min(64, self.config.microbatch or self.batches.per_step)  # takes no more memory than training
         losses, counts = [], []
-        for x_BT, y_BT in zip(inputs.split(64), targets.split(64), strict=True):
+        for x_BT, y_BT in zip(inputs.split(size), targets.split(size), strict=True):
             with self._autocast(), torch.compiler.set_stance("force_eager"):
                 losses.append(self.model.loss(x_BT, y_BT))
             counts.append(len(x_BT))

@@ -44,7 +44,7 @@ def run_all(
         trunks: By a plan's name, the run it is a branch of (:mod:`train.branch`).
     """
     trunks = trunks or {}
-    workers, threads = _workers()
+    workers, threads = _workers(config.device)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(threads))  # of Muon's Cholesky inverses
     order = sorted(plans, key=plan_flops, reverse=True)  # longest first leaves the cores busy to the end
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_follow_parent)
@@ -146,11 +146,11 @@ def _run(plan: Plan, data: Path, out: Path, config: TrainConfig, trunk: Path | N
         train(plan, data=data, out=out, config=config)
 
 
-def _workers() -> tuple[int, int]:
+def _workers(device: str) -> tuple[int, int]:
     """(processes, threads each): small matrices want one thread a process and one process a core; one GPU, one."""
     import torch
 
-    if torch.cuda.is_available():
+    if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()):
         return 1, torch.get_num_threads()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, 4), 1

@@ -33,7 +33,7 @@ class Attention(nn.Module):
         self.k = nn.Linear(shape.width, inner, bias=False)
         self.v = nn.Linear(shape.width, inner, bias=False)
         self.proj = nn.Linear(shape.width, shape.width, bias=False)
-        norm = nn.RMSNorm if shape.block.qk_norm else None
+        norm = RMSNorm if shape.block.qk_norm else None
         self.q_norm = norm(self.head_size, eps=shape.block.norm_eps) if norm else nn.Identity()
         self.k_norm = norm(self.head_size, eps=shape.block.norm_eps) if norm else nn.Identity()
 
@@ -44,6 +44,13 @@ class Attention(nn.Module):
         q, k = rotate(q, self.theta), rotate(k, self.theta)
         y_BHTE = F.scaled_dot_product_attention(q, k, v.transpose(1, 2), is_causal=True, enable_gqa=self.grouped)
         return self.proj(y_BHTE.transpose(1, 2).reshape(B, T, D))
+
+
+class RMSNorm(nn.RMSNorm):
+    """torch's, in the precision of its gains: on a GPU its one kernel takes no other values than those."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
 
 
 class SwiGLU(nn.Module):
