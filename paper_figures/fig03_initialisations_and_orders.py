@@ -7,7 +7,8 @@ blocks of width 96, Muon-NSGD, WSD, 400 steps of 1024 tokens, grown at .7 of the
 Records, for CORPUS in shakespeare, eltec:
 `latebloom data prepare FILES --tokenizer gpt2 --bpe-dir DIR --out data/CORPUS`,
 `latebloom plan --model gpt2-tiny --vocab-size 50257 --steps 400 --batch-tokens 1024 --peak-lr 0.015 --u-mix 0.25`,
-`latebloom ablate plan.json --data data/CORPUS --out CORPUS --repeat-data --eval-tokens 8192 --parquet DIR`.
+`latebloom ablate plan.json --data data/CORPUS --out CORPUS --repeat-data --eval-tokens 8192 --parquet DIR`, with
+`--seeds 3` for tinyshakespeare. Differences are those of runs of one seed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
+import numpy as np
 
 from paper_figures.curves import LOOKS, Look, mark_expansion, plot_run
 
@@ -43,22 +45,26 @@ GROWN = {
     },  # the same run as "stack"
 }
 ARMS = CONTROLS | GROWN
-SEED = "s0"
-RECORDS = [f"{corpus}_{arm}_{SEED}" for corpus in CORPORA for arm in ARMS]
+SEEDS = {"shakespeare": (0, 1, 2), "eltec": (0,)}
+RECORDS = [f"{corpus}_{arm}_s{seed}" for corpus in CORPORA for arm in ARMS for seed in SEEDS[corpus]]
 
 
 def make(records: dict[str, Record]) -> Figure:
     """Above the curves of some arms, below every arm's final loss against that of the fixed depth."""
     figure, axes = plt.subplots(2, 2, height_ratios=(1, 1.9), figsize=(7.2, 6.4))
     for corpus, curves, finals in zip(CORPORA, axes[0], axes[1], strict=True):
-        runs = {arm: records[f"{corpus}_{arm}_{SEED}"] for arm in ARMS}
-        _curves(curves, runs)
-        _finals(finals, runs)
+        _curves(curves, {arm: records[f"{corpus}_{arm}_s0"] for arm in ARMS})
+        _finals(finals, _final_losses(records, corpus))
         curves.set_title(CORPORA[corpus])
     axes[0][0].set_ylabel("validation loss (nats/token)")
     axes[0][0].legend(loc="lower left", fontsize=6)
     axes[1][1].set_yticklabels([])
     return figure
+
+
+def _final_losses(records: dict[str, Record], corpus: str) -> dict[str, np.ndarray]:
+    """Final losses of each arm, one a seed."""
+    return {arm: np.array([records[f"{corpus}_{arm}_s{seed}"].final() for seed in SEEDS[corpus]]) for arm in ARMS}
 
 
 def _curves(axes: Axes, runs: dict[str, Record]) -> None:
@@ -73,43 +79,49 @@ def _curves(axes: Axes, runs: dict[str, Record]) -> None:
     axes.set(xlabel="iterations", ylim=(best - 0.05, best + 0.9))
 
 
-def _finals(axes: Axes, runs: dict[str, Record]) -> None:
-    fixed = runs["fixed"].final()
+def _finals(axes: Axes, final: dict[str, np.ndarray]) -> None:
+    """Each seed's difference to its own fixed run as a point, the mean over seeds as a marker."""
     axes.axvline(0, color="#999999", linewidth=0.7, linestyle=(0, (2, 2)), zorder=0)
+    above = {arm: losses - final["fixed"] for arm, losses in final.items()}
+    near = np.concatenate([above[arm] for arm in ARMS if arm not in ("cold_start", "small_0", "grown_0_random")])
+    low, high = near.min() - 0.1 * np.ptp(near), near.max() + 0.1 * np.ptp(near)
     for place, arm in enumerate(reversed(ARMS)):
-        marker = "s" if arm in CONTROLS else "o"
-        axes.plot(
-            [runs[arm].final() - fixed], [place], marker, color=ARMS[arm].color, label=ARMS[arm].label, markersize=4
-        )
+        marker, color, mean = "s" if arm in CONTROLS else "o", ARMS[arm].color, above[arm].mean()
+        axes.plot([mean], [place], marker, color=color, label=ARMS[arm].label, markersize=4)
+        if len(above[arm]) > 1:
+            axes.plot(above[arm], np.full(len(above[arm]), place), "|", color=color, label="_seeds", markersize=7)
+        if mean > high:
+            axes.annotate(f"{mean:+.2f} →", (0.99, place), xycoords=("axes fraction", "data"), fontsize=6.5,
+                          ha="right", va="center", color=color)  # fmt: skip
     axes.set_yticks(range(len(ARMS)), [look.label for look in reversed(ARMS.values())], fontsize=6.5)
-    within = sorted(runs[arm].final() - fixed for arm in ARMS if arm not in ("cold_start", "small_0", "grown_0_random"))
-    room = within[-1] - within[0]
-    axes.set_xlim(within[0] - 0.1 * room, within[-1] + 0.1 * room)
-    for place, arm in enumerate(reversed(ARMS)):
-        beyond = runs[arm].final() - fixed
-        if beyond > within[-1] + 0.1 * room:
-            axes.annotate(f"{beyond:+.2f} →", (0.99, place), xycoords=("axes fraction", "data"), fontsize=6.5,
-                          ha="right", va="center", color=ARMS[arm].color)  # fmt: skip
-    axes.set_xlabel("final loss − fixed depth (nats/token)")
+    axes.set(xlim=(low, high), xlabel="final loss − fixed depth (nats/token)")
 
 
 def caption(records: dict[str, Record]) -> str:
     """The caption, its numbers computed."""
-    plan = records[f"shakespeare_grown_1_random_{SEED}"].plan
+    plan = records["shakespeare_grown_1_random_s0"].plan
     told = [
-        f"Grown at step {plan.tau} of {plan.steps}, {plan.steps * plan.batch_tokens:,} tokens in GPT-2's BPE, one "
-        "seed; arms that start at one depth share everything before it."
+        f"Grown at step {plan.tau} of {plan.steps}, {plan.steps * plan.batch_tokens:,} tokens in GPT-2's BPE; "
+        "arms that start at one depth share everything before it. Numbers are losses above the fixed depth's of the "
+        "same seed."
     ]
     for corpus, title in CORPORA.items():
-        final = {arm: records[f"{corpus}_{arm}_{SEED}"].final() for arm in ARMS}
-        ones = ", ".join(f"{text} {final[f'grown_1_{i}']:.3f}" for i, text in INITS.items())
-        orders = ", ".join(
-            f"{order} {sum(final[f'grown_2_{i}_{order}'] for i in ('copy', 'copy_zero_last')) / 2:.3f}"
-            for order in ORDERS
-        )
-        controls = ", ".join(f"{CONTROLS[arm].label} {final[arm]:.3f}" for arm in CONTROLS)
-        told.append(
-            f"{title}: {controls}. From no block {final['grown_0_random']:.3f}; from one block {ones}; from two, "
-            f"both ways of copying, {orders}."
+        final = _final_losses(records, corpus)
+        above = {arm: losses - final["fixed"] for arm, losses in final.items()}
+        both = {o: np.mean([above[f"grown_2_{i}_{o}"] for i in ("copy", "copy_zero_last")], axis=0) for o in ORDERS}
+        controls = "; ".join(f"{CONTROLS[arm].label} {_told(above[arm])}" for arm in CONTROLS if arm != "fixed")
+        ones = ", ".join(f"{text} {_told(above[f'grown_1_{i}'])}" for i, text in INITS.items())
+        orders = ", ".join(f"{order} {_told(values)}" for order, values in both.items())
+        seeds = len(SEEDS[corpus])
+        told.append(f"{title} ({seeds} seeds, mean and standard error; " if seeds > 1 else f"{title} (one seed; ")
+        told[-1] += (
+            f"fixed {final['fixed'].mean():.3f}): {controls}. From no block {_told(above['grown_0_random'])}; from one "
+            f"block {ones}; from two, both ways of copying, {orders}."
         )
     return " ".join(told)
+
+
+def _told(values: np.ndarray) -> str:
+    """The mean over seeds and its standard error, if there are seeds."""
+    error = f" ± {values.std(ddof=1) / len(values) ** 0.5:.3f}" if len(values) > 1 else ""
+    return f"{values.mean():+.3f}{error}"
