@@ -113,10 +113,10 @@ def caption(records: dict[str, Record]) -> str:
         ones = ", ".join(f"{text} {_told(above[f'grown_1_{i}'])}" for i, text in INITS.items())
         orders = ", ".join(f"{order} {_told(values)}" for order, values in both.items())
         seeds = len(SEEDS[corpus])
-        told.append(f"{title} ({seeds} seeds, mean and standard error; " if seeds > 1 else f"{title} (one seed; ")
-        told[-1] += (
-            f"fixed {final['fixed'].mean():.3f}): {controls}. From no block {_told(above['grown_0_random'])}; from one "
-            f"block {ones}; from two, both ways of copying, {orders}."
+        over = f"{seeds} seeds, mean and standard error" if seeds > 1 else "one seed"
+        told.append(
+            f"{title} ({over}; fixed {final['fixed'].mean():.3f}): {controls}. From no block "
+            f"{_told(above['grown_0_random'])}; from one block {ones}; from two, both ways of copying, {orders}."
         )
     return " ".join(told)
 

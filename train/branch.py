@@ -16,7 +16,7 @@ from theory.errors import InputError
 from theory.plan import Plan, read_plan, write_plan
 from theory.record import Record, RecordWriter, read_record
 from train import checkpoint
-from train.loop import check_new, check_run, resume
+from train.loop import resume
 
 __all__ = ["agree_until", "branch"]
 
@@ -50,8 +50,8 @@ def branch(run: Path, plan: Plan, *, out: Path, data: Path | None = None, quiet:
         InputError: if the plans do not begin alike, no checkpoint is early enough, or ``out`` holds a run.
     """
     run, out = Path(run), Path(out)
-    check_run(run)
-    check_new(out)
+    checkpoint.check_run(run)
+    checkpoint.check_new(out)
     until = agree_until(read_plan(run / "plan.json"), plan)
     if until < 0:
         rule = f"does not begin as {run} does: model, batch, optimizer and first stage must be equal"

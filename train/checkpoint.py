@@ -34,8 +34,8 @@ from train.shards import file_sha256
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CheckpointManifest", "File", "State", "checkpoints", "load", "manifest_of", "newest", "run_lock", "save",
-           "verify"]  # fmt: skip
+__all__ = ["CheckpointManifest", "File", "State", "check_new", "check_run", "checkpoints", "load", "manifest_of",
+           "newest", "run_lock", "save", "verify"]  # fmt: skip
 
 NAME = re.compile(r"step-(\d{8})-stage-(\d+)")
 
@@ -124,6 +124,18 @@ def save(
     for old in checkpoints(run)[:-keep]:
         shutil.rmtree(old)
     return target
+
+
+def check_new(out: Path) -> None:
+    """Refuse a directory that holds a run."""
+    if (out / "record.jsonl").exists():
+        raise InputError("--out", str(out), "holds a run already", f"`latebloom resume {out}`, or another --out")
+
+
+def check_run(run: Path) -> None:
+    """Refuse a directory that holds none."""
+    if not (run / "plan.json").exists():
+        raise InputError("run", str(run), "is not a run's directory", "name one that `latebloom train` made")
 
 
 def checkpoints(run: Path) -> list[Path]:

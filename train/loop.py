@@ -44,18 +44,7 @@ from train.trackers import check_tracker, make_tracker
 if TYPE_CHECKING:
     from theory.online import AutoExpansion
 
-__all__ = [
-    "Interrupted",
-    "NonFiniteLoss",
-    "TrainConfig",
-    "check_new",
-    "check_run",
-    "eval_steps",
-    "fit_gpt2",
-    "resume",
-    "summary",
-    "train",
-]
+__all__ = ["Interrupted", "NonFiniteLoss", "TrainConfig", "eval_steps", "fit_gpt2", "resume", "summary", "train"]
 
 
 class Interrupted(SystemExit):
@@ -68,18 +57,6 @@ class NonFiniteLoss(RunError):
 
 COMPILE_BACKEND = "inductor"
 WARMING = 10  # batches whose gradients warm new blocks' optimizer state, the last ones before the expansion
-
-
-def check_new(out: Path) -> None:
-    """Refuse a directory that holds a run."""
-    if (out / "record.jsonl").exists():
-        raise InputError("--out", str(out), "holds a run already", f"`latebloom resume {out}`, or another --out")
-
-
-def check_run(run: Path) -> None:
-    """Refuse a directory that holds none."""
-    if not (run / "plan.json").exists():
-        raise InputError("run", str(run), "is not a run's directory", "name one that `latebloom train` made")
 
 
 def train(
@@ -100,7 +77,7 @@ def train(
         NonFiniteLoss: if the loss diverges.
     """
     config, out = config or TrainConfig(), Path(out)
-    check_new(out)
+    checkpoint.check_new(out)
     if auto is not None and len(plan.stages) != 2:
         raise InputError("stages", len(plan.stages), "must be two for an online expansion", "plan one expansion")
     run = _Run(plan, Path(data), out, config)
@@ -128,7 +105,7 @@ def resume(out: Path, *, data: Path | None = None, quiet: bool | None = None) ->
         InputError: if there is no checkpoint, or plan, configuration or data are not those it began with.
     """
     out = Path(out)
-    check_run(out)
+    checkpoint.check_run(out)
     path, passed = checkpoint.newest(out)
     plan, config = read_plan(out / "plan.json"), read_spec(out / "config.json", TrainConfig)
     began = read_plan(path / "plan.json")
@@ -163,9 +140,9 @@ class _Run:
         self.device = usable_device(config.device)
         if self.device.type == "cpu":
             keep_freed_memory()
-        sequences = config.microbatch or max(1, plan.batch_tokens // plan.model.context)
-        cost = dry_run(plan, micro_sequences=sequences, activations=config.activations, dtype=config.dtype)
-        check_memory(self.device, states=state_bytes(plan), peak=cost.memory, sequences=sequences)
+        self.sequences = config.microbatch or max(1, plan.batch_tokens // plan.model.context)  # in a forward pass
+        cost = dry_run(plan, micro_sequences=self.sequences, activations=config.activations, dtype=config.dtype)
+        check_memory(self.device, states=state_bytes(plan), peak=cost.memory, sequences=self.sequences)
         shards = open_shards(data)
         self.data_digest = shards.digest
         self.batches = Batches(shards, plan, seed=config.seed, repeat=config.repeat_data)
@@ -329,10 +306,9 @@ class _Run:
     def _backward(self, step: int) -> torch.Tensor:
         """Gradients of the batch of ``step``; its mean loss, on the device."""
         inputs, targets = (self._tensor(t) for t in self.ahead.train(step))
-        size = self.config.microbatch or len(inputs)
-        parts = len(inputs) // size
+        parts = len(inputs) // self.sequences
         total = torch.zeros((), device=self.device)
-        for x_BT, y_BT in zip(inputs.split(size), targets.split(size), strict=True):
+        for x_BT, y_BT in zip(inputs.split(self.sequences), targets.split(self.sequences), strict=True):
             with self._autocast():
                 loss = self.model.loss(x_BT, y_BT) / parts
             loss.backward()
@@ -408,7 +384,7 @@ class _Run:
     def evaluate(self, metric: str = "loss") -> None:
         """Validation loss, as a row."""
         inputs, targets = self.val
-        size = min(64, self.config.microbatch or self.batches.per_step)  # takes no more memory than training
+        size = min(64, self.sequences)  # takes no more memory than training
         losses, counts = [], []
         for x_BT, y_BT in zip(inputs.split(size), targets.split(size), strict=True):
             with self._autocast(), torch.compiler.set_stance("force_eager"):

@@ -168,15 +168,17 @@ def _product(x: Tensor, m: Tensor, gram: Tensor) -> Tensor:
     start = _start(len(m), DIRECTIONS)
     q, _ = torch.linalg.qr(torch.from_numpy(symm(1.0, gram.numpy().T, start.numpy())))
     n, tall, q16 = len(m), len(x) > len(m), q.bfloat16()
+    m16 = m.new_empty(n + DIRECTIONS, n, dtype=torch.bfloat16)
+    m16[:n] = m
+    m16[n:] = q.mT @ m.sub_(m16[:n])
     x16 = x.new_empty((len(x), n + DIRECTIONS) if tall else (n + DIRECTIONS, x.shape[1]), dtype=torch.bfloat16)
-    m16 = m.new_empty((n + DIRECTIONS, n) if tall else (n, n + DIRECTIONS), dtype=torch.bfloat16)
     if tall:
-        x16[:, :n], m16[:n] = x, m
-        x16[:, n:], m16[n:] = x16[:, :n] @ q16, q.mT @ m.sub_(m16[:n])
+        x16[:, :n] = x
+        x16[:, n:] = x16[:, :n] @ q16
         return x16 @ m16
-    x16[:n], m16[:, :n] = x, m
-    x16[n:], m16[:, n:] = q16.mT @ x16[:n], (q.mT @ m.sub_(m16[:, :n])).mT
-    return m16 @ x16
+    x16[:n] = x
+    x16[n:] = q16.mT @ x16[:n]
+    return m16.mT @ x16
 
 
 def _mirror_(a: Tensor, block: int = 128) -> None:

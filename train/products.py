@@ -19,13 +19,14 @@ __all__ = ["ONEDNN", "Linear", "takes_onednn"]
 
 
 class _OneDNN:
-    """Within it float32 products go to oneDNN."""
+    """Within it float32 products go to oneDNN; after it as before. Not to be nested."""
 
     def __enter__(self) -> None:
+        self.chosen = torch.backends.mkldnn.matmul.fp32_precision  # by who calls set_float32_matmul_precision, say
         torch.backends.mkldnn.matmul.fp32_precision = "bf16"
 
     def __exit__(self, *_: object) -> None:
-        torch.backends.mkldnn.matmul.fp32_precision = "none"
+        torch.backends.mkldnn.matmul.fp32_precision = self.chosen
 
 
 ONEDNN = _OneDNN()
@@ -46,12 +47,8 @@ def takes_onednn(x: Tensor) -> bool:
 def _stays_float32() -> bool:
     """Whether oneDNN's products keep what bfloat16 would round away, in all three forms that training takes."""
     x = torch.full((256, 256), 1 + 2.0**-12)
-    chosen = torch.backends.mkldnn.matmul.fp32_precision  # by who calls set_float32_matmul_precision, say
-    try:
-        with torch.no_grad(), ONEDNN:
-            products = (x @ x, x.T @ x, torch.addmm(x[0], x, x.T) - x[0])
-    finally:
-        torch.backends.mkldnn.matmul.fp32_precision = chosen
+    with torch.no_grad(), ONEDNN:
+        products = (x @ x, x.T @ x, torch.addmm(x[0], x, x.T) - x[0])
     exact = 256 * (1 + 2.0**-12) ** 2
     return all(float((product - exact).abs().max()) < 256 * 2.0**-20 for product in products)
 
