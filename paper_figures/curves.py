@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from theory.record import Record
+    from latebloom.theory.record import Record
 
 __all__ = ["LOOKS", "Look", "mark_expansion", "plot_predicted", "plot_run"]
 
@@ -49,7 +49,7 @@ def plot_predicted(axes: Axes, record: Record, *, against: str) -> None:
         return
     x = np.asarray(curve.step, dtype=float)
     if against == "flops":
-        from theory.cost import plan_flops
+        from latebloom.theory.cost import plan_flops
 
         x = np.array([plan_flops(record.plan, step) for step in curve.step])
     axes.plot(x, curve.loss, "-.", color="#0072B2", linewidth=1.0, label="predicted before the run")

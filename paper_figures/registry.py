@@ -12,9 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from paper_figures.paths import DATA, STYLE
-from theory.errors import InputError, nearest
-from theory.record import Record, read_record
+from latebloom.paper_figures.paths import DATA, STYLE
+from latebloom.theory.errors import InputError, nearest
+from latebloom.theory.record import Record, read_record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["FIGURES", "draw", "load", "save"]
 
 FIGURES = {
-    "fig01": "paper_figures.fig01_fixed_against_progressive",
-    "fig02": "paper_figures.fig02_theory_against_simulation",
-    "fig03": "paper_figures.fig03_initialisations_and_orders",
+    "fig01": "latebloom.paper_figures.figures.fig01_fixed_against_progressive",
+    "fig02": "latebloom.paper_figures.figures.fig02_theory_against_simulation",
+    "fig03": "latebloom.paper_figures.figures.fig03_initialisations_and_orders",
 }
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from paper_figures.curves import LOOKS, loss_limits, mark_expansion, plot_predicted, plot_run
-from paper_figures.paths import STYLE
-from theory.cost import plan_flops
-from theory.errors import InputError
-from theory.plan import Plan
-from theory.record import Record, read_record
+from latebloom.paper_figures.curves import LOOKS, loss_limits, mark_expansion, plot_predicted, plot_run
+from latebloom.paper_figures.paths import STYLE
+from latebloom.theory.cost import plan_flops
+from latebloom.theory.errors import InputError
+from latebloom.theory.plan import Plan
+from latebloom.theory.record import Record, read_record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

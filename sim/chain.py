@@ -1,6 +1,7 @@
 r"""Chains of square maps: full-rank residual, plain deep, circulant and coupled (embedding and readout) networks.
 
-Notation as in :mod:`sim.lowrank`; all inherit its teacher, its data and its loss, and differ in what a block is:
+Notation as in :mod:`latebloom.sim.lowrank`; all inherit its teacher, its data and its loss, and differ in what a block
+is:
 
     family       network                                            floor(0)                    floor(l >= 1)
     FullRank     P = (I + s W_L) ... (I + s W_1)                    1/2 |(T - I) X|^2           0
@@ -31,9 +32,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sim.family import Blocks
-from sim.lowrank import LowRank, draws, input_std, tensor_dtype
-from theory.errors import InputError
+from latebloom.sim.family import Blocks
+from latebloom.sim.lowrank import LowRank, draws, input_std, tensor_dtype
+from latebloom.theory.errors import InputError
 
 __all__ = ["Circulant", "Coupled", "FullRank", "PlainDeep", "chain_gradient"]
 

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.stats
 
-from theory.plan import Interval
-from theory.schedules import Schedule
-from theory.timing import mixing_step, tau_star
+from latebloom.theory.plan import Interval
+from latebloom.theory.schedules import Schedule
+from latebloom.theory.timing import mixing_step, tau_star
 
 __all__ = ["Claim", "Landscape", "claim", "claim_data", "simulated_tau_star"]
 

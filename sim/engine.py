@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from sim.chain import Descent, FullRank
-from sim.family import Blocks, Family
-from sim.growth import grow
-from sim.optimizers import State, initial_state, update_
-from theory.errors import InputError
-from theory.plan import Optimizer, Stage
-from theory.schedules import Schedule
+from latebloom.sim.chain import Descent, FullRank
+from latebloom.sim.family import Blocks, Family
+from latebloom.sim.growth import grow
+from latebloom.sim.optimizers import State, initial_state, update_
+from latebloom.theory.errors import InputError
+from latebloom.theory.plan import Optimizer, Stage
+from latebloom.theory.schedules import Schedule
 
 __all__ = ["Arm", "Curve", "run_arms"]
 

@@ -1,7 +1,7 @@
 r"""Growing in depth: where old blocks stand, how new blocks begin, what becomes of the optimizer's memory.
 
-``order`` as in :class:`theory.plan.Stage`, from blocks a, b to four: ``stack`` abab, ``inter`` aabb, ``last`` abbb. The
-first of each letter is the old block, every other is new.
+``order`` as in :class:`latebloom.theory.plan.Stage`, from blocks a, b to four: ``stack`` abab, ``inter`` aabb,
+``last`` abbb. The first of each letter is the old block, every other is new.
 
     init             new blocks                       function kept?     trainable at once?
     random           U, V fresh                       no                 yes
@@ -25,10 +25,10 @@ from collections.abc import Sequence
 
 import torch
 
-from sim.family import Blocks, Family
-from sim.optimizers import State
-from theory.errors import InputError
-from theory.plan import Stage
+from latebloom.sim.family import Blocks, Family
+from latebloom.sim.optimizers import State
+from latebloom.theory.errors import InputError
+from latebloom.theory.plan import Stage
 
 __all__ = ["grow", "sources"]
 

@@ -37,8 +37,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sim.family import Blocks
-from theory.errors import InputError
+from latebloom.sim.family import Blocks
+from latebloom.theory.errors import InputError
 
 __all__ = ["LowRank", "draws", "input_std", "loss", "loss_and_gradient", "product", "tensor_dtype"]
 
@@ -143,7 +143,7 @@ class LowRank:
 
         A mode p = s u v has loss lambda (p - sigma)^2/2 and at its minimum curvature lambda s^2 (u^2 + v^2) =
         2 lambda s sigma, however many blocks share it; eta_c = 2/curvature. Exact for one block; products of blocks
-        add terms of relative order sigma/L. :func:`sim.stability.sharpness` computes it for any net.
+        add terms of relative order sigma/L. :func:`latebloom.sim.stability.sharpness` computes it for any net.
         """
         k = torch.arange(1, self.width + 1, dtype=torch.float64)
         top = float((k**-self.teacher_exponent * k**-self.input_exponent).max())

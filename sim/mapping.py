@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sim.lowrank import LowRank
-from theory.cost import flops_per_token, plan_flops
-from theory.errors import InputError
-from theory.plan import Optimizer, Plan, Prediction, Provenance, Stage, fixed_depth
-from theory.schedules import AnySchedule, Tail
+from latebloom.sim.lowrank import LowRank
+from latebloom.theory.cost import flops_per_token, plan_flops
+from latebloom.theory.errors import InputError
+from latebloom.theory.plan import Optimizer, Plan, Prediction, Provenance, Stage, fixed_depth
+from latebloom.theory.schedules import AnySchedule, Tail
 
 __all__ = ["SGD", "Toy", "rule_name", "toy_plan"]
 

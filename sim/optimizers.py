@@ -24,8 +24,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sim.family import Blocks
-from theory.plan import Optimizer
+from latebloom.sim.family import Blocks
+from latebloom.theory.plan import Optimizer
 
 __all__ = ["State", "initial_state", "newton_schulz", "polar_factor", "update_"]
 

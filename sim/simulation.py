@@ -16,15 +16,15 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from sim.claims import Claim, Landscape, claim, simulated_tau_star
-from sim.engine import Arm, Curve, run_arms
-from sim.lowrank import LowRank
-from sim.mapping import SGD, Toy, rule_name, toy_plan
-from sim.stability import sharpness
-from theory.errors import InputError
-from theory.plan import Optimizer, Plan, cold_start, fixed_depth
-from theory.record import Record, header
-from theory.timing import mixing_step
+from latebloom.sim.claims import Claim, Landscape, claim, simulated_tau_star
+from latebloom.sim.engine import Arm, Curve, run_arms
+from latebloom.sim.lowrank import LowRank
+from latebloom.sim.mapping import SGD, Toy, rule_name, toy_plan
+from latebloom.sim.stability import sharpness
+from latebloom.theory.errors import InputError
+from latebloom.theory.plan import Optimizer, Plan, cold_start, fixed_depth
+from latebloom.theory.record import Record, header
+from latebloom.theory.timing import mixing_step
 
 __all__ = ["Simulation", "simulate"]
 
@@ -74,12 +74,12 @@ def simulate(
     Args:
         plan: A progressive plan, the same that is trained.
         seeds: Number of seeds, 0 ... seeds - 1.
-        family: The toy, :class:`sim.lowrank.LowRank` with its defaults if not given.
+        family: The toy, :class:`latebloom.sim.lowrank.LowRank` with its defaults if not given.
         steps: Horizon of the toy.
         max_depth: Deepest toy; deeper plans are scaled down to it.
         eps: Mixed means a loss within this share of the fixed-depth run's.
         optimizers: Update rules; by default gradient descent, where the theory is meant to hold, and the plan's own.
-        peak_lr: Of the toy, for all ``optimizers``; chosen by :mod:`sim.mapping` if not given.
+        peak_lr: Of the toy, for all ``optimizers``; chosen by :mod:`latebloom.sim.mapping` if not given.
         on_progress: Called with (rule, steps done, steps in all).
 
     Takes seconds on one core. Small products thrash on several threads: ``torch.set_num_threads(1)`` first, as the

@@ -2,8 +2,8 @@ r"""The edge of stability: the learning rate above which gradient descent leaves
 
     eta_c = 2/lambda_max(H),  H the Hessian of the loss at the minimum
 
-Closed forms belong to the families (:meth:`sim.family.Family.step_limit`); here lambda_max is computed for any net by
-power iteration on central differences of the hand gradient, H w = (g(theta + h w) - g(theta - h w))/(2 h).
+Closed forms belong to the families (:meth:`latebloom.sim.family.Family.step_limit`); here lambda_max is computed for
+any net by power iteration on central differences of the hand gradient, H w = (g(theta + h w) - g(theta - h w))/(2 h).
 
 References: Cohen et al., arXiv 2103.00065 (edge of stability).
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import torch
 
-from sim.family import Blocks, Family
+from latebloom.sim.family import Blocks, Family
 
 __all__ = ["sharpness"]
 

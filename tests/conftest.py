@@ -17,7 +17,7 @@ def data(tmp_path_factory):
     """Shards of thirty texts of four words, a byte a token: the data of runs of which only equality is asked."""
     import numpy as np  # here: its BLAS reads the number of threads when it is loaded
 
-    from train.corpus import prepare
+    from latebloom.train.data.corpus import prepare
 
     folder = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)

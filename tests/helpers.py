@@ -8,9 +8,9 @@ import sys
 
 import numpy as np
 
-from theory.plan import GPT2Shape, Plan, Stage
-from theory.record import Record, header
-from theory.schedules import wsd
+from latebloom.theory.plan import GPT2Shape, Plan, Stage
+from latebloom.theory.record import Record, header
+from latebloom.theory.schedules import wsd
 
 # Closed forms against the same sum done term by term: rounding grows like sqrt(terms) x 1e-16.
 ROUNDING = 1e-12

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-import latebloom
-from paper_figures import registry
+from latebloom import cli
+from latebloom.paper_figures import registry
+from latebloom.theory import read_plan
 from tests.helpers import python_seconds
-from theory import read_plan
 
 SEVEN_B = ["plan", "--model", "gpt2-7b", "--steps", "100000", "--batch-tokens", "524288"]
 
@@ -15,7 +15,7 @@ SEVEN_B = ["plan", "--model", "gpt2-7b", "--steps", "100000", "--batch-tokens", 
 def run(capsys, *args):
     """(exit code, standard output, standard error) of a command."""
     with pytest.raises(SystemExit) as stop:
-        latebloom.main(list(args))
+        cli.main(list(args))
     out = capsys.readouterr()
     return stop.value.code, out.out, out.err
 
@@ -183,7 +183,7 @@ def test_no_memory_is_one_line(capsys, monkeypatch):
     def full(**_):
         raise RuntimeError("[enforce fail]\nDefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr(latebloom.cli, "main", full)
+    monkeypatch.setattr(cli.cli, "main", full)
     code, _, err = run(capsys)
     assert code == 1
     assert err.startswith("latebloom: out of memory (DefaultCPUAllocator: can't allocate memory")

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from latebloom.theory import AreaLaw, InputError, Signal, read_plan
+from latebloom.train.experiments import demo as module
+from latebloom.train.experiments.demo import DemoConfig, demo
 from tests.helpers import synthetic_record
-from theory import AreaLaw, InputError, Signal, read_plan
-from train import demo as module
-from train.demo import DemoConfig, demo
 
 QUIET = Console(quiet=True)
 SMALL = DemoConfig(steps=160, batch_tokens=256, tokenizer="bytes", tolerance=0.02)

@@ -7,14 +7,14 @@ import re
 import numpy as np
 import pytest
 
-from paper_figures import registry
-from paper_figures.paths import DATA
-from paper_figures.report import write_report
+from latebloom.paper_figures import registry
+from latebloom.paper_figures.paths import DATA
+from latebloom.paper_figures.report import write_report
+from latebloom.theory import InputError, cold_start, equal_compute, fixed_depth, read_record
+from latebloom.theory.plan import Curve
+from latebloom.theory.record import RecordWriter, write_parquet
+from latebloom.theory.verdict import judge, sentence
 from tests.helpers import synthetic_record, tiny_plan
-from theory import InputError, cold_start, equal_compute, fixed_depth, read_record
-from theory.plan import Curve
-from theory.record import RecordWriter, write_parquet
-from theory.verdict import judge, sentence
 
 
 @pytest.mark.parametrize("name", registry.FIGURES)

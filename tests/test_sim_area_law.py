@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from sim.engine import Arm, run_arms
-from sim.lowrank import LowRank
-from sim.mapping import SGD
-from theory.errors import InputError
-from theory.plan import Optimizer, Stage
-from theory.schedules import Constant, Cosine, Linear, wsd
+from latebloom.sim.engine import Arm, run_arms
+from latebloom.sim.lowrank import LowRank
+from latebloom.sim.mapping import SGD
+from latebloom.theory.errors import InputError
+from latebloom.theory.plan import Optimizer, Stage
+from latebloom.theory.schedules import Constant, Cosine, Linear, wsd
 
 torch.set_num_threads(1)
 

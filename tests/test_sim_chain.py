@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from sim.chain import Circulant, Coupled, FullRank, PlainDeep
-from sim.engine import Arm, run_arms
-from sim.growth import grow
-from sim.mapping import SGD
-from sim.optimizers import initial_state, update_
-from sim.validation.retention import hessian
-from theory.errors import InputError
-from theory.plan import Optimizer, Stage
-from theory.schedules import Constant, wsd
+from latebloom.sim.chain import Circulant, Coupled, FullRank, PlainDeep
+from latebloom.sim.engine import Arm, run_arms
+from latebloom.sim.growth import grow
+from latebloom.sim.mapping import SGD
+from latebloom.sim.optimizers import initial_state, update_
+from latebloom.sim.validation.retention import hessian
+from latebloom.theory.errors import InputError
+from latebloom.theory.plan import Optimizer, Stage
+from latebloom.theory.schedules import Constant, wsd
 
 from tests.naive import naive_descent  # isort: skip
 

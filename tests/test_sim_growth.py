@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sim.growth import grow, sources
-from sim.lowrank import LowRank, product
-from sim.mapping import SGD
-from sim.optimizers import initial_state, update_
-from theory.errors import InputError
-from theory.plan import Optimizer, Stage
+from latebloom.sim.growth import grow, sources
+from latebloom.sim.lowrank import LowRank, product
+from latebloom.sim.mapping import SGD
+from latebloom.sim.optimizers import initial_state, update_
+from latebloom.theory.errors import InputError
+from latebloom.theory.plan import Optimizer, Stage
 
 torch.set_num_threads(1)
 

@@ -7,13 +7,13 @@ import pytest
 import scipy.optimize
 import torch
 
-from sim.engine import Arm, run_arms
-from sim.lowrank import LowRank, product
-from sim.mapping import SGD
-from sim.stability import sharpness
-from theory.errors import InputError
-from theory.plan import Stage
-from theory.schedules import Constant
+from latebloom.sim.engine import Arm, run_arms
+from latebloom.sim.lowrank import LowRank, product
+from latebloom.sim.mapping import SGD
+from latebloom.sim.stability import sharpness
+from latebloom.theory.errors import InputError
+from latebloom.theory.plan import Stage
+from latebloom.theory.schedules import Constant
 
 torch.set_num_threads(1)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sim.lowrank import LowRank
-from sim.mapping import SGD
-from sim.optimizers import initial_state, newton_schulz, polar_factor, update_
-from theory.plan import Optimizer
+from latebloom.sim.lowrank import LowRank
+from latebloom.sim.mapping import SGD
+from latebloom.sim.optimizers import initial_state, newton_schulz, polar_factor, update_
+from latebloom.theory.plan import Optimizer
 
 torch.set_num_threads(1)
 

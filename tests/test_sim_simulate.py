@@ -9,14 +9,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from sim import SGD, LowRank, simulate, toy_plan
-from sim.claims import Landscape, claim, simulated_tau_star
-from sim.cli import simulate_command
-from sim.mapping import _momentum_limit
-from sim.optimizers import initial_state, update_
-from theory.cost import plan_flops
-from theory.errors import InputError
-from theory.plan import (
+from latebloom.sim import SGD, LowRank, simulate, toy_plan
+from latebloom.sim.claims import Landscape, claim, simulated_tau_star
+from latebloom.sim.commands import simulate_command
+from latebloom.sim.mapping import _momentum_limit
+from latebloom.sim.optimizers import initial_state, update_
+from latebloom.theory.cost import plan_flops
+from latebloom.theory.errors import InputError
+from latebloom.theory.plan import (
     Base,
     GPT2Shape,
     Optimizer,
@@ -28,8 +28,8 @@ from theory.plan import (
     read_plan,
     write_plan,
 )
-from theory.record import read_record
-from theory.schedules import Constant, Cosine, Linear, wsd
+from latebloom.theory.record import read_record
+from latebloom.theory.schedules import Constant, Cosine, Linear, wsd
 
 torch.set_num_threads(1)
 

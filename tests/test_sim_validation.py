@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from sim.chain import FullRank
-from sim.claims import claim
-from sim.cli import validate_command
-from sim.validation import dynamics, expansions, programme, regret, retention, transfer
-from theory.errors import InputError
+from latebloom.sim.chain import FullRank
+from latebloom.sim.claims import claim
+from latebloom.sim.commands import validate_command
+from latebloom.sim.validation import dynamics, expansions, programme, regret, retention, transfer
+from latebloom.theory.errors import InputError
 
 QUICK = {
     "saxe": dynamics, "time_scaling": dynamics, "edge_of_stability": dynamics, "muon_hits": dynamics,
@@ -33,7 +33,7 @@ def test_quick_check_holds(name):
 def test_every_check_is_listed():
     assert set(QUICK) < set(programme.CHECKS)
     for name, home in programme.CHECKS.items():
-        assert callable(getattr(__import__(f"sim.validation.{home}", fromlist=[name]), name))
+        assert callable(getattr(__import__(f"latebloom.sim.validation.{home}", fromlist=[name]), name))
 
 
 def test_regret_of_theorys_tau_and_of_a_wrong_one(monkeypatch):
@@ -107,10 +107,10 @@ def test_command_refuses_bad_input(tmp_path):
 
 def test_claims_as_a_record_and_their_figure(tmp_path):
     """What the record holds is what the checks said, through Parquet; the figure's title counts it."""
-    from paper_figures import registry
-    from sim.claims import claim_data
-    from sim.validation.table import claims_record
-    from theory.record import read_record, write_parquet
+    from latebloom.paper_figures import registry
+    from latebloom.sim.claims import claim_data
+    from latebloom.sim.validation.table import claims_record
+    from latebloom.theory.record import read_record, write_parquet
 
     common = {"tolerance": 0.1, "unit": "loss"}
     found = {

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from theory import WSD, AreaLaw, Constant, Cosine, InputError, Linear, Signal, cold_start, tau_star, wsd
-from theory.landscapes.area import noise_response
-from theory.timing import mixing_step, tau_cosine, tau_wsd
+from latebloom.theory import WSD, AreaLaw, Constant, Cosine, InputError, Linear, Signal, cold_start, tau_star, wsd
+from latebloom.theory.landscapes.area import noise_response
+from latebloom.theory.timing import mixing_step, tau_cosine, tau_wsd
 
 from tests.helpers import tiny_plan  # isort: skip
 

@@ -8,9 +8,8 @@ import mpmath
 import numpy as np
 import pytest
 
-from tests.benchmarks.certificates import GOLDEN, SHAPES, learning_rates, worst_case
-from theory import WSD, Constant, Cosine, InputError, Linear, Tail, wsd
-from theory.bounds import (
+from latebloom.theory import WSD, Constant, Cosine, InputError, Linear, Tail, wsd
+from latebloom.theory.bounds import (
     Bound,
     averaged,
     last_iterate,
@@ -21,9 +20,10 @@ from theory.bounds import (
     progressive_difference,
     restarted,
 )
-from theory.exam import constants, examine, examine_rates, qualifies
-from theory.schedules import Cyclic, InverseSqrt, Piecewise
-from theory.shapes import DECAYS, decay_limit
+from latebloom.theory.decay_shapes import DECAYS, decay_limit
+from latebloom.theory.qualifying_exam import constants, examine, examine_rates, qualifies
+from latebloom.theory.schedules import Cyclic, InverseSqrt, Piecewise
+from tests.benchmarks.certificates import GOLDEN, SHAPES, learning_rates, worst_case
 
 # Extended precision leaves two roundings to double; without it (ARM) sums of 500 terms lose a few digits.
 EXACT = 4.5e-16 if np.finfo(np.longdouble).eps < 1e-18 else 1e-14

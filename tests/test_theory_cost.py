@@ -2,9 +2,9 @@
 
 import pytest
 
+from latebloom.theory import InputError, Stage, fixed_depth, plan_expansion, preset, wsd
+from latebloom.theory.cost import flops_per_token, parameters, plan_flops
 from tests.helpers import tiny_plan
-from theory import InputError, Stage, fixed_depth, plan_expansion, preset, wsd
-from theory.cost import flops_per_token, parameters, plan_flops
 
 
 def written_out(d, v, n, depth):

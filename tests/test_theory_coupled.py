@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import scipy
 
+from latebloom.theory import Constant, Cosine, InputError, Signal, fixed_depth, wsd
+from latebloom.theory.landscapes.coupled import CoupledQuadratic, log_signal, log_spectrum, observables, random_coupled
 from tests.helpers import tiny_plan
-from theory import Constant, Cosine, InputError, Signal, fixed_depth, wsd
-from theory.landscapes.coupled import CoupledQuadratic, log_signal, log_spectrum, observables, random_coupled
 
 LAW = random_coupled(trunk=4, new=3, coupling=0.8, grown=0.5, seed=3)
 

@@ -6,28 +6,28 @@ import re
 
 import pytest
 
-import theory.derivations
+import latebloom.theory.derivations
+from latebloom.theory.derivations import index
 from tests.benchmarks.mutation import MUTATIONS, source
-from theory.derivations import index
 
-MODULES = [m.name for m in pkgutil.iter_modules(theory.derivations.__path__) if m.name != "index"]
+MODULES = [m.name for m in pkgutil.iter_modules(latebloom.theory.derivations.__path__) if m.name != "index"]
 PROOFS = [
     (module, name)
     for module in MODULES
-    for name in importlib.import_module(f"theory.derivations.{module}").__all__
+    for name in importlib.import_module(f"latebloom.theory.derivations.{module}").__all__
     if name.endswith("_residual")
 ]
 
 
 @pytest.mark.parametrize(("module", "name"), PROOFS, ids=lambda v: v)
 def test_derivation(module, name):
-    found = getattr(importlib.import_module(f"theory.derivations.{module}"), name)()
+    found = getattr(importlib.import_module(f"latebloom.theory.derivations.{module}"), name)()
     assert [term for term in (found if isinstance(found, list) else [found]) if term != 0] == []
 
 
 def test_a_wrong_factor_does_not_vanish(monkeypatch):
     """The proofs can fail: half of u*'s weight is no optimum."""
-    tradeoff = importlib.import_module("theory.derivations.tradeoff")
+    tradeoff = importlib.import_module("latebloom.theory.derivations.tradeoff")
     monkeypatch.setattr(tradeoff, "OPTIMUM", tradeoff.OPTIMUM / 2)
     assert tradeoff.iso_loss_residual() != 0
     assert tradeoff.iso_compute_residual() != 0
@@ -46,7 +46,7 @@ def test_index_names_what_exists():
 
 
 def test_index_is_up_to_date():
-    assert index.PAGE.read_text() == index.render(), "run python -m theory.derivations.index"
+    assert index.PAGE.read_text() == index.render(), "run python -m latebloom.theory.derivations.index"
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: f"{m.module}:{m.old.strip()}")

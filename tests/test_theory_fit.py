@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
+from latebloom.theory import AreaLaw, InputError, Plan, Signal, Stage, fixed_depth, tau_star, wsd
+from latebloom.theory.fitting.area import bootstrap, fit_area_law, left_open, parameters, provenance, report
 from tests.helpers import synthetic_record, tiny_shape
-from theory import AreaLaw, InputError, Plan, Signal, Stage, fixed_depth, tau_star, wsd
-from theory.fit import bootstrap, fit_area_law, left_open, parameters, provenance, report
 
 
 def pilot(*, steps, tau, small=1, full=4):

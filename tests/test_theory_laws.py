@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from tests.helpers import ROUNDING, tiny_plan
-from theory import WSD, Constant, Cosine, InputError, fixed_depth, wsd
-from theory.landscapes import (
+from latebloom.theory import WSD, Constant, Cosine, InputError, fixed_depth, wsd
+from latebloom.theory.landscapes import (
     LAWS,
     ConvexBound,
     FunctionalLaw,
@@ -16,10 +15,11 @@ from theory.landscapes import (
     PowerLaw,
     RiverValley,
 )  # fmt: skip
-from theory.landscapes.area import noise_response
-from theory.landscapes.functional import best_functional_schedule
-from theory.landscapes.history import histories, history
-from theory.landscapes.law import Growth, best_schedule
+from latebloom.theory.landscapes.area import noise_response
+from latebloom.theory.landscapes.functional import best_functional_schedule
+from latebloom.theory.landscapes.law import Growth, best_schedule
+from latebloom.theory.landscapes.lr_history import histories, history
+from tests.helpers import ROUNDING, tiny_plan
 
 EXAMPLES = {
     "power": PowerLaw(floor=2.0, amplitude=0.5, exponent=0.6),
@@ -137,7 +137,7 @@ def test_the_error_of_pieces_is_of_second_order(monkeypatch):
     exact = law.predict(history(cosine))[2999]
     errors = []
     for resolution in (1 / 16, 1 / 32, 1 / 64, 1 / 128):
-        monkeypatch.setattr("theory.landscapes.history.RESOLUTION", resolution)
+        monkeypatch.setattr("latebloom.theory.landscapes.lr_history.RESOLUTION", resolution)
         errors.append(abs(law.loss(cosine, 3000)[0] - exact))
     slope = np.polyfit(np.log([16, 32, 64, 128]), np.log(errors), 1)[0]
     assert slope == pytest.approx(-2, abs=0.4)

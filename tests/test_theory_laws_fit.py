@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from latebloom.theory import Constant, Cosine, InputError, wsd
+from latebloom.theory.fitting.laws import LossCurve, bootstrap_laws, fit_law, held_out_errors, law_report
+from latebloom.theory.landscapes import LAWS, FunctionalLaw, MomentumLaw, PowerLaw, RiverValley
 from tests.test_theory_laws import EXAMPLES
-from theory import Constant, Cosine, InputError, wsd
-from theory.fit_laws import LossCurve, bootstrap_laws, fit_law, held_out_errors, law_report
-from theory.landscapes import LAWS, FunctionalLaw, MomentumLaw, PowerLaw, RiverValley
 
 STEPS = np.arange(50, 1201, 25)
 RUNS = {

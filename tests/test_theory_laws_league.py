@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from latebloom.theory.landscapes import FunctionalLaw
 from tests.benchmarks import loss_laws
-from theory.landscapes import FunctionalLaw
 
 LAW = FunctionalLaw(floor=2.5, amplitude=0.7, noise=3000.0, exponent=0.5, memory=200.0, tail=1.4)
 

@@ -6,12 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from sim.engine import Arm, run_arms
-from sim.lowrank import LowRank
-from theory.errors import InputError
-from theory.landscapes.normalised import HitTimes, NormalisedLaw, Pilot, delayed_area, fit_normalised, hit_area
-from theory.plan import Optimizer, Stage
-from theory.schedules import Constant, Cosine, Linear, wsd
+from latebloom.sim.engine import Arm, run_arms
+from latebloom.sim.lowrank import LowRank
+from latebloom.theory.errors import InputError
+from latebloom.theory.landscapes.normalised import (
+    HitTimes,
+    NormalisedLaw,
+    Pilot,
+    delayed_area,
+    fit_normalised,
+    hit_area,
+)
+from latebloom.theory.plan import Optimizer, Stage
+from latebloom.theory.schedules import Constant, Cosine, Linear, wsd
 
 from tests.helpers import ROUNDING, tiny_plan  # isort: skip
 

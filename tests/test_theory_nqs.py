@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from theory.errors import InputError
-from theory.landscapes.nqs import COSINE, NoisyQuadratic, cosine, fit_noisy_quadratic, modes
-from theory.spec import decode
+from latebloom.theory.errors import InputError
+from latebloom.theory.landscapes.nqs import COSINE, NoisyQuadratic, cosine, fit_noisy_quadratic, modes
+from latebloom.theory.spec import decode
 
 # Euler-Maclaurin after 16 exact terms at either end leaves the error of f' by differences, f'''(16)/24 of a power law.
 QUADRATURE = 5e-6

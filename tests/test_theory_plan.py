@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from latebloom.theory import InputError, Stage, Tail, cold_start, fixed_depth, read_plan, write_plan
+from latebloom.theory.plan import Curve, Interval, Plan, Prediction, diff
+from latebloom.theory.spec import canonical_json, decode, flatten, json_schema
 from tests.helpers import tiny_plan
-from theory import InputError, Stage, Tail, cold_start, fixed_depth, read_plan, write_plan
-from theory.plan import Curve, Interval, Plan, Prediction, diff
-from theory.spec import canonical_json, decode, flatten, json_schema
 
 
 def test_round_trip_is_exact(tmp_path):

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from latebloom.theory import AreaLaw, InputError, Signal, cold_start, equal_compute, fixed_depth, plan_expansion, wsd
+from latebloom.theory.cost import plan_flops
+from latebloom.theory.planning import budget_step
+from latebloom.theory.verdict import from_prediction, judge, sentence
 from tests.helpers import synthetic_record, tiny_shape
-from theory import AreaLaw, InputError, Signal, cold_start, equal_compute, fixed_depth, plan_expansion, wsd
-from theory.cost import plan_flops
-from theory.planning import budget_step
-from theory.verdict import from_prediction, judge, sentence
 
 SCHEDULE = wsd(steps=2000, peak_lr=0.02)
 COMMON = dict(model=tiny_shape(), small_depth=1, full_depth=6, schedule=SCHEDULE, batch_tokens=64)

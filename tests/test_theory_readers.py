@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from latebloom.theory import InputError, fixed_depth
+from latebloom.theory.commands import LAW_NAMES, fit_command
+from latebloom.theory.fitting.readers import block_means, rates_from_log, read_curves
+from latebloom.theory.landscapes import LAWS, MomentumLaw
+from latebloom.theory.record import RecordWriter, header
 from tests.helpers import tiny_plan
-from theory import InputError, fixed_depth
-from theory.cli import LAW_NAMES, fit_command
-from theory.landscapes import LAWS, MomentumLaw
-from theory.readers import block_means, rates_from_log, read_curves
-from theory.record import RecordWriter, header
 
 LAW = MomentumLaw(floor=2.0, amplitude=0.5, gain=5.0, exponent=0.6, forgetting=0.05)
 RATES = np.concatenate([np.full(200, 0.02), np.linspace(0.02, 0.002, 201)])

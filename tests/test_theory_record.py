@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from latebloom.theory import InputError, read_record
+from latebloom.theory.record import COLUMNS, RecordWriter, header, write_parquet
 from tests.helpers import synthetic_record, tiny_plan
-from theory import InputError, read_record
-from theory.record import COLUMNS, RecordWriter, header, write_parquet
 
 
 def row(step, value, split="val"):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
+from latebloom.theory.errors import InputError
+from latebloom.theory.fitting.engine import project
+from latebloom.theory.landscapes.scaling import ShapeLaw, SizeLaw, fit_shape_law, fit_size_law
+from latebloom.theory.spec import decode
 from tests.benchmarks.scaling_laws import leagues
-from theory.errors import InputError
-from theory.landscapes._projection import project
-from theory.landscapes.scaling import ShapeLaw, SizeLaw, fit_shape_law, fit_size_law
-from theory.spec import decode
 
 # A fit to exact data ends where the optimiser's step is below 1e-8 of the box, along a flat valley.
 EXACT_FIT = 1e-4

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy import integrate
 
+from latebloom.theory import WSD, Constant, Cosine, InputError, Linear, Tail, wsd
+from latebloom.theory.decay_shapes import power_sum
+from latebloom.theory.plan import Plan
+from latebloom.theory.schedules import Cyclic, InverseSqrt, Piecewise
+from latebloom.theory.spec import decode
 from tests.helpers import INVERSE, ROUNDING
-from theory import WSD, Constant, Cosine, InputError, Linear, Tail, wsd
-from theory.plan import Plan
-from theory.schedules import Cyclic, InverseSqrt, Piecewise
-from theory.shapes import power_sum
-from theory.spec import decode
 
 SCHEDULES = [
     Constant(steps=100, peak_lr=0.1, warmup_steps=7),
@@ -178,7 +178,7 @@ def test_bad_input(make, message):
 
 
 def test_equal_values_have_equal_digests():
-    from theory.spec import digest
+    from latebloom.theory.spec import digest
 
     a, b = Constant(steps=5, peak_lr=1), Constant(steps=5, peak_lr=1.0)
     assert a == b

@@ -6,16 +6,23 @@ import math
 import numpy as np
 import pytest
 
+from latebloom.theory import AreaLaw, Constant, Cosine, InputError, Signal, fixed_depth, tau_star, wsd
+from latebloom.theory.landscapes import FunctionalLaw
+from latebloom.theory.landscapes.law import Growth
+from latebloom.theory.online_expansion import AutoExpansion
+from latebloom.theory.optimum import LawGrowth, best_growth, winning_compute
+from latebloom.theory.schedules import Piecewise
+from latebloom.theory.spec import decode
+from latebloom.theory.timing import horizon_share, mixing_after, mixing_step, tau_cosine, tau_wsd, timing_intervals
+from latebloom.theory.tradeoff import (
+    StageSignal,
+    Tradeoff,
+    best_stages,
+    fit_timing_exponent,
+    stage_tails,
+    timing_exponent,
+)
 from tests.helpers import tiny_plan
-from theory import AreaLaw, Constant, Cosine, InputError, Signal, fixed_depth, tau_star, wsd
-from theory.landscapes import FunctionalLaw
-from theory.landscapes.law import Growth
-from theory.online import AutoExpansion
-from theory.optimum import LawGrowth, best_growth, winning_compute
-from theory.schedules import Piecewise
-from theory.spec import decode
-from theory.timing import horizon_share, mixing_after, mixing_step, tau_cosine, tau_wsd, timing_intervals
-from theory.tradeoff import StageSignal, Tradeoff, best_stages, fit_timing_exponent, stage_tails, timing_exponent
 
 PAPER = Tradeoff(cost_ratio=0.0216, trunk=1.0, trunk_exponent=0.3, fresh=5.0, fresh_exponent=0.3)  # 0 -> 60 layers, 7B
 

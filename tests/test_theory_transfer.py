@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 from scipy.optimize import minimize_scalar
 
-from latebloom import cli
-from theory.errors import InputError
-from theory.transfer import (
+from latebloom.cli import cli
+from latebloom.theory.errors import InputError
+from latebloom.theory.transfer import (
     RULES,
     Size,
     across_expansion,

@@ -4,8 +4,8 @@ import mpmath
 import numpy as np
 import pytest
 
-from theory import Cosine, InputError, volterra, wsd
-from theory.volterra import Exponentials, direct, grid, power_kernel, response, states
+from latebloom.theory import Cosine, InputError, volterra, wsd
+from latebloom.theory.volterra import Exponentials, direct, grid, power_kernel, response, states
 
 
 @pytest.mark.parametrize("exponent", [0.05, 0.3, 0.5, 1.0, 1.7, 3.0])

@@ -4,15 +4,15 @@ import json
 
 import pytest
 
-import latebloom
+from latebloom import cli
+from latebloom.theory import InputError, read_record, write_plan
+from latebloom.theory.plan import cold_start, fixed_depth
+from latebloom.theory.planning import equal_compute
+from latebloom.train.config import TrainConfig
+from latebloom.train.data.corpus import prepare
+from latebloom.train.experiments.ablation import ablate, growths
+from latebloom.train.run import several as runs
 from tests.helpers import tiny_plan
-from theory import InputError, read_record, write_plan
-from theory.plan import cold_start, fixed_depth
-from theory.planning import equal_compute
-from train import runs
-from train.ablation import ablate, growths
-from train.config import TrainConfig
-from train.corpus import prepare
 
 PLAN = tiny_plan(steps=20, tau=12, full=4)
 CONFIG = TrainConfig(quiet=True, evals=2, eval_tokens=256, log_every=4, repeat_data=True, device="cpu")
@@ -71,7 +71,7 @@ def test_every_arm_is_the_run_of_its_plan(data, tmp_path, monkeypatch, capsys):
     args += ["--init", "copy_zero_last,random", "--order", "inter", "--seeds", "2", "--eval-tokens", "256"]
     args += ["--repeat-data", "--device", "cpu", "--parquet", str(tmp_path / "parquet")]
     with pytest.raises(SystemExit) as stop:
-        latebloom.main(args)
+        cli.main(args)
     assert stop.value.code == 0
     lines = capsys.readouterr().out.splitlines()
     table = [line.split() for line in lines[lines.index(next(x for x in lines if x.startswith("arm"))) + 1 :]]
@@ -93,7 +93,7 @@ def test_every_arm_is_the_run_of_its_plan(data, tmp_path, monkeypatch, capsys):
     assert grown.curve(split="train")[1][0] == trunk.curve(split="train")[1][0]  # at step 10, before it grew
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "ways").glob("*/record.jsonl")}
     with pytest.raises(SystemExit):
-        latebloom.main([*args, "--json"])
+        cli.main([*args, "--json"])
     assert len(json.loads(capsys.readouterr().out)) == len(arms)
     assert {p: p.stat().st_mtime_ns for p in before} == before  # nothing was trained twice
 

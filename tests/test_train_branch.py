@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-import latebloom
+from latebloom import cli
+from latebloom.theory import InputError, Stage, read_record, write_plan, wsd
+from latebloom.theory.plan import fixed_depth
+from latebloom.train.run import checkpoint
+from latebloom.train.run.branch import agree_until, branch
+from latebloom.train.run.loop import TrainConfig, train
 from tests.helpers import tiny_plan
-from theory import InputError, Stage, read_record, write_plan, wsd
-from theory.plan import fixed_depth
-from train import checkpoint
-from train.branch import agree_until, branch
-from train.loop import TrainConfig, train
 
 CONFIG = TrainConfig(
     quiet=True, evals=2, eval_tokens=256, log_every=4, checkpoint_every=4, keep_checkpoints=20, repeat_data=True,
@@ -88,7 +88,7 @@ def test_refusals(trunk, tmp_path, capsys):
         path.rename(path.with_name("away-" + path.name))
     write_plan(GROWN, tmp_path / "plan.json")
     with pytest.raises(SystemExit) as stop:
-        latebloom.main(["branch", str(trunk), str(tmp_path / "plan.json"), "--out", str(tmp_path / "a")])
+        cli.main(["branch", str(trunk), str(tmp_path / "plan.json"), "--out", str(tmp_path / "a")])
     assert stop.value.code == 2
     assert "has no checkpoint up to step 12, from which on the plans differ (step-000000" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()

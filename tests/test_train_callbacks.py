@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-import train
+from latebloom import train
+from latebloom.theory import Base, InputError, Optimizer
 from tests.helpers import tiny_plan
-from theory import Base, InputError, Optimizer
 
 PLAN = tiny_plan(steps=6, tau=3, small=1, full=3)
 IDS = torch.randint(0, 64, (24, 8), generator=torch.Generator().manual_seed(0))
@@ -105,7 +105,7 @@ def test_hugging_face_trainer_with_a_rate_tuned_at_another_size(tmp_path):
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")  # theirs
 def test_lightning_trainer(tmp_path):
     lightning = pytest.importorskip("lightning.pytorch")
-    from train import lightning_callback
+    from latebloom.train.interop import lightning_callback
 
     seen = []
 

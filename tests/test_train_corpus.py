@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 
-import latebloom
+from latebloom import cli
+from latebloom.theory import InputError
+from latebloom.train.data import corpus as module
+from latebloom.train.data.batches import Batches, Prefetch
+from latebloom.train.data.corpus import prepare, text_files
+from latebloom.train.data.shards import open_shards
+from latebloom.train.data.tokenizers import END, byte_tokenizer, find_tokenizer
 from tests.helpers import tiny_plan
-from theory import InputError
-from train import corpus as module
-from train.corpus import prepare, text_files
-from train.data import Batches, Prefetch
-from train.shards import open_shards
-from train.tokens import END, byte_tokenizer, find_tokenizer
 
 RNG = np.random.default_rng(0)
 WORDS = np.array(["grow", "depth", "late", "bloom", "step", "loss", "I'll", "naïve", "12", "\n\n"])
@@ -180,6 +180,6 @@ def test_command(tmp_path, capsys):
     source("jsonl", tmp_path / "in")
     args = ["data", "prepare", str(tmp_path / "in"), "--tokenizer", "bytes", "--out", str(tmp_path / "d"), "--json"]
     with pytest.raises(SystemExit) as stop:
-        latebloom.main([*args, "--val-share", "0.2"])
+        cli.main([*args, "--val-share", "0.2"])
     assert stop.value.code == 0
     assert json.loads(capsys.readouterr().out)["source_files"] == len(TEXTS)

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from latebloom.theory import InputError
+from latebloom.train.data.batches import Batches
+from latebloom.train.data.corpus import prepare, python_stdlib_corpus, text_files
+from latebloom.train.data.shards import open_shards
 from tests.helpers import tiny_plan
-from theory import InputError
-from train.corpus import prepare, python_stdlib_corpus, text_files
-from train.data import Batches
-from train.shards import open_shards
 
 
 @pytest.fixture(scope="module")

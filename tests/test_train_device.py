@@ -4,11 +4,14 @@ as it holds no values it refuses to be looked at."""
 import pytest
 import torch
 
+from latebloom.theory import InputError, Optimizer, Stage
+from latebloom.theory.plan import BlockVariant
+from latebloom.train.model import transformer as model
+from latebloom.train.optim import muon as optim
+from latebloom.train.run import device, doctor, loop
+from latebloom.train.run import several as runs
+from latebloom.train.run.loop import TrainConfig, train
 from tests.helpers import tiny_plan
-from theory import InputError, Optimizer, Stage
-from theory.plan import BlockVariant
-from train import device, doctor, loop, model, optim, runs
-from train.loop import TrainConfig, train
 
 CONFIG = TrainConfig(quiet=True, evals=0, eval_tokens=32, log_every=4, repeat_data=True)
 QWEN = tiny_plan().model.replace(heads=4, block=BlockVariant(kv_heads=2, hidden=48, qk_norm=True))

@@ -2,9 +2,9 @@
 
 import pytest
 
+from latebloom.theory import InputError, Optimizer, plan_expansion, preset, write_plan, wsd
+from latebloom.train.run.dryrun import GIB, dry_run, has_fused_loss, head_bytes
 from tests.helpers import python_seconds
-from theory import InputError, Optimizer, plan_expansion, preset, write_plan, wsd
-from train.dryrun import GIB, dry_run, has_fused_loss, head_bytes
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_seven_billion(plan):
 def test_command_prints_it_in_under_a_second_without_torch(plan, tmp_path):
     write_plan(plan, tmp_path / "plan.json")
     code = (
-        "import sys, latebloom\ntry: latebloom.main(['train', '--plan', sys.argv[1], '--dry-run'])\n"
+        "import sys; from latebloom import cli\ntry: cli.main(['train', '--plan', sys.argv[1], '--dry-run'])\n"
         "finally: print('torch' in sys.modules)"
     )
     seconds, run = python_seconds("-c", code, str(tmp_path / "plan.json"))
@@ -51,7 +51,7 @@ def test_command_prints_it_in_under_a_second_without_torch(plan, tmp_path):
 def test_the_fused_loss_is_counted_where_torch_has_it(monkeypatch):
     import importlib.metadata
 
-    from train.model import FUSED
+    from latebloom.train.model.transformer import FUSED
 
     assert has_fused_loss() == FUSED
     for version, has in (("2.9.1", False), ("2.12.1+cu130", False), ("2.13.0+cpu", True), ("3.0.0", True)):

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-import train
+from latebloom import train
+from latebloom.theory import InputError
 from tests.test_train_growth import TheirGPT
-from theory import InputError
 
 IDS = torch.randint(0, 16, (2, 8), generator=torch.Generator().manual_seed(0))
 

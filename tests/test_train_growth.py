@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-import train
+from latebloom import train
+from latebloom.theory import InputError, Optimizer, Stage
+from latebloom.theory.plan import BlockVariant
+from latebloom.train.experiments.growth_table import growth_table, table_text
+from latebloom.train.growth.operators import carried_state, find_blocks, grow_blocks, placement, source
+from latebloom.train.model.transformer import GPT2, Block, init_block_
+from latebloom.train.optim.muon import build_optimizer, load_named_state, named_state
 from tests.helpers import tiny_plan, tiny_shape
-from theory import InputError, Optimizer, Stage
-from theory.plan import BlockVariant
-from train.growth import carried_state, find_blocks, grow_blocks, placement, source
-from train.growth_table import growth_table, table_text
-from train.model import GPT2, Block, init_block_
-from train.optim import build_optimizer, load_named_state, named_state
 
 IDS = torch.randint(0, 256, (2, 16), generator=torch.Generator().manual_seed(0))
 

@@ -9,16 +9,16 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models
 
-import latebloom
+from latebloom import cli
+from latebloom.theory import InputError, fixed_depth
+from latebloom.theory.plan import BlockVariant
+from latebloom.train.data.tokenizers import byte_tokenizer, make_encoding, with_end
+from latebloom.train.interop.sample import _examples, _score, hellaswag, load_run
+from latebloom.train.model.hf import export, from_hf, hf_config, hf_state
+from latebloom.train.model.transformer import GPT2
+from latebloom.train.run import checkpoint
+from latebloom.train.run.loop import TrainConfig, train
 from tests.helpers import tiny_plan, tiny_shape
-from theory import InputError, fixed_depth
-from theory.plan import BlockVariant
-from train import checkpoint
-from train.hf import export, from_hf, hf_config, hf_state
-from train.loop import TrainConfig, train
-from train.model import GPT2
-from train.sample import _examples, _score, hellaswag, load_run
-from train.tokens import byte_tokenizer, make_encoding, with_end
 
 transformers = pytest.importorskip("transformers")
 transformers.utils.logging.disable_progress_bar()
@@ -108,7 +108,7 @@ def test_a_run_is_exported_and_generates(depth, data, tmp_path, capsys):
     plan = fixed_depth(tiny_plan(steps=4, tau=None), name="exported", depth=depth)
     train(plan, data=data, out=tmp_path / "run", config=QUIET)
     with pytest.raises(SystemExit) as stop:
-        latebloom.main(["export", str(tmp_path / "run"), "--to", "hf", "--out", str(tmp_path / "hf")])
+        cli.main(["export", str(tmp_path / "run"), "--to", "hf", "--out", str(tmp_path / "hf")])
     assert stop.value.code == 0
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf").eval()
     ours = GPT2(plan.model, depth)

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 
+from latebloom.theory import InputError, Optimizer, Stage, read_plan, read_record, write_plan
+from latebloom.theory.cost import plan_flops
+from latebloom.train.data.corpus import prepare
+from latebloom.train.run import checkpoint
+from latebloom.train.run.loop import Interrupted, NonFiniteLoss, TrainConfig, eval_steps, resume, train
 from tests.helpers import tiny_plan
-from theory import InputError, Optimizer, Stage, read_plan, read_record, write_plan
-from theory.cost import plan_flops
-from train import checkpoint
-from train.corpus import prepare
-from train.loop import Interrupted, NonFiniteLoss, TrainConfig, eval_steps, resume, train
 
 CONFIG = TrainConfig(quiet=True, evals=6, eval_tokens=256, log_every=4, checkpoint_every=7, repeat_data=True)
 
@@ -67,7 +67,7 @@ class Stop(Exception):
 
 def stop_after(monkeypatch, updates):
     """Let the process die, as far as the run can tell, after so many updates: no cleanup, no final save."""
-    from train import loop
+    from latebloom.train.run import loop
 
     real, done = loop._Run.update, [0]
 
@@ -170,7 +170,7 @@ def test_kill_9_then_resume_by_command_line(data, tmp_path):
 
 
 def test_a_signal_finishes_the_step_saves_and_says_so(data, tmp_path, monkeypatch):
-    from train import loop
+    from latebloom.train.run import loop
 
     real = loop._Run.update
 
@@ -218,7 +218,7 @@ def test_verify_says_what_a_checkpoint_is(data, tmp_path):
     train(plan_of(), data=data, out=tmp_path / "run", config=CONFIG)
     path = checkpoint.checkpoints(tmp_path / "run")[-1]
     code = (
-        "import sys; from train.checkpoint import verify\n"
+        "import sys; from latebloom.train.run.checkpoint import verify\n"
         "m = verify(sys.argv[1]); print(m.step, m.depth, 'torch' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
@@ -232,7 +232,7 @@ def test_verify_says_what_a_checkpoint_is(data, tmp_path):
 
 
 def test_not_a_number_stops_before_the_update(data, tmp_path, monkeypatch):
-    from train import loop
+    from latebloom.train.run import loop
 
     real = loop._Run.update
 
@@ -275,7 +275,7 @@ def test_refusals_leave_everything_as_it_was(data, tmp_path):
 def test_one_run_directory_one_process(tmp_path):
     with checkpoint.run_lock(tmp_path / "run"):
         code = (
-            "import sys; from pathlib import Path; from train.checkpoint import run_lock\n"
+            "import sys; from pathlib import Path; from latebloom.train.run.checkpoint import run_lock\n"
             "with run_lock(Path(sys.argv[1])): pass"
         )
         command = [sys.executable, "-c", code, str(tmp_path / "run")]

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from latebloom.theory.plan import BlockVariant, GPT2Shape, Optimizer, Stage
+from latebloom.train.model.transformer import GPT2
+from latebloom.train.optim.muon import build_optimizer, named_state
+from latebloom.train.run.dryrun import activation_bytes, dry_run, state_bytes
 from tests.helpers import tiny_plan
-from theory.plan import BlockVariant, GPT2Shape, Optimizer, Stage
-from train.dryrun import activation_bytes, dry_run, state_bytes
-from train.model import GPT2
-from train.optim import build_optimizer, named_state
 
 MODES = ("keep", "selective", "recompute")
 SHAPE = GPT2Shape(name="probe", width=64, heads=4, vocab_size=512, context=32)

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from latebloom.theory import InputError
+from latebloom.theory.cost import flops_per_token, parameters
+from latebloom.theory.plan import BlockVariant
+from latebloom.train.model import transformer as model_module
+from latebloom.train.model.transformer import GPT2, gelu, head_loss
 from tests.helpers import tiny_shape
-from theory import InputError
-from theory.cost import flops_per_token, parameters
-from theory.plan import BlockVariant
-from train import model as model_module
-from train.model import GPT2, gelu, head_loss
 
 transformers = pytest.importorskip("transformers")
 
@@ -133,7 +133,7 @@ def test_no_token_sees_the_future(shape):
 
 def test_rotation_keeps_norms_and_sees_only_distances():
     """<R_s q, R_t k> depends on t - s alone; position 0 is not turned."""
-    from train.variants import rotate
+    from latebloom.train.model.llama import rotate
 
     q, k = torch.randn(2, 1, 1, 1, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64).float()
     turned_q, turned_k = (rotate(t.expand(1, 1, 12, 8), 100.0) for t in (q, k))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-import train.polar as module
-from train.polar import polar_express, rational, zolotarev_
+import latebloom.train.optim.polar as module
+from latebloom.train.optim.polar import polar_express, rational, zolotarev_
 
 SHAPES = [(96, 96), (24, 96), (96, 24), (8, 200), (200, 8), (1, 5)]
 FLOAT32 = 2e-3  # the smallest pole is 6e-6 of the squared norm, a hundred roundings

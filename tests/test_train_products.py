@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from train import products
-from train.products import ONEDNN, Linear, takes_onednn
+from latebloom.train.model import products
+from latebloom.train.model.products import ONEDNN, Linear, takes_onednn
 
 MATMUL = torch.backends.mkldnn.matmul
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from latebloom.theory import InputError, Optimizer, Stage, read_plan, read_record
+from latebloom.theory.cost import flops_per_token
+from latebloom.theory.plan import BlockVariant
+from latebloom.train.model.transformer import GPT2
+from latebloom.train.optim.muon import named_state
+from latebloom.train.run import checkpoint, loop
+from latebloom.train.run.loop import TrainConfig, resume, train
 from tests.helpers import tiny_plan, tiny_shape
-from theory import InputError, Optimizer, Stage, read_plan, read_record
-from theory.cost import flops_per_token
-from theory.plan import BlockVariant
-from train import checkpoint, loop
-from train.loop import TrainConfig, resume, train
-from train.model import GPT2
-from train.optim import named_state
 
 CONFIG = TrainConfig(
     quiet=True, evals=2, eval_tokens=256, log_every=4, checkpoint_every=50, repeat_data=True, device="cpu"
@@ -171,7 +171,7 @@ def test_several_expansions_of_llama_blocks(data, tmp_path):
 
 
 def test_online_expansion_is_the_plan_that_was_executed(data, tmp_path):
-    online = pytest.importorskip("theory.online")
+    online = pytest.importorskip("latebloom.theory.online_expansion")
     plan = plan_of(steps=30, tau=28)
     rule = online.AutoExpansion(schedule=plan.schedule, mixing_area=12 * plan.schedule.peak)
     record = train(plan, data=data, out=tmp_path / "run", config=CONFIG, auto=rule)
@@ -188,7 +188,7 @@ def test_online_expansion_is_the_plan_that_was_executed(data, tmp_path):
 
 @pytest.mark.parametrize("stop_in", ["save", "write_plan", "change_plan"])
 def test_a_run_killed_while_it_moves_its_expansion_goes_on(stop_in, data, tmp_path, monkeypatch):
-    online = pytest.importorskip("theory.online")
+    online = pytest.importorskip("latebloom.theory.online_expansion")
     plan = plan_of(steps=30, tau=28)
     rule = online.AutoExpansion(schedule=plan.schedule, mixing_area=12 * plan.schedule.peak)
     train(plan, data=data, out=tmp_path / "whole", config=CONFIG, auto=rule)
@@ -241,7 +241,7 @@ def test_diagnostics_and_utilisation(data, tmp_path):
 def test_starting_from_hugging_face_weights(data, tmp_path):
     from safetensors.torch import save_file
 
-    from train.hf import hf_config, hf_state
+    from latebloom.train.model.hf import hf_config, hf_state
 
     given = GPT2(tiny_shape(), 1, seed=7)
     (tmp_path / "hf").mkdir()

@@ -7,21 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-import latebloom
+from latebloom import cli
+from latebloom.theory import InputError, fixed_depth, write_plan
+from latebloom.train.data.corpus import prepare
+from latebloom.train.interop.sample import hellaswag, load_run, sample
+from latebloom.train.run import checkpoint
+from latebloom.train.run.commands import _file_name
+from latebloom.train.run.loop import TrainConfig, train
 from tests.helpers import tiny_plan
-from theory import InputError, fixed_depth, write_plan
-from train import checkpoint
-from train.cli import _file_name
-from train.corpus import prepare
-from train.loop import TrainConfig, train
-from train.sample import hellaswag, load_run, sample
 
 WORDS = ["grow", "depth", "late", "bloom"]
 
 
 def run_command(capsys, *args):
     with pytest.raises(SystemExit) as stop:
-        latebloom.main(list(map(str, args)))
+        cli.main(list(map(str, args)))
     out = capsys.readouterr()
     return stop.value.code, out.out, out.err
 
@@ -83,7 +83,9 @@ def test_hellaswag_prefers_words_that_it_knows(run, tmp_path, capsys):
 def test_hellaswag_normalises_by_characters(run, tmp_path, monkeypatch):
     """Not by tokens or bytes: four letters of two bytes each at -4.0 lose to six of one byte at -4.5, -1 to -.75."""
     scores = {"éééé": -4.0, "abcdef": -4.5}
-    monkeypatch.setattr("train.sample._score", lambda model, tokenizer, context, ending: scores[ending])
+    monkeypatch.setattr(
+        "latebloom.train.interop.sample._score", lambda model, tokenizer, context, ending: scores[ending]
+    )
     row = {"ctx": "x", "endings": list(scores), "label": 1}
     (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
     found = hellaswag(*load_run(run), tmp_path / "rows.jsonl")
@@ -100,8 +102,8 @@ def test_doctor(capsys):
 
 
 def test_coordinate_check_passes_by_the_rules_and_fails_without():
-    pytest.importorskip("theory.transfer")
-    from train.coord_check import coord_check
+    pytest.importorskip("latebloom.theory.transfer")
+    from latebloom.train.experiments.coord_check import coord_check
 
     sizes = dict(widths=(32, 64, 128), depths=(2, 4, 8), seeds=1)
     assert coord_check(optimizer="adamw", lr=1e-4, **sizes).passed
@@ -112,8 +114,8 @@ def test_coordinate_check_passes_by_the_rules_and_fails_without():
 
 
 def test_learning_rate_transfer(data, tmp_path, capsys):
-    pytest.importorskip("theory.transfer")
-    from train.lr_transfer import vertex
+    pytest.importorskip("latebloom.theory.transfer")
+    from latebloom.train.experiments.lr_transfer import vertex
 
     lrs = np.geomspace(0.01, 0.08, 4)
     losses = 2 + 0.1 * np.log(lrs / 0.03) ** 2

@@ -6,21 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-import latebloom
-import train
+from latebloom import cli, train
+from latebloom.theory import Base, InputError, Optimizer, Stage, read_plan, read_record, write_plan
+from latebloom.theory.plan import GPT2Shape, Plan
+from latebloom.theory.plan_transfer import ADAMW_FACTOR, KINDS, peak_rates, size_factors
+from latebloom.theory.schedules import Constant
+from latebloom.theory.spec import canonical_json, decode
+from latebloom.train.experiments.coord_check import TOLERANCE
+from latebloom.train.growth.operators import grow
+from latebloom.train.model.transformer import GPT2, Block, init_block_
+from latebloom.train.optim.muon import build_optimizer, kind_of, split_groups
+from latebloom.train.optim.plan_lr import PlanLR
+from latebloom.train.run import checkpoint, loop
+from latebloom.train.run.loop import TrainConfig, resume
 from tests.helpers import tiny_plan
-from theory import Base, InputError, Optimizer, Stage, read_plan, read_record, write_plan
-from theory.plan import GPT2Shape, Plan
-from theory.rates import ADAMW_FACTOR, KINDS, peak_rates, size_factors
-from theory.schedules import Constant
-from theory.spec import canonical_json, decode
-from train import checkpoint, loop
-from train.coord_check import TOLERANCE
-from train.growth import grow
-from train.loop import TrainConfig, resume
-from train.lr import PlanLR
-from train.model import GPT2, init_block_
-from train.optim import build_optimizer, kind_of, split_groups
 
 CONFIG = TrainConfig(
     quiet=True, evals=2, eval_tokens=256, log_every=4, checkpoint_every=50, repeat_data=True, device="cpu"
@@ -150,8 +149,9 @@ def test_a_foreign_optimizer_grows_into_the_right_kinds(small):
     for step in range(plan.steps):
         if step == 6:
             grow(
-                model, optimizer, depth=4, blocks="blocks", make_block=lambda: train.model.Block(plan.model),
-                init_block=lambda block, j: init_block_(block, depth=4, seed=0, name=f"blocks.{j}"),
+                model, optimizer, depth=4, blocks="blocks", make_block=lambda:
+                Block(plan.model), init_block=lambda block, j: init_block_(block,
+                depth=4, seed=0, name=f"blocks.{j}"),
             )  # fmt: skip
             scheduler.set_rates()
         rates = {n: g["lr"] for g in optimizer.param_groups for n in g["param_names"]}
@@ -212,7 +212,7 @@ def test_updates_of_features_are_flat_over_size_with_a_base_and_not_without(name
 
 def run_command(capsys, *args):
     with pytest.raises(SystemExit) as stop:
-        latebloom.main(list(map(str, args)))
+        cli.main(list(map(str, args)))
     out = capsys.readouterr()
     return stop.value.code, out.out, out.err
 
@@ -225,7 +225,7 @@ def test_commands(tmp_path, capsys):
     plan = read_plan(path)
     assert plan.optimizer.base == Base(width=192, depth=3)
     _, shown, _ = run_command(capsys, "plan", "show", path)
-    assert "tuned at width 192, depth 3; factors of theory.transfer" in shown
+    assert "tuned at width 192, depth 3; factors of latebloom.theory.transfer" in shown
     assert "from step 0 at the peak: embedding 0.04 (x 2), hidden 0.06 (x 3), vector 0.12 (x 6)" in shown
     assert "hidden 0.005 (x 0.25)" in shown
     _, printed, _ = run_command(capsys, "train", path, "--print-config", "--activations", "selective")

@@ -3,16 +3,26 @@
 Nothing here imports torch, sympy, pandas or matplotlib, and nothing imports ``sim`` or ``train``.
 """
 
-from theory.errors import InputError
-from theory.exam import qualifies
-from theory.landscapes.area import AreaLaw, Signal
-from theory.models import preset
-from theory.online import AutoExpansion
-from theory.plan import Base, GPT2Shape, Optimizer, Plan, Stage, cold_start, fixed_depth, read_plan, write_plan
-from theory.planning import equal_compute, plan_expansion
-from theory.record import Record, read_record, read_records
-from theory.schedules import WSD, Constant, Cosine, Linear, Schedule, Tail, wsd
-from theory.timing import tau_star
+from latebloom.theory.architectures.presets import preset
+from latebloom.theory.errors import InputError
+from latebloom.theory.landscapes.area import AreaLaw, Signal
+from latebloom.theory.online_expansion import AutoExpansion
+from latebloom.theory.plan import (
+    Base,
+    GPT2Shape,
+    Optimizer,
+    Plan,
+    Stage,
+    cold_start,
+    fixed_depth,
+    read_plan,
+    write_plan,
+)
+from latebloom.theory.planning import equal_compute, plan_expansion
+from latebloom.theory.qualifying_exam import qualifies
+from latebloom.theory.record import Record, read_record, read_records
+from latebloom.theory.schedules import WSD, Constant, Cosine, Linear, Schedule, Tail, wsd
+from latebloom.theory.timing import tau_star
 
 __all__ = [
     "WSD", "AreaLaw", "AutoExpansion", "Base", "Constant", "Cosine", "GPT2Shape", "InputError", "Linear", "Optimizer",

@@ -9,7 +9,7 @@ Notation
 
 The second is Theorem 10 and Corollary 12 of Defazio et al. (arXiv 2310.07831), which state it as a double sum; summed
 by parts (Abel) it has positive terms only, is exact to rounding and cheap, and is a Volterra sum with kernel 1/u, so
-that the whole curve of horizons t <= T costs O(T M) (:mod:`theory.volterra`). Both bounds have the form
+that the whole curve of horizons t <= T costs O(T M) (:mod:`latebloom.theory.volterra`). Both bounds have the form
 a/c + b c when all learning rates are multiplied by c: :class:`Bound` knows the best c.
 
 A step of learning rate 0 changes nothing, neither the iterate nor the bound. Regime: convex, non-smooth worst case.
@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from theory import volterra
-from theory.errors import InputError
+from latebloom.theory import volterra
+from latebloom.theory.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -5,9 +5,9 @@ Notation: d = ``width``, V = ``vocab_size``, n = ``context`` (tokens), L = ``dep
     parameters      N(L) = (V + n) d + 2 d + L (12 d^2 + 13 d)          tied head, biases, LayerNorms
     FLOPs per token c_L  = 6 (V d + 12 L d^2) + 12 L n d                forward and backward, 2 + 4 FLOPs a weight
 
-With a :class:`~theory.plan.BlockVariant` (h heads, k key-value heads, hidden width f, RMSNorm, no biases, no positions)
-a block has 2 d^2 (1 + k/h) + 3 d f matrix weights instead of 12 d^2, and 2 d norm weights (2 d/h more with QK-norm)
-instead of 13 d vectors.
+With a :class:`~latebloom.theory.plan.BlockVariant` (h heads, k key-value heads, hidden width f, RMSNorm, no biases, no
+positions) a block has 2 d^2 (1 + k/h) + 3 d f matrix weights instead of 12 d^2, and 2 d norm weights (2 d/h more with
+QK-norm) instead of 13 d vectors.
 
 The token embedding is a look-up and costs nothing; the tied head is a matrix product with V d weights, all of a
 zero-layer model's cost. Attention is counted as the full n x n products (Chowdhery et al., arXiv 2204.02311,
@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from theory.errors import InputError
+from latebloom.theory.errors import InputError
 
 if TYPE_CHECKING:
-    from theory.plan import GPT2Shape, Plan, Stage
+    from latebloom.theory.plan import GPT2Shape, Plan, Stage
 
 __all__ = ["depth_cost_ratio", "flops_per_token", "parameters", "plan_flops", "stage_flops"]
 
@@ -34,7 +34,7 @@ def parameters(model: GPT2Shape, depth: int, *, embeddings: bool = True) -> int:
         depth: Number of blocks, >= 0.
         embeddings: Count token and position embeddings (the tied head is the same matrix).
 
-    >>> from theory.models import gpt2_124m
+    >>> from latebloom.theory.architectures.presets import gpt2_124m
     >>> parameters(gpt2_124m(), 12)
     124475904
     """

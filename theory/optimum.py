@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import scipy
 
-from theory.errors import InputError
-from theory.landscapes.history import history
-from theory.spec import Spec
+from latebloom.theory.errors import InputError
+from latebloom.theory.landscapes.lr_history import history
+from latebloom.theory.spec import Spec
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from theory.landscapes.law import Growth
-    from theory.schedules import AnySchedule, Schedule
+    from latebloom.theory.landscapes.law import Growth
+    from latebloom.theory.schedules import AnySchedule, Schedule
 
 __all__ = ["GrowthLandscape", "LawGrowth", "Optimum", "best_growth", "winning_compute"]
 
@@ -53,7 +53,8 @@ class GrowthLandscape(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class LawGrowth:
-    """A :class:`theory.landscapes.law.Growth` of two loss laws, with the questions that :func:`best_growth` asks.
+    """A :class:`latebloom.theory.landscapes.law.Growth` of two loss laws, with the questions that :func:`best_growth`
+    asks.
 
     P(t) = L_full(t) + kappa B(u) - B(S_t) for t > tau, rounded to whole updates; B = signal_full - signal_small
     """

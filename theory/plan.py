@@ -12,10 +12,10 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
-from theory import spec
-from theory.errors import InputError
-from theory.schedules import AnySchedule, Tail
-from theory.spec import Count, Fraction, NonNegative, Positive, Spec
+from latebloom.theory import spec
+from latebloom.theory.errors import InputError
+from latebloom.theory.schedules import AnySchedule, Tail
+from latebloom.theory.spec import Count, Fraction, NonNegative, Positive, Spec
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -120,7 +120,8 @@ class Stage(Spec, frozen=True, kw_only=True):
 
 
 class Base(Spec, frozen=True, kw_only=True):
-    """The size at which a schedule's learning rate was tuned; see :mod:`theory.rates` for what follows from it.
+    """The size at which a schedule's learning rate was tuned; see :mod:`latebloom.theory.plan_transfer` for what
+    follows from it.
 
     Attributes:
         width: Of that model.
@@ -132,10 +133,12 @@ class Base(Spec, frozen=True, kw_only=True):
 
 
 class Optimizer(Spec, frozen=True, kw_only=True):
-    """The update rule. ``transfer`` names the learning-rate rule of ``theory.transfer`` between widths and depths.
+    """The update rule. ``transfer`` names the learning-rate rule of ``latebloom.theory.transfer`` between widths and
+    depths.
 
     ``base`` is the size at which the schedule's learning rate was tuned: the trainer then gives each kind of parameter
-    its factor of :mod:`theory.rates`. Without it the rate is taken as tuned for this very model, the same for all.
+    its factor of :mod:`latebloom.theory.plan_transfer`. Without it the rate is taken as tuned for this very model, the
+    same for all.
 
     ``muon_nsgd``: Muon on matrices, normalised SGD on vectors, one learning rate. ``muon_adamw``: Muon on the blocks'
     matrices, AdamW on the rest. ``muon``: the simulator's all-matrix networks. ``momentum`` is Muon's and SGD's, and

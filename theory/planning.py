@@ -1,8 +1,8 @@
 r"""From a landscape to a Plan: when to expand, what it will cost, what it will save against both baselines.
 
-The plan's predictions stand beside three controls (see :mod:`theory.verdict`, which measures the same quantities):
-the full depth for the same number of steps, the full depth for the same FLOPs with its own horizon and schedule, and
-the full depth from scratch for just the steps after tau (cold start).
+The plan's predictions stand beside three controls (see :mod:`latebloom.theory.verdict`, which measures the same
+quantities): the full depth for the same number of steps, the full depth for the same FLOPs with its own horizon and
+schedule, and the full depth from scratch for just the steps after tau (cold start).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy
 
-from theory import verdict
-from theory.cost import flops_per_token, plan_flops
-from theory.errors import InputError
-from theory.landscapes.area import AreaLaw
-from theory.plan import (
+from latebloom.theory import verdict
+from latebloom.theory.cost import flops_per_token, plan_flops
+from latebloom.theory.errors import InputError
+from latebloom.theory.landscapes.area import AreaLaw
+from latebloom.theory.plan import (
     Curve,
     GPT2Shape,
     Interval,
@@ -30,10 +30,10 @@ from theory.plan import (
     cold_start,
     fixed_depth,
 )
-from theory.timing import tau_star
+from latebloom.theory.timing import tau_star
 
 if TYPE_CHECKING:
-    from theory.schedules import AnySchedule
+    from latebloom.theory.schedules import AnySchedule
 
 __all__ = ["budget_step", "equal_compute", "plan_expansion", "predict"]
 
@@ -70,7 +70,7 @@ def plan_expansion(
         tolerance: this share of the full depth's final loss.
         resamples: Bootstrap replicas of ``law``, for the intervals.
         budget: Spend at most this share of the fixed-depth FLOPs; the expansion is then as early as that allows.
-        init, order: How new blocks begin and where they stand, see :class:`theory.plan.Stage`.
+        init, order: How new blocks begin and where they stand, see :class:`latebloom.theory.plan.Stage`.
         optimizer: Update rule.
         provenance: Where the landscape came from.
         name: For people.

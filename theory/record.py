@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import numpy as np
 
-from theory.errors import InputError
-from theory.plan import Plan
-from theory.spec import Count, NonNegative, Spec, decode
+from latebloom.theory.errors import InputError
+from latebloom.theory.plan import Plan
+from latebloom.theory.spec import Count, NonNegative, Spec, decode
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -245,7 +245,9 @@ def _read_parquet(path: Path) -> Record:
         raise InputError("record", str(path), rule, "restore it") from None
     metadata = table.schema.metadata or {}
     if b"record" not in metadata or not set(COLUMNS) <= set(table.column_names):
-        raise InputError(str(path), path.name, "has no record header", "write it with theory.record.write_parquet")
+        raise InputError(
+            str(path), path.name, "has no record header", "write it with latebloom.theory.record.write_parquet"
+        )
     columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in COLUMNS}
     for name, column in columns.items():
         if name not in ("split", "metric") and column.dtype.kind not in "iuf":

@@ -23,9 +23,9 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from theory.errors import InputError
-from theory.shapes import DECAYS, decay_integral, power_sum
-from theory.spec import Count, Fraction, NonNegative, Positive, Spec
+from latebloom.theory.decay_shapes import DECAYS, decay_integral, power_sum
+from latebloom.theory.errors import InputError
+from latebloom.theory.spec import Count, Fraction, NonNegative, Positive, Spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -285,7 +285,7 @@ class Cyclic(_Warm, frozen=True, kw_only=True, tag="cyclic"):
 class WSD(_Warm, frozen=True, kw_only=True, tag="wsd"):
     """Warm-up, stable at the peak, then a ``decay`` to ``final`` times the peak over the last ``decay_steps``.
 
-    The decay's shapes are those of :mod:`theory.shapes`; an exponential one needs ``final`` > 0.
+    The decay's shapes are those of :mod:`latebloom.theory.decay_shapes`; an exponential one needs ``final`` > 0.
     """
 
     decay_steps: Count

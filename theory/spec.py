@@ -20,7 +20,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
-from theory.errors import InputError, nearest
+from latebloom.theory.errors import InputError, nearest
 
 __all__ = [
     "Count",

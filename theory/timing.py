@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy
 
-from theory.errors import InputError
-from theory.plan import Interval
-from theory.spec import Spec
+from latebloom.theory.errors import InputError
+from latebloom.theory.plan import Interval
+from latebloom.theory.spec import Spec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import ArrayLike
 
-    from theory.landscapes.area import AreaLaw
-    from theory.schedules import Schedule
+    from latebloom.theory.landscapes.area import AreaLaw
+    from latebloom.theory.schedules import Schedule
 
 __all__ = [
     "TimingIntervals",
@@ -51,7 +51,7 @@ def tau_star(schedule: Schedule, mixing_area: float) -> float:
     Raises:
         InputError: if the schedule's whole area is less than u_mix: no expansion mixes within this horizon.
 
-    >>> from theory.schedules import wsd
+    >>> from latebloom.theory.schedules import wsd
     >>> round(tau_star(wsd(steps=100_000, peak_lr=0.01), mixing_area=120.0))
     83000
     """

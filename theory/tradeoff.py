@@ -34,8 +34,8 @@ import numpy as np
 import scipy
 from msgspec import Meta
 
-from theory.errors import InputError
-from theory.spec import Positive, Spec
+from latebloom.theory.errors import InputError
+from latebloom.theory.spec import Positive, Spec
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -27,8 +27,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from theory.errors import InputError
-from theory.spec import Positive, Spec
+from latebloom.theory.errors import InputError
+from latebloom.theory.spec import Positive, Spec
 
 __all__ = [
     "RULES",

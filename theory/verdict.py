@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import math
 
-from theory.cost import plan_flops
-from theory.errors import InputError
-from theory.plan import Prediction, cold_start
-from theory.record import Record
-from theory.spec import NonNegative, Spec
+from latebloom.theory.cost import plan_flops
+from latebloom.theory.errors import InputError
+from latebloom.theory.plan import Prediction, cold_start
+from latebloom.theory.record import Record
+from latebloom.theory.spec import NonNegative, Spec
 
 __all__ = ["Verdict", "from_prediction", "judge", "sentence"]
 
@@ -77,7 +77,7 @@ def judge(
     if abs(equal / spent - 1) > 0.02:
         rule = f"must cost what the progressive run costs, {spent:.4g} FLOPs"
         raise InputError(
-            "equal_compute", f"{equal:.4g} FLOPs", rule, "make its plan with theory.planning.equal_compute"
+            "equal_compute", f"{equal:.4g} FLOPs", rule, "make its plan with latebloom.theory.planning.equal_compute"
         )
     p, f, e = progressive.final(), fixed.final(), equal_compute.final()
     iso = None

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from theory.errors import InputError
+from latebloom.theory.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

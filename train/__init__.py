@@ -6,21 +6,21 @@ import importlib
 from typing import Any
 
 _EXPORTS = {
-    "GPT2": "train.model",
-    "Batches": "train.data",
-    "MuonNSGD": "train.optim",
-    "PlanCallback": "train.hf_callback",
-    "PlanLR": "train.lr",
-    "TrainConfig": "train.loop",
-    "export": "train.hf",
-    "from_hf": "train.hf",
-    "dry_run": "train.dryrun",
-    "fit_gpt2": "train.loop",
-    "grow": "train.growth",
-    "open_shards": "train.shards",
-    "prepare": "train.corpus",
-    "python_stdlib_corpus": "train.corpus",
-    "resume": "train.loop",
+    "GPT2": "latebloom.train.model.transformer",
+    "Batches": "latebloom.train.data.batches",
+    "MuonNSGD": "latebloom.train.optim.muon",
+    "PlanCallback": "latebloom.train.interop.hf_callback",
+    "PlanLR": "latebloom.train.optim.plan_lr",
+    "TrainConfig": "latebloom.train.run.loop",
+    "export": "latebloom.train.model.hf",
+    "from_hf": "latebloom.train.model.hf",
+    "dry_run": "latebloom.train.run.dryrun",
+    "fit_gpt2": "latebloom.train.run.loop",
+    "grow": "latebloom.train.growth.operators",
+    "open_shards": "latebloom.train.data.shards",
+    "prepare": "latebloom.train.data.corpus",
+    "python_stdlib_corpus": "latebloom.train.data.corpus",
+    "resume": "latebloom.train.run.loop",
 }
 
 __all__ = sorted(_EXPORTS)
@@ -28,5 +28,5 @@ __all__ = sorted(_EXPORTS)
 
 def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
-        raise AttributeError(f"module 'train' has no attribute {name!r}")
+        raise AttributeError(f"module 'latebloom.train' has no attribute {name!r}")
     return getattr(importlib.import_module(_EXPORTS[name]), name)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from theory.spec import Count, Positive, Spec
+from latebloom.theory.spec import Count, Positive, Spec
 
 __all__ = ["LOGITS_AT_ONCE", "Activations", "DType", "TrainConfig"]
 
@@ -26,7 +26,8 @@ class TrainConfig(Spec, frozen=True, kw_only=True):
         dtype: ``bfloat16`` runs the forward pass under autocast; weights and optimizer stay float32.
         compile: Compile each block: one graph for all of them, so that growth makes no new one. Validation is eager.
         activations: What blocks keep for the backward pass: all (``keep``), the results of products and attention
-            (``selective``), or their input (``recompute``, full checkpointing). See :mod:`train.activations`.
+            (``selective``), or their input (``recompute``, full checkpointing). See
+            :mod:`latebloom.train.model.activations`.
         evals: Number of validation points, half of them logarithmic, besides those at 0, at expansions and at the end.
         eval_tokens: Tokens of each.
         log_every: Steps between rows of training loss.

@@ -6,17 +6,17 @@ import numpy as np
 import scipy.integrate
 import torch
 
-from sim.chain import FullRank, PlainDeep
-from sim.claims import Claim, claim
-from sim.engine import Arm, run_arms
-from sim.family import Blocks
-from sim.lowrank import LowRank
-from sim.mapping import SGD
-from sim.optimizers import initial_state, update_
-from sim.stability import sharpness
-from theory.landscapes.normalised import hit_area
-from theory.plan import Optimizer, Stage
-from theory.schedules import Constant
+from latebloom.sim.chain import FullRank, PlainDeep
+from latebloom.sim.claims import Claim, claim
+from latebloom.sim.engine import Arm, run_arms
+from latebloom.sim.family import Blocks
+from latebloom.sim.lowrank import LowRank
+from latebloom.sim.mapping import SGD
+from latebloom.sim.optimizers import initial_state, update_
+from latebloom.sim.stability import sharpness
+from latebloom.theory.landscapes.normalised import hit_area
+from latebloom.theory.plan import Optimizer, Stage
+from latebloom.theory.schedules import Constant
 
 __all__ = ["edge_of_stability", "muon_hits", "noise_floors", "saxe", "time_scaling"]
 

@@ -7,15 +7,15 @@ import itertools
 import numpy as np
 import torch
 
-from sim.claims import Claim, claim
-from sim.engine import Arm, Curve, run_arms
-from sim.growth import grow
-from sim.lowrank import LowRank
-from sim.mapping import SGD
-from sim.optimizers import initial_state, update_
-from theory.landscapes.normalised import NormalisedLaw, Pilot, fit_normalised
-from theory.plan import Optimizer, Stage
-from theory.schedules import AnySchedule, Cosine, Linear, wsd
+from latebloom.sim.claims import Claim, claim
+from latebloom.sim.engine import Arm, Curve, run_arms
+from latebloom.sim.growth import grow
+from latebloom.sim.lowrank import LowRank
+from latebloom.sim.mapping import SGD
+from latebloom.sim.optimizers import initial_state, update_
+from latebloom.theory.landscapes.normalised import NormalisedLaw, Pilot, fit_normalised
+from latebloom.theory.plan import Optimizer, Stage
+from latebloom.theory.schedules import AnySchedule, Cosine, Linear, wsd
 
 __all__ = [
     "SHAPES", "area_law", "copies", "initialisations", "memory", "normalised_law", "normalised_pilots", "rules", "runs",

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-from sim.claims import Claim, claim_data
-from theory.errors import InputError
+from latebloom.sim.claims import Claim, claim_data
+from latebloom.theory.errors import InputError
 
 __all__ = ["CHECKS", "run_programme"]
 
@@ -102,7 +102,7 @@ def _check(name: str, quick: bool) -> list[dict]:
     import torch
 
     torch.set_num_threads(1)  # small products thrash on more
-    check = getattr(importlib.import_module(f"sim.validation.{CHECKS[name]}"), name)
+    check = getattr(importlib.import_module(f"latebloom.sim.validation.{CHECKS[name]}"), name)
     claims: list[Claim] = check(quick=quick)
     return [claim_data(claim) for claim in claims]
 

@@ -22,11 +22,11 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.interpolate
 
-from sim.claims import Claim, claim
-from sim.lowrank import LowRank
-from sim.mapping import SGD
-from sim.validation.expansions import FULL, SHAPES, normalised_pilots, rules, runs, staged
-from theory.schedules import AnySchedule, Constant
+from latebloom.sim.claims import Claim, claim
+from latebloom.sim.lowrank import LowRank
+from latebloom.sim.mapping import SGD
+from latebloom.sim.validation.expansions import FULL, SHAPES, normalised_pilots, rules, runs, staged
+from latebloom.theory.schedules import AnySchedule, Constant
 
 __all__ = ["adam_regret", "muon_regret", "regrets", "sgd_regret"]
 

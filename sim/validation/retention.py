@@ -15,15 +15,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sim.chain import Coupled
-from sim.claims import Claim, claim
-from sim.engine import Arm, run_arms
-from sim.family import Blocks
-from sim.lowrank import LowRank
-from sim.mapping import SGD
-from sim.validation.expansions import FULL, SHAPES, normalised_pilots, rules, runs, staged
-from theory.plan import Stage
-from theory.schedules import AnySchedule, Constant, Tail
+from latebloom.sim.chain import Coupled
+from latebloom.sim.claims import Claim, claim
+from latebloom.sim.engine import Arm, run_arms
+from latebloom.sim.family import Blocks
+from latebloom.sim.lowrank import LowRank
+from latebloom.sim.mapping import SGD
+from latebloom.sim.validation.expansions import FULL, SHAPES, normalised_pilots, rules, runs, staged
+from latebloom.theory.plan import Stage
+from latebloom.theory.schedules import AnySchedule, Constant, Tail
 
 __all__ = ["cold_starts", "coupled_kappa", "hessian"]
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from sim.validation.expansions import FULL
-from theory.plan import GPT2Shape, Optimizer, Plan, Stage
-from theory.record import Record, header
-from theory.schedules import wsd
+from latebloom.sim.validation.expansions import FULL
+from latebloom.theory.plan import GPT2Shape, Optimizer, Plan, Stage
+from latebloom.theory.record import Record, header
+from latebloom.theory.schedules import wsd
 
 __all__ = ["SPLITS", "claims_record"]
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import scipy.optimize
 
-from sim.chain import FullRank
-from sim.claims import Claim, claim
-from sim.engine import Arm, run_arms
-from sim.mapping import SGD
-from sim.stability import sharpness
-from sim.validation.expansions import rules
-from theory.plan import Optimizer, Stage
-from theory.schedules import Constant
-from theory.transfer import Size, transfer
+from latebloom.sim.chain import FullRank
+from latebloom.sim.claims import Claim, claim
+from latebloom.sim.engine import Arm, run_arms
+from latebloom.sim.mapping import SGD
+from latebloom.sim.stability import sharpness
+from latebloom.sim.validation.expansions import rules
+from latebloom.theory.plan import Optimizer, Stage
+from latebloom.theory.schedules import Constant
+from latebloom.theory.transfer import Size, transfer
 
 __all__ = ["depth_slopes", "one_step_optima", "width_slopes"]
 

@@ -19,8 +19,8 @@ import time
 import click
 import numpy as np
 
-from theory import wsd
-from theory.bounds import last_iterate, last_iterate_curve
+from latebloom.theory import wsd
+from latebloom.theory.bounds import last_iterate, last_iterate_curve
 
 DISTANCE = 1.0
 

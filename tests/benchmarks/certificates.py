@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from theory.bounds import last_iterate
-from theory.schedules import WSD, Constant, Cosine, Linear
+from latebloom.theory.bounds import last_iterate
+from latebloom.theory.schedules import WSD, Constant, Cosine, Linear
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "worst_cases.json"
 SHAPES = {

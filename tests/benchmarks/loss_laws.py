@@ -33,11 +33,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from latebloom.theory.fitting.laws import LossCurve, fit_law
+from latebloom.theory.fitting.readers import rates_from_log, read_curves
+from latebloom.theory.landscapes import LAWS
+from latebloom.theory.landscapes.law import Law
 from tests.benchmarks import scaling_laws
-from theory.fit_laws import LossCurve, fit_law
-from theory.landscapes import LAWS
-from theory.landscapes.law import Law
-from theory.readers import rates_from_log, read_curves
 
 MPL_FIT = ("cosine_24000", "constant_24000", "wsdcon_9")
 MPL_WARMUP = 2160

@@ -34,10 +34,10 @@ class Mutation(NamedTuple):
 MUTATIONS = (
     Mutation("schedules", "m * (m + 1.0) / (2 * max(w, 1))", "m * (m - 1.0) / (2 * max(w, 1))", "schedules"),
     Mutation("schedules", "slope[j] * steps * (steps - 1) / 2", "slope[j] * steps * (steps - 1)", "schedules"),
-    Mutation("shapes", "m * (m - 1.0) / (2 * n)", "m * (m - 1.0) / n", "schedules"),
-    Mutation("shapes", "np.cos((m - 1) * x / 2)", "np.cos((m + 1) * x / 2)", "schedules"),
-    Mutation("shapes", "1.5 - 0.75 * math.log(3.0)", "1.5 + 0.75 * math.log(3.0)", "bounds"),
-    Mutation("exam", "total = warmup / 2 + stable + last", "total = warmup + stable + last", "bounds"),
+    Mutation("decay_shapes", "m * (m - 1.0) / (2 * n)", "m * (m - 1.0) / n", "schedules"),
+    Mutation("decay_shapes", "np.cos((m - 1) * x / 2)", "np.cos((m + 1) * x / 2)", "schedules"),
+    Mutation("decay_shapes", "1.5 - 0.75 * math.log(3.0)", "1.5 + 0.75 * math.log(3.0)", "bounds"),
+    Mutation("qualifying_exam", "total = warmup / 2 + stable + last", "total = warmup + stable + last", "bounds"),
     Mutation("bounds", "gradient_term=float(gradients / 2)", "gradient_term=float(gradients)", "bounds"),
     Mutation("bounds", "(fresh**2 - initial**2)", "(fresh**2 + initial**2)", "bounds"),
     Mutation("volterra", "            z += add[i]\n", "            z -= add[i]\n", "volterra"),
@@ -63,7 +63,12 @@ def run(test: str, folder: Path) -> int:
     """Exit status of one test file in ``folder``: 0 passed, 1 a test failed, else it did not run."""
     options = ["-n", "0", "-x", "-q", "-p", "no:cacheprovider"]
     command = [sys.executable, "-m", "pytest", *options, f"tests/test_theory_{test}.py"]
-    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(folder / "src"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True).returncode
 
 
@@ -74,6 +79,7 @@ def check() -> dict[str, object]:
         folder = Path(name)
         for part in ("theory", "tests"):
             shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / "src", folder / "src", symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", folder / "pyproject.toml")
         broken = [test for test in sorted({m.test for m in MUTATIONS}) if run(test, folder) != 0]
         if broken:

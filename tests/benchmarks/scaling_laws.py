@@ -28,8 +28,8 @@ from pathlib import Path
 
 import numpy as np
 
-from theory.landscapes.nqs import COSINE, fit_noisy_quadratic
-from theory.landscapes.scaling import SizeLaw, fit_shape_law, fit_size_law
+from latebloom.theory.landscapes.nqs import COSINE, fit_noisy_quadratic
+from latebloom.theory.landscapes.scaling import SizeLaw, fit_shape_law, fit_size_law
 
 __all__ = ["leagues", "show"]
 

@@ -21,12 +21,12 @@ from pathlib import Path
 
 import torch
 
-from sim.chain import FullRank
-from sim.engine import Arm, run_arms
-from sim.mapping import SGD
+from latebloom.sim.chain import FullRank
+from latebloom.sim.engine import Arm, run_arms
+from latebloom.sim.mapping import SGD
+from latebloom.theory.plan import Stage
+from latebloom.theory.schedules import Constant
 from tests.naive import naive_descent
-from theory.plan import Stage
-from theory.schedules import Constant
 
 DEPTH, ROUNDS = 8, 7
 WIDTHS = {64: (6, 600), 32: (24, 600), 16: (96, 600)}  # width: (nets, steps)

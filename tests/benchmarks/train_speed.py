@@ -31,11 +31,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from theory.plan import GPT2Shape, Optimizer, Plan, Stage
-from theory.schedules import wsd
-from train.device import keep_freed_memory
-from train.loop import TrainConfig, _Run
-from train.optim import MuonNSGD
+from latebloom.theory.plan import GPT2Shape, Optimizer, Plan, Stage
+from latebloom.theory.schedules import wsd
+from latebloom.train.optim.muon import MuonNSGD
+from latebloom.train.run.device import keep_freed_memory
+from latebloom.train.run.loop import TrainConfig, _Run
 
 STEPS, TURNS = 10, 21
 SHAPE = GPT2Shape(name="nano", width=128, heads=4, vocab_size=256, context=64)

@@ -3,8 +3,8 @@
 Each module has functions ``..._residual`` that return expressions which must vanish (a list, if there are several);
 ``tests/test_theory_derivations.py`` finds them all and asserts it.
 
-Convention for the index of equations (``python -m theory.derivations.index`` writes ``docs/equations.md``): any module
-of ``theory`` may hold
+Convention for the index of equations (``python -m latebloom.theory.derivations.index`` writes ``docs/equations.md``):
+any module of ``theory`` may hold
 
     EQUATIONS = ((formula, "theory.module:function", "proof", "tests/file.py::test", "figure"), ...)
 

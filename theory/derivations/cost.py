@@ -9,28 +9,28 @@ __all__ = ["budget_residual", "flops_residual", "iso_loss_line_residual", "param
 EQUATIONS = (
     (
         "N(L) = (V + n) d + 2 d + L (12 d^2 + 13 d)",
-        "theory.cost:parameters",
+        "latebloom.theory.cost:parameters",
         "cost:parameters_residual",
         "tests/test_theory_cost.py::test_parameters_are_those_of_the_tensors",
         "",
     ),
     (
         "c_L = 6 (V d + 12 L d^2) + 12 L n d",
-        "theory.cost:flops_per_token",
+        "latebloom.theory.cost:flops_per_token",
         "cost:flops_residual",
         "tests/test_theory_cost.py::test_published_sizes",
         "",
     ),
     (
         "budget b: tau = T (1 - b)/(1 - n)",
-        "theory.planning:budget_step",
+        "latebloom.theory.planning:budget_step",
         "cost:budget_residual",
         "tests/test_theory_planning.py::test_budget_is_kept_and_used",
         "",
     ),
     (
         "C_iso = C_e (C_f/C_e)^((L_e - P)/(L_e - L_f)), the line of loss in ln C through both fixed runs",
-        "theory.verdict:judge",
+        "latebloom.theory.verdict:judge",
         "cost:iso_loss_line_residual",
         "tests/test_theory_planning.py::test_what_is_predicted_is_what_runs_on_the_landscape_show",
         "fig01_fixed_against_progressive",

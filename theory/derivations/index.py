@@ -1,4 +1,4 @@
-"""The index of equations: ``python -m theory.derivations.index`` writes ``docs/equations.md``."""
+"""The index of equations: ``python -m latebloom.theory.derivations.index`` writes ``docs/equations.md``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-import theory
+from latebloom import theory
 
 __all__ = ["entries", "problems", "render"]
 
@@ -20,8 +20,8 @@ Entry = tuple[str, str, str, str, str]
 def entries() -> list[tuple[str, Entry]]:
     """(module, entry) of every ``EQUATIONS`` in the package, in alphabetical order of modules."""
     found = []
-    for module in sorted(m.name for m in pkgutil.walk_packages(theory.__path__, "theory.")):
-        if not module.endswith((".cli", ".index")):
+    for module in sorted(m.name for m in pkgutil.walk_packages(theory.__path__, "latebloom.theory.")):
+        if not module.endswith((".index",)):
             found += [(module, entry) for entry in getattr(importlib.import_module(module), "EQUATIONS", ())]
     return found
 
@@ -36,9 +36,9 @@ def problems() -> list[str]:
         formula, function, proof, test, figure = entry
         checks = {function: _resolves(function), test: _has_test(test)}
         if proof:
-            checks[proof] = _resolves(f"theory.derivations.{proof}")
+            checks[proof] = _resolves(f"latebloom.theory.derivations.{proof}")
         if figure:
-            checks[figure] = (ROOT / "paper_figures" / f"{figure}.py").exists()
+            checks[figure] = any((ROOT / "paper_figures").rglob(f"{figure}.py"))
         wrong += [f"{module}: {formula}: {name} does not exist" for name, good in checks.items() if not good]
     return wrong
 
@@ -48,9 +48,9 @@ def render() -> str:
     lines = [
         "# Equations",
         "",
-        "Written by `python -m theory.derivations.index`; do not edit. Each closed form with the function that",
-        "computes it, the sympy derivation that proves it (`theory/derivations/`), the test that checks it by other",
-        "means, and the figure that shows it. How they hang together: [derivation.md](derivation.md).",
+        "Written by `python -m latebloom.theory.derivations.index`; do not edit. Each closed form with the function",
+        "that computes it, the sympy derivation that proves it (`theory/derivations/`), the test that checks it by",
+        "other means, and the figure that shows it. How they hang together: [derivation.md](derivation.md).",
         "",
         "| equation | function | proof | test | figure |",
         "|---|---|---|---|---|",
@@ -59,7 +59,7 @@ def render() -> str:
         file, _, name = test.partition("::")
         cells = [
             f"`{formula.replace('|', chr(92) + '|')}`",
-            f"`{function.removeprefix('theory.').replace(':', '.')}`",
+            f"`{function.removeprefix('latebloom.theory.').replace(':', '.')}`",
             f"`{proof.replace(':', '.')}`" if proof else "by brute force",
             f"`{Path(file).stem}::{name}`",
             f"`{figure}`" if figure else "",

@@ -9,28 +9,28 @@ __all__ = ["alias_residual", "power_integral_residual", "recursion_residual", "t
 EQUATIONS = (
     (
         "v^-d = int x^(d-1) exp(-x v) dx/Gamma(d), by the trapezoid rule in ln x",
-        "theory.volterra:power_kernel",
+        "latebloom.theory.volterra:power_kernel",
         "volterra:power_integral_residual",
         "tests/test_theory_volterra.py::test_kernel_against_mpmath",
         "",
     ),
     (
         "relative error of the rule: 2 |Gamma(d + 2 pi i/h)|/Gamma(d), the first term of Poisson's formula",
-        "theory.volterra:grid",
+        "latebloom.theory.volterra:grid",
         "volterra:alias_residual",
         "tests/test_theory_volterra.py::test_error_is_kept_and_is_what_is_reported",
         "",
     ),
     (
         "tail: sum_{n>=1} h (x_1 q^{n-1})^{d+p} = h x_1^{d+p}/(1 - q^{d+p}), q = exp(-h)",
-        "theory.volterra:Grid.weights",
+        "latebloom.theory.volterra:Grid.weights",
         "volterra:tail_moments_residual",
         "tests/test_theory_volterra.py::test_states_serve_every_kernel_of_the_grid",
         "",
     ),
     (
         "z_{i+1} = (z_i + w_i) exp(-x gap_i)",
-        "theory.volterra:response",
+        "latebloom.theory.volterra:response",
         "volterra:recursion_residual",
         "tests/test_theory_volterra.py::test_response_is_the_sum_term_by_term",
         "",

@@ -1,15 +1,16 @@
-"""Loss landscapes. Laws over learning-rate schedules share one interface (:mod:`theory.landscapes.law`):
+"""Loss landscapes. Laws over learning-rate schedules share one interface (:mod:`latebloom.theory.landscapes.law`):
 
     law.loss(schedule or array of learning rates, step) -> losses        law.parameters, law.units
     law.gradient(history(schedule, step)), law.schedule_gradient(...)    Growth(small=law, full=law, ...).loss(plan)
 
-:mod:`theory.fit_laws` fits any of them. The area law (:mod:`theory.landscapes.area`) is the one that plans expansions.
+:mod:`latebloom.theory.fitting.laws` fits any of them. The area law (:mod:`latebloom.theory.landscapes.area`) is the
+one that plans expansions.
 """
 
-from theory.landscapes.classical import ConvexBound, MomentumLaw, MultiPowerLaw, PowerLaw
-from theory.landscapes.functional import FunctionalLaw, NoisyQuadratic
-from theory.landscapes.law import Law
-from theory.landscapes.river import RiverValley
+from latebloom.theory.landscapes.classical import ConvexBound, MomentumLaw, MultiPowerLaw, PowerLaw
+from latebloom.theory.landscapes.functional import FunctionalLaw, NoisyQuadratic
+from latebloom.theory.landscapes.law import Law
+from latebloom.theory.landscapes.river import RiverValley
 
 LAWS: dict[str, type[Law]] = {
     "power": PowerLaw,

@@ -34,14 +34,14 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from msgspec import Meta
 
-from theory.errors import InputError
-from theory.landscapes.depths import TwoDepths
-from theory.spec import NonNegative, Positive, Spec
+from latebloom.theory.errors import InputError
+from latebloom.theory.landscapes.growth import TwoDepths
+from latebloom.theory.spec import NonNegative, Positive, Spec
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from theory.schedules import Schedule
+    from latebloom.theory.schedules import Schedule
 
 __all__ = ["AreaLaw", "Signal", "noise_response", "noise_segments"]
 

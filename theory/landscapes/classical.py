@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 import scipy
 
-from theory.landscapes.history import History
-from theory.landscapes.law import Law, Shape
-from theory.spec import NonNegative, Positive
+from latebloom.theory.landscapes.law import Law, Shape
+from latebloom.theory.landscapes.lr_history import History
+from latebloom.theory.spec import NonNegative, Positive
 
 __all__ = ["ConvexBound", "MomentumLaw", "MultiPowerLaw", "PowerLaw"]
 

@@ -17,11 +17,11 @@ have not learned (e_x in the metric Q): **retention kappa** is defined in that m
     kappa(S_tau, u) = |e_x grown|_Q^2 / |e_x fresh|_Q^2,     both u after their start.
 
 Without coupling (C = 0) it does not depend on S_tau, nor on u where x_tau - x* is a multiple of x_0 - x*: there it is
-the kappa of :class:`theory.landscapes.area.AreaLaw`. With coupling it starts from the ratio of the two starts at u = 0
-and tends to (q.e_tau)^2/(q.e_0)^2 of the slowest eigenvector q of H, e_tau containing what the trunk did in phase one:
-this, and no property of the new layers, is how the trunk conditions them. If trunk modes are fast, their lag kicks the
-new layers once, e_x -> e_x - C' A^-1 v, and these then move by Q: after a long phase one with x_tau = 0 there is no
-kick (v = 0), while a fresh run is kicked by its whole trunk.
+the kappa of :class:`latebloom.theory.landscapes.area.AreaLaw`. With coupling it starts from the ratio of the two
+starts at u = 0 and tends to (q.e_tau)^2/(q.e_0)^2 of the slowest eigenvector q of H, e_tau containing what the trunk
+did in phase one: this, and no property of the new layers, is how the trunk conditions them. If trunk modes are fast,
+their lag kicks the new layers once, e_x -> e_x - C' A^-1 v, and these then move by Q: after a long phase one with
+x_tau = 0 there is no kick (v = 0), while a fresh run is kicked by its whole trunk.
 
 Which observable tells coupling from none:
     kappa(S_tau, u) at one u and two S_tau   equal without coupling, different with it
@@ -38,13 +38,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy
 
-from theory.errors import InputError
-from theory.landscapes.depths import TwoDepths
+from latebloom.theory.errors import InputError
+from latebloom.theory.landscapes.growth import TwoDepths
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from theory.schedules import Schedule
+    from latebloom.theory.schedules import Schedule
 
 __all__ = ["CoupledQuadratic", "log_signal", "log_spectrum", "observables", "random_coupled"]
 
@@ -328,7 +328,7 @@ def log_signal(area: ArrayLike, *, slope: float, fastest: float, slowest: float)
         B(S) = a int exp(-2 lambda S) d lambda/lambda = a [E1(2 lambda_min S) - E1(2 lambda_max S)]
 
     which falls as -a ln S for 1/lambda_max << S << 1/lambda_min: the s -> 0 power law of
-    :class:`theory.landscapes.area.Signal`, with a beginning and an end.
+    :class:`latebloom.theory.landscapes.area.Signal`, with a beginning and an end.
 
     Args:
         area: S >= 0.

@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 import numpy as np
 import scipy
 
-from theory.errors import InputError
-from theory.landscapes.classical import EXPONENT
-from theory.landscapes.history import History
-from theory.landscapes.law import BestSchedule, Law, Shape, whole
-from theory.spec import NonNegative, Positive
+from latebloom.theory.errors import InputError
+from latebloom.theory.landscapes.classical import EXPONENT
+from latebloom.theory.landscapes.law import BestSchedule, Law, Shape, whole
+from latebloom.theory.landscapes.lr_history import History
+from latebloom.theory.spec import NonNegative, Positive
 
 __all__ = ["FunctionalLaw", "NoisyQuadratic", "best_functional_schedule"]
 

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 import numpy as np
 import scipy
 
-from theory.errors import InputError
-from theory.landscapes.history import History, history
-from theory.schedules import Schedule
-from theory.spec import NonNegative, Spec
+from latebloom.theory.errors import InputError
+from latebloom.theory.landscapes.lr_history import History, history
+from latebloom.theory.schedules import Schedule
+from latebloom.theory.spec import NonNegative, Spec
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from theory.plan import Plan
+    from latebloom.theory.plan import Plan
 
 __all__ = ["BestSchedule", "Growth", "Landscape", "Law", "Shape", "best_schedule"]
 
@@ -203,7 +203,7 @@ class Growth(Spec, frozen=True, kw_only=True):
             raise InputError("full_depth", self.full_depth, rule, "swap them")
         for name, law in {"small": self.small, "full": self.full}.items():
             if not isinstance(law, Law):
-                raise InputError(name, law, "must be a loss law", "give one of theory.landscapes")
+                raise InputError(name, law, "must be a loss law", "give one of latebloom.theory.landscapes")
 
     def loss(self, plan: Plan, step: ArrayLike | None = None) -> np.ndarray:
         """Loss of ``plan`` after ``step`` updates (its last by default), nats.

@@ -47,15 +47,15 @@ import numpy as np
 import scipy
 from msgspec import Meta
 
-from theory.errors import InputError
-from theory.landscapes.area import noise_segments
-from theory.landscapes.depths import TwoDepths
-from theory.spec import NonNegative, Positive, Spec
+from latebloom.theory.errors import InputError
+from latebloom.theory.landscapes.area import noise_segments
+from latebloom.theory.landscapes.growth import TwoDepths
+from latebloom.theory.spec import NonNegative, Positive, Spec
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from theory.schedules import Schedule
+    from latebloom.theory.schedules import Schedule
 
 __all__ = ["HitTimes", "NormalisedLaw", "Pilot", "delayed_area", "fit_normalised", "hit_area"]
 

@@ -33,9 +33,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import scipy
 
-from theory.errors import InputError
-from theory.landscapes._projection import check_points, project
-from theory.spec import NonNegative, Positive, Spec
+from latebloom.theory.errors import InputError
+from latebloom.theory.fitting.engine import check_points, project
+from latebloom.theory.spec import NonNegative, Positive, Spec
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

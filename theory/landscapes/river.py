@@ -11,7 +11,7 @@ less; and a share m of the warm-up's progress is lost. Valley (sharp directions)
 power q < 1 (normalised optimisers, curvature that adapts to the step), relaxes over all time scales from 1/C up,
 because modes of all curvatures take part (a completely monotone kernel), and shrinks as the loss comes down. Special
 cases: eta_c = inf, q = 1, g = m = 0 is the functional scaling law with kernel
-exponent d + 1; d = 1 as well is the noise of :mod:`theory.landscapes.area`.
+exponent d + 1; d = 1 as well is the noise of :mod:`latebloom.theory.landscapes.area`.
 
 Regime: one optimiser, batch and model. Constants: all fitted. One or two curves do not fix ten of them, so each shape
 parameter has an expectation, in units of the data's largest learning rate where it has a unit, that decides what the
@@ -32,9 +32,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from theory.landscapes.history import History
-from theory.landscapes.law import Law, Shape
-from theory.spec import Fraction, NonNegative, Positive
+from latebloom.theory.landscapes.law import Law, Shape
+from latebloom.theory.landscapes.lr_history import History
+from latebloom.theory.spec import Fraction, NonNegative, Positive
 
 __all__ = ["RiverValley"]
 

@@ -1,0 +1,67 @@
+"""Commands that end in something to look at: the demo, reports, figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from latebloom.paper_figures.paths import OUTPUT
+from latebloom.paper_figures.registry import FIGURES
+
+__all__ = ["demo_command", "figures_command", "report_command"]
+
+
+@click.command("figures")
+@click.option("--only", multiple=True, help=f"Draw just these: {', '.join(FIGURES)}.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=OUTPUT, show_default=True)
+def figures_command(only: tuple[str, ...], out: Path) -> None:
+    """Draw the figures from committed records: PDF, SVG, PNG and CSV each."""
+    from latebloom.paper_figures import registry
+
+    for name in only:
+        registry.module(name)  # refuse an unknown name before anything is written
+    for name in only or FIGURES:
+        paths = registry.save(name, out)
+        made = registry.module(name)
+        click.echo(f"{name}: {', '.join(str(path) for path in paths)}")
+        click.echo(f"  {made.caption(registry.load(made.RECORDS))}")
+
+
+@click.command("report")
+@click.argument("run", type=click.Path(path_type=Path))
+def report_command(run: Path) -> None:
+    """Write report.html into an experiment's or a run's directory."""
+    from latebloom.paper_figures.report import write_report
+
+    click.echo(str(write_report(run).resolve()))
+
+
+@click.command("demo")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/demo"), show_default=True)
+@click.option("--steps", type=int, default=None, help="Horizon of the main runs. [default: 800]")
+@click.option("--small-depth", type=int, default=None, help="Depth before the expansion. [default: 1]")
+@click.option("--peak-lr", type=float, default=None)
+@click.option("--tolerance", type=float, default=None, help="Accepted price of growing, share of the loss.")
+@click.option("--tokenizer", type=str, default=None, help="bpe or bytes. [default: bpe]")
+@click.option("--init", type=str, default=None, help="How new blocks begin. [default: random]")
+@click.option("--order", type=str, default=None, help="Where they stand. [default: stack]")
+@click.option("--seed", type=int, default=None)
+def demo_command(out: Path, **options: int | float | str | None) -> None:
+    """Pilots, fit, plan, the progressive run and its three controls on this computer, then a report.
+
+    No download, no GPU, no account: the corpus is the text of this Python's own standard library. Interrupted, the same
+    command goes on where it stopped.
+    """
+    from rich.console import Console
+
+    from latebloom.paper_figures.report import write_report
+    from latebloom.theory.verdict import sentence
+    from latebloom.train.experiments.demo import DemoConfig, demo
+
+    console = Console()
+    verdict = demo(out, DemoConfig(**{k: v for k, v in options.items() if v is not None}), console=console)  # type: ignore[arg-type]
+    page = write_report(out)
+    for path in (out / "plan.json", out / "result.json", page):
+        console.print(f"[bold]wrote[/]   {path.resolve()}", soft_wrap=True, highlight=False)
+    console.print(f"\n[bold]verdict[/] {sentence(verdict)}", highlight=False)

@@ -1,0 +1,360 @@
+"""Commands of theory: make, show, check and compare plans; fit landscapes to records."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from latebloom.theory import spec
+from latebloom.theory.architectures.presets import PRESETS, preset
+from latebloom.theory.errors import InputError, nearest
+from latebloom.theory.landscapes.area import AreaLaw
+from latebloom.theory.plan import Base, GPT2Shape, Optimizer, Plan, Provenance, diff, read_plan, write_plan
+from latebloom.theory.plan_transfer import rates_text
+from latebloom.theory.planning import plan_expansion
+from latebloom.theory.schedules import AnySchedule, Constant, Cosine, Linear, wsd
+
+__all__ = ["fit_command", "plan_command", "record_command"]
+
+LAW_NAMES = (
+    "area, best, power, convex, momentum, multi_power, functional, quadratic or river_valley. [default: see above]"
+)
+LARGEST_DEFAULT_LR = 0.3  # chosen: beyond it the rule below diverges on small models
+MUON_REFERENCE_LR = 10.0  # eta_ref of arXiv 2511.04981 at 0.1 B: peak = eta_ref/sqrt(T)
+
+
+class _PlanGroup(click.Group):
+    """`latebloom plan --model ...` makes a plan; `latebloom plan check FILE` and the others are subcommands."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or args[0] not in self.commands:
+            args = ["make", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_PlanGroup, name="plan", help="Make a plan (the default), or show, check, compare plans.")
+def plan_command() -> None:
+    """Make, show, check, compare plans."""
+
+
+@plan_command.command("make")
+@click.option("--model", "model_name", required=True, help=f"One of {', '.join(PRESETS)}.")
+@click.option("--steps", type=int, required=True, help="Horizon in optimizer steps.")
+@click.option("--batch-tokens", type=int, required=True, help="Tokens per step.")
+@click.option("--small-depth", type=int, default=1, show_default=True, help="Depth before the expansion.")
+@click.option("--depth", type=int, default=None, help="Depth after it. [default: the model's]")
+@click.option("--vocab-size", type=int, default=None, help="Of the data. [default: the model's]")
+@click.option(
+    "--schedule", "shape", type=click.Choice(["wsd", "cosine", "linear", "constant"]), default="wsd", show_default=True
+)
+@click.option("--peak-lr", type=float, default=None, help="Peak learning rate. [default: 10/sqrt(steps)]")
+@click.option("--base-width", type=int, default=None, help="Width at which --peak-lr was tuned. [default: the model's]")
+@click.option("--base-depth", type=int, default=None, help="Blocks there. [default: one rate at every depth]")
+@click.option("--warmup", type=float, default=0.02, show_default=True, help="Share of the steps.")
+@click.option("--decay", type=float, default=0.1, show_default=True, help="Share of the steps (wsd).")
+@click.option("--u-mix", type=float, default=None, help="Mixing area as a share of peak_lr x steps, such as 0.12.")
+@click.option("--u-mix-area", type=float, default=None, help="Mixing area in learning rate x steps.")
+@click.option("--pilot", "pilots", multiple=True, type=click.Path(path_type=Path), help="Run directory or record.")
+@click.option("--tolerance", type=float, default=0.01, show_default=True, help="Accepted price, share of the loss.")
+@click.option("--budget", type=float, default=None, help="Spend at most this share of the fixed-depth FLOPs.")
+@click.option("--init", type=str, default="random", show_default=True, help="How new blocks begin.")
+@click.option("--order", type=str, default="stack", show_default=True, help="Where they stand.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the fit and its bootstrap.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("plan.json"), show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the plan instead of the reason.")
+@click.argument("more_pilots", nargs=-1, type=click.Path(path_type=Path))
+def make_command(
+    model_name: str,
+    steps: int,
+    batch_tokens: int,
+    small_depth: int,
+    depth: int | None,
+    vocab_size: int | None,
+    shape: str,
+    peak_lr: float | None,
+    base_width: int | None,
+    base_depth: int | None,
+    warmup: float,
+    decay: float,
+    u_mix: float | None,
+    u_mix_area: float | None,
+    pilots: tuple[Path, ...],
+    more_pilots: tuple[Path, ...],
+    tolerance: float,
+    budget: float | None,
+    init: str,
+    order: str,
+    seed: int,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Make a plan: when to expand, from the mixing area, from pilots, or from a compute budget.
+
+    A shell expands `--pilot runs/pilot*` into several words: those after the first are taken as pilots too.
+
+    Beside this: `latebloom plan show|check|diff|schema`, each with its own --help.
+    """
+    pilots += more_pilots
+    model, usual_depth = preset(model_name)
+    if vocab_size is not None:
+        model = model.replace(vocab_size=vocab_size)
+    if steps < 1:
+        raise InputError("--steps", steps, "must be at least 1", "give the number of optimizer steps")
+    peak = MUON_REFERENCE_LR / steps**0.5 if peak_lr is None else peak_lr
+    if peak_lr is None and peak > LARGEST_DEFAULT_LR:
+        rule = f"has no default for {steps} steps: 10/sqrt(steps) = {peak:.3g} holds for long runs of 0.1 B and more"
+        raise InputError("--peak-lr", None, rule, "give one, such as 0.02, or find it with `latebloom lr-transfer`")
+    schedule = _schedule(shape, steps, peak, warmup, decay)
+    if u_mix is not None and u_mix_area is not None:
+        raise InputError("--u-mix", u_mix, "stands beside --u-mix-area", "give one of them")
+    if u_mix is not None and not 0 < u_mix < 1:
+        rule = "must be a share of peak_lr x steps in (0, 1)"
+        raise InputError("--u-mix", u_mix, rule, "give such as 0.12, or an area with --u-mix-area")
+    area = u_mix * peak * steps if u_mix is not None else u_mix_area
+    if pilots and area is not None:
+        raise InputError("--u-mix", area, "stands beside --pilot, which measures the mixing area", "give one of them")
+    law, resamples, provenance, unknown = _landscape(
+        pilots, seed, model=model, batch_tokens=batch_tokens, growth=(init, order), schedule=schedule
+    )
+    plan = plan_expansion(
+        model=model,
+        small_depth=small_depth,
+        full_depth=usual_depth if depth is None else depth,
+        schedule=schedule,
+        batch_tokens=batch_tokens,
+        mixing_area=area,
+        law=law,
+        resamples=resamples,
+        tolerance=tolerance,
+        budget=budget,
+        init=init,
+        order=order,
+        optimizer=Optimizer(base=_base(base_width, base_depth, peak_lr)),
+        provenance=provenance,
+        name=f"{model_name}-{steps}",
+    )
+    if unknown:
+        reason = " ".join([plan.provenance.reason or "", "Left open by the pilots:", *unknown])
+        plan = plan.replace(provenance=plan.provenance.replace(reason=reason))
+    replaced = out.exists()
+    write_plan(plan, out)
+    if replaced and not as_json:
+        click.echo(f"{out} was there and is replaced", err=True)
+    click.echo(plan.to_json() if as_json else f"{plan.provenance.reason}\n{out}  sha256 {plan.digest[:16]}")
+
+
+@plan_command.command("show")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Canonical fields as JSON.")
+def show_command(path: Path, as_json: bool) -> None:
+    """Print a plan in words."""
+    plan = read_plan(path)
+    if as_json:
+        click.echo(plan.to_json(), nl=False)
+        return
+    click.echo(
+        f"{plan.name}: {plan.model.name}, {plan.steps} steps of {plan.batch_tokens} tokens, {plan.optimizer.name}"
+    )
+    for stage in plan.stages:
+        grown = f", new blocks {stage.init} in order {stage.order}" if stage.start_step else ""
+        click.echo(f"  from step {stage.start_step}: depth {stage.depth}{grown}")
+    click.echo(f"  learning rate: {plan.schedule.__struct_config__.tag}, peak {plan.schedule.peak:.4g}")
+    for line in rates_text(plan):
+        click.echo(line)
+    if plan.provenance.reason:
+        click.echo(f"  {plan.provenance.reason}")
+    click.echo(f"  sha256 {plan.digest}")
+
+
+@plan_command.command("check")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+def check_command(paths: tuple[Path, ...]) -> None:
+    """Validate plan files."""
+    for path in paths:
+        click.echo(f"{path}: a valid plan, sha256 {read_plan(path).digest}")
+
+
+@plan_command.command("diff")
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+def diff_command(a: Path, b: Path) -> int:
+    """Print the fields in which two plans differ; exit code 1 if there are any."""
+    differences = diff(read_plan(a), read_plan(b))
+    for path, left, right in differences:
+        click.echo(f"{path}: {json.dumps(left)} -> {json.dumps(right)}")
+    return int(bool(differences))
+
+
+@plan_command.command("schema")
+def schema_command() -> None:
+    """Print the JSON Schema of plans."""
+    click.echo(json.dumps(spec.json_schema(Plan), indent=2))
+
+
+@click.command("fit")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CURVES...")
+@click.option("--law", "name", default=None, help=LAW_NAMES)
+@click.option("--loss", default=None, help="Column or tag of the loss.")
+@click.option("--lr", default=None, help="Column or tag of the learning rate.")
+@click.option("--step", default=None, help="Column of the step.")
+@click.option("--warmup", type=int, default=0, show_default=True, help="Updates of warm-up before the first logged LR.")
+@click.option("--burn-in", type=float, default=0.03, show_default=True, help="Share of each run that is not fitted.")
+@click.option("--points", type=int, default=500, show_default=True, help="Average longer curves to so many points.")
+@click.option("--replicas", type=click.IntRange(min=0), default=40, show_default=True, help="Of the bootstrap.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the fit and the bootstrap.")
+@click.option("--json", "as_json", is_flag=True)
+def fit_command(
+    paths: tuple[Path, ...],
+    name: str | None,
+    loss: str | None,
+    lr: str | None,
+    step: str | None,
+    warmup: int,
+    burn_in: float,
+    points: int,
+    replicas: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Fit a loss law to curves; print parameters with intervals, errors, and what the curves leave open.
+
+    CURVES are Records or run directories, CSV, JSON lines, TensorBoard event files, W&B exports.
+
+    Records of two depths are pilots of an expansion: the area law is fitted. Otherwise laws are compared by the error
+    on the run that they were fitted without, and the best one is reported.
+    """
+    if name == "area" or (name is None and _are_pilots(paths)):
+        from latebloom.theory.fitting.area import bootstrap, fit_area_law, report
+        from latebloom.theory.record import read_records
+
+        fit = fit_area_law(read_records(paths), seed=seed)
+        table = report(fit, bootstrap(fit, seed=seed, replicas=replicas))
+    else:
+        from latebloom.theory.fitting.readers import read_curves
+
+        curves = read_curves(paths, loss=loss, lr=lr, step=step, warmup=warmup, burn_in=burn_in, points=points)
+        table = _fit_laws(curves, name, replicas, seed)
+    click.echo(json.dumps(table, indent=2) if as_json else _fit_text(table))
+
+
+@click.command("record")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--parquet", type=click.Path(path_type=Path, dir_okay=False), help="Write it to this file.")
+def record_command(run: Path, parquet: Path | None) -> None:
+    """Show what RUN (a run's directory or a record file) measured last; with --parquet, write the record there."""
+    from latebloom.theory.record import read_record, write_parquet
+
+    record = read_record(run)
+    step, loss = record.curve()
+    last = f"validation loss {loss[-1]:.6f} after {step[-1]} of {record.plan.steps} steps" if len(step) else "no loss"
+    if parquet is not None:
+        write_parquet(record, parquet)
+    click.echo(f"{record.header.name}: {last}, {len(record)} rows, plan {record.header.plan_digest[:16]}")
+    if parquet is not None:
+        click.echo(str(parquet))
+
+
+def _fit_laws(curves: list, name: str | None, replicas: int, seed: int) -> dict:
+    """The law called ``name``, or the one with the least held-out error, fitted to ``curves``."""
+    from latebloom.theory.fitting.laws import bootstrap_laws, fit_law, held_out_errors, law_report
+    from latebloom.theory.landscapes import LAWS
+
+    league: dict[str, dict[str, float]] = {}
+    if name is None or name == "best":
+        errors = held_out_errors(list(LAWS.values()), curves, seed=seed)
+        names = {law: tag for tag, law in LAWS.items()}
+        league = {names[law]: by_run for law, by_run in errors.items()}
+        name = min(league, key=lambda tag: sum(league[tag].values()))
+    if name not in LAWS:
+        raise InputError("--law", name, "is not a law", nearest(name, ["area", "best", *LAWS]))
+    fit = fit_law(LAWS[name], curves, seed=seed)
+    return law_report(fit, bootstrap_laws(fit, replicas=replicas, seed=seed)) | {"held_out": league}
+
+
+def _are_pilots(paths: tuple[Path, ...]) -> bool:
+    """Whether these are records of an expansion's pilots: more than one depth among them."""
+    from latebloom.theory.fitting.readers import is_record
+    from latebloom.theory.record import read_record
+
+    if not all(path.exists() and is_record(path) for path in paths):
+        return False
+    return len({stage.depth for path in paths for stage in read_record(path).plan.stages}) > 1
+
+
+def _fit_text(table: dict) -> str:
+    lines = []
+    if table.get("held_out"):
+        lines.append(f"{'law':<18}{'held-out error':>14}")
+        for name, by_run in sorted(table["held_out"].items(), key=lambda item: sum(item[1].values())):
+            lines.append(f"{name:<18}{sum(by_run.values()) / len(by_run):>14.3%}")
+    if "law" in table:
+        lines.append(f"{table['law']}: {table['status']}")
+    lines.append(f"{'parameter':<18}{'value':>12}  90% interval")
+    for name, row in table["parameters"].items():
+        interval = f"{row['low']:.5g} ... {row['high']:.5g}" if row["low"] is not None else "no bootstrap"
+        lines.append(f"{name:<18}{row['value']:>12.5g}  {interval}  {row.get('unit', '')}".rstrip())
+    lines.append(f"{'run':<18}{'mean error':>12}  worst error")
+    for name, row in table["runs"].items():
+        lines.append(f"{name:<18}{row['mean']:>12.3%}  {row['worst']:.3%}")
+    lines.extend(table["identifiability"])
+    return "\n".join(lines)
+
+
+def _landscape(
+    paths: tuple[Path, ...],
+    seed: int,
+    *,
+    model: GPT2Shape,
+    batch_tokens: int,
+    growth: tuple[str, str],
+    schedule: AnySchedule,
+) -> tuple[AreaLaw | None, tuple[AreaLaw, ...], Provenance, list[str]]:
+    """The law fitted to pilots of ``model``, its replicas, where it came from, and what the pilots leave open."""
+    if not paths:
+        return None, (), Provenance(), []
+    from latebloom.theory.fitting.area import bootstrap, fit_area_law, left_open, provenance
+    from latebloom.theory.record import read_records
+
+    records = read_records(paths)
+    for path, record in zip(paths, records, strict=True):
+        if record.plan.model.replace(name=model.name) != model:
+            rule = f"is a run of another model than {model.name}: {record.plan.model.name}, width "
+            rule += f"{record.plan.model.width}, vocabulary {record.plan.model.vocab_size}"
+            raise InputError("--pilot", str(path), rule, "run pilots of the model that is planned")
+        if record.plan.batch_tokens != batch_tokens:
+            rule = f"has {record.plan.batch_tokens} tokens a step, the plan {batch_tokens}"
+            raise InputError("--pilot", str(path), rule, "run pilots with the batch that is planned")
+        for stage in record.plan.stages[1:]:
+            if (stage.init, stage.order) != growth:
+                rule = f"grows by {stage.init}, {stage.order}, the plan by {', '.join(growth)}"
+                raise InputError("--pilot", str(path), rule, "say --init and --order as the pilots have them")
+    fit = fit_area_law(records, seed=seed)
+    resamples = bootstrap(fit, seed=seed)
+    return fit.law, resamples, provenance(fit), [*fit.identifiability, *left_open(fit, resamples, schedule)]
+
+
+def _base(width: int | None, depth: int | None, peak_lr: float | None) -> Base | None:
+    """Where ``peak_lr`` was tuned."""
+    if width is None and depth is None:
+        return None
+    if width is None:
+        raise InputError("--base-width", None, "is required beside --base-depth", "say at which width it was tuned")
+    for name, value in {"--base-width": width, "--base-depth": depth}.items():
+        if value is not None and value < 1:
+            raise InputError(name, value, "must be at least 1", "give the size at which the rate was tuned")
+    if peak_lr is None:
+        rule = "needs the learning rate that was tuned there"
+        raise InputError("--base-width", width, rule, "give --peak-lr, such as `latebloom lr-transfer` finds")
+    return Base(width=width, depth=depth)
+
+
+def _schedule(shape: str, steps: int, peak: float, warmup: float, decay: float) -> AnySchedule:
+    for name, value in {"--warmup": warmup, "--decay": decay}.items():
+        if not 0 <= value <= 1:
+            raise InputError(name, value, "must be a share of the steps in [0, 1]", "give such as 0.1")
+    if shape == "wsd":
+        return wsd(steps=steps, peak_lr=peak, warmup=warmup, decay=decay)
+    shapes = {"cosine": Cosine, "linear": Linear, "constant": Constant}
+    return shapes[shape](steps=steps, peak_lr=peak, warmup_steps=round(warmup * steps))

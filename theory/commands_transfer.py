@@ -1,0 +1,68 @@
+"""``latebloom transfer``: the table of what to multiply each hyperparameter by."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import get_args
+
+import click
+
+from latebloom.theory.transfer import OptimizerName, Size, across_expansion, horizon_exponent, table, transfer
+
+__all__ = ["transfer_command"]
+
+
+@click.command("transfer")
+@click.option("--optimizer", type=click.Choice(get_args(OptimizerName)), default="muon_nsgd", show_default=True)
+@click.option("--base-width", type=float, required=True, help="Where the hyperparameters were tuned.")
+@click.option("--base-depth", type=float, required=True, help="Blocks there.")
+@click.option("--width", type=float, default=None, help="Where they are to be used. [default: the base's]")
+@click.option("--depth", type=float, default=None, help="Blocks there. [default: the base's]")
+@click.option("--base-steps", type=float, default=1.0, show_default=True, help="Optimizer steps there.")
+@click.option("--steps", type=float, default=None, help="[default: the base's]")
+@click.option("--base-batch", type=float, default=1.0, show_default=True, help="Batch, any unit.")
+@click.option("--batch", type=float, default=None, help="[default: the base's]")
+@click.option("--critical-batch", type=float, default=None, help="In the same unit. [default: far above both batches]")
+@click.option("--alpha", type=float, default=1.0, show_default=True, help="Residual multiplier depth^-alpha.")
+@click.option("--signal-exponent", type=float, default=1.0, show_default=True, help="Of the loss against area.")
+@click.option("--expand-from", type=float, default=None, help="Also: what growing from this depth does to the rate.")
+@click.option("--json", "as_json", is_flag=True, help="Rows as JSON.")
+def transfer_command(
+    optimizer: OptimizerName,
+    base_width: float,
+    base_depth: float,
+    width: float | None,
+    depth: float | None,
+    base_steps: float,
+    steps: float | None,
+    base_batch: float,
+    batch: float | None,
+    critical_batch: float | None,
+    alpha: float,
+    signal_exponent: float,
+    expand_from: float | None,
+    as_json: bool,
+) -> None:
+    """Print how learning rates, init, multipliers, weight decay and eps go from one size to another."""
+    base = Size(width=base_width, depth=base_depth, steps=base_steps, batch=base_batch)
+    changes = {"width": width, "depth": depth, "steps": steps, "batch": batch}
+    target = base.replace(**{name: value for name, value in changes.items() if value is not None})
+    rows = transfer(
+        base,
+        target,
+        optimizer,
+        alpha=alpha,
+        horizon=horizon_exponent(signal_exponent),
+        critical_batch=critical_batch,
+    )
+    growth = None
+    if expand_from is not None:
+        growth = across_expansion(expand_from, target.depth, optimizer, alpha=alpha, signal_exponent=signal_exponent)
+    if as_json:
+        answer = {"rows": [asdict(row) for row in rows], "expansion": asdict(growth) if growth else None}
+        click.echo(json.dumps(answer, indent=2))
+        return
+    click.echo(table(rows))
+    if growth:
+        click.echo(f"expansion {expand_from:g} -> {target.depth:g}: {growth.reason}")

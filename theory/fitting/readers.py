@@ -1,0 +1,314 @@
+r"""Loss curves from the files that people have: Records, CSV, JSON lines (gzipped or not), TensorBoard, W&B exports.
+
+A curve needs three series: step (updates done), loss, and the learning rate of the update that comes next at that
+step. Columns and tags are found by their usual names (the last part of ``train/loss`` or ``run - loss``), or named by
+the caller. A W&B export with several runs, or one export for the loss and one for the learning rate, is told apart by
+run name. Learning rates between logged steps are joined by straight lines, or held where both sides are flat (a
+jump); before the first logged step they are a linear warm-up of ``warmup`` updates, then the first logged value.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latebloom.theory.errors import InputError
+from latebloom.theory.fitting.laws import LossCurve
+from latebloom.theory.record import Record, read_record
+
+__all__ = ["block_means", "curve_from_record", "is_record", "rates_from_log", "read_curves"]
+
+NAMES = {
+    "step": ("step", "_step", "global_step", "iter", "iteration", "iterations", "update", "updates"),
+    "loss": ("loss", "train_loss", "training_loss", "val_loss", "valid_loss", "eval_loss", "lm loss", "ce_loss"),
+    "lr": ("lr", "learning_rate", "learning rate", "learningrate", "lr-adamw", "lr-muon"),
+}  # fmt: skip
+LARGEST_STEP = 10**7  # a longer log counts something else, tokens perhaps; every update is held in memory
+RATES = 1e-30, 1e30  # what the largest learning rate may be: sums over a run stay numbers
+JUMP = 0.02  # of the largest learning rate: a larger change between flat stretches is a jump
+
+Series = dict[str, tuple[np.ndarray, np.ndarray]]  # (step, value) by column or tag
+
+
+def read_curves(
+    paths: Sequence[str | Path],
+    *,
+    loss: str | None = None,
+    lr: str | None = None,
+    step: str | None = None,
+    warmup: int = 0,
+    burn_in: float = 0.0,
+    points: int = 500,
+) -> list[LossCurve]:
+    """Curves of all runs in ``paths``.
+
+    Args:
+        paths: Record files or run directories, CSV, JSONL, TensorBoard files or directories, W&B exports.
+        loss, lr, step: Column or tag names, where the usual ones do not find them.
+        warmup: Updates of linear warm-up before the first logged learning rate.
+        burn_in: Share of each run's steps at the start that is left out, in [0, 1).
+        points: Longer curves are averaged over blocks to at most so many points.
+
+    Raises:
+        InputError: for files without a usable curve, naming what is missing or damaged.
+    """
+    for name, value, good in (("burn_in", burn_in, 0 <= burn_in < 1), ("points", points, points >= 8)):
+        if not good:
+            raise InputError(name, value, "is out of range", "give burn_in in [0, 1) and points >= 8")
+    curves: list[LossCurve] = []
+    tables: dict[str, Series] = {}
+    for path in map(Path, paths):
+        if not path.exists():
+            raise InputError("curve", str(path), "is not there", "name a file or a run directory")
+        if is_record(path):
+            curves.append(curve_from_record(read_record(path)))
+            continue
+        for run, series in _tables(path, loss=loss, lr=lr, step=step).items():
+            known = tables.setdefault(run, {})
+            if set(known) & set(series):
+                run = next(f"{run}#{i}" for i in range(2, 10**6) if f"{run}#{i}" not in tables)
+                known = tables.setdefault(run, {})
+            known.update(series)
+    curves += [_curve(run, series, loss, lr, warmup) for run, series in tables.items()]
+    return [block_means(_late(curve, burn_in), points=points) for curve in curves]
+
+
+def curve_from_record(record: Record) -> LossCurve:
+    """The validation losses of a run that keeps its depth, or its training losses if it has no others."""
+    plan = record.plan
+    if plan.tau is not None:
+        raise InputError(record.header.name, plan.tau, "grows: a loss law knows one depth", "use --law area")
+    step, value = record.curve(split="val")
+    if len(step) == 0:
+        step, value = record.curve(split="train")
+    keep = step > 0
+    return LossCurve(name=record.header.name, schedule=plan.schedule, step=step[keep], loss=value[keep])
+
+
+def block_means(curve: LossCurve, *, points: int) -> LossCurve:
+    """The curve as means of equal blocks, at most ``points`` of them; a remainder at the start is left out."""
+    width = -(-len(curve.step) // points)
+    if width == 1:
+        return curve
+    count = len(curve.step) // width
+    step, loss = (np.asarray(x[len(x) - count * width :], dtype=float) for x in (curve.step, curve.loss))
+    middle = step.reshape(count, width).mean(axis=1).round().astype(np.int64)
+    mean = loss.reshape(count, width).mean(axis=1)
+    return LossCurve(name=curve.name, schedule=curve.schedule, step=middle, loss=mean)
+
+
+def rates_from_log(step: np.ndarray, lr: np.ndarray, *, updates: int, warmup: int = 0) -> np.ndarray:
+    """Learning rate of each of ``updates`` updates from logged values.
+
+    Args:
+        step: Increasing; ``lr`` [i] is the rate of the update that takes ``step[i]`` to ``step[i] + 1``.
+        lr: Logged rates, >= 0.
+        updates: T, how many are wanted.
+        warmup: Updates of a linear warm-up up to the first logged rate, at most the first logged step (or 0).
+
+    Raises:
+        InputError: for rates that are negative or not finite, a warm-up that overlaps the log, and a log that ends
+            before the last update by more than one logging interval.
+    """
+    step, lr = np.asarray(step), np.asarray(lr, dtype=float)
+    bad = ~np.isfinite(lr) | (lr < 0)
+    if np.any(bad):
+        rule = f"is not a learning rate (step {step[bad][0]})"
+        raise InputError("lr", lr[bad][0].item(), rule, "give finite values >= 0")
+    if (largest := float(np.max(lr))) > 0 and not RATES[0] <= largest <= RATES[1]:
+        rule = f"is the largest learning rate, and not in {RATES[0]:g} ... {RATES[1]:g}"
+        raise InputError("lr", largest, rule, "check the column's unit")
+    if not 0 <= warmup <= max(int(step[0]), 0) and warmup != 0:
+        raise InputError("warmup", warmup, f"overlaps the log, which begins at step {step[0]}", "shorten it")
+    interval = int(np.max(np.diff(step), initial=1))
+    if updates > step[-1] + 1 + interval:
+        rule = f"lie beyond the learning rates, which end at step {step[-1]}"
+        raise InputError("losses", updates, rule, "give the whole schedule")
+    at = np.arange(updates)
+    rates = np.interp(at, step, lr)
+    flat = np.concatenate([[True], np.isclose(np.diff(lr), 0, atol=1e-9 * np.max(lr)), [True]])
+    jumps = np.flatnonzero((np.abs(np.diff(lr)) > JUMP * np.max(lr)) & flat[:-2] & flat[2:])
+    for i in jumps:
+        rates[step[i] : step[i + 1]] = lr[i]
+    rates[:warmup] = lr[0] * (np.arange(warmup) + 1.0) / max(warmup, 1)
+    return rates
+
+
+def _curve(run: str, series: Series, loss: str | None, lr: str | None, warmup: int) -> LossCurve:
+    step, value = series[_choose(run, series, "loss", loss)]
+    lr_step, rates = series[_choose(run, series, "lr", lr)]
+    keep = step > 0
+    if not np.any(keep):
+        raise InputError(f"{run}: step", step[-1:].tolist(), "has no update done", "log after updates, too")
+    step, value = step[keep], value[keep]
+    schedule = rates_from_log(lr_step, rates, updates=int(step[-1]), warmup=warmup)
+    return LossCurve(name=run, schedule=schedule, step=step, loss=value)
+
+
+def _late(curve: LossCurve, burn_in: float) -> LossCurve:
+    keep = np.asarray(curve.step) > burn_in * curve.step[-1]
+    return LossCurve(name=curve.name, schedule=curve.schedule, step=curve.step[keep], loss=curve.loss[keep])
+
+
+def _choose(run: str, series: Series, what: str, named: str | None) -> str:
+    """The column that holds ``what``: the named one, else the first that has one of the usual names."""
+    if named is not None:
+        found = [name for name in series if name == named] or [name for name in series if _last(name) == named.lower()]
+        rule = f"is not among {', '.join(sorted(series))}"
+    else:
+        ranked = [(NAMES[what].index(_last(name)), name) for name in series if _last(name) in NAMES[what]]
+        found = [name for rank, name in ranked if rank == min(ranked)[0]]
+        rule = f"is not found among {', '.join(sorted(series)) or 'no numeric columns'}"
+    if len(found) == 1:
+        return found[0]
+    if found:
+        rule = f"may be any of {', '.join(found)}"
+    raise InputError(f"{run}: {what} column", named, rule, f"name it with --{what}")
+
+
+def _last(name: str) -> str:
+    return name.lower().strip().rsplit("/", 1)[-1]
+
+
+def is_record(path: Path) -> bool:
+    """Whether ``path`` is a record file or the directory of a run that has one."""
+    if path.is_dir():
+        return (path / "record.jsonl").exists()
+    if path.suffix == ".parquet":
+        return True
+    with path.open("rb") as file:
+        return file.read(10) == b'{"record":'
+
+
+def _tables(path: Path, *, loss: str | None, lr: str | None, step: str | None) -> dict[str, Series]:
+    if path.is_dir() or "tfevents" in path.name:
+        return {path.name if path.is_dir() else path.parent.name or path.name: _tensorboard(path)}
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        text = content.decode("utf-8-sig")
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error):
+        rule = "is neither CSV, JSON lines, a Record nor a TensorBoard file"
+        raise InputError("curve", str(path), rule, "export the run as CSV") from None
+    rows = _json_rows(path, text) if text.lstrip().startswith("{") else _csv_rows(path, text)
+    if not rows:
+        raise InputError("curve", str(path), "holds no rows", "give a curve")
+    columns = list(dict.fromkeys(name for _, row in rows for name in row if name))
+    at = _step_column(path, columns, step)
+    runs: dict[str, Series] = {}
+    for column in columns:
+        if column == at or column.endswith(("__MIN", "__MAX")):
+            continue
+        run, _, metric = column.rpartition(" - ")
+        full = [(n, row) for n, row in rows if row.get(column) not in (None, "") and row.get(at) not in (None, "")]
+        values = [_number(row[column]) for _, row in full]
+        if None in values:
+            line, row = full[values.index(None)]
+            if not (_is_meant(metric, "loss", loss) or _is_meant(metric, "lr", lr)):
+                continue  # a column of words is not ours
+            raise InputError(f"{path.name}:{line}: {column}", row[column], "is not a number", "correct or empty it")
+        at_steps = [_number(row[at]) for _, row in full]
+        if None in at_steps:
+            line, row = full[at_steps.index(None)]
+            raise InputError(f"{path.name}:{line}: {at}", row[at], "is not a number of updates", "correct it")
+        numbers = np.array([at_steps, values], dtype=float).T
+        steps = numbers[:, 0]
+        wrong_at = (np.diff(steps, prepend=-1e300) <= 0) | (steps != np.floor(steps)) | ~(np.abs(steps) <= LARGEST_STEP)
+        if np.any(wrong_at):
+            wrong = int(np.argmax(wrong_at))
+            rule = f"must increase, in whole updates up to {LARGEST_STEP}"
+            where = f"{path.name}:{full[wrong][0]}: {at}"
+            raise InputError(where, steps[wrong].item(), rule, "sort the rows; keep one for each step")
+        if len(steps):
+            runs.setdefault(run or path.name.split(".")[0], {})[metric] = (steps.astype(np.int64), numbers[:, 1])
+    return runs
+
+
+def _step_column(path: Path, columns: list[str], named: str | None) -> str:
+    if named is not None:
+        if named not in columns:
+            raise InputError(f"{path.name}: step column", named, f"is not among {', '.join(columns)}", "name another")
+        return named
+    for name in NAMES["step"]:
+        for column in columns:
+            if name in (column.lower().strip(), _last(column)):
+                return column
+    rule = f"is not found among {', '.join(columns)}"
+    raise InputError(f"{path.name}: step column", None, rule, "name it with --step")
+
+
+def _number(value: Any) -> float | None:
+    """``value`` as a number, or None if it is none; "NaN" and "Infinity" are numbers."""
+    try:
+        return None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _is_meant(metric: str, what: str, named: str | None) -> bool:
+    return _last(metric) in NAMES[what] if named is None else _last(metric) == _last(named)
+
+
+Rows = list[tuple[int, dict[str, Any]]]  # (line of the file, its fields)
+
+
+def _csv_rows(path: Path, text: str) -> Rows:
+    reader = csv.DictReader(text.splitlines())
+    try:
+        names = list(reader.fieldnames or ())
+        twice = [name for name in names if name and names.count(name) > 1]
+        if twice:
+            raise InputError(f"{path.name}:1: column", twice[0], "stands more than once", "rename or remove one")
+        return [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        rule = f"is not CSV ({error})"
+        raise InputError(f"{path}:{reader.line_num}", path.name, rule, "export the run as CSV") from None
+
+
+def _json_rows(path: Path, text: str) -> Rows:
+    rows = []
+    lines = text.splitlines()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            if number == len(lines):
+                break  # torn by a crash
+            raise InputError(f"{path}:{number}", line[:40], f"is not JSON ({error.msg})", "remove that line") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{path}:{number}", line[:40], "is not a JSON object", "give one object a line")
+        rows.append((number, row))
+    return rows
+
+
+def _tensorboard(path: Path) -> Series:
+    try:
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    except ImportError:
+        rule = "needs the tensorboard package"
+        raise InputError("curve", str(path), rule, "pip install 'latebloom[tensorboard]'") from None
+    events = EventAccumulator(str(path), size_guidance={"scalars": 0})
+    events.Reload()
+    series: Series = {}
+    for tag in events.Tags()["scalars"]:
+        last = {event.step: event.value for event in events.Scalars(tag)}  # of a resumed run the last
+        steps = np.array(sorted(last), dtype=np.int64)
+        series[tag] = (steps, np.array([last[s] for s in steps.tolist()], dtype=float))
+    for tag, tensors in ((t, events.Tensors(t)) for t in events.Tags().get("tensors", [])):  # TensorFlow 2 writers
+        from tensorboard.util.tensor_util import make_ndarray
+
+        last = {event.step: make_ndarray(event.tensor_proto) for event in tensors}
+        if all(value.size == 1 and value.dtype.kind in "fiu" for value in last.values()):
+            steps = np.array(sorted(last), dtype=np.int64)
+            series[tag] = (steps, np.array([float(last[s].reshape(())) for s in steps.tolist()]))
+    if not series:
+        raise InputError("curve", str(path), "holds no scalars", "name the directory of the event files")
+    return series

@@ -1,0 +1,218 @@
+r"""What laws see of a schedule: learning rates as constant pieces, areas at their edges, and the past's noise modes.
+
+Notation
+    piece j     ``steps[j]`` updates at learning rate ``lr[j]``; edges 0 ... M stand before, between and after pieces
+    S           ``area``: sum of eta over the updates before an edge
+    Z_x         ``modes``: int_0^{S_t} exp(-x (S_t - v)) g(v) dv, the response of one mode of rate x to a drive g, exact
+                on constant pieces
+
+Every completely monotone kernel is a mixture of exponentials (Bernstein), so every law's noise is a weighted sum of
+modes; rates and weights are those of :mod:`latebloom.theory.volterra`. That module runs over single updates of one
+run; here a run is a few hundred pieces with the kernel integrated over each, many runs advance together, and all
+arrays may be complex, because derivatives are taken by complex steps (Squire & Trapp, SIAM Rev. 40 (1998) 110), exact
+to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from latebloom.theory import volterra
+from latebloom.theory.errors import InputError
+from latebloom.theory.schedules import Schedule
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = ["History", "histories", "history"]
+
+RESOLUTION = 1 / 64  # of the largest learning rate: what a piece averages over
+FEW = 4  # up to so many points of a run the past is resolved geometrically before each; more are edges close enough
+STRONGEST = 1e4  # inverse memories up to this, per area of the whole run, share one grid of rates
+KEPT = 3  # modes driven by other powers of the learning rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """Learning rates of B runs, as at most M constant pieces each, and the N points at which losses are wanted.
+
+    Args:
+        lr: (B, M) learning rate of each piece, 0 in padding.
+        steps: (B, M) updates in each piece, 0 in padding.
+        run: (N,) run of each point.
+        edge: (N,) pieces that are over at each point.
+        warm: (B,) pieces of warm-up: those at the start whose learning rates rise.
+    """
+
+    lr: np.ndarray
+    steps: np.ndarray
+    run: np.ndarray
+    edge: np.ndarray
+    warm: np.ndarray
+    cache: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def sums(self, rate: np.ndarray) -> np.ndarray:
+        """(B, M + 1) sum over updates of a ``rate`` per update (B, M), at each edge."""
+        ticks = self.steps * rate
+        return np.concatenate([np.zeros_like(ticks[:, :1]), np.cumsum(ticks, axis=1)], axis=1)
+
+    @cached_property
+    def clock(self) -> np.ndarray:
+        """(B, M + 1) learning-rate area S at each edge."""
+        return self.sums(self.lr)
+
+    def drive(self, power: complex) -> np.ndarray:
+        """(B, M) eta^power, 0 where eta is 0."""
+        still = self.lr == 0
+        return np.where(still, 0.0, np.where(still, 1.0, self.lr) ** power)
+
+    def at(self, edges: np.ndarray) -> np.ndarray:
+        """Values at the points of values at the edges, (B, M + 1, ...) -> (N, ...)."""
+        return edges[self.run, self.edge]
+
+    @cached_property
+    def area(self) -> np.ndarray:
+        """(N,) S at the points."""
+        return self.at(self.clock)
+
+    @cached_property
+    def total_area(self) -> float:
+        """Largest area of any run."""
+        return float(np.max(np.real(self.clock)))
+
+    def modes(self, rates: np.ndarray, *, drive: np.ndarray, clock: np.ndarray) -> np.ndarray:
+        """(N, R) Z_x of ``drive`` (B, M) for each of ``rates`` (R,) per unit of ``clock`` (B, M + 1)."""
+        return self._respond(*_factors(rates, clock), drive)
+
+    def power_modes(self, rates: np.ndarray, power: complex) -> np.ndarray:
+        """(N, R) Z_x of eta^power in area; the last few are kept for the next call."""
+        grid = rates.tobytes()
+        if ("factors", grid) not in self.cache:
+            self.cache["factors", grid] = _factors(rates, self.clock)
+        key = ("modes", grid, complex(power))
+        if key not in self.cache:
+            keep, gain = self.cache["factors", grid]
+            for old in [k for k in self.cache if k[0] == "modes"][:-KEPT]:
+                del self.cache[old]
+            self.cache[key] = self._respond(keep, gain, self.drive(power))
+        return self.cache[key]
+
+    def _respond(self, keep: np.ndarray, gain: np.ndarray, drive: np.ndarray) -> np.ndarray:
+        edges = np.zeros((len(keep) + 1, *keep.shape[1:]), dtype=np.result_type(drive, keep))
+        np.multiply(gain, drive.T[:, :, None], out=edges[1:])
+        for j in range(len(keep)):
+            edges[j + 1] += keep[j] * edges[j]
+        return edges[self.edge, self.run]
+
+    def response(self, memory: complex, tail: complex, *, power: complex = 1.0) -> np.ndarray:
+        r"""(N,) int_0^S eta^power (1 + C u)^-d dv, u = S_t - v, to 1e-6.
+
+        Args:
+            memory: C, per area. tail: d in [0.05, 4]. power: Of the learning rate, per unit of area.
+        """
+        grid = self._grid(float(np.real(memory)))
+        weights = memory**-tail * grid.weights(tail, 1 / memory)  # (1 + C u)^-d = C^-d (1/C + u)^-d
+        return self.power_modes(grid.rate, power) @ weights
+
+    def average(self, memory: complex, tail: complex, *, power: complex = 1.0) -> np.ndarray:
+        r"""(N,) int_0^S eta^power d C (1 + C u)^-(d+1) dv: an average over the past, of weight 1 once C S >> 1."""
+        return tail * memory * self.response(memory, tail + 1, power=power)
+
+    def _grid(self, memory: float) -> volterra.Grid:
+        """Rates for every kernel that a fit may try, so that the modes are computed once; wider if need be."""
+        total = self.total_area
+        shortest = min(total / STRONGEST, float(np.max(np.real(self.lr))), 1 / memory)
+        longest = total + max(total, 1 / memory)
+        key = ("grid", shortest, longest)
+        if key not in self.cache:
+            self.cache[key] = volterra.grid(shortest, longest, tolerance=1e-6, exponent=(0.05, 4.0))
+        return self.cache[key]
+
+    def lags(self) -> np.ndarray:
+        """(N, M + 1) S_t - S_j of each point to each edge of its run; 0 for edges still to come."""
+        edges = self.clock[self.run]
+        past = np.arange(edges.shape[1]) <= self.edge[:, None]
+        return np.where(past, self.area[:, None] - edges, 0.0)
+
+
+def history(schedule: Schedule | ArrayLike, step: ArrayLike | None = None) -> History:
+    """One run's history: a schedule or all its learning rates, and the updates after which losses are wanted.
+
+    Args:
+        schedule: A :class:`~latebloom.theory.schedules.Schedule`, or eta_0 ... eta_{T-1}.
+        step: Whole numbers of updates in [1, T]; by default all of them, and then every update is a piece.
+
+    Raises:
+        InputError: for learning rates that are negative, not finite or all 0, and for steps outside the schedule.
+    """
+    return histories([(schedule, step)])
+
+
+def histories(runs: Sequence[tuple[Schedule | ArrayLike, ArrayLike | None]]) -> History:
+    """Several runs' histories as one, so that a law is evaluated on all of them at once."""
+    pieces = [_pieces(*run) for run in runs]
+    width = max(len(lr) for lr, *_ in pieces)
+    shape = (len(pieces), width)
+    lr, steps = np.zeros(shape, dtype=np.result_type(*[p[0] for p in pieces])), np.zeros(shape)
+    for b, (piece_lr, piece_steps, _, _) in enumerate(pieces):
+        lr[b, : len(piece_lr)], steps[b, : len(piece_lr)] = piece_lr, piece_steps
+    return History(
+        lr=lr,
+        steps=steps,
+        run=np.repeat(np.arange(len(pieces)), [len(p[2]) for p in pieces]),
+        edge=np.concatenate([p[2] for p in pieces]),
+        warm=np.array([p[3] for p in pieces]),
+    )
+
+
+def _pieces(schedule: Schedule | ArrayLike, step: ArrayLike | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Learning rates and lengths of a run's pieces, the edge of each point, and how many pieces are warm-up."""
+    rates = schedule.lrs() if isinstance(schedule, Schedule) else np.asarray(schedule)
+    if rates.ndim != 1 or len(rates) == 0:
+        raise InputError("schedule", rates.shape, "must be one learning rate for each update", "give a 1-d array")
+    bad = ~np.isfinite(rates) | (np.real(rates) < 0)
+    if np.any(bad):
+        rule = f"is not a learning rate (update {int(np.argmax(bad))})"
+        raise InputError("lr", rates[bad][0].item(), rule, "give finite values >= 0")
+    if not np.any(np.real(rates) > 0):
+        raise InputError("lr", 0.0, "is zero everywhere", "give a schedule that trains")
+    every = np.arange(1, len(rates) + 1)
+    step = every if step is None else np.atleast_1d(np.asarray(step))
+    if len(step) == 0 or not np.all(np.isfinite(step)) or np.any(step != np.floor(step)):
+        raise InputError("step", step, "must be whole numbers of updates", "round them")
+    if np.any(step < 1) or np.any(step > len(rates)):
+        wrong = step[(step < 1) | (step > len(rates))][0].item()
+        raise InputError("step", wrong, f"lies outside the schedule's 1 ... {len(rates)}", "give a longer schedule")
+    step = step.astype(np.int64)
+    real = np.real(rates)
+    first = _warm_up(real)
+    travelled = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(real)))])  # what eta has changed by
+    cells = np.floor(travelled / (RESOLUTION * np.max(real)) * (1 - 1e-12))
+    jumps = np.flatnonzero(np.diff(cells)) + 1
+    near = step[:, None] - 2 ** np.arange(30) if len(step) <= FEW else step[:0]  # short memories see the last updates
+    edges = np.unique(np.concatenate([[0, first, int(step.max())], jumps[jumps < step.max()], step, near[near > 0]]))
+    edges = edges[edges <= step.max()]
+    if len(step) == len(rates):
+        edges = np.arange(len(rates) + 1)
+    area = np.concatenate([[0.0], np.cumsum(rates)])
+    steps = np.diff(edges)
+    return np.diff(area[edges]) / steps, steps, np.searchsorted(edges, step), int(np.searchsorted(edges, first))
+
+
+def _warm_up(rates: np.ndarray) -> int:
+    """Updates at the start before the learning rate stops rising."""
+    falls = np.flatnonzero(np.diff(rates) <= 0)
+    return int(falls[0]) if len(falls) and falls[0] > 0 else 0
+
+
+def _factors(rates: np.ndarray, clock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(M, B, R) what each mode keeps over each piece, and what it gains there per unit of drive."""
+    lag = np.diff(clock, axis=1).T[:, :, None]
+    lost = np.expm1(-lag * rates)
+    still = rates == 0
+    return 1 + lost, np.where(still, lag, -lost / np.where(still, 1.0, rates))

@@ -1,0 +1,126 @@
+r"""Deciding the expansion while the run goes on: tau* from what has happened so far.
+
+Notation: S_t area that the run has really spent, u_mix mixing area, T horizon of the schedule.
+
+    expand at the first step t at which the area that is left, S_T - S_t, is no more than u_mix
+
+It is the rule of :func:`latebloom.theory.timing.tau_star`, fed by the live record of the small run instead of a plan:
+learning rates may have been changed by hand (the area that is left follows the current ratio to the schedule), and
+with a law the tolerance follows the loss that the run really has. Nothing here looks ahead; the state is plain data.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Annotated
+
+import numpy as np
+from msgspec import Meta
+
+from latebloom.theory.errors import InputError
+from latebloom.theory.landscapes.area import AreaLaw
+from latebloom.theory.schedules import AnySchedule
+from latebloom.theory.spec import Count, NonNegative, Positive, Spec
+
+__all__ = ["AutoExpansion"]
+
+
+class AutoExpansion(Spec, frozen=True, kw_only=True):
+    """An online rule and all that it has seen. :meth:`observe` returns the next state; JSON holds it between restarts.
+
+    Args:
+        schedule: The whole run's.
+        mixing_area: u_mix, learning rate x steps. Or give
+        law: a fitted landscape, from which u_mix follows for the loss that the run shows.
+        tolerance: With a law: share of the final loss that growing may cost.
+        window: With a law: number of observations over which the run's level against the law's is averaged.
+        step, area, scale, offsets, decided, late: State, not to be given: updates seen; area spent; last learning rate
+            over the schedule's; observed minus predicted losses; the step of the decision; whether the area left was
+            too small at the first observation already, so that no expansion mixes within this run.
+
+    >>> from latebloom.theory import wsd
+    >>> rule = AutoExpansion(schedule=wsd(steps=1000, peak_lr=0.1), mixing_area=20.0)
+    >>> for step in range(1, 1001):
+    ...     rule = rule.observe(step=step, lr=float(rule.schedule.lr(step - 1)), loss=3.0)
+    ...     if rule.due:
+    ...         break
+    >>> step
+    751
+    """
+
+    schedule: AnySchedule
+    mixing_area: Positive | None = None
+    law: AreaLaw | None = None
+    tolerance: Annotated[float, Meta(gt=0, lt=1)] = 0.01
+    window: Annotated[int, Meta(ge=1, le=10_000)] = 20
+    step: Count = 0
+    area: NonNegative = 0.0
+    scale: Positive = 1.0
+    offsets: tuple[float, ...] = ()
+    decided: Count | None = None
+    late: bool = False
+
+    def check(self) -> None:
+        if (self.law is None) == (self.mixing_area is None):
+            raise InputError("mixing_area", self.mixing_area, "or a law is needed, and not both", "give one of them")
+
+    def observe(self, *, step: int, lr: float, loss: float) -> AutoExpansion:
+        """The state after update number ``step``, made at learning rate ``lr``, has left the small model at ``loss``.
+
+        Observations may skip updates; the ratio of learning rates is taken as constant between them.
+
+        Raises:
+            InputError: if steps do not increase or leave the schedule, or a value is not finite.
+        """
+        if not (step == int(step) and self.step < step <= self.schedule.horizon):
+            rule = f"must be a whole number in ({self.step}, {self.schedule.horizon}]"
+            raise InputError("step", step, rule, "feed observations in order, each once")
+        if not (math.isfinite(lr) and lr >= 0):
+            raise InputError("lr", lr, "must be finite and >= 0", "give the learning rate of the last update")
+        if not math.isfinite(loss):
+            raise InputError("loss", loss, "must be finite", "stop the run: it has diverged")
+        planned = float(self.schedule.lr(step - 1))
+        scale = lr / planned if planned > 0 and lr > 0 else self.scale
+        new = float(self.schedule.area(step)) - float(self.schedule.area(self.step))
+        offsets = self.offsets
+        if self.law is not None:
+            predicted = float(self.law.fixed(self.schedule, step, depth=self.law.small_depth))
+            offsets = (*offsets, float(loss) - predicted)[-self.window :]
+        state = self.replace(step=int(step), area=self.area + scale * new, scale=scale, offsets=offsets)
+        if self.decided is None and state.remaining <= state.needed:
+            state = state.replace(decided=int(step), late=self.step == 0)
+        return state
+
+    @property
+    def remaining(self) -> float:
+        """Area that is left if the learning rate keeps its present ratio to the schedule's."""
+        return self.scale * (self.schedule.total_area - float(self.schedule.area(self.step)))
+
+    @property
+    def needed(self) -> float:
+        """u_mix as known now."""
+        if self.law is None:
+            assert self.mixing_area is not None
+            return self.mixing_area
+        final = _final_loss(self.law, self.schedule) + (float(np.mean(self.offsets)) if self.offsets else 0.0)
+        return self.law.mixing_area(self.tolerance * final, self.area + self.remaining)
+
+    @property
+    def due(self) -> bool:
+        """The expansion is due now, or was at ``decided``."""
+        return self.decided is not None
+
+    @property
+    def forecast(self) -> float:
+        """Step at which the expansion will be due if nothing changes; the present step if it already is."""
+        if self.decided is not None:
+            return float(self.decided)
+        if self.remaining <= self.needed:
+            return float(self.step)
+        return float(self.schedule.area_inverse(self.schedule.total_area - self.needed / self.scale))
+
+
+@functools.lru_cache(maxsize=8)
+def _final_loss(law: AreaLaw, schedule: AnySchedule) -> float:
+    return float(law.fixed(schedule, schedule.horizon, depth=law.full_depth))

@@ -1,0 +1,152 @@
+"""How should this model be grown? Starting depths, initialisations and orders side by side, with every control.
+
+From one progressive plan follow, at the same expansion step,
+
+    fixed, equal_compute, cold_start, small-l        the controls; small-l never grows from depth l
+    grown-l-INIT-ORDER                               every way of growing from each depth l that is asked for
+
+all on the same batches. The runs that never grow are the trunks of those that do (:mod:`latebloom.train.run.branch`),
+so that a way of growing costs only the steps after the expansion. Differences between arms of one seed are free of the
+noise that seeds and batches make in the trunk; the seeds say how much of a difference is not noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from latebloom.theory.cost import plan_flops
+from latebloom.theory.errors import InputError
+from latebloom.theory.plan import Init, Order, Plan, Stage, cold_start, fixed_depth
+from latebloom.theory.planning import equal_compute
+from latebloom.theory.record import Record
+from latebloom.train.config import TrainConfig
+from latebloom.train.growth.operators import placement, source
+from latebloom.train.run.several import run_all
+
+__all__ = ["Arm", "Ranking", "ablate", "growths"]
+
+LONGEST = 200  # steps between a trunk's checkpoints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One way of training, over the seeds."""
+
+    name: str
+    losses: tuple[float, ...]
+    flops: float
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.losses))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """The arms, best mean final loss first.
+
+    Attributes:
+        arms: Of equal seeds.
+        records: By arm and seed, as ``ARM-sSEED``.
+    """
+
+    arms: tuple[Arm, ...]
+    records: dict[str, Record]
+
+    @property
+    def fixed(self) -> Arm:
+        """The full depth from the start."""
+        return next(arm for arm in self.arms if arm.name == "fixed")
+
+    def against(self, arm: Arm) -> tuple[float, float]:
+        """(mean, standard error) over seeds of the loss of ``arm`` minus that of ``fixed``; nan with one seed."""
+        differences = np.subtract(arm.losses, self.fixed.losses)
+        n = len(differences)
+        return float(differences.mean()), float(differences.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
+
+
+def growths(plan: Plan, small: int, inits: Sequence[Init], orders: Sequence[Order]) -> list[Plan]:
+    """The plans that grow from depth ``small`` as ``plan`` does, one for each way that differs from the others.
+
+    Nothing can be copied from depth 0; below two blocks all orders but ``first`` are one, and where nothing is copied
+    those that put the old blocks to the same places.
+    """
+    found = []
+    for init in inits:
+        if small == 0 and init.startswith("copy"):
+            continue
+        places = {}
+        for order in orders if small > 1 else orders[:1]:
+            of = source(order, small, plan.depth) if init.startswith("copy") else placement(order, small, plan.depth)
+            places.setdefault(tuple(of), order)
+        for order in places.values():
+            stages = (Stage(start_step=0, depth=small), plan.stages[1].replace(init=init, order=order))
+            name = f"grown-{small}-{init}" + (f"-{order}" if small > 1 else "")
+            found.append(plan.replace(name=name, stages=stages))
+    return found
+
+
+def ablate(
+    plan: Plan,
+    *,
+    data: Path,
+    out: Path,
+    small: Sequence[int] = (0, 1, 2),
+    inits: Sequence[Init] = ("random", "copy", "copy_zero_last"),
+    orders: Sequence[Order] = ("stack", "inter", "last"),
+    seeds: int = 1,
+    config: TrainConfig | None = None,
+    console: Console | None = None,
+) -> Ranking:
+    """Train every arm in ``out/ARM-sSEED``; interrupted, the same call goes on.
+
+    Args:
+        plan: One expansion; its step, full depth, schedule and optimizer are every arm's.
+        data: Directory of token shards.
+        out: Directory of the runs.
+        small: Starting depths, below the full one.
+        inits, orders: Ways to grow.
+        seeds: Number of seeds of initialisation and data order.
+        config: How to run; its seed is the first.
+        console: Where progress is shown.
+
+    Raises:
+        InputError: if the plan has not one expansion, or a starting depth is not below the full one.
+    """
+    config, console = config or TrainConfig(quiet=True), console or Console(quiet=True)
+    if len(plan.stages) != 2:
+        raise InputError("stages", len(plan.stages), "must be two to compare ways of growing", "plan one expansion")
+    for depth in small:
+        if not 0 <= depth < plan.depth:
+            raise InputError("--small", depth, f"must lie below the full depth {plan.depth}", "start shallower")
+    tau = plan.tau
+    assert tau is not None
+    every = tau // next(k for k in range(math.ceil(tau / LONGEST), tau + 1) if tau % k == 0)
+    arms = {"fixed": fixed_depth(plan, name="fixed"), "equal_compute": equal_compute(plan, name="equal_compute")}
+    arms["cold_start"] = cold_start(plan, name="cold_start")
+    arms |= {f"small-{depth}": fixed_depth(plan, name=f"small-{depth}", depth=depth) for depth in small}
+    grown = {branch.name: branch for depth in small for branch in growths(plan, depth, inits, orders)}
+    records: dict[str, Record] = {}
+    numbers = range(config.seed, config.seed + seeds)
+    for seed in numbers:
+        trunk = config.replace(seed=seed, checkpoint_every=every, keep_checkpoints=math.ceil(plan.steps / every) + 1)
+        console.print(f"[bold]seed {seed}[/]  {len(arms)} controls, then {len(grown)} ways of growing")
+        for plans, trunks in ((arms, {}), (grown, {n: f"small-{p.stages[0].depth}" for n, p in grown.items()})):
+            named = [p.replace(name=f"{name}-s{seed}") for name, p in plans.items()]
+            places = {f"{name}-s{seed}": out / f"{of}-s{seed}" for name, of in trunks.items()}
+            found = run_all(named, data, out, config=trunk, console=console, trunks=places)
+            records |= {p.name: record for p, record in zip(named, found, strict=True)}
+    ranked = [
+        Arm(
+            name=name, flops=plan_flops(p),
+            losses=tuple(records[f"{name}-s{seed}"].final() for seed in numbers),
+        )
+        for name, p in (arms | grown).items()
+    ]  # fmt: skip
+    return Ranking(arms=tuple(sorted(ranked, key=lambda arm: arm.mean)), records=records)

@@ -1,0 +1,165 @@
+"""The operators' table, measured: does growing keep the function, can the new blocks train, do they learn features?
+
+A model of two blocks, a few updates old, is grown to four by each operator. Measured are
+
+    change     RMS of the change of the logits at growth over their RMS; 0 exactly: function-preserving
+    reached    share of the new blocks' matrices with a gradient at the first update, and at the second
+    feature    after ``updates`` updates of Muon-NSGD, RMS of the change of what the new blocks add to the residual
+               stream, over the RMS of the stream, in a narrow and in a wide model
+
+and from them the paper's three columns: it *keeps the function* if change is 0; it is *trainable* if every new matrix
+is reached by the second update; it *learns features* if feature is at least a quarter of ``random``'s in both widths
+(FEATURE, a choice), so that it neither stands still nor fades with the width.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latebloom.theory.plan import GPT2Shape, Init, Optimizer, Order, Stage
+from latebloom.train.growth.operators import grow_blocks
+from latebloom.train.model.transformer import GPT2, Block, init_block_
+from latebloom.train.optim.muon import build_optimizer
+
+__all__ = ["INITS", "OperatorRow", "growth_table", "table_text"]
+
+INITS: tuple[Init, ...] = ("random", "copy", "zero", "zero_last", "copy_zero_last", "copy_zero_norm", "identity")
+FEATURE = 0.25
+LR = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorRow:
+    """One operator; ``feature`` has a value a width."""
+
+    init: str
+    order: str
+    change: float
+    reached: tuple[float, float]
+    feature: tuple[float, ...]
+    keeps_function: bool
+    trainable: bool
+    learns_features: bool
+
+
+def growth_table(
+    *,
+    widths: Sequence[int] = (32, 128),
+    orders: Sequence[Order] = ("stack",),
+    inits: Sequence[Init] = INITS,
+    updates: int = 8,
+    seed: int = 0,
+) -> list[OperatorRow]:
+    """Measure ``inits`` x ``orders`` (a second or two on a CPU).
+
+    Args:
+        widths: Of the models compared.
+        orders, inits: Operators.
+        updates: Before the feature is measured.
+        seed: Of weights and tokens.
+    """
+    base = {width: _trained(width, seed) for width in widths}
+    random = {width: _measure(base[width], "random", "stack", updates, seed)[2] for width in widths}
+    rows = []
+    for init in inits:
+        for order in orders:
+            measured = [_measure(base[width], init, order, updates, seed) for width in widths]
+            change, reached = measured[0][0], measured[0][1]
+            feature = tuple(m[2] for m in measured)
+            rows.append(
+                OperatorRow(
+                    init=init,
+                    order=order,
+                    change=change,
+                    reached=reached,
+                    feature=feature,
+                    keeps_function=change == 0.0,
+                    trainable=reached[1] == 1.0,
+                    learns_features=all(f >= FEATURE * random[w] for f, w in zip(feature, widths, strict=True)),
+                )
+            )
+    return rows
+
+
+def table_text(rows: Sequence[OperatorRow]) -> str:
+    """The table as text."""
+    yes = {True: "yes", False: "no"}
+    lines = ["init            order  change  reached    feature          keeps function  trainable  learns features"]
+    lines += [
+        f"{r.init:<15} {r.order:<6} {r.change:<7.4f} {r.reached[0]:.2f} {r.reached[1]:.2f}  "
+        f"{' '.join(f'{f:.4f}' for f in r.feature):<16} {yes[r.keeps_function]:<15} {yes[r.trainable]:<10} "
+        f"{yes[r.learns_features]}"
+        for r in rows
+    ]
+    return "\n".join(lines)
+
+
+def _trained(width: int, seed: int) -> tuple[GPT2, Tensor]:
+    """A model of two blocks after a few updates, and its batch."""
+    shape = GPT2Shape(name="probe", width=width, heads=2, vocab_size=64, context=32)
+    model = GPT2(shape, 2, seed=seed)
+    ids = torch.randint(0, 64, (4, 33), generator=torch.Generator().manual_seed(seed))
+    _update(model, ids, 5)
+    return model, ids
+
+
+def _update(model: GPT2, ids: Tensor, count: int) -> None:
+    optimizer = build_optimizer(model, Optimizer(name="muon_nsgd"))
+    for group in optimizer.param_groups:
+        group["lr"] = LR
+    for _ in range(count):
+        optimizer.zero_grad()
+        model.loss(ids[:, :-1], ids[:, 1:]).backward()
+        optimizer.step()
+
+
+def _measure(
+    base: tuple[GPT2, Tensor], init: Init, order: Order, updates: int, seed: int
+) -> tuple[float, tuple[float, float], float]:
+    """(change, reached, feature) of one operator in one width."""
+    before, ids = base
+    model = copy.deepcopy(before)
+    shape, inputs = model.shape, ids[:, :-1]
+    renamed = grow_blocks(
+        model, Stage(start_step=1, depth=4, init=init, order=order),
+        init_block=lambda block, j: init_block_(block, depth=4, seed=seed + 1, name=f"blocks.{j}"),
+        make_block=lambda: Block(shape),
+    )  # fmt: skip
+    old = set(renamed.values())
+    new = {int(name.split(".")[1]) for name, _ in model.named_parameters() if name not in old}
+    with torch.no_grad():
+        logits = before(inputs)
+        change = float((model(inputs) - logits).norm() / logits.norm())
+    first, stream = _added(model, new, inputs)
+    reached = []
+    for _ in range(2):
+        model.zero_grad()
+        model.loss(inputs, ids[:, 1:]).backward()
+        grads = [p.grad for n, p in model.named_parameters() if p.ndim == 2 and n not in old and p.grad is not None]
+        reached.append(sum(bool(g.abs().max() > 0) for g in grads) / len(grads))
+        _update(model, ids, 1)
+    _update(model, ids, updates - 2)
+    last, _ = _added(model, new, inputs)
+    return change, (reached[0], reached[1]), float((last - first).norm() / stream.norm())
+
+
+@torch.no_grad()
+def _added(model: GPT2, new: set[int], inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """What the new blocks add to the stream, and the stream that reaches the final norm."""
+    assert model.positions is not None
+    x = model.tokens(inputs) + model.positions.weight[: inputs.shape[1]]
+    added = torch.zeros_like(x)
+    for index, block in enumerate(model.blocks):
+        y = block(x)
+        added = added + (y - x if index in new else 0.0)
+        x = y
+    return added, x
+
+
+if __name__ == "__main__":
+    print(table_text(growth_table(orders=("stack", "inter", "last", "first"))))

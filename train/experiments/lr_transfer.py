@@ -1,0 +1,146 @@
+"""Tune small, train large: a learning-rate sweep at a small size, and the optimum that it predicts at the target.
+
+Each learning rate is a fixed-depth run of the small plan; the loss is a parabola in ln eta around its minimum, whose
+vertex is the optimum (refused if it lies outside the sweep). At the target it is multiplied by
+(T_small/T_target)^(1/2), the convex horizon law eta_ref/sqrt(T), and each kind of parameter by its factor of
+:mod:`latebloom.theory.plan_transfer`, which the trainer applies under a plan whose ``optimizer.base`` is the small
+size.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from latebloom.theory.errors import InputError
+from latebloom.theory.plan import Base, Plan, fixed_depth
+from latebloom.theory.plan_transfer import size_factors
+from latebloom.theory.record import read_record
+from latebloom.train.run.loop import NonFiniteLoss, TrainConfig, train
+
+__all__ = ["LRTransfer", "lr_transfer", "plot", "transfer_text", "vertex"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LRTransfer:
+    """The sweep, its optimum, and what it predicts at the target by kind of parameter."""
+
+    optimizer: str
+    lrs: tuple[float, ...]
+    losses: tuple[float, ...]
+    optimum: float
+    horizon_factor: float
+    target_peak_lr: float
+    base: Base
+    factors: dict[str, float]
+
+    def as_dict(self) -> dict:
+        """Plain data, for ``--json``; the loss of a run that diverged is null."""
+        losses = [loss if math.isfinite(loss) else None for loss in self.losses]
+        base = {"width": self.base.width, "depth": self.base.depth}
+        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"losses": losses, "base": base}
+
+
+def lr_transfer(
+    plan: Plan,
+    *,
+    data: Path,
+    out: Path,
+    lrs: Sequence[float],
+    width: int,
+    depth: int,
+    steps: int,
+    config: TrainConfig | None = None,
+    on_run: Callable[[float, float], None] | None = None,
+) -> LRTransfer:
+    """Sweep ``lrs`` over the small ``plan`` and predict the optimum at the target.
+
+    Args:
+        plan: The small run; its peak learning rate is replaced. If it has an ``optimizer.base``, rates are those there.
+        data: Directory of token shards.
+        out: Directory of the runs; those that are finished there are not repeated.
+        lrs: At least four, increasing.
+        width, depth, steps: Of the target.
+        config: How to run.
+        on_run: Called with learning rate and loss.
+
+    Raises:
+        InputError: if there are too few rates, or the minimum lies outside them.
+    """
+    if len(lrs) < 4 or any(b <= a for a, b in pairwise(lrs)):
+        raise InputError("--lrs", list(lrs), "must be four or more, increasing", "give such as 0.005,0.01,0.02,0.04")
+    if not (width >= 1 and depth >= 1 and steps >= 1):
+        raise InputError("target", (width, depth, steps), "must be positive", "give --width, --depth and --steps")
+    losses = []
+    for lr in lrs:
+        small = fixed_depth(plan, name=f"lr-{lr:g}", schedule=plan.schedule.replace(peak_lr=lr))
+        folder = out / small.name
+        record = read_record(folder) if (folder / "record.jsonl").exists() else None
+        try:
+            if record is None or record.plan != small or record.columns["step"].max() < small.steps:
+                shutil.rmtree(folder, ignore_errors=True)
+                record = train(small, data=data, out=folder, config=config)
+            losses.append(record.final())
+        except NonFiniteLoss:
+            losses.append(math.inf)
+        if on_run:
+            on_run(lr, losses[-1])
+    best = vertex(lrs, losses)
+    horizon = (plan.steps / steps) ** 0.5
+    base = plan.optimizer.base or Base(width=plan.model.width, depth=max(plan.depth, 1))
+    at_base = plan.optimizer.replace(base=base)
+    return LRTransfer(
+        optimizer=plan.optimizer.name, lrs=tuple(lrs), losses=tuple(losses), optimum=best, horizon_factor=horizon,
+        target_peak_lr=best * horizon, base=base, factors=size_factors(at_base, width=width, depth=depth),
+    )  # fmt: skip
+
+
+def vertex(lrs: Sequence[float], losses: Sequence[float]) -> float:
+    """exp of the vertex of the parabola in ln eta through the lowest loss and its neighbours.
+
+    Raises:
+        InputError: if the lowest loss is at either end: the optimum is not bracketed.
+    """
+    i = int(np.argmin(losses))
+    if i in (0, len(lrs) - 1):
+        rule = f"is the {'smallest' if i == 0 else 'largest'} of the sweep and the best: the optimum is not bracketed"
+        raise InputError("--lrs", lrs[i], rule, "extend the sweep on that side")
+    if not all(map(math.isfinite, losses[i - 1 : i + 2])):
+        rule = "diverged next to the best rate: the parabola is not determined"
+        raise InputError("--lrs", lrs[i + 1], rule, f"give a rate between {lrs[i]:g} and {lrs[i + 1]:g}")
+    x, y = np.log(lrs[i - 1 : i + 2]), np.asarray(losses[i - 1 : i + 2])
+    a, b, _ = np.polyfit(x - x[1], y, 2)
+    return float(np.exp(x[1] - b / (2 * a)))
+
+
+def transfer_text(result: LRTransfer) -> str:
+    """The table."""
+    lines = [f"{'learning rate':>14}  loss"]
+    lines += [f"{lr:>14.5g}  {loss:.4f}" for lr, loss in zip(result.lrs, result.losses, strict=True)]
+    lines.append(f"optimum {result.optimum:.4g}; horizon factor {result.horizon_factor:.3g}")
+    lines.append(f"target: peak learning rate {result.target_peak_lr:.4g}, by kind of parameter")
+    lines += [f"{kind:>14}  x {by:.3g} = {by * result.target_peak_lr:.4g}" for kind, by in result.factors.items()]
+    base = f"--base-width {result.base.width}" + (f" --base-depth {result.base.depth}" if result.base.depth else "")
+    lines.append(f"`latebloom plan --peak-lr {result.target_peak_lr:.4g} {base}` makes a plan that applies them")
+    return "\n".join(lines)
+
+
+def plot(result: LRTransfer, path: Path) -> None:
+    """Loss against learning rate with the optimum, as SVG, PDF or PNG by the name of ``path``."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.5, 3), layout="constrained")
+    axes = figure.subplots()
+    axes.semilogx(result.lrs, result.losses, "o-", label=f"sweep ({result.optimizer})")
+    axes.axvline(result.optimum, color="C1", label=f"optimum {result.optimum:.3g}")
+    axes.axvline(result.target_peak_lr, color="C2", ls="--", label=f"at the target {result.target_peak_lr:.3g}")
+    axes.set_xlabel("peak learning rate")
+    axes.set_ylabel("validation loss")
+    axes.legend(fontsize=8)
+    figure.savefig(path)

@@ -1,0 +1,81 @@
+"""The plan's schedule as a torch scheduler: it executes, it never decides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from latebloom.theory.errors import InputError
+from latebloom.theory.plan import Plan
+from latebloom.theory.plan_transfer import KINDS, size_factors
+
+__all__ = ["PlanLR"]
+
+
+class PlanLR(LRScheduler):
+    """Sets every group's learning rate to the plan's at each step, times the group's ``lr_factor`` (1 if absent).
+
+    If the plan says at which size its rate was tuned (``optimizer.base``), each group needs a ``kind`` of
+    :mod:`latebloom.theory.plan_transfer`, as :func:`latebloom.train.optim.muon.split_groups` gives it, and learns at
+    that kind's factor too, for the depth of the stage that executes the step.
+
+    Unlike ``LambdaLR`` it holds no list as long as the groups, so groups may appear when the model grows, and its state
+    carries the plan's digest: loading it under another plan is refused.
+
+    Args:
+        optimizer: Any torch optimizer.
+        plan: Its schedule gives the learning rate of update ``last_epoch``.
+        last_epoch: Updates done so far minus one, as torch counts.
+
+    Raises:
+        InputError: if the plan has a base and a group no kind.
+    """
+
+    def __init__(self, optimizer: Optimizer, plan: Plan, last_epoch: int = -1):
+        self.plan = plan
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])  # torch asks for it when a run is resumed
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        """Learning rate of the next update, a value a group; 0 after the horizon."""
+        step = self.last_epoch
+        rate = float(self.plan.schedule.lr(step)) if step < self.plan.steps else 0.0
+        plan = self.plan
+        depth = plan.stages[plan.stage_at(max(step, 0))].depth
+        factors = size_factors(plan.optimizer, width=plan.model.width, depth=depth)
+        return [
+            rate * group.get("lr_factor", 1.0) * self._factor(group, factors) for group in self.optimizer.param_groups
+        ]
+
+    def _factor(self, group: dict[str, Any], factors: dict[str, float]) -> float:
+        if self.plan.optimizer.base is None:
+            return 1.0
+        if group.get("kind") not in KINDS:
+            rule = "is no kind of parameter, by which a plan with optimizer.base gives learning rates"
+            raise InputError("param_groups[...]['kind']", group.get("kind"), rule, f"set one of {', '.join(KINDS)}")
+        return factors.get(group["kind"], 1.0)
+
+    def set_rates(self) -> None:
+        """Give every group its rate for the next update; for groups that came after the last one."""
+        for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+            group["lr"] = rate
+        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Updates done and the plan's digest."""
+        return {"last_epoch": self.last_epoch, "plan_digest": self.plan.digest}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where ``state_dict`` stopped.
+
+        Raises:
+            InputError: if it was saved under another plan.
+        """
+        if state_dict["plan_digest"] != self.plan.digest:
+            rule = f"is not this plan's digest {self.plan.digest[:16]}"
+            raise InputError("plan_digest", state_dict["plan_digest"][:16], rule, "resume with the plan it began with")
+        self.last_epoch = state_dict["last_epoch"]
+        self.set_rates()

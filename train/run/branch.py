@@ -1,0 +1,104 @@
+"""Going on with a run as another plan: one trunk, many ways to grow it.
+
+Runs that differ only in what comes after a step share everything before it. ``branch`` takes a checkpoint of a run that
+agrees with the new plan up to there, and trains only the rest; from there on it is the run of the new plan bit for bit.
+The record begins with the trunk's rows, and its wall time counts the trunk's, as if the run had been made alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from latebloom.theory.errors import InputError
+from latebloom.theory.plan import Plan, read_plan, write_plan
+from latebloom.theory.record import Record, RecordWriter, read_record
+from latebloom.train.run import checkpoint
+from latebloom.train.run.loop import resume
+
+__all__ = ["agree_until", "branch"]
+
+
+def agree_until(a: Plan, b: Plan) -> int:
+    """Number of first steps in which two plans do the same; -1 if they do not even start alike.
+
+    An expansion at step t is the first thing that happens in step t + 1.
+    """
+    if (a.model, a.batch_tokens, a.optimizer, a.stages[0]) != (b.model, b.batch_tokens, b.optimizer, b.stages[0]):
+        return -1
+    steps = min(a.steps, b.steps)
+    rates = [plan.schedule.lrs()[:steps] for plan in (a, b)]
+    differ = np.flatnonzero(rates[0] != rates[1])
+    until = int(differ[0]) if len(differ) else steps
+    later = [stage for stage in (*a.stages, *b.stages) if stage not in a.stages or stage not in b.stages]
+    return min([until, *(stage.start_step for stage in later)])
+
+
+def branch(run: Path, plan: Plan, *, out: Path, data: Path | None = None, quiet: bool | None = None) -> Record:
+    """Train ``plan`` in ``out`` from the newest checkpoint of ``run`` up to which both do the same.
+
+    Args:
+        run: Directory of the trunk's run, finished or not; ``keep_checkpoints`` says how many it has.
+        plan: Of the branch.
+        out: New directory.
+        data: Where the shards are now, if they moved.
+        quiet: Show nothing; None: as the trunk did.
+
+    Raises:
+        InputError: if the plans do not begin alike, no checkpoint is early enough, or ``out`` holds a run.
+    """
+    run, out = Path(run), Path(out)
+    checkpoint.check_run(run)
+    checkpoint.check_new(out)
+    until = agree_until(read_plan(run / "plan.json"), plan)
+    if until < 0:
+        rule = f"does not begin as {run} does: model, batch, optimizer and first stage must be equal"
+        raise InputError("plan", plan.name, rule, "`latebloom plan diff` shows where; train it alone")
+    path = _checkpoint(run, until)
+    state, weights, optimizer = checkpoint.load(path)
+    data_digest = checkpoint.manifest_of(path).data_digest
+    with checkpoint.run_lock(out):
+        write_plan(plan, out / "plan.json")
+        for name in ("config.json", "data.txt", "tokenizer.json"):
+            if (run / name).is_file():
+                shutil.copyfile(run / name, out / name)
+        checkpoint.save(
+            out, plan=plan, data_digest=data_digest, state=state.replace(auto=None), model=weights, optimizer=optimizer
+        )
+        _begin_record(run, out, plan, state.step, state.stage)
+    return resume(out, data=data, quiet=quiet)
+
+
+def _checkpoint(run: Path, until: int) -> Path:
+    """The newest complete checkpoint of what both plans do: up to ``until``, before an expansion there."""
+    passed = []
+    for path in reversed(checkpoint.checkpoints(run)):
+        try:
+            held = checkpoint.verify(path)
+        except InputError as error:
+            passed.append(str(error))
+            continue
+        if held.step <= until and (
+            held.stage == 0 or read_plan(path / "plan.json").stages[held.stage].start_step < until
+        ):
+            return path
+        passed.append(path.name)
+    rule = (
+        f"has no checkpoint up to step {until}, from which on the plans differ ({'; '.join(passed) or 'it has none'})"
+    )
+    raise InputError("run", str(run), rule, "train the trunk with --checkpoint-every and --keep-checkpoints")
+
+
+def _begin_record(run: Path, out: Path, plan: Plan, step: int, stage: int) -> None:
+    """The trunk's rows up to ``step`` in ``stage``, under a header of the branch."""
+    trunk = read_record(run)
+    head = trunk.header.replace(name=out.name, plan=plan, plan_digest=plan.digest)
+    with RecordWriter(out / "record.jsonl", head) as writer:
+        rows = (dict(zip(trunk.columns, row, strict=True)) for row in zip(*trunk.columns.values(), strict=True))
+        writer.write(
+            {k: getattr(v, "item", lambda v=v: v)() for k, v in row.items()}
+            for row in rows
+            if row["step"] <= step and row["phase"] <= stage
+        )

@@ -1,0 +1,84 @@
+"""What a run shows: a live line on a terminal, plain lines elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from latebloom.theory.plan import Plan
+
+__all__ = ["Display"]
+
+PLAIN_EVERY_S = 10.0
+
+
+class Display:
+    """Step, loss, tokens per second, predicted against measured loss, and steps to the next expansion."""
+
+    def __init__(self, plan: Plan, *, quiet: bool = False, console: Console | None = None):
+        self.plan, self.quiet = plan, quiet
+        self.console = console or Console(stderr=True)
+        self.live = self.console.is_terminal and not quiet
+        self.progress: Progress | None = None
+        self.last_plain = self.last_time = time.monotonic()
+        self.last_step: int | None = None
+        self.val = ""
+
+    def __enter__(self) -> Display:
+        if self.live:
+            self.progress = Progress(
+                TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
+                TextColumn("{task.fields[text]}"), TimeRemainingColumn(), console=self.console,
+            )  # fmt: skip
+            self.progress.start()
+            self.task = self.progress.add_task(self.plan.name, total=self.plan.steps, text="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.progress:
+            self.progress.stop()
+
+    def step(self, step: int, loss: float, wall_s: float) -> None:
+        """After each update."""
+        if self.quiet:
+            return
+        now = time.monotonic()
+        plain_due = now - self.last_plain >= PLAIN_EVERY_S or step == self.plan.steps
+        if not self.live and not plain_due:
+            return
+        text = f"loss {loss:.4f} {self.val} {self._speed(step, wall_s)} {self._countdown(step)}".rstrip()
+        if self.progress:
+            self.progress.update(self.task, completed=step, text=text)
+        elif plain_due:
+            self.console.print(f"{self.plan.name} {step}/{self.plan.steps} {text}", highlight=False)
+            self.last_plain = now
+
+    def validation(self, step: int, loss: float) -> None:
+        """After each evaluation."""
+        curve = self.plan.predicted.curve
+        expected = ""
+        if curve is not None and step in curve.step:
+            expected = f" (predicted {curve.loss[curve.step.index(step)]:.4f})"
+        elif curve is not None and step > curve.step[0]:
+            after = next(i for i, s in enumerate(curve.step) if s > step)
+            expected = f" (predicted about {curve.loss[after]:.3f})"
+        self.val = f"val {loss:.4f}{expected}"
+
+    def note(self, text: str) -> None:
+        """An event worth a line."""
+        if not self.quiet:
+            self.console.print(text, highlight=False)
+
+    def _speed(self, step: int, wall_s: float) -> str:
+        if self.last_step is None:
+            self.last_step, self.last_wall = step, wall_s
+        done, taken = step - self.last_step, wall_s - self.last_wall
+        if taken > 2:
+            self.last_step, self.last_wall = step, wall_s
+        return f"{done * self.plan.batch_tokens / taken:,.0f} tokens/s" if taken > 0 else ""
+
+    def _countdown(self, step: int) -> str:
+        ahead = [stage for stage in self.plan.stages if stage.start_step > step]
+        return f"grows to {ahead[0].depth} in {ahead[0].start_step - step} steps" if ahead else ""

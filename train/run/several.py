@@ -1,0 +1,156 @@
+"""Several plans on one machine: one process a core, or one run after another on a GPU, each resumable, with a bar."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from latebloom.theory.cost import plan_flops
+from latebloom.theory.plan import Plan
+from latebloom.theory.record import Record, read_record
+from latebloom.theory.spec import decode
+from latebloom.train.config import TrainConfig
+
+__all__ = ["run_all"]
+
+
+def run_all(
+    plans: Sequence[Plan],
+    data: Path,
+    folder: Path,
+    *,
+    config: TrainConfig,
+    console: Console,
+    trunks: Mapping[str, Path] | None = None,
+) -> list[Record]:
+    """Execute ``plans``, as many at once as the machine has cores (one GPU: one at a time).
+
+    Args:
+        plans: With names of their own; what an interrupted call has finished is kept.
+        data: Directory of token shards.
+        folder: Each run's directory stands in it, by the plan's name.
+        config: How to run them.
+        console: Where progress is shown.
+        trunks: By a plan's name, the run it is a branch of (:mod:`latebloom.train.run.branch`).
+    """
+    trunks = trunks or {}
+    workers, threads = _workers(config.device)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(threads))  # of Muon's Cholesky inverses
+    order = sorted(plans, key=plan_flops, reverse=True)  # longest first leaves the cores busy to the end
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_follow_parent)
+    try:
+        with _bars(console, order, folder) as refresh:
+            pending = {
+                pool.submit(_run_one, plan.to_json(), data, folder / plan.name, config, trunks.get(plan.name), threads)
+                for plan in order
+            }
+            while pending:
+                done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+                refresh()
+                for future in done:
+                    future.result()
+    except BaseException:
+        for process in (pool._processes or {}).values():  # a stopped demo must not leave trainers behind
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return [read_record(folder / plan.name) for plan in plans]
+
+
+@contextmanager
+def _bars(console: Console, plans: Sequence[Plan], folder: Path) -> Iterator[Callable[[], None]]:
+    """One progress bar a run, fed from the records that the runs write; plain lines where there is no terminal."""
+    columns = (TextColumn("  {task.description:<16}"), BarColumn(), TextColumn("{task.completed:>5}/{task.total}"),
+               TextColumn("{task.fields[loss]}"), TimeElapsedColumn())  # fmt: skip
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        tasks = {plan.name: progress.add_task(plan.name, total=plan.steps, loss="", start=False) for plan in plans}
+        told: set[str] = set()
+
+        def refresh() -> None:
+            for plan in plans:
+                path = folder / plan.name / "record.jsonl"
+                if plan.name in told or not path.exists():
+                    continue
+                record = read_record(path)
+                step, loss = record.curve()
+                if not len(step):
+                    continue
+                progress.start_task(tasks[plan.name])
+                at = max(int(record.columns["step"].max()), int(step[-1]))
+                progress.update(tasks[plan.name], completed=at, loss=f"loss {loss[-1]:.3f}")
+                if step[-1] == plan.steps:
+                    told.add(plan.name)
+                    if not console.is_terminal:
+                        console.print(f"  {plan.name:<16} {plan.steps} steps, loss {loss[-1]:.4f}", highlight=False)
+
+        yield refresh
+        refresh()
+
+
+def _follow_parent() -> None:
+    """Stop with the process that started this one, however it ended; a run saves a checkpoint first."""
+
+    def wait_for_end() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait_for_end, daemon=True).start()
+
+
+def _run_one(plan_json: str, data: Path, out: Path, config: TrainConfig, trunk: Path | None, threads: int) -> None:
+    """One run in a process of its own."""
+    import torch
+
+    torch.set_num_threads(threads)
+    from latebloom.train.run.loop import Interrupted
+
+    try:
+        _run(decode(plan_json, Plan), data, out, config, trunk)
+    except Interrupted:
+        parent = parent_process()
+        if parent is not None and not parent.is_alive():
+            os._exit(143)  # the pool would go on with the next run
+        raise
+
+
+def _run(plan: Plan, data: Path, out: Path, config: TrainConfig, trunk: Path | None) -> None:
+    """Start, resume or branch, unless the run is finished."""
+    from latebloom.train.run.branch import branch
+    from latebloom.train.run.loop import resume, train
+
+    if (out / "record.jsonl").exists():
+        record = read_record(out)
+        step, _ = record.curve()
+        if len(step) and step[-1] == plan.steps:
+            return
+        if any((out / "checkpoints").glob("step-*")):
+            resume(out)
+            return
+        shutil.rmtree(out)
+    if trunk is not None:
+        branch(trunk, plan, out=out, data=data)
+    else:
+        train(plan, data=data, out=out, config=config)
+
+
+def _workers(device: str) -> tuple[int, int]:
+    """(processes, threads each): small matrices want one thread a process and one process a core; one GPU, one."""
+    import torch
+
+    if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()):
+        return 1, torch.get_num_threads()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 4), 1
