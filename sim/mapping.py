@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from latebloom.sim.lowrank import LowRank
+from latebloom.sim.optimizers import toy_rule
 from latebloom.theory.cost import flops_per_token, plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Optimizer, Plan, Prediction, Provenance, Stage, fixed_depth
@@ -81,18 +82,20 @@ def toy_plan(
         peak_lr: Instead of the rule above.
 
     Raises:
-        InputError: for a fixed-depth plan, for depths, steps or ranks that do not fit, for a learning rate above eta_c.
+        InputError: for a fixed-depth plan, an optimizer without counterpart in the toy, for depths, steps or ranks that
+            do not fit, for a learning rate above eta_c.
     """
     if len(plan.stages) < 2:
         rule = "is a fixed-depth plan: there is nothing to grow"
         raise InputError("stages", len(plan.stages), rule, "give a plan with an expansion")
     if isinstance(plan.schedule, Tail):
         raise InputError("schedule", "tail", "has no shape to stretch", "give a plan with its whole schedule")
+    is_descent = toy_rule(optimizer).is_descent
     depths = _toy_depths(plan, family, max_depth)
     if steps < 10:
         raise InputError("steps", steps, "are too few to see anything", "give at least 10 toy steps")
     shape = plan.schedule.with_steps(steps)
-    descent = min(family.step_limit(depth) for depth in depths if depth) if optimizer.name == "sgd" else None
+    descent = min(family.step_limit(depth) for depth in depths if depth) if is_descent else None
     eta_c = descent * _momentum_limit(optimizer) if descent is not None else None
     chosen = _peak_lr(family, max(depths), shape.total_area / shape.peak, optimizer, descent)
     lr = chosen if peak_lr is None else peak_lr
@@ -170,5 +173,5 @@ def _peak_lr(family: LowRank, depth: int, unit_area: float, optimizer: Optimizer
     if descent is not None:
         return STABLE_SHARE * descent  # without momentum's larger limit: close to gradient flow in any case
     way = (depth * family.multiplier(depth)) ** -0.5
-    entries = family.width**0.5 if optimizer.name == "adamw" else 1.0  # Adam moves entries, the others whole matrices
+    entries = family.width**0.5 if toy_rule(optimizer).moves_entries else 1.0
     return REACH * way / entries / unit_area

@@ -12,7 +12,8 @@ from latebloom.theory.plan import BlockVariant
 from latebloom.train.experiments.growth_table import growth_table, table_text
 from latebloom.train.growth.operators import carried_state, find_blocks, grow_blocks, placement, source
 from latebloom.train.model.transformer import GPT2, Block, init_block_
-from latebloom.train.optim.muon import build_optimizer, load_named_state, named_state
+from latebloom.train.optim.build import build_optimizer
+from latebloom.train.optim.state import load_named_state, named_state
 from tests.helpers import tiny_plan, tiny_shape
 
 IDS = torch.randint(0, 256, (2, 16), generator=torch.Generator().manual_seed(0))

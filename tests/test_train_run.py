@@ -12,7 +12,7 @@ from latebloom.theory import InputError, Optimizer, Stage, read_plan, read_recor
 from latebloom.theory.cost import flops_per_token
 from latebloom.theory.plan import BlockVariant
 from latebloom.train.model.transformer import GPT2
-from latebloom.train.optim.muon import named_state
+from latebloom.train.optim.state import named_state
 from latebloom.train.run import checkpoint, loop
 from latebloom.train.run.loop import TrainConfig, resume, train
 from tests.helpers import tiny_plan, tiny_shape
@@ -245,7 +245,10 @@ def test_starting_from_hugging_face_weights(data, tmp_path):
 
     given = GPT2(tiny_shape(), 1, seed=7)
     (tmp_path / "hf").mkdir()
-    save_file({k: v.contiguous() for k, v in hf_state(given.state_dict()).items()}, tmp_path / "hf/model.safetensors")
+    save_file(
+        {k: v.contiguous() for k, v in hf_state(given.state_dict(), given.shape).items()},
+        tmp_path / "hf/model.safetensors",
+    )
     (tmp_path / "hf/config.json").write_text(json.dumps(hf_config(given.shape, 1)))
     config = CONFIG.replace(init_from=str(tmp_path / "hf"))
     train(plan_of(), data=data, out=tmp_path / "run", config=config)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import get_args
 
 import click
 
-from latebloom.theory.transfer import OptimizerName, Size, across_expansion, horizon_exponent, table, transfer
+from latebloom.theory.optimizers import OPTIMIZERS, OptimizerName
+from latebloom.theory.transfer import Size, across_expansion, horizon_exponent, table, transfer
 
 __all__ = ["transfer_command"]
 
 
 @click.command("transfer")
-@click.option("--optimizer", type=click.Choice(get_args(OptimizerName)), default="muon_nsgd", show_default=True)
+@click.option("--optimizer", type=click.Choice(list(OPTIMIZERS)), default="muon_nsgd", show_default=True)
 @click.option("--base-width", type=float, required=True, help="Where the hyperparameters were tuned.")
 @click.option("--base-depth", type=float, required=True, help="Blocks there.")
 @click.option("--width", type=float, default=None, help="Where they are to be used. [default: the base's]")

@@ -13,7 +13,9 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta
 
 from latebloom.theory import spec
+from latebloom.theory.architectures.shape import BlockVariant, GPT2Shape
 from latebloom.theory.errors import InputError
+from latebloom.theory.optimizers import Base, Optimizer
 from latebloom.theory.schedules import AnySchedule, Tail
 from latebloom.theory.spec import Count, Fraction, NonNegative, Positive, Spec
 
@@ -41,7 +43,6 @@ __all__ = [
 
 SCHEMA_VERSION: Final = 1
 
-Size = Annotated[int, Meta(ge=1, le=10**7)]
 Depth = Annotated[int, Meta(ge=0, le=10_000)]
 Number = Annotated[float, Meta(ge=-1e30, le=1e30)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -49,49 +50,6 @@ Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Init = Literal["random", "copy", "zero", "zero_last", "copy_zero_last", "copy_zero_norm", "identity"]
 Order = Literal["stack", "inter", "last", "first"]
 StatePolicy = Literal["keep", "keep_copied", "keep_warmed", "reset"]
-
-
-class BlockVariant(Spec, frozen=True, kw_only=True):
-    """A block that is not GPT-2's: RMSNorm before each branch, rotary positions, SwiGLU, no biases (LLAMA3, Qwen3).
-
-    Attributes:
-        kv_heads: Heads of key and value; each serves heads/kv_heads query heads (grouped-query attention).
-        hidden: Width inside the SwiGLU.
-        rope_theta: Base of the rotary frequencies.
-        norm_eps: Epsilon of every RMSNorm.
-        qk_norm: RMSNorm on each query and key head (Qwen3).
-    """
-
-    kv_heads: Size
-    hidden: Size
-    rope_theta: Positive = 10_000.0
-    norm_eps: Positive = 1e-6
-    qk_norm: bool = False
-
-
-class GPT2Shape(Spec, frozen=True, kw_only=True, omit_defaults=True):
-    """A GPT-2 without its depth, which belongs to the stages; with ``block`` the same skeleton around other blocks.
-
-    Without ``block`` the field is absent from JSON, so that plans from before it keep their digests.
-    """
-
-    name: Annotated[str, Meta(min_length=1, max_length=100)]
-    width: Size
-    heads: Size
-    vocab_size: Size
-    context: Size
-    block: BlockVariant | None = None
-
-    def check(self) -> None:
-        if self.block and self.heads % self.block.kv_heads:
-            rule = f"does not divide the {self.heads} heads"
-            raise InputError("block.kv_heads", self.block.kv_heads, rule, "choose a divisor of the heads")
-        if self.block and self.width % self.heads == 0 and (self.width // self.heads) % 2:
-            rule = f"gives heads of odd size {self.width // self.heads}, which cannot be rotated"
-            raise InputError("heads", self.heads, rule, "choose heads of even size")
-        if self.width % self.heads:
-            rule = f"does not divide the width {self.width}"
-            raise InputError("heads", self.heads, rule, "choose a divisor of the width")
 
 
 class Stage(Spec, frozen=True, kw_only=True):
@@ -117,47 +75,6 @@ class Stage(Spec, frozen=True, kw_only=True):
     init: Init = "random"
     order: Order = "stack"
     optimizer_state: StatePolicy = "keep"
-
-
-class Base(Spec, frozen=True, kw_only=True):
-    """The size at which a schedule's learning rate was tuned; see :mod:`latebloom.theory.plan_transfer` for what
-    follows from it.
-
-    Attributes:
-        width: Of that model.
-        depth: Its blocks. None: the rate is the same at every depth, as in arXiv 2511.04981.
-    """
-
-    width: Size
-    depth: Annotated[int, Meta(ge=1, le=10_000)] | None = None
-
-
-class Optimizer(Spec, frozen=True, kw_only=True):
-    """The update rule. ``transfer`` names the learning-rate rule of ``latebloom.theory.transfer`` between widths and
-    depths.
-
-    ``base`` is the size at which the schedule's learning rate was tuned: the trainer then gives each kind of parameter
-    its factor of :mod:`latebloom.theory.plan_transfer`. Without it the rate is taken as tuned for this very model, the
-    same for all.
-
-    ``muon_nsgd``: Muon on matrices, normalised SGD on vectors, one learning rate. ``muon_adamw``: Muon on the blocks'
-    matrices, AdamW on the rest. ``muon``: the simulator's all-matrix networks. ``momentum`` is Muon's and SGD's, and
-    Adam's first beta; ``beta2`` and ``eps`` are Adam's.
-    """
-
-    name: Literal["muon_nsgd", "muon_adamw", "muon", "adamw", "sgd", "nsgd"] = "muon_nsgd"
-    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.95
-    nesterov: bool = True
-    beta2: Annotated[float, Meta(ge=0, lt=1)] = 0.95
-    eps: Positive = 1e-8
-    weight_decay: NonNegative = 0.01
-    transfer: Literal["spectral", "none"] = "spectral"
-    base: Base | None = None
-
-    def check(self) -> None:
-        if self.base is not None and self.transfer == "none":
-            rule = "has no rule to go by: transfer is 'none'"
-            raise InputError("base", f"width {self.base.width}", rule, "set transfer to 'spectral', or drop the base")
 
 
 class Interval(Spec, frozen=True, kw_only=True):

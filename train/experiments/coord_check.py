@@ -19,7 +19,7 @@ from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Base, GPT2Shape, Optimizer
 from latebloom.theory.plan_transfer import size_factors
 from latebloom.train.model.transformer import GPT2
-from latebloom.train.optim.muon import build_optimizer
+from latebloom.train.optim.build import build_optimizer
 
 __all__ = ["CoordCheck", "check_text", "coord_check"]
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from latebloom.theory.plan import GPT2Shape, Init, Optimizer, Order, Stage
 from latebloom.train.growth.operators import grow_blocks
 from latebloom.train.model.transformer import GPT2, Block, init_block_
-from latebloom.train.optim.muon import build_optimizer
+from latebloom.train.optim.build import build_optimizer
 
 __all__ = ["INITS", "OperatorRow", "growth_table", "table_text"]
 

@@ -2,9 +2,9 @@
 
 Each learning rate is a fixed-depth run of the small plan; the loss is a parabola in ln eta around its minimum, whose
 vertex is the optimum (refused if it lies outside the sweep). At the target it is multiplied by
-(T_small/T_target)^(1/2), the convex horizon law eta_ref/sqrt(T), and each kind of parameter by its factor of
-:mod:`latebloom.theory.plan_transfer`, which the trainer applies under a plan whose ``optimizer.base`` is the small
-size.
+(T_small/T_target)^(1/2), the convex horizon law of :func:`latebloom.theory.transfer.horizon_exponent`, and each kind of
+parameter by its factor of :mod:`latebloom.theory.plan_transfer`, which the trainer applies under a plan whose
+``optimizer.base`` is the small size.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Base, Plan, fixed_depth
 from latebloom.theory.plan_transfer import size_factors
 from latebloom.theory.record import read_record
+from latebloom.theory.transfer import horizon_exponent
 from latebloom.train.run.loop import NonFiniteLoss, TrainConfig, train
 
 __all__ = ["LRTransfer", "lr_transfer", "plot", "transfer_text", "vertex"]
+
+CONVEX = 1.0  # signal exponent of the convex bound, whose horizon law is eta_ref/sqrt(T)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +95,7 @@ def lr_transfer(
         if on_run:
             on_run(lr, losses[-1])
     best = vertex(lrs, losses)
-    horizon = (plan.steps / steps) ** 0.5
+    horizon = (plan.steps / steps) ** horizon_exponent(CONVEX)
     base = plan.optimizer.base or Base(width=plan.model.width, depth=max(plan.depth, 1))
     at_base = plan.optimizer.replace(base=base)
     return LRTransfer(

@@ -41,6 +41,7 @@ from torch import Tensor, nn
 from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Init, Order, Stage, StatePolicy
 from latebloom.train.growth.foreign import check_growable, check_keeps, copy_block, find_blocks, own_init, renumber
+from latebloom.train.model.tensors import describe
 
 __all__ = ["carried_state", "find_blocks", "grow", "grow_blocks", "placement", "source"]
 
@@ -260,7 +261,7 @@ def _extend(
             continue
         group = group_of[id(like)]
         if name not in kin and "kind" in group:
-            group = _group_of_kind(optimizer, group, "hidden" if p.ndim == 2 else "vector")
+            group = _group_of_kind(optimizer, group, describe(model)(name, p).kind)
         group["params"].append(p)
         if "param_names" in group:
             group["param_names"].append(name)

@@ -33,8 +33,9 @@ from latebloom.train.data.batches import Batches, Prefetch
 from latebloom.train.data.shards import open_shards
 from latebloom.train.growth.operators import carried_state, grow_blocks
 from latebloom.train.model.transformer import GPT2, Block, init_block_
-from latebloom.train.optim.muon import build_optimizer, load_named_state, named_state
+from latebloom.train.optim.build import build_optimizer
 from latebloom.train.optim.plan_lr import PlanLR
+from latebloom.train.optim.state import load_named_state, named_state
 from latebloom.train.run import checkpoint
 from latebloom.train.run.device import check_memory, keep_freed_memory, usable_device
 from latebloom.train.run.dryrun import dry_run, state_bytes
