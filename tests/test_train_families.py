@@ -1,6 +1,8 @@
 """The torch parts of families and optimizers: whole registries, the tensors that theory states, and refusals."""
 
+import copy
 import math
+import pickle
 from typing import get_args
 
 import pytest
@@ -125,6 +127,13 @@ def test_growth_refuses_new_tensors_of_unknown_kind():
             model, optimizer, depth=1, blocks="blocks", make_block=lambda: Experts(3),
             init_block=lambda block, _: block.weight.zero_(),
         )  # fmt: skip
+
+
+def test_copies_of_an_optimizer_know_the_tensors_too():
+    model = GPT2(tiny_shape(), 1)
+    optimizer = build_optimizer(model, Optimizer())
+    for other in (copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))):
+        assert other.describe("blocks.0.attention.qkv.weight", None).matrices == 3
 
 
 def test_stacked_matrices_take_the_steps_that_they_take_alone():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from torch import Tensor, nn
@@ -28,7 +29,11 @@ def describe(model: nn.Module) -> Describe:
     shape = getattr(model, "shape", None)
     if not isinstance(shape, GPT2Shape):
         return inferred_tensor
-    return lambda name, parameter: tensor_of(shape, name)
+    return functools.partial(_stated_tensor, shape)
+
+
+def _stated_tensor(shape: GPT2Shape, name: str, parameter: Tensor) -> TensorSpec:
+    return tensor_of(shape, name)
 
 
 def inferred_tensor(name: str, parameter: Tensor) -> TensorSpec:

@@ -88,6 +88,10 @@ class MuonNSGD(torch.optim.Optimizer):
             groups.append(group)
         super().__init__(groups, defaults)
 
+    def __getstate__(self) -> dict[str, Any]:  # type: ignore[override]
+        """What copies and pickles hold: torch's leave out attributes of subclasses."""
+        return super().__getstate__() | {"describe": self.describe}
+
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update of every parameter that has a gradient."""
