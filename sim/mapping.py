@@ -155,7 +155,11 @@ def _toy_stages(plan: Plan, schedule: AnySchedule, depth_of: dict[int, int]) -> 
 
 
 def rule_name(optimizer: Optimizer) -> str:
-    """Name of an update rule in tables and records: ``sgd`` is plain gradient descent, ``sgd_own`` a plan's variant."""
+    """Name of an update rule in tables and records: ``sgd`` is plain gradient descent, ``sgd_own`` a plan's variant.
+
+    Args:
+        optimizer: Of a plan.
+    """
     plain = optimizer.momentum == 0 and optimizer.weight_decay == 0
     return "sgd_own" if optimizer.name == "sgd" and not plain else optimizer.name
 

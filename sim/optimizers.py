@@ -79,8 +79,8 @@ def toy_rule(optimizer: Optimizer) -> ToyRule:
     """
     rule = TOY_RULES[optimizer.name]
     if rule is None:
-        reason = "has no counterpart in the simulator, whose networks have neither embeddings nor vectors"
-        fix = "simulate the plan with its optimizer set to muon_nsgd, which is Muon on every matrix there"
+        reason = "has no counterpart in the simulator, whose networks are hidden matrices alone"
+        fix = "simulate the plan with another, such as muon_nsgd, which is Muon on every matrix there"
         raise InputError("optimizer", optimizer.name, reason, fix)
     return rule
 
@@ -100,7 +100,11 @@ class State:
     count: Blocks
 
     def select(self, runs: Tensor) -> State:
-        """The state of some runs."""
+        """The state of some runs.
+
+        Args:
+            runs: Their indices.
+        """
         return State(
             first=tuple(t[runs] for t in self.first),
             second=tuple(t[runs] for t in self.second),
@@ -109,7 +113,15 @@ class State:
 
 
 def initial_state(optimizer: Optimizer, blocks: Blocks) -> State:
-    """The state before the first update."""
+    """The state before the first update.
+
+    Args:
+        optimizer: The rule.
+        blocks: Weights, each (runs, depth, rows, columns).
+
+    Raises:
+        InputError: if the toy has no counterpart of the optimizer.
+    """
     adam = toy_rule(optimizer).direction == "adam"
     first = tuple(torch.zeros_like(b) for b in blocks) if adam or optimizer.momentum > 0 else ()
     second = tuple(torch.zeros_like(b) for b in blocks) if adam else ()
@@ -165,7 +177,11 @@ def newton_schulz(matrices: Tensor) -> Tensor:
 
 
 def polar_factor(matrices: Tensor) -> Tensor:
-    """UV' of each matrix USV', exact; directions with no singular value to speak of stay zero."""
+    """UV' of each matrix USV', exact; directions with no singular value to speak of stay zero.
+
+    Args:
+        matrices: (..., m, n).
+    """
     u, s, vh = torch.linalg.svd(matrices, full_matrices=False)
     tiny = torch.finfo(s.dtype).eps * max(matrices.shape[-2:])
     return (u * (s > tiny * s[..., :1]).to(s.dtype)[..., None, :]) @ vh

@@ -69,7 +69,11 @@ def size_factors(optimizer: Optimizer, *, width: int, depth: int, quantity: Scal
 
 
 def peak_rates(plan: Plan) -> list[dict[str, float]]:
-    """For each stage its ``start_step`` and ``depth``, and the learning rate of each kind at the schedule's peak."""
+    """For each stage its ``start_step`` and ``depth``, and the learning rate of each kind at the schedule's peak.
+
+    Args:
+        plan: With or without a base.
+    """
     stages = []
     for stage in plan.stages:
         factors = size_factors(plan.optimizer, width=plan.model.width, depth=stage.depth)
@@ -84,7 +88,11 @@ def peak_rates(plan: Plan) -> list[dict[str, float]]:
 
 
 def rates_text(plan: Plan) -> list[str]:
-    """:func:`peak_rates` in words, a line a stage; none without a base, where every kind learns at the plan's rate."""
+    """:func:`peak_rates` in words, a line a stage; none without a base, where every kind learns at the plan's rate.
+
+    Args:
+        plan: With or without a base.
+    """
     lines, base = [], plan.optimizer.base
     for stage in peak_rates(plan):
         rates = {kind: rate for kind, rate in stage.items() if kind in KINDS}

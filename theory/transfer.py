@@ -56,7 +56,17 @@ BRANCH = (0.0, -1.0)  # -alpha
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """factor = m_w^width m_L^(depth[0] + depth[1] alpha) for one optimizer, group and quantity."""
+    """factor = m_w^width m_L^(depth[0] + depth[1] alpha) for one optimizer, group and quantity.
+
+    Attributes:
+        optimizer: One of a plan's.
+        group: Kind of parameter, ``block`` or ``all``.
+        quantity: What is multiplied by the factor.
+        width: Exponent of the width.
+        depth: Exponent of the depth, affine in alpha.
+        regime: Where it holds.
+        source: Where it was derived.
+    """
 
     optimizer: OptimizerName
     group: Group
@@ -111,7 +121,14 @@ RULES = _rules()
 
 
 class Size(Spec, frozen=True, kw_only=True):
-    """What transfers: width, depth (blocks, at least 1), horizon in optimizer steps, batch in any one unit."""
+    """What transfers.
+
+    Attributes:
+        width: Of the model.
+        depth: Blocks, at least 1.
+        steps: Horizon in optimizer steps.
+        batch: In any one unit.
+    """
 
     width: Positive
     depth: Positive
@@ -123,8 +140,18 @@ class Size(Spec, frozen=True, kw_only=True):
 class Factor:
     """One row of the answer: multiply the base's ``quantity`` of ``group`` by ``factor``.
 
-    ``width``, ``depth``, ``horizon`` and ``batch`` are the parts whose product it is.
-    ``multiplier`` rows are forward multipliers relative to the base's.
+    Attributes:
+        optimizer: One of a plan's.
+        group: Kind of parameter, ``block`` or ``all``.
+        quantity: What is multiplied; ``multiplier`` is a forward multiplier relative to the base's.
+        factor: Product of the four parts below.
+        width: Part of the width.
+        depth: Part of the depth.
+        horizon: Part of the horizon.
+        batch: Part of the batch.
+        rule: The product in symbols.
+        regime: Where it holds.
+        source: Where it was derived.
     """
 
     optimizer: OptimizerName
@@ -204,6 +231,11 @@ def batch_factor(batch: float, optimizer: OptimizerName, critical_batch: float |
     ``None`` gives the limits far below B_c, B and sqrt(B). The normalised optimizers follow Adam's rule because, below
     B_c, noise makes up the norm that they divide by.
 
+    Args:
+        batch: B.
+        optimizer: One of a plan's.
+        critical_batch: B_c, in the same unit; None: both are far below it.
+
     Raises:
         InputError: if a batch is not positive.
     """
@@ -246,8 +278,9 @@ class Expansion:
     """What an expansion does to the optimal learning rate.
 
     Attributes:
-        trunk, new: Factor on the rate of old and new blocks at the expansion. They are equal: both stand in the deep
-            model, and what sets their rate is its depth and multiplier, not their age.
+        trunk: Factor on the rate of old blocks at the expansion.
+        new: Factor on the rate of new blocks. It equals ``trunk``: both stand in the deep model, and what sets their
+            rate is its depth and multiplier, not their age.
         outside: Factor for embedding, head and final vectors.
         same_is_right: Whether one rate before and after is optimal.
         cost: Share of the loss above the floor that keeping the small model's rate adds to the tail, when the rate
@@ -274,8 +307,10 @@ def across_expansion(
     small model then has no block whose rate could be wrong, and the peak is that of the full model.
 
     Args:
-        small_depth, full_depth: l >= 0 and L > l.
-        optimizer, alpha: As in :func:`transfer`.
+        small_depth: l >= 0.
+        full_depth: L > l.
+        optimizer: One of a plan's.
+        alpha: As in :func:`transfer`.
         signal_exponent: s of the landscape, for the cost. Assumed .5 until a fit says better.
 
     Raises:
@@ -303,7 +338,11 @@ def across_expansion(
 
 
 def table(rows: tuple[Factor, ...]) -> str:
-    """The rows as aligned text."""
+    """The rows as aligned text.
+
+    Args:
+        rows: From :func:`transfer`.
+    """
     head = ("quantity", "group", "factor", "rule", "source", "regime")
     body = [(r.quantity, r.group, f"{r.factor:.4g}", r.rule, r.source, r.regime) for r in rows]
     widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]

@@ -71,6 +71,9 @@ PRESETS: dict[str, tuple[Callable[[], GPT2Shape], int]] = {
 def preset(name: str) -> tuple[GPT2Shape, int]:
     """Shape and usual depth of a named model.
 
+    Args:
+        name: One of :data:`PRESETS`.
+
     Raises:
         InputError: with the nearest known name.
     """

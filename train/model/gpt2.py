@@ -41,7 +41,11 @@ class Attention(nn.Module):
 
 
 def gelu(x: Tensor) -> Tensor:
-    """x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), GPT-2's; on a CPU by the sigmoid, which is twice as fast there."""
+    """x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), GPT-2's; on a CPU by the sigmoid, which is twice as fast there.
+
+    Args:
+        x: Any shape.
+    """
     if x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_compiling():
         return _SigmoidGELU.apply(x)
     return F.gelu(x, approximate="tanh")

@@ -39,7 +39,12 @@ MODEL_TYPES = {
 
 
 def hf_config(shape: GPT2Shape, depth: int) -> dict[str, Any]:
-    """config.json of ``shape`` at ``depth``; dropout is off, as it was in training."""
+    """config.json of ``shape`` at ``depth``; dropout is off, as it was in training.
+
+    Args:
+        shape: Of the model.
+        depth: Number of blocks.
+    """
     common = {
         "vocab_size": shape.vocab_size, "initializer_range": 0.02, "tie_word_embeddings": True, "bos_token_id": None,
         "eos_token_id": None, "dtype": "float32",
@@ -102,6 +107,9 @@ def from_hf(source: PreTrainedModel | str | Path, *, name: str | None = None) ->
 
 def read_hf(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(config, tensors) of a directory of safetensors, in one file or sharded; nothing is unpickled.
+
+    Args:
+        folder: As ``save_pretrained`` leaves it.
 
     Raises:
         InputError: if a file is missing.

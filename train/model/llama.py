@@ -77,6 +77,10 @@ def rotate(x_BHTE: Tensor, theta: float) -> Tensor:
     """Rotary position embedding (Su et al., arXiv 2104.09864): pair (i, i + E/2) at position t by t theta^(-2 i/E).
 
     The angles are made on the spot, T E/2 of them in float32: no buffer that a grown, moved or meta model could lose.
+
+    Args:
+        x_BHTE: Queries or keys.
+        theta: Base of the frequencies.
     """
     T, E = x_BHTE.shape[-2:]
     rates_E = theta ** (-torch.arange(0, E, 2, device=x_BHTE.device, dtype=torch.float32) / E)

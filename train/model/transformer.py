@@ -89,7 +89,12 @@ class GPT2(nn.Module):
         return F.linear(self.features(ids_BT), self.tokens.weight)
 
     def loss(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
-        """Mean cross-entropy of ``targets_BT``, nats per token."""
+        """Mean cross-entropy of ``targets_BT``, nats per token.
+
+        Args:
+            ids_BT: Tokens.
+            targets_BT: The next ones.
+        """
         return head_loss(self.features(ids_BT).flatten(0, 1), self.tokens.weight, targets_BT.flatten())
 
 
@@ -98,6 +103,11 @@ def head_loss(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
 
     At GPT-2's vocabulary it takes half the time of the plain one on a CPU. Below float32 it returns the loss itself
     rounded to the low precision, so that is left to the plain one, as is torch before 2.13.
+
+    Args:
+        x_ND: Features.
+        weight_VD: Head.
+        targets_N: Token numbers.
     """
     n, width = x_ND.shape
     full_precision = x_ND.dtype == torch.float32 and not torch.is_autocast_enabled(x_ND.device.type)
@@ -163,6 +173,12 @@ def _init_tensor_(parameter: Tensor, tensor: TensorSpec, *, depth: int, seed: in
 
 
 def generator(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator that depends on ``seed`` and ``name`` only."""
+    """A generator that depends on ``seed`` and ``name`` only.
+
+    Args:
+        seed: Of the initialisation.
+        name: Of the tensor.
+        device: Where it draws.
+    """
     number = int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "little") >> 1
     return torch.Generator(device).manual_seed(number)

@@ -72,6 +72,9 @@ class PlanLR(LRScheduler):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where ``state_dict`` stopped.
 
+        Args:
+            state_dict: From :meth:`state_dict`.
+
         Raises:
             InputError: if it was saved under another plan.
         """

@@ -9,7 +9,11 @@ __all__ = ["load_named_state", "named_state"]
 
 
 def named_state(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
-    """Each parameter's state by its name; a parameter that was never updated has an empty one, said explicitly."""
+    """Each parameter's state by its name; a parameter that was never updated has an empty one, said explicitly.
+
+    Args:
+        optimizer: Over named parameters.
+    """
     state = {}
     for group in optimizer.param_groups:
         for name, p in zip(group["param_names"], group["params"], strict=True):
@@ -19,7 +23,12 @@ def named_state(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]
 
 
 def load_named_state(optimizer: torch.optim.Optimizer, state: dict[str, dict[str, Tensor]]) -> None:
-    """Give each parameter the state that stands under its name; names that are absent keep none."""
+    """Give each parameter the state that stands under its name; names that are absent keep none.
+
+    Args:
+        optimizer: Over named parameters.
+        state: From :func:`named_state`.
+    """
     for group in optimizer.param_groups:
         for name, p in zip(group["param_names"], group["params"], strict=True):
             held = state.get(name, {})

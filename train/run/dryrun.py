@@ -33,7 +33,18 @@ GIB = 2**30
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseCost:
-    """One stage of a plan."""
+    """One stage of a plan.
+
+    Attributes:
+        start_step: First update.
+        depth: Number of blocks.
+        steps: Updates.
+        parameters: At this depth.
+        flops_per_token: Of training, with the head.
+        head_share: Share of the head in them.
+        flops: Of the whole stage.
+        seconds: It takes.
+    """
 
     start_step: int
     depth: int
@@ -49,8 +60,25 @@ class PhaseCost:
 class DryRun:
     """The whole plan; memory in bytes at full depth on one device.
 
-    ``activations`` holds what each mode keeps for the backward pass, without the head; ``memory`` is the peak under
-    ``mode``: states, its activations, copies of weights, and the most that the head or a block's backward pass needs.
+    Attributes:
+        phases: One a stage.
+        flops: Of the plan.
+        fixed_depth_flops: Of the full depth for the same number of steps.
+        seconds: It takes.
+        weights: Bytes.
+        gradients: Bytes.
+        optimizer_state: Bytes.
+        dtype: Of matrix products.
+        mode: What blocks keep.
+        activations: Bytes that each mode keeps for the backward pass, without the head.
+        bfloat16_weights: Bytes of copies.
+        head: Bytes of head and loss.
+        memory: Peak under ``mode``: states, its activations, copies of weights, and the most that the head or a block's
+            backward pass needs.
+        peak_tflops: Of one device.
+        mfu: Share of it that training reaches.
+        devices: Number of them.
+        micro_tokens: Tokens in a micro-batch.
     """
 
     phases: tuple[PhaseCost, ...]
