@@ -137,7 +137,7 @@ def test_an_optimizer_without_counterpart_is_refused():
     """It used to run as momentum SGD under its own name."""
     optimizer = Optimizer(name="muon_adamw")
     blocks = (torch.ones(1, 1, 2, 2),)
-    message = "optimizer = 'muon_adamw': has no counterpart in the simulator, .*; simulate the plan with another, such as"
+    message = "optimizer = 'muon_adamw': has no counterpart in the simulator, .*; simulate the plan with another"
     with pytest.raises(InputError, match=message):
         initial_state(optimizer, blocks)
     with pytest.raises(InputError, match=message):
