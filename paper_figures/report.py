@@ -18,7 +18,7 @@ from latebloom.paper_figures.paths import STYLE
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Plan
-from latebloom.theory.record import Record, read_record
+from latebloom.theory.record import RECORD_FILE, Record, read_record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +37,7 @@ def write_report(folder: str | Path) -> Path:
     folder = Path(folder)
     if (folder / "result.json").exists():
         page = experiment_report(folder)
-    elif (folder / "record.jsonl").exists():
+    elif (folder / RECORD_FILE).exists():
         page = run_report(read_record(folder))
     else:
         rule = "holds neither result.json nor record.jsonl"

@@ -179,10 +179,10 @@ def _print_claims(console, claims: list[dict]) -> None:
 
 def write(result: Simulation, out: Path) -> None:
     """Write ``out``/RULE/RUN/seed-K/record.jsonl for every run, and ``out``/claims.json; earlier ones are replaced."""
-    from latebloom.theory.record import COLUMNS, RecordWriter
+    from latebloom.theory.record import COLUMNS, RECORD_FILE, RecordWriter
 
     for record in result.records:
-        path = out / record.header.name / "record.jsonl"
+        path = out / record.header.name / RECORD_FILE
         path.unlink(missing_ok=True)
         with RecordWriter(path, record.header) as writer:
             columns = [record.columns[name].tolist() for name in COLUMNS]

@@ -21,8 +21,9 @@ from latebloom.train.model.tensors import describe
 from latebloom.train.model.transformer import GPT2, Block, init_block_
 from latebloom.train.optim.build import build_optimizer, split_groups
 from latebloom.train.optim.plan_lr import PlanLR
-from latebloom.train.run import checkpoint, loop
+from latebloom.train.run import checkpoint
 from latebloom.train.run.loop import TrainConfig, resume
+from latebloom.train.run.trainee import Trainee
 from tests.helpers import tiny_plan
 
 CONFIG = TrainConfig(
@@ -67,16 +68,16 @@ def test_factors_over_width_and_depth(name):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_trainer_learns_at_these_rates_before_and_after_growth(name, data, tmp_path, monkeypatch):
     seen = []
-    real = loop._Run.update
+    real = Trainee.update
 
-    def update(self):
+    def update(self, **options):
         rates = {n: g["lr"] for g in self.optimizer.param_groups for n in g["param_names"]}
         decays = {n: g["weight_decay"] for g in self.optimizer.param_groups for n in g["param_names"]}
         shapes = dict(self.model.named_parameters())
         seen.append((self.model.depth, rates, decays, shapes))
-        return real(self)
+        return real(self, **options)
 
-    monkeypatch.setattr(loop._Run, "update", update)
+    monkeypatch.setattr(Trainee, "update", update)
     plan = plan_of(name)
     record = train.fit_gpt2(plan, data=data, out=tmp_path / "run", config=CONFIG)
     assert [depth for depth, *_ in seen] == [1] * 6 + [4] * 6

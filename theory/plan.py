@@ -15,6 +15,7 @@ from msgspec import Meta
 from latebloom.theory import spec
 from latebloom.theory.architectures.shape import BlockVariant, GPT2Shape
 from latebloom.theory.errors import InputError
+from latebloom.theory.files import write_whole
 from latebloom.theory.optimizers import Base, Optimizer
 from latebloom.theory.schedules import AnySchedule, Tail
 from latebloom.theory.spec import Count, Fraction, NonNegative, Positive, Spec
@@ -261,9 +262,7 @@ def write_plan(plan: Plan, path: str | Path) -> None:
     path = Path(path)
     if not path.name:
         raise InputError("path", str(path), "is not a file", "name one, such as plan.json")
-    part = path.with_name(path.name + ".part")
-    part.write_text(plan.to_json(), encoding="utf-8")
-    part.replace(path)
+    write_whole(path, plan.to_json())
 
 
 def diff(a: Plan, b: Plan) -> list[tuple[str, object, object]]:

@@ -24,6 +24,7 @@ import msgspec
 import numpy as np
 
 from latebloom.theory.errors import InputError
+from latebloom.theory.files import write_whole
 from latebloom.theory.plan import Plan
 from latebloom.theory.spec import Count, NonNegative, Spec, decode
 
@@ -32,16 +33,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMNS",
+    "RECORD_FILE",
     "Header",
     "Record",
     "RecordWriter",
     "Row",
     "header",
+    "read_header",
     "read_record",
     "read_records",
     "write_parquet",
 ]
 
+RECORD_FILE = "record.jsonl"  # in a run's directory
+FIRST_LINE = b'{"record":'  # then the header, then }
 COLUMNS = ("step", "tokens", "flops", "wall_s", "depth", "phase", "split", "metric", "value")
 
 
@@ -145,12 +150,9 @@ class RecordWriter:
         """Put ``plan`` and its digest into the header: the run decided while running what it executes."""
         self._file.close()
         lines = self.path.read_bytes().split(b"\n", 1)
-        head = decode(lines[0][len(b'{"record":') : -1], Header, source=self.path)
-        head = head.replace(plan=plan, plan_digest=plan.digest)
-        part = self.path.with_name(self.path.name + ".part")
+        head = _header(lines[0], self.path).replace(plan=plan, plan_digest=plan.digest)
         first = json.dumps({"record": msgspec.to_builtins(head)}, allow_nan=False, separators=(",", ":"))
-        part.write_bytes(first.encode() + b"\n" + lines[1])
-        part.replace(self.path)
+        write_whole(self.path, first.encode() + b"\n" + lines[1])
         self._file = self.path.open("a", encoding="utf-8")
 
     def _line(self, content: dict[str, Any]) -> None:
@@ -189,7 +191,7 @@ def read_record(path: str | Path) -> Record:
     """
     path = Path(path)
     if path.is_dir():
-        path = path / "record.jsonl"
+        path = path / RECORD_FILE
     if not path.exists():
         raise InputError("record", str(path), "is not there", "name a run directory or a record file")
     if path.suffix == ".parquet":
@@ -197,10 +199,7 @@ def read_record(path: str | Path) -> Record:
     lines = path.read_bytes().split(b"\n")
     if lines[-1] == b"":
         lines.pop()
-    if not lines or not lines[0].startswith(b'{"record":'):
-        raise InputError(
-            str(path), (lines or [b""])[0][:40].decode(errors="replace"), "is not a record", "give record.jsonl"
-        )
+    head = _header(lines[0] if lines else b"", path)
     rows = []
     for number, line in enumerate(lines[1:], start=2):
         try:
@@ -210,8 +209,24 @@ def read_record(path: str | Path) -> Record:
                 break  # torn by a crash
             rule = f"is damaged ({error})"
             raise InputError(f"{path}:{number}", line[:40].decode(errors="replace"), rule, "remove that line") from None
-    head = decode(lines[0][len(b'{"record":') : -1], Header, source=path)
     return _record(head, rows)
+
+
+def read_header(path: str | Path) -> Header:
+    """The header of a record file (JSON lines), without its rows.
+
+    Raises:
+        InputError: naming the file, if it is not a record.
+    """
+    with Path(path).open("rb") as file:
+        return _header(file.readline().rstrip(b"\n"), Path(path))
+
+
+def _header(line: bytes, path: Path) -> Header:
+    """The header in the first ``line`` of the record ``path``."""
+    if not line.startswith(FIRST_LINE):
+        raise InputError(str(path), line[:40].decode(errors="replace"), "is not a record", f"give {RECORD_FILE}")
+    return decode(line[len(FIRST_LINE) : -1], Header, source=path)
 
 
 def read_records(paths: Sequence[str | Path]) -> list[Record]:

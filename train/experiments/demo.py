@@ -21,6 +21,7 @@ from rich.console import Console
 from latebloom.theory.architectures.presets import preset
 from latebloom.theory.cost import depth_cost_ratio, plan_flops
 from latebloom.theory.errors import InputError
+from latebloom.theory.files import write_whole
 from latebloom.theory.fitting.area import bootstrap, fit_area_law, provenance
 from latebloom.theory.plan import Init, Optimizer, Order, Plan, Stage, cold_start, fixed_depth, write_plan
 from latebloom.theory.planning import equal_compute, plan_expansion
@@ -220,6 +221,4 @@ def _result(plan: Plan, verdict: Verdict, runs: dict[str, Record], *, seconds: f
 
 
 def _write_json(path: Path, content: dict) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_whole(path, json.dumps(content, indent=2) + "\n")

@@ -23,7 +23,9 @@ from latebloom.theory.plan import Base, Plan, fixed_depth
 from latebloom.theory.plan_transfer import size_factors
 from latebloom.theory.record import read_record
 from latebloom.theory.transfer import horizon_exponent
-from latebloom.train.run.loop import NonFiniteLoss, TrainConfig, train
+from latebloom.train.run.directory import RunDirectory
+from latebloom.train.run.loop import TrainConfig, train
+from latebloom.train.run.trainee import NonFiniteLoss
 
 __all__ = ["LRTransfer", "lr_transfer", "plot", "transfer_text", "vertex"]
 
@@ -84,7 +86,7 @@ def lr_transfer(
     for lr in lrs:
         small = fixed_depth(plan, name=f"lr-{lr:g}", schedule=plan.schedule.replace(peak_lr=lr))
         folder = out / small.name
-        record = read_record(folder) if (folder / "record.jsonl").exists() else None
+        record = read_record(folder) if RunDirectory(folder).record_file.exists() else None
         try:
             if record is None or record.plan != small or record.columns["step"].max() < small.steps:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -21,11 +21,13 @@ from torch import Tensor
 
 from latebloom.theory.architectures.shape import GPT2Shape, tensor_of
 from latebloom.theory.errors import InputError
+from latebloom.theory.files import commit_directory
 from latebloom.theory.plan import Plan
 from latebloom.theory.record import Record, read_record
 from latebloom.train.model.registry import MODULES, modules_of
 from latebloom.train.model.transformer import GPT2
 from latebloom.train.run import checkpoint
+from latebloom.train.run.directory import RunDirectory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -163,7 +165,7 @@ def export(run: Path, out: Path, *, to: str = "hf") -> Path:
     state = {key: value.contiguous() for key, value in hf_state(weights, plan.model).items()}
     save_file(state, part / "model.safetensors", metadata={"format": "pt"})
     config = hf_config(plan.model, manifest.depth)
-    tokenizer, end = find_tokenizer(run), None
+    tokenizer, end = find_tokenizer(*RunDirectory(run).tokenizer_folders), None
     if tokenizer:
         tokenizer, end = with_end(tokenizer, plan.model.vocab_size)
     eos = tokenizer.token_to_id(end) if tokenizer and end else None
@@ -188,9 +190,7 @@ def export(run: Path, out: Path, *, to: str = "hf") -> Path:
     digest = hashlib.sha256((part / "model.safetensors").read_bytes()).hexdigest()
     card = model_card(plan, record, manifest, weights_digest=digest, tokenizer=tokenizer is not None)
     (part / "README.md").write_text(card, encoding="utf-8")
-    if out.exists():
-        out.rmdir()
-    part.rename(out)
+    commit_directory(part, out)
     return out
 
 
