@@ -9,7 +9,6 @@ Shapes: B batch, T tokens, D width, H heads, V vocabulary.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 
@@ -22,7 +21,6 @@ from latebloom.theory.plan import GPT2Shape
 from latebloom.train.config import LOGITS_AT_ONCE, Activations
 from latebloom.train.model import llama as variants
 from latebloom.train.model.activations import checkpointed
-from latebloom.train.model.products import ONEDNN, Linear, takes_onednn
 
 __all__ = ["GPT2", "Block", "gelu", "generator", "head_loss", "init_block_", "init_gpt2_", "make_norm"]
 
@@ -36,8 +34,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.qkv = Linear(width, 3 * width)
-        self.proj = Linear(width, width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         B, T, D = x_BTD.shape
@@ -80,8 +78,7 @@ class MLP(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.fc = Linear(width, 4 * width)
-        # The block's last product is torch's own: a Function saves after it ran, so that checkpointing would repeat it.
+        self.fc = nn.Linear(width, 4 * width)
         self.proj = nn.Linear(4 * width, width)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
@@ -165,8 +162,7 @@ def head_loss(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
     full_precision = x_ND.dtype == torch.float32 and not torch.is_autocast_enabled(x_ND.device.type)
     if FUSED and full_precision and n >= width and len(weight_VD) > width:
         options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=max(1, min(n, LOGITS_AT_ONCE // len(weight_VD))))
-        with ONEDNN if takes_onednn(x_ND) else contextlib.nullcontext():  # both gradients are made in the forward pass
-            return F.linear_cross_entropy(x_ND, weight_VD, targets_N, options=options)
+        return F.linear_cross_entropy(x_ND, weight_VD, targets_N, options=options)
     return F.cross_entropy(F.linear(x_ND, weight_VD).float(), targets_N)
 
 

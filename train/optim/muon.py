@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from latebloom.theory.plan import Optimizer as OptimizerSpec
 from latebloom.theory.plan_transfer import ADAMW_FACTOR, size_factors
-from latebloom.train.optim.polar import polar_express, zolotarev_
+from latebloom.train.optim.polar import polar_express, zolotarev
 
 if TYPE_CHECKING:
     from latebloom.train.model.transformer import GPT2
@@ -137,16 +137,14 @@ class MuonNSGD(torch.optim.Optimizer):
                 shapes[member[0].shape].append(member)
         for (rows, columns), members in shapes.items():
             decay, rate = 1 - group["lr"] * group["weight_decay"], -group["lr"] * (rows / columns) ** 0.5
-            size = 1 if takes_rational(members[0][0]) else max(1, BATCH_ELEMENTS // (rows * columns))
+            rational = takes_rational(members[0][0])
+            size = 1 if rational else max(1, BATCH_ELEMENTS // (rows * columns))
             for start in range(0, len(members), size):
                 weights, grads, buffers = (list(t) for t in zip(*members[start : start + size], strict=True))
-                directions = _directions(group, grads, buffers)
-                if takes_rational(weights[0]):
-                    zolotarev_(weights[0], directions[0], alpha=rate, beta=decay)
-                    continue
-                polar = polar_express(torch.stack(directions).bfloat16()).to(weights[0].dtype)
+                directions = torch.stack(_directions(group, grads, buffers))
+                polar = zolotarev(directions) if rational else polar_express(directions.bfloat16())
                 torch._foreach_mul_(weights, decay)
-                torch._foreach_add_(weights, list(polar), alpha=rate)
+                torch._foreach_add_(weights, list(polar.to(weights[0].dtype)), alpha=rate)
 
 
 def _directions(group: dict[str, Any], grads: list[Tensor], buffers: list[Tensor]) -> list[Tensor]:

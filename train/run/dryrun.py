@@ -131,8 +131,7 @@ def head_bytes(model: GPT2Shape, tokens: int, dtype: DType) -> tuple[int, int]:
     width, vocab = model.width, model.vocab_size
     if dtype == "float32" and tokens >= width and vocab > width and has_fused_loss():  # makes both gradients forward
         gradients, rows = 4 * width * (tokens + vocab), min(tokens, max(1, LOGITS_AT_ONCE // vocab))
-        packed = 4 * vocab * width  # of oneDNN
-        return 4 * tokens * width + gradients + 4 * rows * vocab + packed, 2 * gradients
+        return 4 * tokens * width + gradients + 4 * rows * vocab, 2 * gradients
     features = (4 if dtype == "float32" else 2) * tokens * width  # then logits, their logarithms, their gradients
     return features + 10 * tokens * vocab, features + 12 * tokens * vocab
 
