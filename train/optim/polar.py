@@ -92,7 +92,7 @@ def zolotarev(x: Tensor) -> Tensor:
     transposed = x.shape[-2] > x.shape[-1]
     x = x.mT if transposed else x
     tiny = torch.finfo(x.dtype).tiny
-    x = x / x.abs().amax((-2, -1), keepdim=True).clamp_min(tiny)  # first: squares of entries may leave the dtype's range
+    x = x / x.abs().amax((-2, -1), keepdim=True).clamp_min(tiny)  # squares may leave the dtype's range
     x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp_min(tiny)
     gram = x @ x.mT
     identity = torch.eye(gram.shape[-1], dtype=x.dtype, device=x.device)
