@@ -5,8 +5,10 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 from latebloom.theory.plan import GPT2Shape, Plan, Stage
 from latebloom.theory.record import Record, header
@@ -16,6 +18,19 @@ from latebloom.theory.schedules import wsd
 ROUNDING = 1e-12
 # S^{-1} divides by a learning rate that may be 1e-4 of the peak at the end of a decay.
 INVERSE = 1e-8
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+# For what reads docs/, notebooks/ or the folders of sources at the root, which a wheel does not hold.
+needs_checkout = pytest.mark.skipif(
+    not (CHECKOUT / "docs" / "equations.md").is_file(), reason="reads files of a checkout, and the tests are not in one"
+)
+
+# torch's compiler warns of what concerns nobody here: it looks at .grad of every graph input, and a block's input is no
+# leaf; and it prefers Python 3.13.1 to 3.13.0.
+COMPILES = pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning",
+    "ignore:Guards may run slower on Python 3.13.0:RuntimeWarning",
+)
 
 
 def tiny_shape() -> GPT2Shape:

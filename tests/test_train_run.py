@@ -17,7 +17,7 @@ from latebloom.train.run import checkpoint, loop, measure, trainee
 from latebloom.train.run.loop import TrainConfig, make_trainee, resume, train
 from latebloom.train.run.measure import graphs_compiled
 from latebloom.train.run.trainee import Trainee
-from tests.helpers import tiny_plan, tiny_shape
+from tests.helpers import COMPILES, tiny_plan, tiny_shape
 
 CONFIG = TrainConfig(
     quiet=True, evals=2, eval_tokens=256, log_every=4, checkpoint_every=50, repeat_data=True, device="cpu"
@@ -34,11 +34,7 @@ def final_weights(out):
     return checkpoint.load(checkpoint.newest(out)[0])[1]
 
 
-# dynamo looks at .grad of every graph input, and a block's input is no leaf
-DYNAMO = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
-
-
-@DYNAMO
+@COMPILES
 @pytest.mark.parametrize("small", [0, 1])
 def test_compiled_blocks_make_one_graph_and_growth_none(small, data, tmp_path, monkeypatch):
     monkeypatch.setattr(trainee, "COMPILE_BACKEND", "aot_eager")  # the same graphs, without a C++ compiler's minutes
@@ -61,7 +57,7 @@ def test_compiled_blocks_make_one_graph_and_growth_none(small, data, tmp_path, m
     assert record.final() == pytest.approx(eager.final(), abs=1e-3)  # compiled kernels round differently
 
 
-@DYNAMO
+@COMPILES
 def test_a_run_after_another_of_other_sizes_has_a_graph_of_its_own_sizes(data, tmp_path, monkeypatch):
     """In one process, as in a notebook; left to itself torch makes the second graph one for any size, and slower."""
     sizes = []
@@ -79,7 +75,7 @@ def test_a_run_after_another_of_other_sizes_has_a_graph_of_its_own_sizes(data, t
         assert microbatch in sizes and {type(size) for size in sizes} == {int}
 
 
-@DYNAMO
+@COMPILES
 def test_a_second_graph_is_said_at_once(data, tmp_path, monkeypatch):
     monkeypatch.setattr(trainee, "COMPILE_BACKEND", "aot_eager")
     counts = iter(range(0, 100, 1))
@@ -88,7 +84,7 @@ def test_a_second_graph_is_said_at_once(data, tmp_path, monkeypatch):
         train(plan_of(), data=data, out=tmp_path / "run", config=CONFIG.replace(compile=True))
 
 
-@DYNAMO
+@COMPILES
 @pytest.mark.parametrize("compiled", [False, True])
 def test_what_blocks_keep_changes_nothing(compiled, data, tmp_path, monkeypatch):
     """Through growth, to the last bit; and compiled blocks are one graph still, growth making none."""

@@ -19,7 +19,6 @@ from torch.autograd.function import once_differentiable
 from latebloom.theory.architectures.shape import GPT2Shape
 from latebloom.theory.errors import InputError
 from latebloom.train.model.family import HuggingFace, Modules, Required
-from latebloom.train.model.products import Linear
 
 __all__ = ["MLP", "MODULES", "Attention", "gelu"]
 
@@ -30,8 +29,8 @@ class Attention(nn.Module):
     def __init__(self, shape: GPT2Shape):
         super().__init__()
         width, self.heads = shape.width, shape.heads
-        self.qkv = Linear(width, 3 * width)
-        self.proj = Linear(width, width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         B, T, D = x_BTD.shape
@@ -79,8 +78,7 @@ class MLP(nn.Module):
     def __init__(self, shape: GPT2Shape):
         super().__init__()
         width = shape.width
-        self.fc = Linear(width, 4 * width)
-        # The block's last product is torch's own: a Function saves after it ran, so that checkpointing would repeat it.
+        self.fc = nn.Linear(width, 4 * width)
         self.proj = nn.Linear(4 * width, width)
 
     def forward(self, x_BTD: Tensor) -> Tensor:

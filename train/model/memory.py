@@ -4,8 +4,8 @@ With e bytes a value in matrix products, 4 or under bfloat16 2, V words, width D
 
     before the head                        4 D + 8 a token
     head and loss, plain (bfloat16)        e D and up to 12 V a token
-    head and loss, fused (float32)         8 D (tokens + V), or half of it, LOGITS_AT_ONCE and 4 V D; before torch 2.13
-                                           float32 is plain too
+    head and loss, fused (float32)         8 D (tokens + V), or half of it and LOGITS_AT_ONCE; before torch 2.13 float32
+                                           is plain too
 
 What a block keeps its family says (:class:`latebloom.theory.architectures.family.KeptBytes`); attention scores are
 never stored. Counted from what each operation saves and held against the allocator in the tests.
@@ -56,8 +56,7 @@ def head_bytes(model: GPT2Shape, tokens: int, dtype: DType) -> tuple[int, int]:
     width, vocab = model.width, model.vocab_size
     if dtype == "float32" and tokens >= width and vocab > width and has_fused_loss():  # makes both gradients forward
         gradients, rows = 4 * width * (tokens + vocab), min(tokens, max(1, LOGITS_AT_ONCE // vocab))
-        packed = 4 * vocab * width  # of oneDNN
-        return 4 * tokens * width + gradients + 4 * rows * vocab + packed, 2 * gradients
+        return 4 * tokens * width + gradients + 4 * rows * vocab, 2 * gradients
     features = (4 if dtype == "float32" else 2) * tokens * width  # then logits, their logarithms, their gradients
     return features + 10 * tokens * vocab, features + 12 * tokens * vocab
 

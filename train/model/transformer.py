@@ -8,7 +8,6 @@ Shapes: B batch, T tokens, D width, H heads, V vocabulary.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 
@@ -21,7 +20,6 @@ from latebloom.theory.architectures.tensors import TensorSpec
 from latebloom.train.config import LOGITS_AT_ONCE, Activations
 from latebloom.train.model.activations import checkpointed
 from latebloom.train.model.memory import has_fused_loss
-from latebloom.train.model.products import ONEDNN, takes_onednn
 from latebloom.train.model.registry import modules_of
 
 __all__ = ["GPT2", "Block", "generator", "head_loss", "init_block_", "init_gpt2_"]
@@ -113,8 +111,7 @@ def head_loss(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
     full_precision = x_ND.dtype == torch.float32 and not torch.is_autocast_enabled(x_ND.device.type)
     if FUSED and full_precision and n >= width and len(weight_VD) > width:
         options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=max(1, min(n, LOGITS_AT_ONCE // len(weight_VD))))
-        with ONEDNN if takes_onednn(x_ND) else contextlib.nullcontext():  # both gradients are made in the forward pass
-            return F.linear_cross_entropy(x_ND, weight_VD, targets_N, options=options)
+        return F.linear_cross_entropy(x_ND, weight_VD, targets_N, options=options)
     return F.cross_entropy(F.linear(x_ND, weight_VD).float(), targets_N)
 
 

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from latebloom.theory.architectures.tensors import MATRIX_KINDS
 from latebloom.theory.optimizers import OPTIMIZERS, rule_of
 from latebloom.train.model.tensors import Describe, inferred_tensor
-from latebloom.train.optim.polar import polar_express, zolotarev_
+from latebloom.train.optim.polar import polar_express, zolotarev
 
 __all__ = ["MuonNSGD"]
 
@@ -144,16 +144,14 @@ class MuonNSGD(torch.optim.Optimizer):
             shapes[weights[0].shape] += zip(weights, gradients, momenta, strict=True)
         for (rows, columns), members in shapes.items():
             decay, rate = 1 - group["lr"] * group["weight_decay"], -group["lr"] * (rows / columns) ** 0.5
-            size = 1 if takes_rational(members[0][0]) else max(1, BATCH_ELEMENTS // (rows * columns))
+            rational = takes_rational(members[0][0])
+            size = 1 if rational else max(1, BATCH_ELEMENTS // (rows * columns))
             for start in range(0, len(members), size):
                 weights, grads, buffers = (list(t) for t in zip(*members[start : start + size], strict=True))
-                directions = _directions(group, grads, buffers)
-                if takes_rational(weights[0]):
-                    zolotarev_(weights[0], directions[0], alpha=rate, beta=decay)
-                    continue
-                polar = polar_express(torch.stack(directions).bfloat16()).to(weights[0].dtype)
+                directions = torch.stack(_directions(group, grads, buffers))
+                polar = zolotarev(directions) if rational else polar_express(directions.bfloat16())
                 torch._foreach_mul_(weights, decay)
-                torch._foreach_add_(weights, list(polar), alpha=rate)
+                torch._foreach_add_(weights, list(polar.to(weights[0].dtype)), alpha=rate)
 
 
 def _matrices(tensor: Tensor, count: int) -> tuple[Tensor, ...]:
