@@ -133,16 +133,23 @@ class Base(Spec, frozen=True, kw_only=True):
 
 
 class Optimizer(Spec, frozen=True, kw_only=True):
-    """The update rule. ``transfer`` names the learning-rate rule of ``latebloom.theory.transfer`` between widths and
-    depths.
-
-    ``base`` is the size at which the schedule's learning rate was tuned: the trainer then gives each kind of parameter
-    its factor of :mod:`latebloom.theory.plan_transfer`. Without it the rate is taken as tuned for this very model, the
-    same for all.
+    """The update rule.
 
     ``muon_nsgd``: Muon on matrices, normalised SGD on vectors, one learning rate. ``muon_adamw``: Muon on the blocks'
-    matrices, AdamW on the rest. ``muon``: the simulator's all-matrix networks. ``momentum`` is Muon's and SGD's, and
-    Adam's first beta; ``beta2`` and ``eps`` are Adam's.
+    matrices, AdamW on the rest. ``muon``: the simulator's all-matrix networks.
+
+    With ``base`` the trainer gives each kind of parameter its factor of :mod:`latebloom.theory.plan_transfer`; without
+    it the rate is taken as tuned for this very model, the same for all.
+
+    Attributes:
+        name: The update rule.
+        momentum: Of Muon and SGD, and Adam's first beta.
+        nesterov: Nesterov's momentum instead of heavy-ball.
+        beta2: Adam's second beta.
+        eps: Adam's epsilon.
+        weight_decay: Decoupled weight decay, times the learning rate at each step.
+        transfer: Rule between widths and depths for the learning rate, see `latebloom transfer`.
+        base: The size at which the schedule's learning rate was tuned.
     """
 
     name: Literal["muon_nsgd", "muon_adamw", "muon", "adamw", "sgd", "nsgd"] = "muon_nsgd"
