@@ -113,7 +113,7 @@ def test_every_field_is_reachable_in_every_command(name):
     assert reached == fields - decided
 
 
-@pytest.mark.parametrize("cls", {cls for specs, _ in SPECS.values() for cls in specs})
+@pytest.mark.parametrize("cls", dict.fromkeys(cls for specs, _ in SPECS.values() for cls in specs))
 def test_every_field_is_described_on_a_line_of_its_own(cls):
     lines = attribute_lines(cls)
     assert set(lines) == set(cls.__struct_fields__)

@@ -62,10 +62,8 @@ class SettingOption(click.Option):
         text, unset = _help_and_unset(setting.help)
         self.shown_default = _shown(setting.default) or unset
         base, bounds = _unwrap(setting.annotation)
-        if base is bool:
-            names, kind = [setting.name, f"--{flag}/--no-{flag}"], click.BOOL
-        else:
-            names, kind = [setting.name, f"--{flag}"], _click_type(base, bounds, setting)
+        names = [setting.name, f"--{flag}/--no-{flag}" if base is bool else f"--{flag}"]
+        kind = click.BOOL if base is bool else _click_type(base, bounds, setting)
         super().__init__(names, type=kind, default=None, help=text)
 
     def get_help_extra(self, ctx: click.Context) -> Any:
@@ -202,7 +200,7 @@ def _settings_of(cls: type[Spec], renamed: Mapping[str, str], choices: Mapping[s
 
 
 def _build(
-    specs: Mapping[str, type[Spec]], table: list[Setting], given: Mapping[str, Any], path: Path | None
+    specs: Mapping[str, type[Spec]], table: list[Setting], given: dict[str, Any], path: Path | None
 ) -> dict[type[Spec], Spec]:
     """The Specs, from the options that were ``given``, then the file, then the defaults."""
     from_file = {} if path is None else read_config(path)
@@ -275,10 +273,11 @@ def _click_type(base: Any, bounds: msgspec.Meta, setting: Setting) -> click.Para
     low = bounds.ge if bounds.ge is not None else bounds.gt
     high = bounds.le if bounds.le is not None else bounds.lt
     high = None if high is not None and high >= LARGEST_SHOWN else high
-    kind, open_end = {int: (click.INT, click.IntRange), float: (click.FLOAT, click.FloatRange)}[base]
+    number: Any = {int: click.INT, float: click.FLOAT}[base]
     if low is None and high is None:
-        return kind
-    return open_end(low, high, min_open=bounds.gt is not None, max_open=high is not None and bounds.lt is not None)
+        return number
+    in_range: Any = {int: click.IntRange, float: click.FloatRange}[base]
+    return in_range(low, high, min_open=bounds.gt is not None, max_open=high is not None and bounds.lt is not None)
 
 
 class Text(click.ParamType):
