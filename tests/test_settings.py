@@ -25,7 +25,7 @@ SPECS = {
     "simulate": ((SimulationConfig,), set()),
     "train": ((TrainConfig,), set()),
     "ablate": ((AblationConfig, TrainConfig), TRUNKS),
-    "lr-transfer": ((LRTransferConfig, TrainConfig), set()),
+    "lr-transfer": ((LRTransferConfig, TrainConfig), {(TrainConfig, "evals")}),  # only the final loss is read
     "demo": ((DemoConfig, TrainConfig), set()),
 }
 ARGUMENTS = {  # what a command needs beside its settings

@@ -96,7 +96,7 @@ def coord_check_command(optimizer: str, rule: str, lr: float, as_json: bool) -> 
 @click.option("--out", type=PATH, required=True, help="Directory of the runs; finished ones are kept.")
 @click.option("--plot", "plot_path", type=PATH, help="Write the curve there (.svg, .pdf, .png).")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@settings({"target": LRTransferConfig, "config": TrainConfig})
+@settings({"target": LRTransferConfig, "config": TrainConfig}, without=("evals",))  # only the final loss is read
 def lr_transfer_command(
     plan_path: Path,
     data: Path,
@@ -114,7 +114,7 @@ def lr_transfer_command(
         raise InputError("--plot", str(plot_path), rule, "name such a file")
     result = lr_transfer(
         plan_of(plan_path), data=data, out=out, lrs=target.lrs, width=target.width, depth=target.depth,
-        steps=target.steps, config=config.replace(quiet=config.quiet or as_json),
+        steps=target.steps, config=config.replace(quiet=config.quiet or as_json, evals=0),
     )  # fmt: skip
     if plot_path:
         plot(result, plot_path)
