@@ -133,12 +133,14 @@ def _toy_depths(plan: Plan, family: LowRank, max_depth: int) -> dict[int, int]:
         depth = stage.depth if kept or stage.depth == 0 else max(1, round(stage.depth * max_depth / full))
         if depth in depths:
             rule = f"and {depths[depth]} both become {depth} of at most {max_depth} toy blocks"
-            raise InputError(f"stages[{i}].depth", stage.depth, rule, "raise --max-depth and --d, or drop it")
+            raise InputError(f"stages[{i}].depth", stage.depth, rule, "raise --max-depth and --width, or drop it")
         depths[depth] = stage.depth
     deepest = max(depths)
     if deepest > family.max_depth():
         rule = f"blocks of rank {family.rank} exceed the {family.width} modes of a width-{family.width} toy"
-        raise InputError("depth", deepest, rule, f"use --d {deepest * family.rank} or --max-depth {family.max_depth()}")
+        raise InputError(
+            "depth", deepest, rule, f"use --width {deepest * family.rank} or --max-depth {family.max_depth()}"
+        )
     return depths
 
 

@@ -64,7 +64,7 @@ def simulate(
     family: LowRank | None = None,
     steps: int = 2000,
     max_depth: int = 8,
-    eps: float = 0.05,
+    tolerance: float = 0.05,
     optimizers: tuple[Optimizer, ...] | None = None,
     peak_lr: float | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
@@ -77,7 +77,7 @@ def simulate(
         family: The toy, :class:`latebloom.sim.lowrank.LowRank` with its defaults if not given.
         steps: Horizon of the toy.
         max_depth: Deepest toy; deeper plans are scaled down to it.
-        eps: Mixed means a loss within this share of the fixed-depth run's.
+        tolerance: Mixed means a loss within this share of the fixed-depth run's.
         optimizers: Update rules; by default gradient descent, where the theory is meant to hold, and the plan's own.
         peak_lr: Of the toy, for all ``optimizers``; chosen by :mod:`latebloom.sim.mapping` if not given.
         on_progress: Called with (rule, steps done, steps in all).
@@ -90,8 +90,8 @@ def simulate(
     """
     if seeds < 1:
         raise InputError("seeds", seeds, "must be at least 1", "give a number of seeds")
-    if not 0 < eps < 1:
-        raise InputError("eps", eps, "must lie in (0, 1)", "give a share of the loss such as 0.05")
+    if not 0 < tolerance < 1:
+        raise InputError("tolerance", tolerance, "must lie in (0, 1)", "give a share of the loss such as 0.05")
     family = family or LowRank()
     if optimizers is None:
         optimizers = (SGD,) if rule_name(plan.optimizer) == "sgd" else (SGD, plan.optimizer)
@@ -105,7 +105,7 @@ def simulate(
     for toy in toys:
         report = (lambda done, toy=toy: on_progress(_rule(toy), done, steps)) if on_progress else None
         curves = _run(toy, family, seeds, report)
-        claims += _claims(toy, curves, seeds, eps)
+        claims += _claims(toy, curves, seeds, tolerance)
         notes += _tau_note(toy, claims)
         if _rule(toy) == "sgd":
             notes.append(_sharpness_note(toy, family, curves["pilot", 0][1]))

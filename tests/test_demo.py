@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 
 from latebloom.theory import AreaLaw, InputError, Signal, read_plan
+from latebloom.train.config import DemoConfig
 from latebloom.train.experiments import demo as module
-from latebloom.train.experiments.demo import DemoConfig, demo
+from latebloom.train.experiments.demo import demo
 from tests.helpers import synthetic_record
 
 QUIET = Console(quiet=True)

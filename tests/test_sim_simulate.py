@@ -116,7 +116,7 @@ def test_what_does_not_fit_is_refused():
         mapped(fixed_depth(given, name="fixed"))
     with pytest.raises(InputError, match="fixed-depth plan"):
         mapped(cold_start(given, name="cold"))
-    with pytest.raises(InputError, match=r"exceed the 6 modes .* use --d 8"):
+    with pytest.raises(InputError, match=r"exceed the 6 modes .* use --width 8"):
         mapped(family=LowRank(width=6))
     with pytest.raises(InputError, match="steps = 5: are too few"):
         mapped(steps=5)
@@ -128,7 +128,7 @@ def test_what_does_not_fit_is_refused():
     for lr in (0.0, -1.0, float("nan")):
         with pytest.raises(InputError, match="lr = .* finite and positive"):
             mapped(peak_lr=lr)
-    for name, value in (("seeds", 0), ("eps", 0.0), ("eps", 1.0)):
+    for name, value in (("seeds", 0), ("tolerance", 0.0), ("tolerance", 1.0)):
         with pytest.raises(InputError, match=name):
             simulate(given, **{name: value})
 
@@ -267,7 +267,7 @@ def test_command(tmp_path):
     path, out = tmp_path / "plan.json", tmp_path / "out"
     write_plan(plan(name="my [run/1]"), path)
     assert read_plan(path) == plan(name="my [run/1]")
-    arguments = [str(path), "--seeds", "2", "--steps", "200", "--d", "16", "--out", str(out)]
+    arguments = [str(path), "--seeds", "2", "--steps", "200", "--width", "16", "--out", str(out)]
     result = CliRunner().invoke(simulate_command, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     assert "area law" in result.output
@@ -292,5 +292,5 @@ def test_command_refuses_bad_input(tmp_path):
         CliRunner().invoke(simulate_command, [str(path)], catch_exceptions=False)
     write_plan(plan(), path)
     with pytest.raises(InputError, match="width"):
-        CliRunner().invoke(simulate_command, [str(path), "--d", "0"], catch_exceptions=False)
+        CliRunner().invoke(simulate_command, [str(path), "--width", "0"], catch_exceptions=False)
     assert CliRunner().invoke(simulate_command, [str(path), "--seeds", "many"]).exit_code == 2

@@ -236,9 +236,8 @@ def test_commands(tmp_path, capsys):
     assert "from step 0 at the peak: embedding 0.04 (x 2), hidden 0.06 (x 3), vector 0.12 (x 6)" in shown
     assert "hidden 0.005 (x 0.25)" in shown
     _, printed, _ = run_command(capsys, "train", path, "--print-config", "--activations", "selective")
-    printed = json.loads(printed)
-    assert printed["config"]["activations"] == "selective"
-    assert [stage["hidden"] for stage in printed["peak_learning_rates"]] == pytest.approx([0.06, 0.005])
+    assert 'activations = "selective"' in printed.splitlines()
+    assert [stage["hidden"] for stage in peak_rates(plan)] == pytest.approx([0.06, 0.005])
     for more, message in (
         (("--peak-lr", 0.02, "--base-depth", 3), "--base-width = None: is required beside --base-depth; say at which"),
         (("--peak-lr", 0.02, "--base-width", 0), "--base-width = 0: must be at least 1; give the size"),

@@ -9,8 +9,10 @@ import click
 
 from latebloom.theory import spec
 from latebloom.theory.architectures.presets import PRESETS, preset
+from latebloom.theory.config import PlanConfig
 from latebloom.theory.errors import InputError, nearest
 from latebloom.theory.landscapes.area import AreaLaw
+from latebloom.theory.options import settings
 from latebloom.theory.plan import Base, GPT2Shape, Optimizer, Plan, Provenance, diff, read_plan, write_plan
 from latebloom.theory.plan_transfer import rates_text
 from latebloom.theory.planning import plan_expansion
@@ -40,53 +42,27 @@ def plan_command() -> None:
 
 
 @plan_command.command("make")
-@click.option("--model", "model_name", required=True, help=f"One of {', '.join(PRESETS)}.")
-@click.option("--steps", type=int, required=True, help="Horizon in optimizer steps.")
-@click.option("--batch-tokens", type=int, required=True, help="Tokens per step.")
-@click.option("--small-depth", type=int, default=1, show_default=True, help="Depth before the expansion.")
-@click.option("--depth", type=int, default=None, help="Depth after it. [default: the model's]")
-@click.option("--vocab-size", type=int, default=None, help="Of the data. [default: the model's]")
-@click.option(
-    "--schedule", "shape", type=click.Choice(["wsd", "cosine", "linear", "constant"]), default="wsd", show_default=True
+@settings(
+    {"config": PlanConfig, "optimizer": Optimizer},
+    without=("base",),  # --base-width and --base-depth
+    renamed={"name": "optimizer"},
+    choices={"model": PRESETS},
 )
-@click.option("--peak-lr", type=float, default=None, help="Peak learning rate. [default: 10/sqrt(steps)]")
-@click.option("--base-width", type=int, default=None, help="Width at which --peak-lr was tuned. [default: the model's]")
-@click.option("--base-depth", type=int, default=None, help="Blocks there. [default: one rate at every depth]")
-@click.option("--warmup", type=float, default=0.02, show_default=True, help="Share of the steps.")
-@click.option("--decay", type=float, default=0.1, show_default=True, help="Share of the steps (wsd).")
-@click.option("--u-mix", type=float, default=None, help="Mixing area as a share of peak_lr x steps, such as 0.12.")
-@click.option("--u-mix-area", type=float, default=None, help="Mixing area in learning rate x steps.")
 @click.option("--pilot", "pilots", multiple=True, type=click.Path(path_type=Path), help="Run directory or record.")
-@click.option("--tolerance", type=float, default=0.01, show_default=True, help="Accepted price, share of the loss.")
-@click.option("--budget", type=float, default=None, help="Spend at most this share of the fixed-depth FLOPs.")
-@click.option("--init", type=str, default="random", show_default=True, help="How new blocks begin.")
-@click.option("--order", type=str, default="stack", show_default=True, help="Where they stand.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the fit and its bootstrap.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("plan.json"), show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("plan.json"),
+    show_default=True,
+    help="The plan file to write.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the plan instead of the reason.")
 @click.argument("more_pilots", nargs=-1, type=click.Path(path_type=Path))
 def make_command(
-    model_name: str,
-    steps: int,
-    batch_tokens: int,
-    small_depth: int,
-    depth: int | None,
-    vocab_size: int | None,
-    shape: str,
-    peak_lr: float | None,
-    base_width: int | None,
-    base_depth: int | None,
-    warmup: float,
-    decay: float,
-    u_mix: float | None,
-    u_mix_area: float | None,
+    config: PlanConfig,
+    optimizer: Optimizer,
     pilots: tuple[Path, ...],
     more_pilots: tuple[Path, ...],
-    tolerance: float,
-    budget: float | None,
-    init: str,
-    order: str,
-    seed: int,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -97,44 +73,42 @@ def make_command(
     Beside this: `latebloom plan show|check|diff|schema`, each with its own --help.
     """
     pilots += more_pilots
-    model, usual_depth = preset(model_name)
-    if vocab_size is not None:
-        model = model.replace(vocab_size=vocab_size)
-    if steps < 1:
-        raise InputError("--steps", steps, "must be at least 1", "give the number of optimizer steps")
-    peak = MUON_REFERENCE_LR / steps**0.5 if peak_lr is None else peak_lr
-    if peak_lr is None and peak > LARGEST_DEFAULT_LR:
-        rule = f"has no default for {steps} steps: 10/sqrt(steps) = {peak:.3g} holds for long runs of 0.1 B and more"
-        raise InputError("--peak-lr", None, rule, "give one, such as 0.02, or find it with `latebloom lr-transfer`")
-    schedule = _schedule(shape, steps, peak, warmup, decay)
-    if u_mix is not None and u_mix_area is not None:
-        raise InputError("--u-mix", u_mix, "stands beside --u-mix-area", "give one of them")
-    if u_mix is not None and not 0 < u_mix < 1:
-        rule = "must be a share of peak_lr x steps in (0, 1)"
-        raise InputError("--u-mix", u_mix, rule, "give such as 0.12, or an area with --u-mix-area")
-    area = u_mix * peak * steps if u_mix is not None else u_mix_area
+    model, usual_depth = preset(config.model)
+    if config.vocab_size is not None:
+        model = model.replace(vocab_size=config.vocab_size)
+    peak = _peak_lr(config)
+    schedule = _schedule(config, peak)
+    area = _mixing_area(config, peak)
     if pilots and area is not None:
         raise InputError("--u-mix", area, "stands beside --pilot, which measures the mixing area", "give one of them")
     law, resamples, provenance, unknown = _landscape(
-        pilots, seed, model=model, batch_tokens=batch_tokens, growth=(init, order), schedule=schedule
+        pilots,
+        config.seed,
+        model=model,
+        batch_tokens=config.batch_tokens,
+        growth=(config.init, config.order),
+        schedule=schedule,
     )
     plan = plan_expansion(
         model=model,
-        small_depth=small_depth,
-        full_depth=usual_depth if depth is None else depth,
+        small_depth=config.small_depth,
+        full_depth=usual_depth if config.depth is None else config.depth,
         schedule=schedule,
-        batch_tokens=batch_tokens,
+        batch_tokens=config.batch_tokens,
         mixing_area=area,
         law=law,
         resamples=resamples,
-        tolerance=tolerance,
-        budget=budget,
-        init=init,
-        order=order,
-        optimizer=Optimizer(base=_base(base_width, base_depth, peak_lr)),
+        tolerance=config.tolerance,
+        budget=config.budget,
+        init=config.init,
+        order=config.order,
+        optimizer=optimizer.replace(base=_base(config)),
         provenance=provenance,
-        name=f"{model_name}-{steps}",
+        name=f"{config.model}-{config.steps}",
     )
+    if config.optimizer_state != plan.stages[-1].optimizer_state:
+        grown = plan.stages[-1].replace(optimizer_state=config.optimizer_state)
+        plan = plan.replace(stages=(*plan.stages[:-1], grown))
     if unknown:
         reason = " ".join([plan.provenance.reason or "", "Left open by the pilots:", *unknown])
         plan = plan.replace(provenance=plan.provenance.replace(reason=reason))
@@ -204,7 +178,7 @@ def schema_command() -> None:
 @click.option("--points", type=int, default=500, show_default=True, help="Average longer curves to so many points.")
 @click.option("--replicas", type=click.IntRange(min=0), default=40, show_default=True, help="Of the bootstrap.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the fit and the bootstrap.")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def fit_command(
     paths: tuple[Path, ...],
     name: str | None,
@@ -335,8 +309,36 @@ def _landscape(
     return fit.law, resamples, provenance(fit), [*fit.identifiability, *left_open(fit, resamples, schedule)]
 
 
-def _base(width: int | None, depth: int | None, peak_lr: float | None) -> Base | None:
-    """Where ``peak_lr`` was tuned."""
+def _peak_lr(config: PlanConfig) -> float:
+    """The peak learning rate that was given, or the default for runs that are long enough for it."""
+    if config.steps < 1:
+        raise InputError("--steps", config.steps, "must be at least 1", "give the number of optimizer steps")
+    if config.peak_lr is not None:
+        return config.peak_lr
+    peak = MUON_REFERENCE_LR / config.steps**0.5
+    if peak > LARGEST_DEFAULT_LR:
+        rule = f"has no default for {config.steps} steps: 10/sqrt(steps) = {peak:.3g} holds for long runs of 0.1 B"
+        rule += " and more"
+        raise InputError("--peak-lr", None, rule, "give one, such as 0.02, or find it with `latebloom lr-transfer`")
+    return peak
+
+
+def _mixing_area(config: PlanConfig, peak: float) -> float | None:
+    """The mixing area that was given, in learning rate x steps."""
+    u_mix = config.u_mix
+    if u_mix is None:
+        return config.u_mix_area
+    if config.u_mix_area is not None:
+        raise InputError("--u-mix", u_mix, "stands beside --u-mix-area", "give one of them")
+    if not 0 < u_mix < 1:
+        rule = "must be a share of peak_lr x steps in (0, 1)"
+        raise InputError("--u-mix", u_mix, rule, "give such as 0.12, or an area with --u-mix-area")
+    return u_mix * peak * config.steps
+
+
+def _base(config: PlanConfig) -> Base | None:
+    """Where the peak learning rate was tuned."""
+    width, depth = config.base_width, config.base_depth
     if width is None and depth is None:
         return None
     if width is None:
@@ -344,17 +346,18 @@ def _base(width: int | None, depth: int | None, peak_lr: float | None) -> Base |
     for name, value in {"--base-width": width, "--base-depth": depth}.items():
         if value is not None and value < 1:
             raise InputError(name, value, "must be at least 1", "give the size at which the rate was tuned")
-    if peak_lr is None:
+    if config.peak_lr is None:
         rule = "needs the learning rate that was tuned there"
         raise InputError("--base-width", width, rule, "give --peak-lr, such as `latebloom lr-transfer` finds")
     return Base(width=width, depth=depth)
 
 
-def _schedule(shape: str, steps: int, peak: float, warmup: float, decay: float) -> AnySchedule:
-    for name, value in {"--warmup": warmup, "--decay": decay}.items():
+def _schedule(config: PlanConfig, peak: float) -> AnySchedule:
+    for name, value in {"--warmup": config.warmup, "--decay": config.decay}.items():
         if not 0 <= value <= 1:
             raise InputError(name, value, "must be a share of the steps in [0, 1]", "give such as 0.1")
-    if shape == "wsd":
-        return wsd(steps=steps, peak_lr=peak, warmup=warmup, decay=decay)
+    if config.schedule == "wsd":
+        return wsd(steps=config.steps, peak_lr=peak, warmup=config.warmup, decay=config.decay)
     shapes = {"cosine": Cosine, "linear": Linear, "constant": Constant}
-    return shapes[shape](steps=steps, peak_lr=peak, warmup_steps=round(warmup * steps))
+    warmup_steps = round(config.warmup * config.steps)
+    return shapes[config.schedule](steps=config.steps, peak_lr=peak, warmup_steps=warmup_steps)

@@ -70,17 +70,21 @@ class Base(Spec, frozen=True, kw_only=True):
 class Optimizer(Spec, frozen=True, kw_only=True):
     """The update rule of a plan.
 
+    ``muon_nsgd``: Muon on matrices, normalised SGD on vectors, one learning rate. ``muon_adamw``: Muon on the blocks'
+    matrices, AdamW on the rest. ``muon``: the simulator's all-matrix networks.
+
+    With ``base`` the trainer gives each kind of parameter its factor of :mod:`latebloom.theory.plan_transfer`; without
+    it the rate is taken as tuned for this very model, the same for all.
+
     Attributes:
-        name: ``muon_nsgd``: Muon on matrices, normalised SGD on vectors, one learning rate. ``muon_adamw``: Muon on the
-            blocks' matrices, AdamW on the rest. ``muon``: the simulator's all-matrix networks.
-        momentum: Muon's and SGD's, and Adam's first beta.
-        nesterov: Look ahead, in Muon and SGD.
-        beta2: Adam's.
-        eps: Adam's, and what keeps normalised SGD from 0/0.
-        weight_decay: Decoupled, on matrices.
-        transfer: Learning-rate rule of :mod:`latebloom.theory.transfer` between widths and depths.
-        base: Size at which the schedule's learning rate was tuned: the trainer then gives each kind of parameter its
-            factor of :mod:`latebloom.theory.plan_transfer`. None: tuned for this very model, the same for all.
+        name: The update rule.
+        momentum: Of Muon and SGD, and Adam's first beta.
+        nesterov: Nesterov's momentum instead of heavy-ball.
+        beta2: Adam's second beta.
+        eps: Adam's epsilon, and what keeps normalised SGD from 0/0.
+        weight_decay: Decoupled weight decay of matrices, times the learning rate at each step.
+        transfer: Rule between widths and depths for the learning rate, see `latebloom transfer`.
+        base: The size at which the schedule's learning rate was tuned.
     """
 
     name: OptimizerName = "muon_nsgd"

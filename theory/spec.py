@@ -31,7 +31,10 @@ __all__ = [
     "canonical_json",
     "decode",
     "digest",
+    "finite_plain",
     "flatten",
+    "from_plain",
+    "json_object",
     "json_schema",
     "read_spec",
 ]
@@ -139,6 +142,37 @@ def decode(text: str | bytes, cls: type[S], *, source: object = None) -> S:
 
 
 def _decode(text: str | bytes, cls: type[S]) -> S:
+    plain = json_object(text, wanted=f"an object that describes a {cls.__name__}")
+    return from_plain(plain, cls)
+
+
+def from_plain(plain: dict[str, Any], cls: type[S]) -> S:
+    """``cls`` from plain data as a file holds it.
+
+    Args:
+        plain: Field -> value.
+        cls: The Spec to build.
+
+    Raises:
+        InputError: naming the path below ``$``, the value, the rule and the fix (with the nearest valid name).
+    """
+    try:
+        return msgspec.convert(plain, cls, strict=True)
+    except msgspec.ValidationError as error:
+        raise _explain(error, plain, cls) from None
+
+
+def json_object(text: str | bytes, *, wanted: str = "an object") -> dict[str, Any]:
+    """The JSON object that ``text`` is.
+
+    Args:
+        text: JSON.
+        wanted: What it must be, for the message.
+
+    Raises:
+        InputError: naming the path below ``$``, if it is no JSON object, names a key twice, or holds a number that is
+            not finite or an integer beyond 2^53.
+    """
     try:
         tree = json.loads(text, object_pairs_hook=_Pairs)
     except UnicodeDecodeError as error:
@@ -149,16 +183,26 @@ def _decode(text: str | bytes, cls: type[S]) -> S:
         raise InputError("$", near, rule, "correct it there") from None
     except (ValueError, RecursionError) as error:
         raise InputError("$", type(error).__name__, "is not JSON of a reasonable size", "check the file") from None
+    plain = finite_plain(tree)
+    if not isinstance(plain, dict):
+        raise InputError("$", plain, f"must be {wanted}", "wrap it in { }")
+    return plain
+
+
+def finite_plain(tree: Any) -> Any:
+    """``tree`` of plain data as it is, once its numbers are checked.
+
+    Args:
+        tree: Dictionaries, lists, strings, numbers.
+
+    Raises:
+        InputError: naming the path below ``$``, if a number is not finite or an integer beyond 2^53, or it is nested
+            too deeply.
+    """
     try:
-        plain = _plain(tree, "$")
+        return _plain(tree, "$")
     except RecursionError:
         raise InputError("$", "...", "is nested too deeply", "check the file") from None
-    if not isinstance(plain, dict):
-        raise InputError("$", plain, f"must be an object that describes a {cls.__name__}", "wrap it in { }")
-    try:
-        return msgspec.convert(plain, cls, strict=True)
-    except msgspec.ValidationError as error:
-        raise _explain(error, plain, cls) from None
 
 
 class _Pairs(list):
@@ -172,7 +216,9 @@ def _plain(node: Any, path: str) -> Any:
             if keys.count(key) > 1:
                 values = [value for k, value in node if k == key]
                 raise InputError(f"{path}.{key}", values[-1], "stands more than once", "keep one of them")
-        return {key: _plain(value, f"{path}.{key}") for key, value in node}
+        node = dict(node)
+    if isinstance(node, dict):
+        return {key: _plain(value, f"{path}.{key}") for key, value in node.items()}
     if isinstance(node, list):
         return [_plain(value, f"{path}[{i}]") for i, value in enumerate(node)]
     if isinstance(node, float) and not math.isfinite(node):

@@ -13,6 +13,7 @@ import click
 from latebloom.theory.errors import InputError, RunError, nearest
 
 COMMANDS = {  # name -> module that holds NAME_command, and one line of help
+    "demo": ("paper_figures.commands", "The main job on this computer: pilots, plan, runs, report."),
     "plan": ("theory.commands", "Make, show, check and compare plans."),
     "fit": ("theory.commands", "Fit a landscape to records of pilot runs."),
     "record": ("theory.commands", "Show a run's record, or write it as Parquet."),
@@ -22,16 +23,15 @@ COMMANDS = {  # name -> module that holds NAME_command, and one line of help
     "train": ("train.run.commands", "Train a GPT-2 as a plan says."),
     "resume": ("train.run.commands", "Go on with a run that was stopped."),
     "branch": ("train.run.commands", "Go on with a run as another plan."),
-    "ablate": ("train.run.commands", "Compare ways of growing, with every control."),
+    "ablate": ("train.experiments.commands", "Compare ways of growing, with every control."),
     "verify": ("train.run.commands", "Check a checkpoint's files without loading it."),
-    "export": ("train.run.commands", "Write a run for Hugging Face."),
-    "sample": ("train.run.commands", "Text from a run."),
-    "hellaswag": ("train.run.commands", "Score a run on HellaSwag."),
-    "coord-check": ("train.run.commands", "Do features move alike in wide and deep models?"),
-    "lr-transfer": ("train.run.commands", "Sweep small, predict the learning rate at the target."),
+    "export": ("train.interop.commands", "Write a run for Hugging Face."),
+    "sample": ("train.interop.commands", "Text from a run."),
+    "hellaswag": ("train.interop.commands", "Score a run on HellaSwag."),
+    "coord-check": ("train.experiments.commands", "Do features move alike in wide and deep models?"),
+    "lr-transfer": ("train.experiments.commands", "Sweep small, predict the learning rate at the target."),
     "doctor": ("train.run.commands", "What this machine can do."),
-    "data": ("train.run.commands", "Prepare token shards."),
-    "demo": ("paper_figures.commands", "The main job on this computer: pilots, plan, runs, report."),
+    "data": ("train.data.commands", "Prepare token shards."),
     "report": ("paper_figures.commands", "Write report.html for an experiment's directory."),
     "figures": ("paper_figures.commands", "Draw the paper's figures from committed records."),
 }

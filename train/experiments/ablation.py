@@ -25,12 +25,13 @@ from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Init, Order, Plan, Stage, cold_start, fixed_depth
 from latebloom.theory.planning import equal_compute
 from latebloom.theory.record import Record
-from latebloom.train.config import TrainConfig
+from latebloom.train.config import AblationConfig, TrainConfig
 from latebloom.train.growth.operators import placement, source
 from latebloom.train.run.several import run_all
 
 __all__ = ["Arm", "Ranking", "ablate", "growths"]
 
+USUAL = AblationConfig()
 LONGEST = 200  # steps between a trunk's checkpoints
 
 
@@ -97,10 +98,10 @@ def ablate(
     *,
     data: Path,
     out: Path,
-    small: Sequence[int] = (0, 1, 2),
-    inits: Sequence[Init] = ("random", "copy", "copy_zero_last"),
-    orders: Sequence[Order] = ("stack", "inter", "last"),
-    seeds: int = 1,
+    small: Sequence[int] = USUAL.small,
+    inits: Sequence[Init] = USUAL.init,
+    orders: Sequence[Order] = USUAL.order,
+    seeds: int = USUAL.seeds,
     config: TrainConfig | None = None,
     console: Console | None = None,
 ) -> Ranking:

@@ -13,9 +13,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
 
-from msgspec import Meta
 from rich.console import Console
 
 from latebloom.theory.architectures.presets import preset
@@ -23,69 +21,56 @@ from latebloom.theory.cost import depth_cost_ratio, plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.files import write_whole
 from latebloom.theory.fitting.area import bootstrap, fit_area_law, provenance
-from latebloom.theory.plan import Init, Optimizer, Order, Plan, Stage, cold_start, fixed_depth, write_plan
+from latebloom.theory.plan import Optimizer, Plan, Stage, cold_start, fixed_depth, write_plan
 from latebloom.theory.planning import equal_compute, plan_expansion
 from latebloom.theory.record import Record
 from latebloom.theory.schedules import wsd
-from latebloom.theory.spec import Positive, Spec
 from latebloom.theory.verdict import Verdict, judge, sentence
-from latebloom.train.config import TrainConfig
+from latebloom.train.config import DemoConfig, TrainConfig
 from latebloom.train.data.corpus import prepare, python_stdlib_corpus
 from latebloom.train.data.shards import open_shards
 from latebloom.train.run.several import run_all
 
-__all__ = ["DemoConfig", "demo"]
+__all__ = ["demo"]
 
 
-class DemoConfig(Spec, frozen=True, kw_only=True):
-    """Size of the demo. The defaults take three to five minutes on two cores.
-
-    Attributes:
-        steps: Horizon of the main runs.
-        batch_tokens: Tokens per step.
-        peak_lr: Peak learning rate of every run, Muon-NSGD.
-        model: Preset; its usual depth is the full depth.
-        small_depth: Depth before the expansion.
-        tolerance: Accepted price of growing, share of the final loss; it places tau*.
-        tokenizer: ``bpe`` (trained on the spot) or ``bytes``.
-        seed: Of data order and initialisation.
-        init, order: How new blocks begin and where they stand.
-    """
-
-    steps: Annotated[int, Meta(ge=160, le=10**6)] = 800
-    batch_tokens: Annotated[int, Meta(ge=1)] = 768
-    peak_lr: Positive = 0.015
-    model: str = "gpt2-tiny"
-    small_depth: Annotated[int, Meta(ge=0)] = 1
-    tolerance: Annotated[float, Meta(gt=0, lt=1)] = 0.005
-    tokenizer: Literal["bpe", "bytes"] = "bpe"
-    seed: Annotated[int, Meta(ge=0)] = 0
-    init: Init = "random"
-    order: Order = "stack"
-
-
-def demo(out: Path, config: DemoConfig | None = None, *, console: Console | None = None) -> Verdict:
+def demo(
+    out: Path,
+    config: DemoConfig | None = None,
+    *,
+    train: TrainConfig | None = None,
+    console: Console | None = None,
+) -> Verdict:
     """Run the whole job in ``out``; a run that was interrupted goes on where it stopped.
 
     Leaves data/, pilots/, runs/, plan.json and result.json.
+
+    Args:
+        out: Directory of the demo.
+        config: Its size.
+        train: How its runs are executed; its seed is also the fit's.
+        console: Where progress is shown.
+
+    Raises:
+        InputError: if ``out`` is in other use, or the small depth is not below the full one.
     """
-    config, console = config or DemoConfig(), console or Console()
+    config, train, console = config or DemoConfig(), train or TrainConfig(), console or Console()
     began = time.monotonic()
     _, depth = preset(config.model)
     if config.small_depth >= depth:
         raise InputError(
             "--small-depth", config.small_depth, f"must be below the full depth {depth}", "start shallower"
         )
-    _claim(out, config)
+    _claim(out, config, train)
     data = _corpus(out / "data", config, console)
     base = _base_plan(data, config)
 
-    runs_config = TrainConfig(seed=config.seed, quiet=True)
+    runs_config = train.replace(quiet=True)
     pilots = _pilot_plans(base, config)
     console.print(f"[bold]pilots[/]  {len(pilots) - 1} short runs and the small depth for the whole horizon")
     records = run_all(pilots, data, out / "pilots", config=runs_config, console=console)
 
-    plan = _plan(base, records, config, console)
+    plan = _plan(base, records, config, console, seed=train.seed)
     write_plan(plan, out / "plan.json")
     console.print(f"[bold]plan[/]    {plan.provenance.reason}", highlight=False)
 
@@ -106,15 +91,16 @@ def demo(out: Path, config: DemoConfig | None = None, *, console: Console | None
     return verdict
 
 
-def _claim(out: Path, config: DemoConfig) -> None:
+def _claim(out: Path, config: DemoConfig, train: TrainConfig) -> None:
     """Make ``out`` ours: a finished or differently configured demo is made anew, an interrupted one continued."""
     marker = out / "demo.json"
+    settings = config.to_json() + train.replace(quiet=False).to_json()
     if out.exists() and any(out.iterdir()) and not marker.exists():
         raise InputError("--out", str(out), "is not empty and not a demo's directory", "give another --out")
-    if marker.exists() and ((out / "result.json").exists() or marker.read_text() != config.to_json()):
+    if marker.exists() and ((out / "result.json").exists() or marker.read_text() != settings):
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
-    marker.write_text(config.to_json())
+    marker.write_text(settings)
 
 
 def _corpus(folder: Path, config: DemoConfig, console: Console) -> Path:
@@ -160,13 +146,13 @@ def _pilot_plans(base: Plan, config: DemoConfig) -> list[Plan]:
     return [*plans, fixed_depth(base, name="small", depth=config.small_depth)]
 
 
-def _plan(base: Plan, pilots: Sequence[Record], config: DemoConfig, console: Console) -> Plan:
+def _plan(base: Plan, pilots: Sequence[Record], config: DemoConfig, console: Console, *, seed: int = 0) -> Plan:
     """Fit the landscape and place the expansion.
 
     Where the landscape knows no expansion within the tolerance, that is printed, and what growing costs is measured
     all the same, half-way: at the budget that lies between the small depth's and the full one's.
     """
-    fit = fit_area_law(pilots, seed=config.seed)
+    fit = fit_area_law(pilots, seed=seed)
     expansion = functools.partial(
         plan_expansion,
         model=base.model,
@@ -175,7 +161,7 @@ def _plan(base: Plan, pilots: Sequence[Record], config: DemoConfig, console: Con
         schedule=base.schedule,
         batch_tokens=base.batch_tokens,
         law=fit.law,
-        resamples=bootstrap(fit, seed=config.seed),
+        resamples=bootstrap(fit, seed=seed),
         tolerance=config.tolerance,
         init=config.init,
         order=config.order,
