@@ -221,7 +221,7 @@ def ablate_command(
     """Compare ways of growing as PLAN does: starting depths, initialisations, orders, with every control."""
     from rich.console import Console
 
-    from latebloom.theory.plan import Init, Order
+    from latebloom.theory.expansion import Init, Order
     from latebloom.theory.record import write_parquet
     from latebloom.train.config import TrainConfig
     from latebloom.train.experiments.ablation import ablate

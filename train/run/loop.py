@@ -31,7 +31,8 @@ from latebloom.theory.spec import decode, read_spec
 from latebloom.train.config import TrainConfig
 from latebloom.train.data.batches import Batches, Prefetch
 from latebloom.train.data.shards import open_shards
-from latebloom.train.growth.operators import carried_state, grow_blocks
+from latebloom.train.growth.operators import grow_blocks
+from latebloom.train.growth.optimizer_state import carried_state
 from latebloom.train.model.transformer import GPT2, Block, init_block_
 from latebloom.train.optim.muon import build_optimizer, load_named_state, named_state
 from latebloom.train.optim.plan_lr import PlanLR
