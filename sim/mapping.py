@@ -17,9 +17,10 @@ from dataclasses import dataclass
 
 from latebloom.sim.lowrank import LowRank
 from latebloom.sim.optimizers import toy_rule
+from latebloom.theory.controls import fixed_depth
 from latebloom.theory.cost import flops_per_token, plan_flops
 from latebloom.theory.errors import InputError
-from latebloom.theory.plan import Optimizer, Plan, Prediction, Provenance, Stage, fixed_depth
+from latebloom.theory.plan import Optimizer, Plan, Prediction, Provenance, Stage
 from latebloom.theory.schedules import AnySchedule, Tail
 
 __all__ = ["SGD", "Toy", "rule_name", "toy_plan"]
@@ -52,10 +53,13 @@ class Toy:
         """Steps of the original plan that one toy step stands for."""
         return self.original.steps / self.plan.steps
 
-    @property
-    def equal_compute_steps(self) -> int:
-        """Toy steps of full depth that cost what the plan costs, by the cost of the plan's own model."""
-        full = plan_flops(fixed_depth(self.original, name="fixed"))
+    def equal_compute_steps(self, depth: int) -> int:
+        """Toy steps of a fixed depth that cost what the plan costs, by the cost of the plan's own model.
+
+        Args:
+            depth: Of the toy, one of its stages'.
+        """
+        full = plan_flops(fixed_depth(self.original, name="fixed", depth=self.depths[depth]))
         return max(1, round(self.plan.steps * plan_flops(self.original) / full))
 
     def flops(self, executed: Plan, step: int) -> float:

@@ -2,10 +2,10 @@
 
 For every update rule and seed these runs, on common random numbers:
 
-    progressive      the plan                                   equal_compute  full depth, as many steps as the plan's
-    fixed            full depth, same horizon                                  FLOPs pay for, its own schedule
-    cold_start       full depth from tau on, same tail          tau-P          the plan with its last expansion where
-    pilot            ``fixed`` without noise                                   P % of the learning-rate mass are left
+    progressive                        the plan
+    fixed, equal_compute, cold_start   controls (:mod:`latebloom.theory.controls`); costs are those of the plan's model
+    pilot                              ``fixed`` without noise
+    tau-P                              the plan with its last expansion where P % of the learning-rate mass are left
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from latebloom.sim.engine import Arm, Curve, run_arms
 from latebloom.sim.lowrank import LowRank
 from latebloom.sim.mapping import SGD, Toy, rule_name, toy_plan
 from latebloom.sim.stability import sharpness
+from latebloom.theory.controls import control, fixed_depth
 from latebloom.theory.errors import InputError
-from latebloom.theory.plan import Optimizer, Plan, cold_start, fixed_depth
+from latebloom.theory.plan import Optimizer, Plan
 from latebloom.theory.record import Record, header
 from latebloom.theory.timing import mixing_step
 
 __all__ = ["Simulation", "simulate"]
 
+CONTROLS = ("fixed", "equal_compute", "cold_start")  # those that claims are about
 POINTS = 400  # measured steps a run
 REMAINING = (90, 80, 70, 60, 50, 40, 30, 25, 20, 15, 10, 5, 2)  # percent of the mass left at the taus tried
 LOSS_TOLERANCE = 0.05  # of the loss: accuracy of the area law without noise, alpha = 1 (tests/test_sim_area_law.py)
@@ -137,14 +139,13 @@ def _run(toy: Toy, family: LowRank, seeds: int, on_step: Callable[[int], None] |
     """All runs of one update rule, by (run, seed)."""
     plan, tau = toy.plan, toy.plan.tau
     assert tau is not None
-    runs: dict[str, tuple[Plan, int]] = {
-        "progressive": (plan, 0),
-        "fixed": (fixed_depth(plan, name="fixed"), 0),
-        "equal_compute": (
-            fixed_depth(plan, name="equal_compute", schedule=plan.schedule.with_steps(toy.equal_compute_steps)), 0
-        ),
-        "cold_start": (cold_start(plan, name="cold_start"), tau),
-    }  # fmt: skip
+    runs: dict[str, tuple[Plan, int]] = {"progressive": (plan, 0)}
+    for each in map(control, CONTROLS):
+        executed = each.plan(plan)
+        if each.at_equal_compute:  # at the costs of the plan's depths, not of the toy's
+            schedule = plan.schedule.with_steps(toy.equal_compute_steps(executed.depth))
+            executed = fixed_depth(plan, name=each.name, depth=executed.depth, schedule=schedule)
+        runs[each.name] = executed, tau if each.starts_at_expansion else 0
     for percent in REMAINING:
         at = round(float(plan.schedule.area_inverse((1 - percent / 100) * plan.schedule.total_area)))
         if plan.stages[-2].start_step < at < plan.steps:

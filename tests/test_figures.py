@@ -47,8 +47,8 @@ def test_a_missing_record_is_named_and_nothing_is_drawn(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def experiment(folder, **result):
-    """A finished experiment's directory, from losses that are given."""
+def experiment(folder, further=(), **result):
+    """A finished experiment's directory, from losses that are given; ``further`` controls end at 2.7."""
     plan = tiny_plan().replace(name="progressive")
     predicted = plan.predicted.replace(curve=Curve(step=(10, 60, 100), loss=(4.0, 3.0, 2.5)))
     plan = plan.replace(predicted=predicted)
@@ -59,8 +59,10 @@ def experiment(folder, **result):
         "cold_start": cold_start(plan, name="cold_start"),
         "small": fixed_depth(plan, name="small", depth=1),
     }
+    arms |= {control.name: control.plan(plan) for control in further}
     records = {}
-    for (name, arm), final in zip(arms.items(), (2.5, 2.4, 2.6, 3.2, 2.8), strict=True):
+    finals = (2.5, 2.4, 2.6, 3.2, 2.8, *(2.7 for _ in further))
+    for (name, arm), final in zip(arms.items(), finals, strict=True):
         step = np.unique(np.linspace(0, arm.steps, 12).astype(int))
         record = synthetic_record(arm, step, final + 2 * (1 - step / arm.steps), name=name)
         records[name] = record
@@ -68,7 +70,7 @@ def experiment(folder, **result):
         with RecordWriter(folder / kind / name / "record.jsonl", record.header) as writer:
             columns = {key: column.tolist() for key, column in record.columns.items()}
             writer.write([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
-    verdict = judge(**records)
+    verdict = judge(records)
     content = {
         "verdict": sentence(verdict),
         "saving_same_horizon": verdict.saving_same_horizon,

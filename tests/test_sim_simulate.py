@@ -14,6 +14,7 @@ from latebloom.sim.claims import Landscape, claim, simulated_tau_star
 from latebloom.sim.commands import simulate_command
 from latebloom.sim.mapping import _momentum_limit
 from latebloom.sim.optimizers import initial_state, update_
+from latebloom.theory.controls import cold_start, fixed_depth
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.plan import (
@@ -23,8 +24,6 @@ from latebloom.theory.plan import (
     Plan,
     Prediction,
     Stage,
-    cold_start,
-    fixed_depth,
     read_plan,
     write_plan,
 )
@@ -103,7 +102,7 @@ def test_costs_are_the_plans_own():
     assert toy.flops(toy.plan, 500) == pytest.approx(plan_flops(given), rel=1e-12)
     assert toy.flops(toy.plan, 250) == pytest.approx(plan_flops(given, 500), rel=1e-12)
     share = plan_flops(given) / plan_flops(fixed_depth(given, name="fixed"))
-    assert toy.equal_compute_steps == round(500 * share)
+    assert toy.equal_compute_steps(toy.plan.depth) == round(500 * share)
 
 
 def test_what_does_not_fit_is_refused():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from latebloom.theory.plan import Init, Order, StatePolicy
+from latebloom.theory.expansion import Init, Order, StatePolicy
 from latebloom.theory.spec import Count, Spec
 
 __all__ = ["PlanConfig"]

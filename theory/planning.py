@@ -1,8 +1,7 @@
 r"""From a landscape to a Plan: when to expand, what it will cost, what it will save against both baselines.
 
-The plan's predictions stand beside three controls (see :mod:`latebloom.theory.verdict`, which measures the same
-quantities): the full depth for the same number of steps, the full depth for the same FLOPs with its own horizon and
-schedule, and the full depth from scratch for just the steps after tau (cold start).
+The plan's predictions stand beside those of its controls (:func:`latebloom.theory.controls.compared`);
+:mod:`latebloom.theory.verdict` measures the same quantities.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import numpy as np
 import scipy
 
 from latebloom.theory import verdict
+from latebloom.theory.controls import compared, equal_compute, fixed_depth
 from latebloom.theory.cost import flops_per_token, plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.landscapes.area import AreaLaw
@@ -27,15 +27,13 @@ from latebloom.theory.plan import (
     Prediction,
     Provenance,
     Stage,
-    cold_start,
-    fixed_depth,
 )
 from latebloom.theory.timing import tau_star
 
 if TYPE_CHECKING:
     from latebloom.theory.schedules import AnySchedule
 
-__all__ = ["budget_step", "equal_compute", "plan_expansion", "predict"]
+__all__ = ["budget_step", "plan_expansion", "predict"]
 
 LEVEL = 0.9
 
@@ -158,13 +156,6 @@ def budget_step(fixed: Plan, *, small_depth: int, budget: float) -> int:
     return math.ceil(fixed.steps * (1 - budget) / (1 - ratio) - 1e-9)
 
 
-def equal_compute(plan: Plan, *, name: str) -> Plan:
-    """The fixed-depth run that costs what ``plan`` costs, with its own horizon and its own schedule."""
-    per_step = plan.batch_tokens * flops_per_token(plan.model, plan.depth)
-    steps = max(1, round(plan_flops(plan) / per_step))
-    return fixed_depth(plan, name=name, schedule=plan.schedule.with_steps(steps))
-
-
 def predict(plan: Plan, *, law: AreaLaw | None, resamples: Sequence[AreaLaw] = ()) -> Prediction:
     """What ``law`` says of a progressive ``plan`` and of its controls; costs only, if there is no law."""
     fixed = fixed_depth(plan, name="fixed")
@@ -172,22 +163,30 @@ def predict(plan: Plan, *, law: AreaLaw | None, resamples: Sequence[AreaLaw] = (
     costs = Prediction(flops=spent, fixed_flops=full, saving_same_horizon=1 - spent / full)
     if law is None:
         return costs
-    equal = equal_compute(plan, name="equal")
     final = float(law.loss(plan))
+    losses = _control_losses(plan, law)
     iso = _iso_loss_steps(law, fixed, final)
     step = _grid(plan)
     predicted = costs.replace(
         final_loss=final,
         final_loss_interval=_interval([float(replica.loss(plan)) for replica in resamples]),
-        fixed_final_loss=float(law.loss(fixed)),
-        equal_compute_steps=float(equal.steps),
-        equal_compute_final_loss=float(law.loss(equal)),
-        small_final_loss=float(law.fixed(plan.schedule, plan.steps, depth=law.small_depth)),
-        retention=float(law.loss(cold_start(plan, name="cold"))) - final,
+        fixed_final_loss=losses.pop("fixed"),
+        equal_compute_steps=float(equal_compute(plan, name="equal").steps),
+        equal_compute_final_loss=losses.pop("equal_compute"),
+        small_final_loss=losses.pop("small", None),
+        retention=losses.pop("cold_start") - final,
+        control_losses=losses or None,
         saving_equal_compute=1 - spent / (full * iso / fixed.steps) if iso else None,
         curve=Curve(step=tuple(step.tolist()), loss=tuple(law.loss(plan, step).tolist())),
     )
     return predicted.replace(verdict=verdict.sentence(verdict.from_prediction(predicted)))
+
+
+def _control_losses(plan: Plan, law: AreaLaw) -> dict[str, float]:
+    """Final loss of every control that ``law`` knows the depth of, by name."""
+    plans = {control.name: control.plan(plan) for control in compared()}
+    known = (law.small_depth, law.full_depth)
+    return {name: float(law.loss(each)) for name, each in plans.items() if each.depth in known}
 
 
 def explain(plan: Plan, *, tolerance: float | None, budget: float | None) -> str:

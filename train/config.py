@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from latebloom.theory.plan import Init, Order
+from latebloom.theory.expansion import Init, Order
 from latebloom.theory.spec import Count, Positive, Spec
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The main job on this computer: corpus, pilots, fit, plan, the progressive run and its three controls.
+"""The main job on this computer: corpus, pilots, fit, plan, the progressive run and its controls.
 
 Everything runs through the same functions that a user calls: pilots and runs are Plans, executed by ``train``, and the
 expansion step of the progressive run comes from the landscape that is fitted to the pilots. What was decided before
@@ -17,12 +17,13 @@ from pathlib import Path
 from rich.console import Console
 
 from latebloom.theory.architectures.presets import preset
+from latebloom.theory.controls import compared, control
 from latebloom.theory.cost import depth_cost_ratio, plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.files import write_whole
 from latebloom.theory.fitting.area import bootstrap, fit_area_law, provenance
-from latebloom.theory.plan import Optimizer, Plan, Stage, cold_start, fixed_depth, write_plan
-from latebloom.theory.planning import equal_compute, plan_expansion
+from latebloom.theory.plan import Optimizer, Plan, Stage, write_plan
+from latebloom.theory.planning import plan_expansion
 from latebloom.theory.record import Record
 from latebloom.theory.schedules import wsd
 from latebloom.theory.verdict import Verdict, judge, sentence
@@ -32,6 +33,8 @@ from latebloom.train.data.shards import open_shards
 from latebloom.train.run.several import run_all
 
 __all__ = ["demo"]
+
+PILOTED = "small"  # the control that is run before the plan is made
 
 
 def demo(
@@ -74,18 +77,12 @@ def demo(
     write_plan(plan, out / "plan.json")
     console.print(f"[bold]plan[/]    {plan.provenance.reason}", highlight=False)
 
-    arms = {
-        "fixed": fixed_depth(plan, name="fixed"),
-        "progressive": plan,
-        "equal_compute": equal_compute(plan, name="equal_compute"),
-        "cold_start": cold_start(plan, name="cold_start"),
-    }
-    console.print("[bold]runs[/]    the progressive run and its three controls")
-    runs = dict(
-        zip(arms, run_all(list(arms.values()), data, out / "runs", config=runs_config, console=console), strict=True)
-    )
-    runs["small"] = records[-1]
-    verdict = judge(**runs)
+    piloted = {PILOTED: records[-1]}
+    arms = {"progressive": plan} | {each.name: each.plan(plan) for each in compared() if each.name not in piloted}
+    console.print(f"[bold]runs[/]    the progressive run and its {len(arms) - 1} controls")
+    trained = run_all(list(arms.values()), data, out / "runs", config=runs_config, console=console)
+    runs = dict(zip(arms, trained, strict=True)) | piloted
+    verdict = judge(runs)
     result = _result(plan, verdict, runs, seconds=time.monotonic() - began)
     _write_json(out / "result.json", result)
     return verdict
@@ -143,7 +140,7 @@ def _pilot_plans(base: Plan, config: DemoConfig) -> list[Plan]:
             Stage(start_step=steps // 2, depth=base.depth, init=config.init, order=config.order),
         )
         plans += [full, full.replace(name=f"grown-{steps}", stages=grown)]
-    return [*plans, fixed_depth(base, name="small", depth=config.small_depth)]
+    return [*plans, control(PILOTED).at(config.small_depth).plan(base, name=PILOTED)]
 
 
 def _plan(base: Plan, pilots: Sequence[Record], config: DemoConfig, console: Console, *, seed: int = 0) -> Plan:

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
+from latebloom.theory.controls import fixed_depth
 from latebloom.theory.errors import InputError
-from latebloom.theory.plan import Base, Plan, fixed_depth
+from latebloom.theory.plan import Base, Plan
 from latebloom.theory.plan_transfer import size_factors
 from latebloom.theory.record import read_record
 from latebloom.theory.transfer import horizon_exponent

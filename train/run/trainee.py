@@ -23,7 +23,8 @@ from latebloom.theory.errors import InputError, RunError
 from latebloom.theory.plan import Plan
 from latebloom.train.config import TrainConfig
 from latebloom.train.data.batches import Batches, Prefetch
-from latebloom.train.growth.operators import carried_state, grow_blocks
+from latebloom.train.growth.operators import grow_blocks
+from latebloom.train.growth.optimizer_state import carried_state
 from latebloom.train.model.transformer import GPT2, Block, init_block_
 from latebloom.train.optim.build import build_optimizer
 from latebloom.train.optim.plan_lr import PlanLR
