@@ -36,7 +36,7 @@ def finite(name: str, value: ArrayLike, *, rule: str = "must be finite", fix: st
         InputError: if a value is not finite, or is no number.
     """
     array = _floats(name, value, rule, fix)
-    return _all_good(name, array, np.isfinite(array), rule, fix)
+    return _all_good(name, value, array, np.isfinite(array), rule, fix)
 
 
 def positive(
@@ -57,7 +57,7 @@ def positive(
         InputError: if a value is not finite and positive.
     """
     array = _floats(name, value, rule, fix)
-    return _all_good(name, array, np.isfinite(array) & (array > 0), rule, fix)
+    return _all_good(name, value, array, np.isfinite(array) & (array > 0), rule, fix)
 
 
 def non_negative(
@@ -78,7 +78,7 @@ def non_negative(
         InputError: if a value is negative or not finite.
     """
     array = _floats(name, value, rule, fix)
-    return _all_good(name, array, np.isfinite(array) & (array >= 0), rule, fix)
+    return _all_good(name, value, array, np.isfinite(array) & (array >= 0), rule, fix)
 
 
 def within(
@@ -102,7 +102,7 @@ def within(
     """
     rule = f"must be within [{low}, {high}]" if rule is None else rule
     array = _floats(name, value, rule, fix)
-    return _all_good(name, array, (array >= low) & (array <= high), rule, fix)
+    return _all_good(name, value, array, (array >= low) & (array <= high), rule, fix)
 
 
 def inside(
@@ -126,7 +126,7 @@ def inside(
     """
     rule = f"must lie in ({low:g}, {high:g})" if rule is None else rule
     array = _floats(name, value, rule, fix)
-    return _all_good(name, array, (array > low) & (array < high), rule, fix)
+    return _all_good(name, value, array, (array > low) & (array < high), rule, fix)
 
 
 def whole(
@@ -158,7 +158,7 @@ def whole(
         rule = f"must be a whole number in [{low}, {high}]" if high < math.inf else f"must be a whole number >= {low}"
     array = _floats(name, value, rule, fix)
     good = np.isfinite(array) & (array >= low) & (array <= high) & (array == np.floor(array))
-    return _all_good(name, array, good, rule, fix)
+    return _all_good(name, value, array, good, rule, fix)
 
 
 def series(name: str, value: ArrayLike, *, low: float = -math.inf, fix: str = "correct the series") -> np.ndarray:
@@ -180,7 +180,7 @@ def series(name: str, value: ArrayLike, *, low: float = -math.inf, fix: str = "c
     array = _floats(name, value, rule, fix)
     if array.ndim != 1:
         raise InputError(name, array.shape, "must have one axis", "give a series of numbers")
-    return _all_good(name, array, np.isfinite(array) & (array >= low), rule, fix)
+    return _all_good(name, value, array, np.isfinite(array) & (array >= low), rule, fix)
 
 
 def increasing(name: str, value: ArrayLike, *, fix: str = "sort them, each once") -> np.ndarray:
@@ -241,8 +241,8 @@ def _floats(name: str, value: ArrayLike, rule: str, fix: str) -> np.ndarray:
         raise InputError(name, value, rule, fix) from None
 
 
-def _all_good(name: str, array: np.ndarray, good: np.ndarray, rule: str, fix: str) -> np.ndarray:
-    """``array``, or a refusal of its first value that is not good."""
+def _all_good(name: str, value: ArrayLike, array: np.ndarray, good: np.ndarray, rule: str, fix: str) -> np.ndarray:
+    """``array``, or a refusal of the first of ``value`` that is not good, shown as it was given."""
     if not np.all(good):
-        raise InputError(name, array[~good].ravel()[0].item() if array.ndim else array.item(), rule, fix)
+        raise InputError(name, np.asarray(value)[~np.asarray(good)].tolist()[0], rule, fix)
     return array
