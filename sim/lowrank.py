@@ -58,7 +58,8 @@ class LowRank:
         batch: B, samples per minibatch.
         teacher_seed: Draws the u_k; one teacher for all runs.
         symmetric: u_k = v_k instead: T is symmetric and positive definite.
-        dtype, device: Of every tensor.
+        dtype: Of every tensor.
+        device: Of every tensor.
 
     Raises:
         InputError: for sizes that are not positive, or a rank above the width.
@@ -175,7 +176,16 @@ class LowRank:
 
 
 def draws(seeds: Sequence[int], blocks: range, size: int) -> Tensor:
-    """Standard normals (seeds, blocks, size), float64; each block of each seed has its own stream."""
+    """Standard normals; each block of each seed has its own stream.
+
+    Args:
+        seeds: Of the runs.
+        blocks: Indices of the blocks.
+        size: Numbers for each block.
+
+    Returns:
+        Float64, (seeds, blocks, size).
+    """
     out = torch.empty(len(seeds), len(blocks), size, dtype=torch.float64)
     for i, block in enumerate(blocks):
         for j, seed in enumerate(seeds):
@@ -185,7 +195,12 @@ def draws(seeds: Sequence[int], blocks: range, size: int) -> Tensor:
 
 
 def product(blocks: Blocks, *, s: float) -> Tensor:
-    """P, (R, d, d): the network as one matrix."""
+    """P, (R, d, d): the network as one matrix.
+
+    Args:
+        blocks: U (R, L, d, r) and V (R, L, r, d).
+        s: Residual multiplier.
+    """
     u, _ = blocks
     eye = torch.eye(u.shape[2], dtype=u.dtype, device=u.device).expand(u.shape[0], -1, -1)
     return _outputs(blocks, eye, s)
@@ -204,7 +219,13 @@ def loss(blocks: Blocks, data: tuple[Tensor, Tensor], *, s: float) -> Tensor:
 
 
 def loss_and_gradient(blocks: Blocks, data: tuple[Tensor, Tensor], *, s: float) -> tuple[Tensor, Blocks]:
-    """Loss (R,) and its gradient (dU, dV) in the stacked form above; arguments as in :func:`loss`."""
+    """Loss (R,) and its gradient (dU, dV) in the stacked form above.
+
+    Args:
+        blocks: U (R, L, d, r) and V (R, L, r, d).
+        data: X and Y, each (R, d, n).
+        s: Residual multiplier.
+    """
     u, v = blocks
     x, y = data
     runs, depth, d, r = u.shape
@@ -242,14 +263,22 @@ def _later(depth: int, r: int, s: float, dtype: torch.dtype, device: torch.devic
 
 
 def tensor_dtype(family: LowRank) -> torch.dtype:
-    """Of every tensor of ``family``."""
+    """The dtype of every tensor of ``family``.
+
+    Args:
+        family: Any family of :mod:`latebloom.sim`.
+    """
     return torch.float32 if family.dtype == "float32" else torch.float64
 
 
 @functools.lru_cache(maxsize=64)
 @torch.inference_mode(mode=False)
 def input_std(family: LowRank) -> Tensor:
-    """Standard deviation of each input, k^(-b/2), (d,)."""
+    """Standard deviation of each input, k^(-b/2), (d,).
+
+    Args:
+        family: Any family of :mod:`latebloom.sim`.
+    """
     k = torch.arange(1, family.width + 1, dtype=torch.float64)
     return (k ** (-family.input_exponent / 2)).to(dtype=tensor_dtype(family), device=family.device)
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 
 from latebloom.theory.plan import GPT2Shape, Plan, Stage
 from latebloom.theory.record import Record, header
 from latebloom.theory.schedules import wsd
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("theory", "sim", "train", "paper_figures")
 
 # Closed forms against the same sum done term by term: rounding grows like sqrt(terms) x 1e-16.
 ROUNDING = 1e-12
@@ -59,3 +63,16 @@ def python_seconds(*args: str) -> tuple[float, subprocess.CompletedProcess[str]]
     run = subprocess.run([sys.executable, *args], capture_output=True, text=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, run
+
+
+def public_modules(*, everything: bool = False) -> list[str]:
+    """Names of the packages' modules: those that declare ``__all__``, or ``everything`` that can be imported."""
+    names = []
+    for folder in (*(ROOT / package for package in PACKAGES), ROOT / "src" / "latebloom"):
+        for path in sorted(folder.rglob("*.py")):
+            if path.name == "__main__.py" or (not everything and "\n__all__ " not in path.read_text(encoding="utf-8")):
+                continue
+            inside = path.relative_to(ROOT / "src" if folder.parent.name == "src" else ROOT).with_suffix("")
+            parts = inside.parts if inside.parts[0] == "latebloom" else ("latebloom", *inside.parts)
+            names.append(".".join(parts).removesuffix(".__init__"))
+    return names

@@ -31,7 +31,11 @@ __all__ = ["cold_starts", "coupled_kappa", "hessian"]
 def coupled_kappa(*, quick: bool) -> list[Claim]:
     """kappa of coupled nets, tied and free, for blocks displaced by 1e-3 from the optimum: 3 % (next order).
 
-    Free ends can do all that the blocks do: kappa = 0. Tied ones cannot."""
+    Free ends can do all that the blocks do: kappa = 0. Tied ones cannot.
+
+    Args:
+        quick: The small version.
+    """
     claims = []
     for tied in (True, False):
         for depth in (2,) if quick else (1, 2, 4):
@@ -68,7 +72,11 @@ def coupled_kappa(*, quick: bool) -> list[Claim]:
 
 def cold_starts(*, quick: bool) -> list[Claim]:
     """Retention over a cold start, R = C - P: nothing from zero layers under descent; from one layer under Muon as much
-    as the normalised law says (fixed and grown pilots), 5 % of the loss."""
+    as the normalised law says (fixed and grown pilots), 5 % of the loss.
+
+    Args:
+        quick: The small version.
+    """
     family, steps = LowRank(noise=0.0), 500
     schedule = SHAPES["wsd"](steps).replace(peak_lr=0.5 * family.step_limit(FULL))
     claims = []
@@ -95,7 +103,15 @@ def cold_starts(*, quick: bool) -> list[Claim]:
 
 
 def hessian(family: Coupled, blocks: Blocks) -> np.ndarray:
-    """Hessian of the population loss at ``blocks`` (one run), (n, n), by central differences of the hand gradient."""
+    """Hessian of the population loss by central differences of the hand gradient.
+
+    Args:
+        family: Architecture, teacher and data.
+        blocks: Weights of one run.
+
+    Returns:
+        Second derivatives with respect to all weights, tensor after tensor, (n, n).
+    """
     sizes, shapes = [b.numel() for b in blocks], [b.shape for b in blocks]
     theta = torch.cat([b.reshape(-1) for b in blocks])
     n, h = len(theta), 1e-5

@@ -26,6 +26,9 @@ def depth_slopes(*, quick: bool) -> list[Claim]:
 
     Full-rank residual nets. Of the closed forms' p^{2 - 2/L} (curvature) and p^{1 - 1/L} (size of a step) the limits
     L -> oo are kept in the exponent, the rest is divided out; all modes are p = 2 under the normalised rules.
+
+    Args:
+        quick: The small version.
     """
     claims, depths = [], (4, 8, 16) if quick else (4, 8, 16, 32)
     for alpha in (0.5, 1.0):
@@ -48,7 +51,11 @@ def depth_slopes(*, quick: bool) -> list[Claim]:
 
 def width_slopes(*, quick: bool) -> list[Claim]:
     """Muon's steps move every singular value by eta, whatever the width: the rate of an equal floor per output does
-    not depend on it, slope 0 within .05."""
+    not depend on it, slope 0 within .05.
+
+    Args:
+        quick: The small version.
+    """
     widths = (8, 16, 32)
     families = [FullRank(width=d, symmetric=True, init_std=0.05, teacher_exponent=0.0) for d in widths]
     rates = [_rate_of_loss(family, rules("muon", 0.0), 4) for family in families]
@@ -59,6 +66,9 @@ def one_step_optima(*, quick: bool) -> list[Claim]:
     """Best learning rate of one step of gradient descent over width: flat under theory's transfer rules (muP), 1/width
     under the standard parametrisation. Three matrices, f = m v W U x, tuned at width 16, the loss averaged over seeds.
     Slopes within .05, and .1 for the standard one, where what the first matrix learns adds a share of 16/width.
+
+    Args:
+        quick: The small version.
     """
     widths = (64, 128, 256) if quick else (64, 128, 256, 512)
     claims = []
