@@ -282,9 +282,10 @@ def meeting_step(lrs: ArrayLike, *, rho: float, distance: float, gradient: Array
     def worse(tau: int) -> bool:
         return restarted(lrs, tau=tau, distance=math.sqrt(rho) * distance, gradient=gradient).value > whole
 
+    last = int(np.flatnonzero(eta > 0)[-1])  # a restart needs a learning rate
     if rho == 0:
-        return len(eta) - 1
-    low, high = 0, len(eta)  # the distance term grows with tau faster than gradient terms are lost: bisect
+        return last
+    low, high = 0, last + 1  # the distance term grows with tau faster than gradient terms are lost: bisect
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if worse(middle) else (middle, high)

@@ -71,6 +71,7 @@ class History:
 
     def drive(self, power: complex) -> np.ndarray:
         """(B, M) eta^power, 0 where eta is 0."""
+        checks.finite("power", np.real(power))
         still = self.lr == 0
         return np.where(still, 0.0, np.where(still, 1.0, self.lr) ** power)
 
@@ -94,6 +95,7 @@ class History:
 
     def power_modes(self, rates: np.ndarray, power: complex) -> np.ndarray:
         """(N, R) Z_x of eta^power in area; the last few are kept for the next call."""
+        checks.series("rates", rates, low=0.0)
         grid = rates.tobytes()
         if ("factors", grid) not in self.cache:
             self.cache["factors", grid] = _factors(rates, self.clock)
@@ -125,13 +127,13 @@ class History:
         """
         checks.positive("memory", np.real(memory))
         checks.within("tail", np.real(tail), 0.05, 4.0)
-        checks.finite("power", np.real(power))
         grid = self._grid(float(np.real(memory)))
         weights = memory**-tail * grid.weights(tail, 1 / memory)  # (1 + C u)^-d = C^-d (1/C + u)^-d
         return self.power_modes(grid.rate, power) @ weights
 
     def average(self, memory: complex, tail: complex, *, power: complex = 1.0) -> np.ndarray:
         r"""(N,) int_0^S eta^power d C (1 + C u)^-(d+1) dv: an average over the past, of weight 1 once C S >> 1."""
+        checks.positive("tail", np.real(tail))
         return tail * memory * self.response(memory, tail + 1, power=power)
 
     def _grid(self, memory: float) -> volterra.Grid:
