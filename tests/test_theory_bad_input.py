@@ -49,10 +49,20 @@ NQS = nqs.NoisyQuadratic(
 )
 SIZE = scaling.SizeLaw(floor=1.5, size_amplitude=400, size_exponent=0.3, token_amplitude=400, token_exponent=0.3)
 SHAPE = scaling.ShapeLaw(
-    floor=1.0, width_amplitude=1.0, width_exponent=0.5, depth_amplitude=1.0, depth_exponent=0.5, token_amplitude=1.0,
-    token_exponent=0.3, lr_exponent=0.1, noise=0.1, width_reference=256.0, depth_reference=8.0, token_reference=1e9,
+    floor=1.0,
+    width_amplitude=1.0,
+    width_exponent=0.5,
+    depth_amplitude=1.0,
+    depth_exponent=0.5,
+    token_amplitude=1.0,
+    token_exponent=0.3,
+    lr_exponent=0.1,
+    noise=0.1,
+    width_reference=256.0,
+    depth_reference=8.0,
+    token_reference=1e9,
     lr_reference=1e-3,
-)  # fmt: skip
+)
 TRADE = tradeoff.Tradeoff(cost_ratio=0.2, trunk=1.0, trunk_exponent=0.3, fresh=0.5, fresh_exponent=0.3)
 STAGES = [
     tradeoff.StageSignal(cost=1.0, amplitude=1.0, exponent=0.3),

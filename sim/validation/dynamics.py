@@ -151,8 +151,16 @@ def noise_floors(*, quick: bool) -> list[Claim]:
         values = _stationary(family, SGD, depth=1, lr=eta, steps=steps, seeds=seeds)
         v = (eta * sigma**2 / batch) / (2 - eta - eta * (d + 1) / batch)
         exact = d * d / 2 * v
-        claims.append(claim(f"online SGD, V_inf at eta = {eta:g}", optimizer="sgd", theory=[exact] * seeds,
-                            values=values, tolerance=0.03 * exact, unit="loss"))  # fmt: skip
+        claims.append(
+            claim(
+                f"online SGD, V_inf at eta = {eta:g}",
+                optimizer="sgd",
+                theory=[exact] * seeds,
+                values=values,
+                tolerance=0.03 * exact,
+                unit="loss",
+            )
+        )
     limit = 2 / (1 + (d + 1) / batch)
     growth = _mean_square_growth(family, limit)
     claims.append(_one("online SGD, growth of the mean square at eta_c", 1.0, growth, 0.02, unit="a step"))
@@ -162,8 +170,16 @@ def noise_floors(*, quick: bool) -> list[Claim]:
     values = _continued(low_rank, ready, lr=eta, steps=1500 if quick else 6000)
     k = np.arange(1, 17)
     expected = eta * low_rank.noise**2 * low_rank.multiplier(depth) * 16 * np.sum(1.0 / k) / (2 * low_rank.batch)
-    claims.append(claim("low-rank noise floor", optimizer="sgd", theory=[expected] * len(values), values=values,
-                        tolerance=0.08 * expected, unit="loss"))  # fmt: skip
+    claims.append(
+        claim(
+            "low-rank noise floor",
+            optimizer="sgd",
+            theory=[expected] * len(values),
+            values=values,
+            tolerance=0.08 * expected,
+            unit="loss",
+        )
+    )
     if not quick:
         muon = Optimizer(name="muon", momentum=0.95, weight_decay=0.0, transfer="none")
         low_rank = LowRank(noise=0.3, batch=32)

@@ -118,9 +118,11 @@ def area_law(*, quick: bool) -> list[Claim]:
             taus = [round(float(schedule.area_inverse(x * schedule.total_area))) for x in (0.4, 0.7, 0.85, 0.93)]
             plans = [staged((FULL, 0)), *(staged((0, 0), (FULL, tau)) for tau in taus)]
             pilot = runs(family, SGD, schedule, plans[:1], seeds=seeds, every=4)[0]
-            fixed, *grown = runs(family, SGD, schedule, plans, seeds=seeds, noisy=True) if noise else (
-                pilot, *runs(family, SGD, schedule, plans[1:], seeds=seeds)
-            )  # fmt: skip
+            fixed, *grown = (
+                runs(family, SGD, schedule, plans, seeds=seeds, noisy=True)
+                if noise
+                else (pilot, *runs(family, SGD, schedule, plans[1:], seeds=seeds))
+            )
             extra = np.mean([c.final for c in fixed]) - np.mean([c.final for c in pilot])
             for tau, curves in zip(taus, grown, strict=True):
                 left = schedule.total_area - float(schedule.area(tau))
@@ -180,11 +182,16 @@ def normalised_law(*, quick: bool) -> list[Claim]:
         quick: The small version.
     """
     claims = []
-    cases = [("muon", 1.0, 0, 0.0), ("nsgd", 0.5, 0, 0.0), ("nsgd", 1.0, 1, 0.0)] if quick else [
-        *itertools.product(("muon", "nsgd"), (0.5, 1.0), (0, 1), (0.0,)),
-        *itertools.product(("muon", "nsgd"), (0.5, 1.0), (0,), (0.3,)),
-        ("adamw", 1.0, 0, 0.0), ("adamw", 0.5, 0, 0.0),
-    ]  # fmt: skip
+    cases = (
+        [("muon", 1.0, 0, 0.0), ("nsgd", 0.5, 0, 0.0), ("nsgd", 1.0, 1, 0.0)]
+        if quick
+        else [
+            *itertools.product(("muon", "nsgd"), (0.5, 1.0), (0, 1), (0.0,)),
+            *itertools.product(("muon", "nsgd"), (0.5, 1.0), (0,), (0.3,)),
+            ("adamw", 1.0, 0, 0.0),
+            ("adamw", 0.5, 0, 0.0),
+        ]
+    )
     for name, alpha, small, noise in cases:
         family, steps = LowRank(alpha=alpha, noise=noise, batch=32), 500 if quick else 1000
         optimizer, seeds, noisy = rules(name, 0.9 if quick else 0.95), 4 if noise else 1, noise > 0
@@ -224,10 +231,13 @@ def initialisations(*, quick: bool) -> list[Claim]:
     small, data = family.floor(1), family.population(1)
     claims = [
         _value("all-zero blocks are dead: final loss is the small floor", small, zero.final, 1e-3 * small),
-        _value("random: final loss by the area law", float(np.interp(
-            schedule.total_area - schedule.area(tau), schedule.area(fixed.step), fixed.loss)), random.final,
-            AREA_LAW * random.final),
-    ]  # fmt: skip
+        _value(
+            "random: final loss by the area law",
+            float(np.interp(schedule.total_area - schedule.area(tau), schedule.area(fixed.step), fixed.loss)),
+            random.final,
+            AREA_LAW * random.final,
+        ),
+    ]
     for init in ("zero_last", "copy_zero_last"):
         stage = Stage(start_step=tau, depth=FULL, init=init)
         after, _ = grow(family, before.blocks, initial_state(SGD, before.blocks), stage=stage, seeds=[0])
@@ -360,7 +370,11 @@ def _judged(name: str, rule: str, theory: list[float], curves: list[SimulatedCur
     healthy = [i for i, c in enumerate(curves) if c.diverged_at is None]
     expected = [theory[i] for i in healthy]
     return claim(
-        name, optimizer=rule, theory=expected, values=[curves[i].final for i in healthy],
-        tolerance=share * float(np.mean(expected)) if expected else 0.0, unit="loss",
+        name,
+        optimizer=rule,
+        theory=expected,
+        values=[curves[i].final for i in healthy],
+        tolerance=share * float(np.mean(expected)) if expected else 0.0,
+        unit="loss",
         diverged=len(curves) - len(healthy),
-    )  # fmt: skip
+    )

@@ -98,8 +98,9 @@ def _summary(rule: str, *, quick: bool) -> list[Claim]:
     claims = []
     for label, value, bound in zip(("median", "worst"), (np.median(found), found.max()), BOUNDS[rule], strict=True):
         name = f"tau* regret, {label} of {len(found)} cells"
-        claims.append(claim(name, optimizer=rule, theory=[0.0], values=[float(value)], tolerance=bound,
-                            unit="share of J"))  # fmt: skip
+        claims.append(
+            claim(name, optimizer=rule, theory=[0.0], values=[float(value)], tolerance=bound, unit="share of J")
+        )
     return claims
 
 
@@ -113,9 +114,13 @@ def _descent(family: LowRank, schedule: AnySchedule, small: int, tau: np.ndarray
     long = Constant(steps=2 * steps, peak_lr=schedule.peak)
     left, done = schedule.total_area - schedule.area(tau), schedule.area(tau)
     fixed, *grown = runs(
-        family, SGD, long, [staged((FULL, 0)), *([staged((small, 0), (FULL, steps))] if small else [])],
-        seeds=seeds, every=2,
-    )  # fmt: skip
+        family,
+        SGD,
+        long,
+        [staged((FULL, 0)), *([staged((small, 0), (FULL, steps))] if small else [])],
+        seeds=seeds,
+        every=2,
+    )
     area = long.area(fixed[0].step)
     expected = np.mean([np.interp(left, area, c.loss) for c in fixed], axis=0)
     if not small:

@@ -126,8 +126,12 @@ def _rate_of_loss(family: FullRank, optimizer: Optimizer, depth: int) -> float:
     for rate in rates:
         steps = round(3.0 * 2.0 / (depth * family.multiplier(depth)) / rate * (1 if optimizer.name != "nsgd" else 3))
         steps = max(steps, 200)
-        arm = Arm(name="a", seed=0, schedule=Constant(steps=steps, peak_lr=float(rate)),
-                  stages=(Stage(start_step=0, depth=depth),))  # fmt: skip
+        arm = Arm(
+            name="a",
+            seed=0,
+            schedule=Constant(steps=steps, peak_lr=float(rate)),
+            stages=(Stage(start_step=0, depth=depth),),
+        )
         (curve,) = run_arms(family, [arm], optimizer=optimizer, noisy=False, measure=range(3 * steps // 4, steps))
         losses.append(float(np.mean(curve.loss[curve.step >= 3 * steps // 4])))
     goal = 1e-3 * family.width
