@@ -29,8 +29,10 @@ def _summary(path: Path) -> str:
     paragraph = re.sub(r":\w+:`~?([^`]*)`", lambda match: match[1].rpartition(".")[2], paragraph)
     sentence = re.split(r"(?<=[a-z0-9)\]'\"])\.(?= |$)", paragraph)[0]
     while len(sentence) > TEXT_WIDTH:
-        clauses = [match.start() for match in re.finditer(r"[,;:] ", sentence)]
-        sentence = sentence[: clauses[-1]] if clauses else sentence[:TEXT_WIDTH].rpartition(" ")[0]
+        whole = [match.start() for match in re.finditer(r"[;:] ", sentence) if match.start() > TEXT_WIDTH // 3]
+        parts = [match.start() for match in re.finditer(r"[,;:] ", sentence)]
+        cut = (whole or parts)[-1] if parts else sentence[:TEXT_WIDTH].rfind(" ")
+        sentence = sentence[:cut]
     return sentence
 
 

@@ -1,4 +1,6 @@
-r"""The qualifying exam: does a schedule's last-iterate bound, at its best peak, fall as O(1/sqrt T)? Without training.
+r"""The qualifying exam: does a schedule's best bound fall as O(1/sqrt T)? Without training.
+
+The bound is that of the last iterate, at the best peak.
 
 Notation: s_k relative learning rates, peak eta, horizon T; D, G distance and gradient norm of
 :mod:`latebloom.theory.bounds`.

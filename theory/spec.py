@@ -1,4 +1,4 @@
-"""Frozen, strictly validated plain data: what Plans, schedules and records' headers are made of.
+"""Frozen, strictly validated plain data, of which Plans, schedules and headers are made.
 
 A :class:`Spec` obeys the same rules whether it is built in Python or read from JSON: field types and bounds stand in
 the annotations (``Annotated[int, Meta(ge=1)]``), rules between fields in :meth:`Spec.check`. msgspec does the typing
