@@ -22,6 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.stats
 
+from latebloom.theory import checks
+from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Interval
 from latebloom.theory.schedules import Schedule
 from latebloom.theory.timing import mixing_step, tau_star
@@ -219,8 +221,14 @@ def simulated_tau_star(tau: Sequence[float], excess: Sequence[float], eps: float
     Returns:
         The crossing, linear between the taus tried; None if already the first exceeds ``eps``; the last tau if none
         does.
+
+    Raises:
+        InputError: if ``tau`` is empty or does not increase, the lengths differ, or a number is not finite.
     """
-    steps, relative = np.asarray(tau, dtype=float), np.asarray(excess, dtype=float)
+    steps, relative = checks.increasing("tau", tau), checks.series("excess", excess)
+    checks.non_negative("eps", eps)
+    if not len(steps) or len(steps) != len(relative):
+        raise InputError("excess", len(relative), f"needs one value for each of {len(steps)} taus", "match them")
     above = np.flatnonzero(relative > eps)
     if not above.size:
         return float(steps[-1])

@@ -38,6 +38,7 @@ import torch
 from torch import Tensor
 
 from latebloom.sim.family import Blocks
+from latebloom.theory import checks
 from latebloom.theory.errors import InputError
 
 __all__ = ["LowRank", "draws", "input_std", "loss", "loss_and_gradient", "product", "tensor_dtype"]
@@ -62,7 +63,8 @@ class LowRank:
         device: Of every tensor.
 
     Raises:
-        InputError: for sizes that are not positive, or a rank above the width.
+        InputError: for sizes that are not whole and positive, a rank above the width, exponents or noise that are
+            negative or not finite, or another dtype.
     """
 
     width: int = 32
@@ -80,15 +82,13 @@ class LowRank:
 
     def __post_init__(self) -> None:
         for name in ("width", "rank", "batch"):
-            if not getattr(self, name) >= 1:
-                raise InputError(name, getattr(self, name), "must be a whole number >= 1", "give a positive size")
+            checks.whole(name, getattr(self, name), 1, fix="give a positive size")
         if self.rank > self.width:
             raise InputError("rank", self.rank, f"is above the width {self.width}", "give a smaller rank")
         for name in ("alpha", "teacher_exponent", "input_exponent", "noise"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(name, getattr(self, name), "must be finite and >= 0", "give such a number")
-        if not 0 < self.init_std < float("inf"):
-            raise InputError("init_std", self.init_std, "must be finite and > 0", "use init 'zero' for dead blocks")
+            checks.non_negative(name, getattr(self, name), fix="give such a number")
+        rule, fix = "must be finite and > 0", "use init 'zero' for dead blocks"
+        checks.positive("init_std", self.init_std, rule=rule, fix=fix)
         if self.dtype not in ("float32", "float64"):
             raise InputError("dtype", self.dtype, "is not float32 or float64", "give one of them")
 
