@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+import latebloom
 from latebloom.theory.plan import GPT2Shape, Plan, Stage
 from latebloom.theory.record import Record, header
 from latebloom.theory.schedules import wsd
@@ -67,12 +68,11 @@ def python_seconds(*args: str) -> tuple[float, subprocess.CompletedProcess[str]]
 
 def public_modules(*, everything: bool = False) -> list[str]:
     """Names of the packages' modules: those that declare ``__all__``, or ``everything`` that can be imported."""
+    root = Path(latebloom.__file__).parent  # a checkout's src/latebloom, where the packages are links, or a wheel's
+    folders = (root, *(root / package for package in PACKAGES))
     names = []
-    for folder in (*(ROOT / package for package in PACKAGES), ROOT / "src" / "latebloom"):
-        for path in sorted(folder.rglob("*.py")):
-            if path.name == "__main__.py" or (not everything and "\n__all__ " not in path.read_text(encoding="utf-8")):
-                continue
-            inside = path.relative_to(ROOT / "src" if folder.parent.name == "src" else ROOT).with_suffix("")
-            parts = inside.parts if inside.parts[0] == "latebloom" else ("latebloom", *inside.parts)
+    for path in sorted({path for folder in folders for path in folder.rglob("*.py")}):
+        if path.name != "__main__.py" and (everything or "\n__all__ " in path.read_text(encoding="utf-8")):
+            parts = ("latebloom", *path.relative_to(root).with_suffix("").parts)
             names.append(".".join(parts).removesuffix(".__init__"))
     return names
