@@ -27,10 +27,10 @@ def figures_command(only: tuple[str, ...], out: Path) -> None:
     for name in only:
         registry.module(name)  # refuse an unknown name before anything is written
     for name in only or FIGURES:
-        paths = registry.save(name, out)
+        paths = registry.save_figure(name, out)
         made = registry.module(name)
         click.echo(f"{name}: {', '.join(str(path) for path in paths)}")
-        click.echo(f"  {made.caption(registry.load(made.RECORDS))}")
+        click.echo(f"  {made.caption(registry.load_records(made.RECORDS))}")
 
 
 @click.command("report")

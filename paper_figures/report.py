@@ -9,6 +9,7 @@ import html
 import io
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -247,7 +248,7 @@ def _facts(facts: list[tuple[str, str, str, str]]) -> str:
     )
 
 
-def _table(head_row: tuple[str, ...], rows: list[tuple[str, ...]], *, head: bool = True) -> str:
+def _table(head_row: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, head: bool = True) -> str:
     e = html.escape
     top = "<tr>" + "".join(f"<th>{e(cell)}</th>" for cell in head_row) + "</tr>" if head else ""
     body = "".join("<tr>" + "".join(f"<td>{e(cell)}</td>" for cell in row) + "</tr>" for row in rows)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 
 from latebloom.sim.claims import Claim, Landscape, claim, simulated_tau_star
-from latebloom.sim.engine import Arm, Curve, run_arms
+from latebloom.sim.engine import Arm, SimulatedCurve, run_arms
 from latebloom.sim.lowrank import LowRank
 from latebloom.sim.mapping import SGD, Toy, rule_name, toy_plan
 from latebloom.sim.stability import sharpness
@@ -128,7 +128,7 @@ def simulate(
     )
 
 
-Curves = dict[tuple[str, int], tuple[Plan, Curve]]
+Curves = dict[tuple[str, int], tuple[Plan, SimulatedCurve]]
 
 
 def _rule(toy: Toy) -> str:
@@ -226,7 +226,7 @@ def _claims(toy: Toy, curves: Curves, seeds: int, eps: float) -> list[Claim]:
     ]  # fmt: skip
 
 
-def _mixing_step(grown: Curve, fixed: Curve, tau: int, eps: float) -> float | None:
+def _mixing_step(grown: SimulatedCurve, fixed: SimulatedCurve, tau: int, eps: float) -> float | None:
     steps, i, j = np.intersect1d(grown.step, fixed.step, return_indices=True)
     return mixing_step(steps, grown.loss[i], fixed.loss[j], tolerance=eps, start=tau)
 
@@ -246,7 +246,7 @@ def _tau_note(toy: Toy, claims: list[Claim]) -> list[str]:
     ]
 
 
-def _sharpness_note(toy: Toy, family: LowRank, pilot: Curve) -> str:
+def _sharpness_note(toy: Toy, family: LowRank, pilot: SimulatedCurve) -> str:
     """eta_c by formula against 2/lambda_max where the noiseless full-depth run ends."""
     if pilot.diverged_at is not None:
         return f"the noiseless full-depth run diverged at step {pilot.diverged_at}: lower the learning rate"

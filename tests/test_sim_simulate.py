@@ -262,6 +262,23 @@ def test_simulated_tau_star():
     assert simulated_tau_star([10, 20, 30], [0.0, 0.01, 0.02], 0.05) == 30.0
 
 
+@pytest.mark.parametrize(
+    ("tau", "excess", "eps"),
+    [
+        ([], [], 0.05),
+        ([10, 5], [0.0, 0.1], 0.05),
+        ([10, 20], [0.0], 0.05),
+        ([10, 20], [0.0, float("nan")], 0.05),
+        ([10, float("inf")], [0.0, 0.1], 0.05),
+        ([10, 20], [0.0, 0.1], float("nan")),
+        ([10, 20], [0.0, 0.1], -0.05),
+    ],
+)
+def test_simulated_tau_star_refuses(tau, excess, eps):
+    with pytest.raises(InputError):
+        simulated_tau_star(tau, excess, eps)
+
+
 def test_command(tmp_path):
     path, out = tmp_path / "plan.json", tmp_path / "out"
     write_plan(plan(name="my [run/1]"), path)

@@ -11,8 +11,8 @@ from latebloom.theory.landscapes import (
     FunctionalLaw,
     MomentumLaw,
     MultiPowerLaw,
-    NoisyQuadratic,
     PowerLaw,
+    QuadraticLaw,
     RiverValley,
 )  # fmt: skip
 from latebloom.theory.landscapes.area import noise_response
@@ -29,7 +29,7 @@ EXAMPLES = {
         floor=2.0, amplitude=0.5, gain=9.0, exponent=0.6, memory=3.0, rate_power=0.5, tail=0.4, reference=0.02
     ),
     "functional": FunctionalLaw(floor=2.0, amplitude=0.5, noise=20.0, exponent=0.6, memory=7.0, tail=1.4),
-    "quadratic": NoisyQuadratic(floor=2.0, amplitude=4.0, noise=20.0, source=0.6, capacity=1.3, sharpness=7.0),
+    "quadratic": QuadraticLaw(floor=2.0, amplitude=4.0, noise=20.0, source=0.6, capacity=1.3, sharpness=7.0),
     "river_valley": RiverValley(
         floor=2.0, amplitude=0.3, noise=0.2, exponent=0.6, saturation=0.03, delay=0.2, memory=9.0, tail=0.4,
         rate_power=0.6, cooling=0.15, reference_area=10.0, reference_lr=0.02,

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
-from latebloom.theory import spec
+from latebloom.theory import checks, spec
 from latebloom.theory.architectures.shape import BlockVariant, GPT2Shape
 from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import INITS, STATE_POLICIES, Init, Order, StatePolicy
@@ -219,7 +219,12 @@ class Plan(Spec, frozen=True, kw_only=True):
         return spec.digest(self)
 
     def stage_at(self, step: int) -> int:
-        """Index of the stage that executes update ``step``."""
+        """Index of the stage that executes update ``step``.
+
+        Raises:
+            InputError: if ``step`` is negative or no number.
+        """
+        checks.non_negative("step", step, fix="count updates from 0")
         return max(i for i, stage in enumerate(self.stages) if stage.start_step <= step)
 
 

@@ -18,10 +18,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 
 from latebloom.theory.errors import InputError
 from latebloom.theory.files import write_whole
@@ -51,7 +52,20 @@ COLUMNS = ("step", "tokens", "flops", "wall_s", "depth", "phase", "split", "metr
 
 
 class Header(Spec, frozen=True, kw_only=True):
-    """What a record says about its run, once."""
+    """What a record says about its run, once.
+
+    Attributes:
+        record_version: Version of the format, 1.
+        name: The run's name, for people.
+        plan: What the run executes.
+        plan_digest: SHA-256 of the plan's canonical JSON.
+        seed: Of weights and batches.
+        config: Settings that are no part of the plan.
+        versions: Of Python and the libraries that matter, by name.
+        commit: Of the checkout that ran, if it was one.
+        data_digest: SHA-256 of the data's manifest.
+        machine: Where it ran, in words.
+    """
 
     record_version: Literal[1] = 1
     name: str
@@ -66,11 +80,23 @@ class Header(Spec, frozen=True, kw_only=True):
 
 
 class Row(Spec, frozen=True, kw_only=True):
-    """One measured value."""
+    """One measured value.
+
+    Attributes:
+        step: Updates done.
+        tokens: Trained on so far.
+        flops: Of training so far.
+        wall_s: Seconds of training so far.
+        depth: Blocks of the model.
+        phase: Index of the plan's stage.
+        split: Of the data, such as 'train' or 'val'.
+        metric: Such as 'loss'.
+        value: The measured value; None where it was not finite.
+    """
 
     step: Count
-    tokens: Count | int
-    flops: float
+    tokens: Annotated[int, Meta(ge=0)]
+    flops: NonNegative
     wall_s: NonNegative
     depth: Count
     phase: Count
@@ -81,7 +107,12 @@ class Row(Spec, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """A header and the rows, as columns of equal length."""
+    """A header and the rows, as columns of equal length.
+
+    Attributes:
+        header: What the record says about its run.
+        columns: One array of shape (rows,) for each name in :data:`COLUMNS`.
+    """
 
     header: Header
     columns: dict[str, np.ndarray] = field(repr=False)
@@ -126,10 +157,16 @@ class Record:
 
 
 class RecordWriter:
-    """Appends rows to a JSON-lines file; each line is with the operating system before the call returns."""
+    """Appends rows to a JSON-lines file; each line is with the operating system before the call returns.
+
+    A new file starts with the header; an existing record of the same plan is continued.
+
+    Args:
+        path: The file.
+        header: What the record says about its run.
+    """
 
     def __init__(self, path: str | Path, header: Header):
-        """Start ``path`` with ``header``, or go on with an existing record of the same plan."""
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
@@ -169,22 +206,43 @@ class RecordWriter:
         self.close()
 
 
-def header(plan: Plan, *, seed: int, config: dict[str, Any] | None = None, **more: Any) -> Header:
-    """A header for a run of ``plan`` here and now: library versions and commit are looked up."""
+def header(
+    plan: Plan,
+    *,
+    seed: int,
+    name: str | None = None,
+    config: dict[str, Any] | None = None,
+    data_digest: str | None = None,
+    machine: str | None = None,
+) -> Header:
+    """A header for a run of ``plan`` here and now: library versions and commit are looked up.
+
+    Args:
+        plan: What the run executes.
+        seed: Of weights and batches.
+        name: The run's name; None for the plan's.
+        config: Settings that are no part of the plan.
+        data_digest: SHA-256 of the data's manifest.
+        machine: Where it runs, in words.
+    """
     return Header(
-        name=more.pop("name", plan.name),
+        name=plan.name if name is None else name,
         plan=plan,
         plan_digest=plan.digest,
         seed=seed,
         config=config or {},
         versions=_versions(),
         commit=_commit(),
-        **more,
+        data_digest=data_digest,
+        machine=machine,
     )
 
 
 def read_record(path: str | Path) -> Record:
     """Read a record file (JSON lines or Parquet) or the record of a run directory.
+
+    Args:
+        path: The file or the directory.
 
     Raises:
         InputError: naming file and line, if a line other than the last is damaged or the header does not fit.
@@ -230,12 +288,27 @@ def _header(line: bytes, path: Path) -> Header:
 
 
 def read_records(paths: Sequence[str | Path]) -> list[Record]:
-    """Read several records; each path is a record file or a run directory."""
+    """Read several records.
+
+    Args:
+        paths: Record files or run directories.
+
+    Returns:
+        The records in the order of ``paths``.
+    """
     return [read_record(path) for path in paths]
 
 
 def write_parquet(record: Record, path: str | Path) -> None:
-    """Write ``record`` as Parquet (zstd), the header as file metadata."""
+    """Write ``record`` as Parquet (zstd), the header as file metadata.
+
+    Args:
+        record: What is written.
+        path: The file; its directory is made if need be.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

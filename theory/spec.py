@@ -1,4 +1,4 @@
-"""Frozen, strictly validated plain data: what Plans, schedules and records' headers are made of.
+"""Frozen, strictly validated plain data, of which Plans, schedules and headers are made.
 
 A :class:`Spec` obeys the same rules whether it is built in Python or read from JSON: field types and bounds stand in
 the annotations (``Annotated[int, Meta(ge=1)]``), rules between fields in :meth:`Spec.check`. msgspec does the typing
@@ -71,7 +71,11 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         self.check()
 
     def check(self) -> None:
-        """Raise :class:`InputError` if the fields do not fit together."""
+        """Refuse fields that do not fit together.
+
+        Raises:
+            InputError: naming the field, its value, the rule and the fix.
+        """
 
     def replace(self: S, **changes: Any) -> S:
         """A copy with ``changes``, validated anew."""
@@ -84,7 +88,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 @functools.cache
 def _annotations(cls: type) -> dict[str, Any]:
-    """Field annotations with their bounds; nested Specs, validated when they were built, only by type."""
+    """Field annotations with their bounds. A nested Spec is checked by type alone: building it validated it."""
     hints = typing.get_type_hints(cls, include_extras=True)
     return {field.name: hints[field.name] for field in msgspec.structs.fields(cls)}
 
@@ -93,6 +97,9 @@ def canonical_json(spec: Spec) -> bytes:
     """The byte string that is hashed: UTF-8, keys sorted, no white space, shortest round-trip floats, no null fields.
 
     Without nulls a field that is added to the format as optional leaves the digests of what was written before.
+
+    Args:
+        spec: Any Spec.
     """
     plain = _without_null(msgspec.to_builtins(spec))
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
@@ -105,18 +112,30 @@ def _without_null(node: Any) -> Any:
 
 
 def digest(spec: Spec) -> str:
-    """SHA-256 of :func:`canonical_json`, as 64 hexadecimal digits."""
+    """SHA-256 of :func:`canonical_json`, as 64 hexadecimal digits.
+
+    Args:
+        spec: Any Spec.
+    """
     return hashlib.sha256(canonical_json(spec)).hexdigest()
 
 
 def json_schema(cls: type[Spec]) -> dict[str, Any]:
-    """JSON Schema (2020-12) of ``cls``."""
+    """JSON Schema (2020-12) of ``cls``.
+
+    Args:
+        cls: The Spec that is described.
+    """
     schema = msgspec.json.schema(cls)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def read_spec(path: str | Path, cls: type[S]) -> S:
     """Read ``cls`` from a JSON file.
+
+    Args:
+        path: The file.
+        cls: The Spec that it holds.
 
     Raises:
         InputError: naming the file and the JSON path, the value, the rule and the fix; or why it cannot be read.
@@ -130,7 +149,12 @@ def read_spec(path: str | Path, cls: type[S]) -> S:
 
 
 def decode(text: str | bytes, cls: type[S], *, source: object = None) -> S:
-    """Read ``cls`` from JSON text; ``source`` is the file it came from, for messages.
+    """Read ``cls`` from JSON text.
+
+    Args:
+        text: JSON in UTF-8.
+        cls: The Spec that it holds.
+        source: The file it came from, for messages.
 
     Raises:
         InputError: naming source and JSON path, the value, the rule and the fix (with the nearest valid name).
@@ -329,7 +353,11 @@ def _literals(annotation: Any) -> list[str]:
 
 
 def flatten(spec: Spec) -> dict[str, Any]:
-    """Every leaf value by its JSON path."""
+    """Every leaf value by its JSON path.
+
+    Args:
+        spec: Any Spec.
+    """
     leaves: dict[str, Any] = {}
 
     def walk(node: Any, path: str) -> None:

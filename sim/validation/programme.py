@@ -56,6 +56,9 @@ def run_programme(
         only: Names of checks; all by default.
         processes: At once; one a core by default.
         on_done: Called with (check, its claims, whether they were stored before) as each is done.
+
+    Raises:
+        InputError: if what stands under ``out`` is no result.
     """
     names = [name for name in CHECKS if not only or name in only]
     found: dict[str, list[dict]] = {}

@@ -8,7 +8,7 @@ one that plans expansions.
 """
 
 from latebloom.theory.landscapes.classical import ConvexBound, MomentumLaw, MultiPowerLaw, PowerLaw
-from latebloom.theory.landscapes.functional import FunctionalLaw, NoisyQuadratic
+from latebloom.theory.landscapes.functional import FunctionalLaw, QuadraticLaw
 from latebloom.theory.landscapes.law import Law
 from latebloom.theory.landscapes.river import RiverValley
 
@@ -18,7 +18,7 @@ LAWS: dict[str, type[Law]] = {
     "momentum": MomentumLaw,
     "multi_power": MultiPowerLaw,
     "functional": FunctionalLaw,
-    "quadratic": NoisyQuadratic,
+    "quadratic": QuadraticLaw,
     "river_valley": RiverValley,
 }
 
@@ -29,7 +29,7 @@ __all__ = [
     "Law",
     "MomentumLaw",
     "MultiPowerLaw",
-    "NoisyQuadratic",
     "PowerLaw",
+    "QuadraticLaw",
     "RiverValley",
 ]

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import scipy
 
+from latebloom.theory import checks
 from latebloom.theory.errors import InputError
 from latebloom.theory.fitting.engine import check_points, project
 from latebloom.theory.spec import NonNegative, Positive, Spec
@@ -57,7 +58,17 @@ def cosine(count: int) -> np.ndarray:
 
     What segments of constant rate get wrong, mostly noise at the very end, falls as 1/count^2: 0.7 % of the learnable
     loss at 16 where noise dominates.
+
+    Args:
+        count: Segments, at least 1.
+
+    Returns:
+        Learning rate of each segment over the peak, shape (count,).
+
+    Raises:
+        InputError: if ``count`` is not a whole number >= 1.
     """
+    count = int(checks.whole("count", count, 1))
     edge = np.linspace(0, 1, count + 1)
     return 0.5 * (1 + np.diff(np.sin(np.pi * edge)) / (np.pi / count))
 
@@ -70,9 +81,12 @@ class NoisyQuadratic(Spec, frozen=True, kw_only=True):
 
     Args:
         floor: e.
-        signal, signal_exponent: P, p > 1.
-        rate, rate_exponent: Q (peak learning rate x largest curvature, at most 1: no mode overshoots), q.
-        noise, noise_exponent: R, r.
+        signal: P.
+        signal_exponent: p > 1.
+        rate: Q, peak learning rate x largest curvature, at most 1: no mode overshoots.
+        rate_exponent: q.
+        noise: R.
+        noise_exponent: r.
         onset: n0.
         edge: h.
         critical_batch: B_c, examples.
@@ -120,7 +134,9 @@ class NoisyQuadratic(Spec, frozen=True, kw_only=True):
         """The four terms: ``floor``, ``approximation``, ``bias``, ``variance``.
 
         Args:
-            parameters: N. batch: B, examples. steps: K. They broadcast.
+            parameters: N; it broadcasts with the next two.
+            batch: B, examples.
+            steps: K.
             shape: Learning rates over the peak, one for each equal share of the steps, such as :data:`COSINE`.
             lr: Peak learning rate over the one that ``rate`` belongs to.
 
@@ -202,7 +218,7 @@ def modes(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         InputError: if there are fewer modes than that.
     """
-    n = np.floor(parameters)[:, None]
+    n = np.floor(checks.finite("parameters", parameters))[:, None]
     if np.any(n <= 2 * EXACT_MODES):
         rule = f"must be above {2 * EXACT_MODES}"
         raise InputError("parameters", float(n.min()), rule, "a power-law spectrum needs more modes")

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy
 
+from latebloom.theory import checks
 from latebloom.theory.errors import InputError
 from latebloom.theory.fitting.engine import check_points, project
 from latebloom.theory.spec import NonNegative, Positive, Spec
@@ -45,7 +46,13 @@ SHAPE_BOUNDS = np.array([(0.02, 2.0), (0.02, 2.0), (0.02, 2.0), (-1.0, 1.0)])  #
 
 @dataclass(frozen=True, kw_only=True)
 class Allocation:
-    """How to spend a compute budget: parameters N, tokens D, and the loss that the law gives."""
+    """How to spend a compute budget.
+
+    Attributes:
+        parameters: N.
+        tokens: D.
+        loss: What the law gives for them, nats.
+    """
 
     parameters: float
     tokens: float
@@ -54,7 +61,14 @@ class Allocation:
 
 @dataclass(frozen=True, kw_only=True)
 class ShapeAllocation:
-    """How to spend a compute budget on a shape: width and depth as real numbers, tokens, loss."""
+    """How to spend a compute budget on a shape.
+
+    Attributes:
+        width: w, a real number.
+        depth: L, a real number.
+        tokens: D.
+        loss: What the law gives for them, nats.
+    """
 
     width: float
     depth: float
@@ -67,8 +81,10 @@ class SizeLaw(Spec, frozen=True, kw_only=True):
 
     Args:
         floor: E.
-        size_amplitude, size_exponent: A, alpha.
-        token_amplitude, token_exponent: B, beta.
+        size_amplitude: A.
+        size_exponent: alpha.
+        token_amplitude: B.
+        token_exponent: beta.
 
     References: Hoffmann et al., arXiv 2203.15556, eq. 2; Besiroglu et al., arXiv 2404.10102.
     """
@@ -81,7 +97,7 @@ class SizeLaw(Spec, frozen=True, kw_only=True):
 
     def loss(self, parameters: ArrayLike, tokens: ArrayLike) -> np.ndarray:
         """Loss in nats; arguments broadcast."""
-        n, d = _positive("parameters", parameters), _positive("tokens", tokens)
+        n, d = checks.positive("parameters", parameters), checks.positive("tokens", tokens)
         return (
             self.floor + self.size_amplitude * n**-self.size_exponent + self.token_amplitude * d**-self.token_exponent
         )
@@ -96,7 +112,7 @@ class SizeLaw(Spec, frozen=True, kw_only=True):
 
         References: Hoffmann et al., arXiv 2203.15556, eq. 4.
         """
-        budget = float(_positive("compute", compute)) / FLOPS_PER_PARAMETER_TOKEN
+        budget = float(checks.positive("compute", compute)) / FLOPS_PER_PARAMETER_TOKEN
         alpha, beta = self.size_exponent, self.token_exponent
         scale = (alpha * self.size_amplitude / (beta * self.token_amplitude)) ** (1 / (alpha + beta))
         n = scale * budget ** (beta / (alpha + beta))
@@ -108,11 +124,18 @@ class ShapeLaw(Spec, frozen=True, kw_only=True):
 
     Args:
         floor: E.
-        width_amplitude, width_exponent: A, a. depth_amplitude, depth_exponent: B, b.
-        token_amplitude, token_exponent: C, c.
+        width_amplitude: A.
+        width_exponent: a.
+        depth_amplitude: B.
+        depth_exponent: b.
+        token_amplitude: C.
+        token_exponent: c.
         lr_exponent: d; the token term's clock is D eta^(d/c).
         noise: F, nats at the reference learning rate.
-        width_reference, depth_reference, token_reference, lr_reference: w0, L0, D0, eta0.
+        width_reference: w0.
+        depth_reference: L0.
+        token_reference: D0.
+        lr_reference: eta0.
     """
 
     floor: NonNegative
@@ -142,10 +165,10 @@ class ShapeLaw(Spec, frozen=True, kw_only=True):
                 )
             lr = self.lr_reference
         x = _logs(
-            (_positive("width", width), self.width_reference),
-            (_positive("depth", depth), self.depth_reference),
-            (_positive("tokens", tokens), self.token_reference),
-            (_positive("lr", lr), self.lr_reference),
+            (checks.positive("width", width), self.width_reference),
+            (checks.positive("depth", depth), self.depth_reference),
+            (checks.positive("tokens", tokens), self.token_reference),
+            (checks.positive("lr", lr), self.lr_reference),
         )
         exponents = np.array([self.width_exponent, self.depth_exponent, self.token_exponent, self.lr_exponent])
         linear = [self.floor, self.width_amplitude, self.depth_amplitude, self.token_amplitude, self.noise]
@@ -166,13 +189,14 @@ class ShapeLaw(Spec, frozen=True, kw_only=True):
             compute: C in FLOPs.
             parameters: N(w, L), the parameters that every token passes.
             lr: Learning rate of a shape (w, L), in the law's unit; may be left out of a law fitted without it.
-            depth, width: Range of each; equal ends fix it, which gives the best width at a depth or the reverse.
+            depth: Range of L; equal ends fix it, which gives the best width at a depth.
+            width: Range of w; equal ends fix it, which gives the best depth at a width.
 
         Raises:
             InputError: if a range is empty, or the optimum lies on the end of a range that is open (the law then has
                 no opinion: it was not asked about shapes like that).
         """
-        budget = float(_positive("compute", compute)) / FLOPS_PER_PARAMETER_TOKEN
+        budget = float(checks.positive("compute", compute)) / FLOPS_PER_PARAMETER_TOKEN
         for name, (low, high) in {"depth": depth, "width": width}.items():
             if not 0 < low <= high < math.inf:
                 raise InputError(name, (low, high), "must be a range of positive numbers", "give (low, high)")
@@ -313,12 +337,3 @@ def _shape_columns(exponents: np.ndarray, x: np.ndarray) -> np.ndarray:
 def _logs(*pairs: tuple[np.ndarray, float]) -> np.ndarray:
     """log(value/reference) of each quantity, broadcast, last axis the quantities."""
     return np.stack(np.broadcast_arrays(*[np.log(value / reference) for value, reference in pairs]), axis=-1)
-
-
-def _positive(name: str, value: ArrayLike) -> np.ndarray:
-    array = np.asarray(value, dtype=float)
-    bad = ~(np.isfinite(array) & (array > 0))
-    if bad.any():
-        shown = float(array[bad].ravel()[0]) if array.ndim else float(array)
-        raise InputError(name, shown, "must be finite and positive", "give a positive number")
-    return array
