@@ -70,6 +70,11 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def check(self) -> None:
         """Raise :class:`InputError` if the fields do not fit together."""
 
+    @classmethod
+    def from_older(cls, plain: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a file, as JSON holds them, with what older versions wrote brought up to date."""
+        return plain
+
     def replace(self: S, **changes: Any) -> S:
         """A copy with ``changes``, validated anew."""
         return msgspec.structs.replace(self, **changes)
@@ -155,6 +160,7 @@ def _decode(text: str | bytes, cls: type[S]) -> S:
         raise InputError("$", "...", "is nested too deeply", "check the file") from None
     if not isinstance(plain, dict):
         raise InputError("$", plain, f"must be an object that describes a {cls.__name__}", "wrap it in { }")
+    plain = cls.from_older(plain)
     try:
         return msgspec.convert(plain, cls, strict=True)
     except msgspec.ValidationError as error:

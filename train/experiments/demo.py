@@ -21,7 +21,7 @@ from rich.console import Console
 from latebloom.theory.architectures.presets import preset
 from latebloom.theory.cost import depth_cost_ratio, plan_flops
 from latebloom.theory.errors import InputError
-from latebloom.theory.fitting.area import bootstrap, fit_area_law, provenance
+from latebloom.theory.landscapes.registry import DEFAULT, fit_landscape
 from latebloom.theory.plan import Init, Optimizer, Order, Plan, Stage, cold_start, fixed_depth, write_plan
 from latebloom.theory.planning import equal_compute, plan_expansion
 from latebloom.theory.record import Record
@@ -165,7 +165,7 @@ def _plan(base: Plan, pilots: Sequence[Record], config: DemoConfig, console: Con
     Where the landscape knows no expansion within the tolerance, that is printed, and what growing costs is measured
     all the same, half-way: at the budget that lies between the small depth's and the full one's.
     """
-    fit = fit_area_law(pilots, seed=config.seed)
+    fit = fit_landscape(DEFAULT, pilots, seed=config.seed)
     expansion = functools.partial(
         plan_expansion,
         model=base.model,
@@ -174,12 +174,12 @@ def _plan(base: Plan, pilots: Sequence[Record], config: DemoConfig, console: Con
         schedule=base.schedule,
         batch_tokens=base.batch_tokens,
         law=fit.law,
-        resamples=bootstrap(fit, seed=config.seed),
+        resamples=fit.bootstrap(seed=config.seed),
         tolerance=config.tolerance,
         init=config.init,
         order=config.order,
         optimizer=base.optimizer,
-        provenance=provenance(fit),
+        provenance=fit.provenance(),
         name="progressive",
     )
     try:
