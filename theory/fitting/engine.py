@@ -4,9 +4,10 @@ A law is linear in some coefficients c >= 0 and not in a few numbers x:
 
     prediction(x, c) = columns(x) c,      minimise over x in a box and c >= 0   sum_i w_i rho(r_i/h)
 
-with r_i the relative residuals. For each x the coefficients are projected out by non-negative least squares (Golub & Pereyra, SIAM J. Numer. Anal. 10
-(1973) 413); x is searched from the points of a scrambled Sobol sequence, and the least cost is kept. rho is Huber's,
-r^2/2 up to the threshold h and linear beyond. The thresholds are the scatter of what is fitted, and an argument:
+with r_i the relative residuals. For each x the coefficients are projected out by non-negative least squares (Golub &
+Pereyra, SIAM J. Numer. Anal. 10 (1973) 413); x is searched from the points of a scrambled Sobol sequence, and the least
+cost is kept. rho is Huber's, r^2/2 up to the threshold h and linear beyond. The thresholds are the scatter of what is
+fitted, and an argument:
 
     .005    pilots: a validation loss on few batches, read once
     .002    long logged curves, and shapes of models: averages over many batches

@@ -102,6 +102,9 @@ class HitTimes(Spec, frozen=True, kw_only=True):
 class NormalisedLaw(GrowthLandscape, frozen=True, kw_only=True, tag="normalised"):
     """Loss of small, full and grown runs under normalised steps.
 
+    The delay depends on the rates after tau, so tau* is a root of the loss itself and of no area: the default
+    :meth:`GrowthLandscape.tau_star`.
+
     Attributes:
         small_depth: l.
         full_depth: L.
@@ -173,23 +176,6 @@ class NormalisedLaw(GrowthLandscape, frozen=True, kw_only=True, tag="normalised"
         tolerance = float(checks.finite("tolerance", tolerance))
         return self.regrown.inverse(float(self.fresh(total)) + tolerance)
 
-    def tau_star(self, schedule: Schedule, tolerance: float) -> float | None:
-        """Latest step at which growing costs at most ``tolerance`` nats at the end; None if not even the first does.
-
-        The delay depends on the rates after tau, so tau* is the root of the loss itself, not of an area.
-        """
-        tolerance = float(checks.finite("tolerance", tolerance))
-        last = schedule.horizon
-        end = float(self.fresh(delayed_area(schedule, last, lag=self.lag))) + tolerance
-
-        def above(tau: float) -> float:
-            since = delayed_area(schedule, last, lag=self.lag, start=tau)
-            return float(self._signal(since, self.learnt(schedule, tau))) - end
-
-        if above(last) <= 0:
-            return float(last)
-        return float(scipy.optimize.brentq(above, 0.0, last, xtol=1e-6 * last)) if above(0.0) <= 0 else None
-
     def learnt(self, schedule: Schedule, tau: float) -> float:
         """w in [0, 1], share of what the small model can learn that it has learnt after ``tau`` updates."""
         whole = float(self.trunk(0.0))
@@ -260,6 +246,7 @@ def mode_shapes(area: np.ndarray, hit: np.ndarray) -> np.ndarray:
 
 def floor_response(schedule: Schedule, step: np.ndarray, rate: float) -> np.ndarray:
     """N_t, the floor per unit of b, on at most ``NOISE_SEGMENTS`` segments of the schedule; shape (points,)."""
+    rate = float(checks.positive("rate", rate))
     edges, lr = noise_segments(schedule, NOISE_SEGMENTS)
     kernel = np.exp(-rate * np.maximum(schedule.area(step)[:, None] - edges, 0.0))
     return np.diff(kernel, axis=1) @ lr
