@@ -1,4 +1,4 @@
-"""`latebloom ask`, `schedule` and `fit` over sizes: answers that agree with brute force, one screen, JSON, bad input."""
+"""`latebloom ask`, `schedule`, `fit` over sizes: answers that agree with brute force, one screen, JSON, bad input."""
 
 import json
 
@@ -38,6 +38,7 @@ class TestAnswers:
         answers = answer(PLAN, [FittedLandscape(law=law)])
         best, flops = answers.optimum, plan_flops(PLAN)
         assert answers.flops == flops
+        assert answers.fixed_depths == (1, 4)
         losses = {}
         for depth in (1, 4):
             steps = round(flops / (PLAN.batch_tokens * flops_per_token(PLAN.model, depth)))

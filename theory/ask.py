@@ -31,6 +31,7 @@ class Answers(Spec, frozen=True, kw_only=True):
     Attributes:
         flops: Compute C asked about.
         landscape: Name of the law of the best small depth.
+        fixed_depths: Depths among which the best fixed one is: those that the landscapes know.
         optimum: The best grown run at C beside the best fixed ones.
         tolerance: Share of the full depth's final loss that growing may cost in ``tau_star``.
         tau_star: Latest expansion step of the plan's own schedule that costs no more; None where every step does.
@@ -44,6 +45,7 @@ class Answers(Spec, frozen=True, kw_only=True):
 
     flops: float
     landscape: str
+    fixed_depths: tuple[int, ...]
     optimum: Optimum
     tolerance: float
     tau_star: float | None
@@ -132,6 +134,7 @@ def answer(
     return Answers(
         flops=spent,
         landscape=str(law.__struct_config__.tag),
+        fixed_depths=(*sorted(laws), plan.depth),
         optimum=optimum,
         tolerance=tolerance,
         tau_star=law.tau_star(schedule, price),
@@ -156,7 +159,8 @@ def answers_text(answers: Answers, plan: Plan) -> str:
     """
     best = answers.optimum
     grown = f"growing {best.small_depth} -> {plan.depth}"
-    lines = [f"At {answers.flops:.3g} FLOPs, by the {answers.landscape} law:"]
+    known = ", ".join(map(str, answers.fixed_depths))
+    lines = [f"At {answers.flops:.3g} FLOPs, by the {answers.landscape} law (fixed depths compared: {known}):"]
     share = best.tau / best.steps
     lines.append(
         f"  best grown run      depth {best.small_depth} for {best.tau} of {best.steps} steps ({share:.0%}), then "

@@ -78,7 +78,7 @@ class _Schedules:
 
     def starts(self) -> np.ndarray:
         """Logarithms of the peaks from which searches start; one where the range is a point."""
-        return np.unique(np.linspace(*np.log(self.peaks), 5))
+        return np.unique(np.linspace(np.log(self.peaks[0]), np.log(self.peaks[1]), 5))
 
     def peak(self, log_peak: float) -> float:
         return float(np.clip(math.exp(log_peak), *self.peaks))

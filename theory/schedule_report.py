@@ -111,9 +111,9 @@ def report_text(table: dict[str, Any]) -> str:
     if exam["q1"] is not None:
         product = 2 * exam["q1"] * exam["q2"]
         lines.append(
-            f"  in the limit of many steps the worst convex loss ends within {product:.3f} D G/sqrt(T) of its minimum "
-            f"(linear decay: 2), at the peak {exam['q1'] / exam['q2']:.3f} D/(G sqrt(T))"
+            f"  in the limit of many steps the worst convex loss ends within {product:.3f} D G/sqrt(T) of its minimum"
         )
+        lines.append(f"  (linear decay: 2), at the peak {exam['q1'] / exam['q2']:.3f} D/(G sqrt(T))")
     lines.append(
         f"Convex bound of the last iterate at its best peak: {bound['times_sqrt_steps']:.3f} D G/sqrt(T) at "
         f"T = {table['steps']}"

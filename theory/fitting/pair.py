@@ -33,7 +33,7 @@ class PairFit(LandscapeFit):
     def refit(self, runs: Sequence[LossCurve], losses: Sequence[np.ndarray], *, seed: int) -> LawPair:
         """The pair fitted to other ``losses`` of ``runs``, from this fit's shape parameters."""
         changed = [replace(run, loss=loss) for run, loss in zip(runs, losses, strict=True)]
-        start = {"small": self.law.small, "full": self.law.full}
+        start: dict[str, Law] = {"small": self.law.small, "full": self.law.full}
         fits = _fit_depths(changed, type(self.law.full), seed, start)
         return _pair(changed, fits, self.law.small_depth, self.law.full_depth)
 
@@ -99,7 +99,12 @@ def _fit_depths(runs: Sequence[LossCurve], kind: type[Law], seed: int, start: di
 
 def _pair(runs: Sequence[LossCurve], fits: dict[str, LawFit], small_depth: int, full_depth: int) -> LawPair:
     """The two laws with kappa >= 0 of least squared relative residuals over what runs show after they grew."""
-    pair = LawPair(small_depth=small_depth, full_depth=full_depth, small=fits["small"].law, full=fits["full"].law)
+    pair = LawPair(
+        small_depth=small_depth,
+        full_depth=full_depth,
+        small=fits["small"].law,  # type: ignore[arg-type]
+        full=fits["full"].law,  # type: ignore[arg-type]
+    )
     slopes, rests = [], []
     for run in runs:
         if run.tau is None or not np.any(after := run.step > run.tau):
