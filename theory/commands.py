@@ -11,7 +11,7 @@ from latebloom.theory import spec
 from latebloom.theory.architectures.presets import PRESETS, preset
 from latebloom.theory.config import PlanConfig
 from latebloom.theory.errors import InputError, nearest
-from latebloom.theory.landscapes.area import AreaLaw
+from latebloom.theory.landscapes.growth import GrowthLandscape
 from latebloom.theory.options import settings
 from latebloom.theory.plan import Base, GPT2Shape, Optimizer, Plan, Provenance, diff, read_plan, write_plan
 from latebloom.theory.plan_transfer import rates_text
@@ -21,7 +21,8 @@ from latebloom.theory.schedules import AnySchedule, Constant, Cosine, Linear, ws
 __all__ = ["fit_command", "plan_command", "record_command"]
 
 LAW_NAMES = (
-    "area, best, power, convex, momentum, multi_power, functional, quadratic or river_valley. [default: see above]"
+    "area, normalised or pair (pilots); size, shape or noisy_quadratic (several sizes); best, power, convex, momentum, "
+    "multi_power, functional, quadratic or river_valley (curves). [default: see above]"
 )
 LARGEST_DEFAULT_LR = 0.3  # chosen: beyond it the rule below diverges on small models
 MUON_REFERENCE_LR = 10.0  # eta_ref of arXiv 2511.04981 at 0.1 B: peak = eta_ref/sqrt(T)
@@ -83,6 +84,7 @@ def make_command(
         raise InputError("--u-mix", area, "stands beside --pilot, which measures the mixing area", "give one of them")
     law, resamples, provenance, unknown = _landscape(
         pilots,
+        config.law,
         config.seed,
         model=model,
         batch_tokens=config.batch_tokens,
@@ -176,6 +178,7 @@ def schema_command() -> None:
 @click.option("--warmup", type=int, default=0, show_default=True, help="Updates of warm-up before the first logged LR.")
 @click.option("--burn-in", type=float, default=0.03, show_default=True, help="Share of each run that is not fitted.")
 @click.option("--points", type=int, default=500, show_default=True, help="Average longer curves to so many points.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Keep a landscape for `latebloom ask`.")
 @click.option("--replicas", type=click.IntRange(min=0), default=40, show_default=True, help="Of the bootstrap.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the fit and the bootstrap.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -188,6 +191,7 @@ def fit_command(
     warmup: int,
     burn_in: float,
     points: int,
+    out: Path | None,
     replicas: int,
     seed: int,
     as_json: bool,
@@ -196,15 +200,25 @@ def fit_command(
 
     CURVES are Records or run directories, CSV, JSON lines, TensorBoard event files, W&B exports.
 
-    Records of two depths are pilots of an expansion: the area law is fitted. Otherwise laws are compared by the error
-    on the run that they were fitted without, and the best one is reported.
+    Records of two depths are pilots of an expansion: a landscape is fitted, the area law unless --law names another.
+    Final losses of several sizes are fitted by --law size, shape or noisy_quadratic. Otherwise laws are compared by
+    the error on the run that they were fitted without, and the best one is reported.
     """
-    if name == "area" or (name is None and _are_pilots(paths)):
-        from latebloom.theory.fitting.area import bootstrap, fit_area_law, report
+    from latebloom.theory.fitting.sizes import SIZE_LAWS, fit_sizes
+    from latebloom.theory.landscapes.registry import DEFAULT, FITTED, fit_landscape, write_fitted
+
+    if out is not None and not (name in FITTED or (name is None and _are_pilots(paths))):
+        raise InputError("--out", str(out), "is for landscapes fitted to pilots", f"give --law {' or '.join(FITTED)}")
+    if name in FITTED or (name is None and _are_pilots(paths)):
         from latebloom.theory.record import read_records
 
-        fit = fit_area_law(read_records(paths), seed=seed)
-        table = report(fit, bootstrap(fit, seed=seed, replicas=replicas))
+        fit = fit_landscape(name or DEFAULT, read_records(paths), seed=seed)
+        resamples = fit.bootstrap(seed=seed, replicas=replicas)
+        table = fit.report(resamples)
+        if out is not None:
+            write_fitted(fit, resamples, out)
+    elif name in SIZE_LAWS:
+        table = fit_sizes(name, paths, seed=seed)
     else:
         from latebloom.theory.fitting.readers import read_curves
 
@@ -233,7 +247,9 @@ def record_command(run: Path, parquet: Path | None) -> None:
 def _fit_laws(curves: list, name: str | None, replicas: int, seed: int) -> dict:
     """The law called ``name``, or the one with the least held-out error, fitted to ``curves``."""
     from latebloom.theory.fitting.laws import bootstrap_laws, fit_law, held_out_errors, law_report
+    from latebloom.theory.fitting.sizes import SIZE_LAWS
     from latebloom.theory.landscapes import LAWS
+    from latebloom.theory.landscapes.registry import FITTED
 
     league: dict[str, dict[str, float]] = {}
     if name is None or name == "best":
@@ -242,7 +258,7 @@ def _fit_laws(curves: list, name: str | None, replicas: int, seed: int) -> dict:
         league = {names[law]: by_run for law, by_run in errors.items()}
         name = min(league, key=lambda tag: sum(league[tag].values()))
     if name not in LAWS:
-        raise InputError("--law", name, "is not a law", nearest(name, ["area", "best", *LAWS]))
+        raise InputError("--law", name, "is not a law", nearest(name, [*FITTED, *SIZE_LAWS, "best", *LAWS]))
     fit = fit_law(LAWS[name], curves, seed=seed)
     return law_report(fit, bootstrap_laws(fit, replicas=replicas, seed=seed)) | {"held_out": league}
 
@@ -273,22 +289,24 @@ def _fit_text(table: dict) -> str:
     for name, row in table["runs"].items():
         lines.append(f"{name:<18}{row['mean']:>12.3%}  {row['worst']:.3%}")
     lines.extend(table["identifiability"])
+    lines.extend(table.get("answers", ()))
     return "\n".join(lines)
 
 
 def _landscape(
     paths: tuple[Path, ...],
+    law_name: str,
     seed: int,
     *,
     model: GPT2Shape,
     batch_tokens: int,
     growth: tuple[str, str],
     schedule: AnySchedule,
-) -> tuple[AreaLaw | None, tuple[AreaLaw, ...], Provenance, list[str]]:
+) -> tuple[GrowthLandscape | None, tuple[GrowthLandscape, ...], Provenance, list[str]]:
     """The law fitted to pilots of ``model``, its replicas, where it came from, and what the pilots leave open."""
     if not paths:
         return None, (), Provenance(), []
-    from latebloom.theory.fitting.area import bootstrap, fit_area_law, left_open, provenance
+    from latebloom.theory.landscapes.registry import fit_landscape
     from latebloom.theory.record import read_records
 
     records = read_records(paths)
@@ -304,9 +322,9 @@ def _landscape(
             if (stage.init, stage.order) != growth:
                 rule = f"grows by {stage.init}, {stage.order}, the plan by {', '.join(growth)}"
                 raise InputError("--pilot", str(path), rule, "say --init and --order as the pilots have them")
-    fit = fit_area_law(records, seed=seed)
-    resamples = bootstrap(fit, seed=seed)
-    return fit.law, resamples, provenance(fit), [*fit.identifiability, *left_open(fit, resamples, schedule)]
+    fit = fit_landscape(law_name, records, seed=seed)
+    resamples = fit.bootstrap(seed=seed)
+    return fit.law, resamples, fit.provenance(), [*fit.identifiability, *fit.left_open(resamples, schedule)]
 
 
 def _peak_lr(config: PlanConfig) -> float:

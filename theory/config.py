@@ -33,6 +33,7 @@ class PlanConfig(Spec, frozen=True, kw_only=True):
         init: How new blocks begin; those with zero in their name, and identity, keep the function.
         order: Where new blocks stand: on top (stack, last), between the old (inter) or below (first).
         optimizer_state: Kept at the expansion, new blocks starting with none, a copied or a warmed one; or reset.
+        law: Landscape fitted to pilots: area, normalised or pair.
         seed: Of the fit to pilots and its bootstrap.
     """
 
@@ -55,4 +56,5 @@ class PlanConfig(Spec, frozen=True, kw_only=True):
     init: Init = "random"
     order: Order = "stack"
     optimizer_state: StatePolicy = "keep"
+    law: str = "area"
     seed: Count = 0

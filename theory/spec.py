@@ -77,6 +77,11 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             InputError: naming the field, its value, the rule and the fix.
         """
 
+    @classmethod
+    def from_older(cls, plain: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a file, as JSON holds them, with what older versions wrote brought up to date."""
+        return plain
+
     def replace(self: S, **changes: Any) -> S:
         """A copy with ``changes``, validated anew."""
         return msgspec.structs.replace(self, **changes)
@@ -180,6 +185,7 @@ def from_plain(plain: dict[str, Any], cls: type[S]) -> S:
     Raises:
         InputError: naming the path below ``$``, the value, the rule and the fix (with the nearest valid name).
     """
+    plain = cls.from_older(plain)
     try:
         return msgspec.convert(plain, cls, strict=True)
     except msgspec.ValidationError as error:

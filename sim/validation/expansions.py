@@ -14,7 +14,9 @@ from latebloom.sim.growth import grow
 from latebloom.sim.lowrank import LowRank
 from latebloom.sim.mapping import SGD
 from latebloom.sim.optimizers import initial_state, update_
-from latebloom.theory.landscapes.normalised import NormalisedLaw, Pilot, fit_normalised
+from latebloom.theory.fitting.curves import LossCurve
+from latebloom.theory.fitting.normalised import fit_normalised
+from latebloom.theory.landscapes.normalised import NormalisedLaw
 from latebloom.theory.plan import Optimizer, Stage
 from latebloom.theory.schedules import AnySchedule, Cosine, Linear, wsd
 
@@ -155,11 +157,11 @@ def normalised_pilots(
         total /= family.width**0.5  # Adam moves entries
     fast, slow = (_scaled(SHAPES["wsd"](n), total) for n in (steps, 2 * steps))
 
-    def pilot(schedule: AnySchedule, stages: tuple[Stage, ...], start: int = 0) -> Pilot:
+    def pilot(schedule: AnySchedule, stages: tuple[Stage, ...], tau: int | None = None) -> LossCurve:
         every = max(1, schedule.horizon // 250)
         curves = runs(family, optimizer, schedule, [stages], seeds=seeds, noisy=noisy, every=every)[0]
         loss = np.mean([c.loss for c in curves if c.diverged_at is None], axis=0)
-        return Pilot(schedule=schedule, step=curves[0].step, loss=loss, start=start)
+        return LossCurve(name="pilot", schedule=schedule, step=curves[0].step[1:], loss=loss[1:], tau=tau)
 
     long = wsd(steps=2 * steps, peak_lr=fast.peak)
     law = fit_normalised(
@@ -167,7 +169,7 @@ def normalised_pilots(
         small_depth=small,
         full_depth=FULL,
         small=[pilot(fast, staged((small, 0)))] if small else (),
-        grown=[pilot(long, staged((small, 0), (FULL, steps)), start=steps)] if small else (),
+        grown=[pilot(long, staged((small, 0), (FULL, steps)), tau=steps)] if small else (),
         noisy=noisy,
         floor=family.floor(FULL),
     )

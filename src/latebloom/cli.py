@@ -16,6 +16,8 @@ COMMANDS = {  # name -> module that holds NAME_command, and one line of help
     "demo": ("paper_figures.commands", "The main job on this computer: pilots, plan, runs, report."),
     "plan": ("theory.commands", "Make, show, check and compare plans."),
     "fit": ("theory.commands", "Fit a landscape to records of pilot runs."),
+    "ask": ("theory.commands_ask", "What a landscape says of a plan: depth, step, horizon, peak, is it worth it."),
+    "schedule": ("theory.commands_ask", "Can a plan's schedule be good at all? And the best one of a law."),
     "record": ("theory.commands", "Show a run's record, or write it as Parquet."),
     "transfer": ("theory.commands_transfer", "Learning rates, init, decay from one size to another."),
     "simulate": ("sim.commands", "Run a plan on deep linear networks: predicted against simulated."),

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from latebloom.theory.errors import InputError
-from latebloom.theory.fitting.laws import LossCurve
+from latebloom.theory.fitting.curves import LossCurve
 from latebloom.theory.record import FIRST_LINE, RECORD_FILE, Record, read_record
 
 __all__ = ["block_means", "curve_from_record", "is_record", "rates_from_log", "read_curves"]

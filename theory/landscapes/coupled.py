@@ -40,7 +40,7 @@ import scipy
 
 from latebloom.theory import checks
 from latebloom.theory.errors import InputError
-from latebloom.theory.landscapes.growth import TwoDepths
+from latebloom.theory.landscapes.growth import GrowthLandscape
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -52,7 +52,7 @@ __all__ = ["CoupledQuadratic", "log_signal", "log_spectrum", "observables", "ran
 Vector = tuple[float, ...]
 
 
-class CoupledQuadratic(TwoDepths, frozen=True, kw_only=True):
+class CoupledQuadratic(GrowthLandscape, frozen=True, kw_only=True, tag="coupled"):
     """A quadratic loss over trunk and new layers; small, full and grown runs in closed form.
 
     Args:

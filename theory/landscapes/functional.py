@@ -157,6 +157,7 @@ def best_functional_schedule(law: FunctionalLaw, *, steps: float, peak_lr: float
         )
 
     def schedule(c: float) -> tuple[np.ndarray, np.ndarray]:
+        """Lengths and learning rates of its pieces."""
         total = area(c)
         u = np.concatenate([[0.0], np.geomspace(1e-4 / memory, 1.0 if total < 1e-4 / memory else total, pieces)])
         u = np.minimum(u, total)
@@ -167,11 +168,12 @@ def best_functional_schedule(law: FunctionalLaw, *, steps: float, peak_lr: float
         return lengths[keep], areas[keep] / lengths[keep]
 
     def loss(log_c: float) -> float:
-        return float(law.predict(whole(*reversed(schedule(np.exp(log_c)))))[0])
+        lengths, rates = schedule(np.exp(log_c))
+        return float(law.predict(whole(rates=rates, steps=lengths))[0])
 
     low = np.log(peak_lr) - half * np.log(1 + memory * steps * peak_lr) - 8.0
-    found = scipy.optimize.minimize_scalar(
+    best = scipy.optimize.minimize_scalar(
         loss, bounds=(low, np.log(peak_lr)), method="bounded", options={"xatol": 1e-6}
     )
-    lengths, rates = schedule(float(np.exp(found.x)))
-    return BestSchedule(steps=lengths, lr=rates, loss=float(found.fun))
+    lengths, rates = schedule(float(np.exp(best.x)))
+    return BestSchedule(steps=lengths, lr=rates, loss=float(best.fun))

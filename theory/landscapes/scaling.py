@@ -30,18 +30,14 @@ import scipy
 
 from latebloom.theory import checks
 from latebloom.theory.errors import InputError
-from latebloom.theory.fitting.engine import check_points, project
 from latebloom.theory.spec import NonNegative, Positive, Spec
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["Allocation", "ShapeAllocation", "ShapeLaw", "SizeLaw", "fit_shape_law", "fit_size_law"]
+__all__ = ["Allocation", "ShapeAllocation", "ShapeLaw", "SizeLaw", "log_ratios", "shape_columns"]
 
 FLOPS_PER_PARAMETER_TOKEN = 6.0
-HUBER = 1e-3  # log residual, as in Hoffmann et al. and its refits
-SHAPE_HUBER = 2e-3  # the scatter of a loss averaged over a few batches
-SHAPE_BOUNDS = np.array([(0.02, 2.0), (0.02, 2.0), (0.02, 2.0), (-1.0, 1.0)])  # a, b, c, d
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +160,7 @@ class ShapeLaw(Spec, frozen=True, kw_only=True):
                     "lr", None, "is needed: this law depends on it", "give the learning rate of each shape"
                 )
             lr = self.lr_reference
-        x = _logs(
+        x = log_ratios(
             (checks.positive("width", width), self.width_reference),
             (checks.positive("depth", depth), self.depth_reference),
             (checks.positive("tokens", tokens), self.token_reference),
@@ -172,7 +168,7 @@ class ShapeLaw(Spec, frozen=True, kw_only=True):
         )
         exponents = np.array([self.width_exponent, self.depth_exponent, self.token_exponent, self.lr_exponent])
         linear = [self.floor, self.width_amplitude, self.depth_amplitude, self.token_amplitude, self.noise]
-        return _shape_columns(exponents, x) @ np.array(linear)
+        return shape_columns(exponents, x) @ np.array(linear)
 
     def optimum(
         self,
@@ -222,118 +218,13 @@ class ShapeLaw(Spec, frozen=True, kw_only=True):
         return ShapeAllocation(width=float(w), depth=float(l), tokens=budget / parameters(w, l), loss=float(best.fun))
 
 
-def fit_size_law(
-    parameters: ArrayLike, tokens: ArrayLike, loss: ArrayLike, *, starts: int = 16, seed: int = 0
-) -> SizeLaw:
-    """Least Huber loss of log L over (E, A, alpha, B, beta), the objective of Hoffmann et al., sect. D.2.
-
-    The valley is flat: fits that stop early report amplitudes off by several per cent at equal exponents. This one
-    polishes until the step is below 1e-12.
-
-    Args:
-        parameters, tokens, loss: One value a run.
-        starts, seed: Of the Sobol multistart; ``starts`` a power of 2.
-
-    Raises:
-        InputError: if columns do not match, a value is not positive, or there are too few points.
-    """
-    n, d, y = check_points(5, parameters=parameters, tokens=tokens, loss=loss)
-    logs = np.log(n / np.median(n)), np.log(d / np.median(d)), np.log(y)
-
-    def residual(x: np.ndarray) -> np.ndarray:
-        floor, size, token, alpha, beta = x
-        terms = np.logaddexp(size - alpha * logs[0], token - beta * logs[1])
-        return (np.logaddexp(terms, floor) - logs[2]) / HUBER
-
-    lowest = float(np.log(np.min(y)))
-    low = np.array([lowest - 3, lowest - 6, lowest - 6, 0.05, 0.05])
-    high = np.array([lowest, lowest + 1, lowest + 1, 1.0, 1.0])
-    best = None
-    for u in scipy.stats.qmc.Sobol(5, seed=seed).random(starts):
-        found = scipy.optimize.least_squares(
-            residual, low + u * (high - low), loss="huber", xtol=1e-12, ftol=1e-15, gtol=1e-12, max_nfev=400,
-            x_scale=high - low,
-        )  # fmt: skip
-        if np.isfinite(found.cost) and min(found.x[3:]) > 0 and (best is None or found.cost < best.cost):
-            best = found
-    if best is None:
-        rule = "leads to no exponents above 0 from any start"
-        raise InputError("loss", y, rule, "check that losses fall with parameters and tokens")
-    floor, size, token, alpha, beta = (float(v) for v in best.x)
-    return SizeLaw(
-        floor=math.exp(floor),
-        size_amplitude=math.exp(size) * float(np.median(n)) ** alpha,
-        size_exponent=alpha,
-        token_amplitude=math.exp(token) * float(np.median(d)) ** beta,
-        token_exponent=beta,
-    )
-
-
-def fit_shape_law(
-    width: ArrayLike,
-    depth: ArrayLike,
-    tokens: ArrayLike,
-    loss: ArrayLike,
-    *,
-    lr: ArrayLike | None = None,
-    starts: int = 8,
-    seed: int = 0,
-) -> ShapeLaw:
-    """The shape law of least Huber loss in log L; five coefficients are projected out, four exponents searched.
-
-    Args:
-        width, depth, tokens, loss: One value a point; a run may give several points along its tokens.
-        lr: Learning rate of each point, in any unit, or what a shape rule gives, such as 1/(w sqrt(L)). None: the same
-            everywhere, so that its exponent and noise cannot be told and are 0: the additive law in w, L, D.
-        starts, seed: Of the Sobol multistart; ``starts`` a power of 2.
-
-    Raises:
-        InputError: if columns do not match, a value is not positive, there are too few points, or a column is constant.
-    """
-    names: dict[str, ArrayLike] = {"width": width, "depth": depth, "tokens": tokens}
-    if lr is not None:
-        names["lr"] = lr
-    *arrays, y = check_points(7 if lr is None else 9, **names, loss=loss)
-    for name, array in zip(names, arrays, strict=True):
-        if np.ptp(np.log(array)) < 1e-9:
-            rule = "is the same at every point, so its exponent cannot be told"
-            raise InputError(name, float(array[0]), rule, "leave lr out" if name == "lr" else "add runs that vary it")
-    references = [float(np.exp(np.mean(np.log(array)))) for array in arrays]
-    if lr is None:
-        arrays, references = [*arrays, np.ones(len(y))], [*references, 1.0]
-    x = _logs(*zip(arrays, references, strict=True))
-    free, terms = (4, 5) if lr is not None else (3, 4)
-
-    def columns(exponents: np.ndarray) -> np.ndarray:
-        return _shape_columns(np.append(exponents, np.zeros(4 - free)), x)[:, :terms]
-
-    found = project(columns, y, SHAPE_BOUNDS[:free], huber=SHAPE_HUBER, starts=starts, seed=seed)
-    exponents = [float(v) for v in found.nonlinear] + [0.0] * (4 - free)
-    linear = [float(v) for v in found.linear] + [0.0] * (5 - terms)
-    return ShapeLaw(
-        floor=linear[0],
-        width_amplitude=linear[1],
-        width_exponent=exponents[0],
-        depth_amplitude=linear[2],
-        depth_exponent=exponents[1],
-        token_amplitude=linear[3],
-        token_exponent=exponents[2],
-        lr_exponent=exponents[3],
-        noise=linear[4],
-        width_reference=references[0],
-        depth_reference=references[1],
-        token_reference=references[2],
-        lr_reference=references[3],
-    )
-
-
-def _shape_columns(exponents: np.ndarray, x: np.ndarray) -> np.ndarray:
+def shape_columns(exponents: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Terms of the shape law at unit amplitude, shape (..., 5): floor, width, depth, tokens, noise."""
     a, b, c, d = exponents
     w, l, t, e = np.moveaxis(x, -1, 0)
     return np.stack([np.ones_like(w), np.exp(-a * w), np.exp(-b * l), np.exp(-c * t - d * e), np.exp(e)], axis=-1)
 
 
-def _logs(*pairs: tuple[np.ndarray, float]) -> np.ndarray:
+def log_ratios(*pairs: tuple[np.ndarray, float]) -> np.ndarray:
     """log(value/reference) of each quantity, broadcast, last axis the quantities."""
     return np.stack(np.broadcast_arrays(*[np.log(value / reference) for value, reference in pairs]), axis=-1)

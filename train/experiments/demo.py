@@ -21,7 +21,7 @@ from latebloom.theory.controls import compared, control
 from latebloom.theory.cost import depth_cost_ratio, plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.files import write_whole
-from latebloom.theory.fitting.area import bootstrap, fit_area_law, provenance
+from latebloom.theory.landscapes.registry import DEFAULT, fit_landscape
 from latebloom.theory.plan import Optimizer, Plan, Stage, write_plan
 from latebloom.theory.planning import plan_expansion
 from latebloom.theory.record import Record
@@ -149,7 +149,7 @@ def _plan(base: Plan, pilots: Sequence[Record], config: DemoConfig, console: Con
     Where the landscape knows no expansion within the tolerance, that is printed, and what growing costs is measured
     all the same, half-way: at the budget that lies between the small depth's and the full one's.
     """
-    fit = fit_area_law(pilots, seed=seed)
+    fit = fit_landscape(DEFAULT, pilots, seed=seed)
     expansion = functools.partial(
         plan_expansion,
         model=base.model,
@@ -158,12 +158,12 @@ def _plan(base: Plan, pilots: Sequence[Record], config: DemoConfig, console: Con
         schedule=base.schedule,
         batch_tokens=base.batch_tokens,
         law=fit.law,
-        resamples=bootstrap(fit, seed=seed),
+        resamples=fit.bootstrap(seed=seed),
         tolerance=config.tolerance,
         init=config.init,
         order=config.order,
         optimizer=base.optimizer,
-        provenance=provenance(fit),
+        provenance=fit.provenance(),
         name="progressive",
     )
     try:
