@@ -14,12 +14,10 @@ import numpy as np
 
 from latebloom.theory import checks
 from latebloom.theory.errors import InputError
-from latebloom.theory.landscapes.classical import ConvexBound, MomentumLaw, MultiPowerLaw, PowerLaw
-from latebloom.theory.landscapes.functional import FunctionalLaw, NoisyQuadratic
+from latebloom.theory.landscapes import AnyLaw
 from latebloom.theory.landscapes.growth import GrowthLandscape
 from latebloom.theory.landscapes.law import Law
 from latebloom.theory.landscapes.lr_history import History, history
-from latebloom.theory.landscapes.river import RiverValley
 from latebloom.theory.spec import NonNegative
 
 if TYPE_CHECKING:
@@ -27,9 +25,7 @@ if TYPE_CHECKING:
 
     from latebloom.theory.schedules import Schedule
 
-__all__ = ["AnyLaw", "LawPair"]
-
-AnyLaw = PowerLaw | ConvexBound | MomentumLaw | MultiPowerLaw | FunctionalLaw | NoisyQuadratic | RiverValley
+__all__ = ["LawPair"]
 
 
 class LawPair(GrowthLandscape, frozen=True, kw_only=True, tag="pair"):

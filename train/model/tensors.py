@@ -8,7 +8,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from latebloom.theory.architectures.shape import GPT2Shape, tensor_of
-from latebloom.theory.architectures.tensors import TensorSpec
+from latebloom.theory.architectures.tensors import Kind, TensorSpec
 from latebloom.theory.errors import InputError
 
 __all__ = ["Describe", "describe", "inferred_tensor"]
@@ -51,5 +51,5 @@ def inferred_tensor(name: str, parameter: Tensor) -> TensorSpec:
         rule = f"has {parameter.ndim} axes: whether it is a stack of matrices is not known"
         raise InputError("parameter", name, rule, "say what it is, by describe=...")
     matrices = 3 if name.endswith("qkv.weight") else 1
-    kind = "hidden" if parameter.ndim == 2 else "vector"
+    kind: Kind = "hidden" if parameter.ndim == 2 else "vector"
     return TensorSpec(name=name, shape=tuple(parameter.shape), kind=kind, matrices=matrices)
