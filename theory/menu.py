@@ -13,7 +13,7 @@ The one to take has the least expected loss under the posterior of
     Do not grow   < 0.1
     Not decided   between: with the pilot that would decide, its price, and the probability that it will
 
-A pilot is worth the fall in expected regret that it buys, E_y[min_a E(loss_a)] - E_y[min_a E(loss_a | y)] with y what it
+A pilot is worth the fall in expected regret that it buys, min_a E(loss_a) - E_y[min_a E(loss_a | y)] with y what it
 would show. Of a Gaussian posterior only the mean depends on y, so that this is known before the pilot is run (Raiffa &
 Schlaifer 1961, Applied Statistical Decision Theory, chapter 5).
 """
@@ -55,7 +55,17 @@ LEVEL = 0.9  # of every interval
 DRAWS = 200  # joint posterior draws that a decision keeps
 WORK_DRAWS = 4000  # joint posterior draws from which probabilities are taken
 OUTCOMES = 200  # results of a pilot that are played through
-SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # later ones leave less area than any pilot shows: never growing
+SHARES = (
+    0.05,
+    0.1,
+    0.2,
+    0.3,
+    0.4,
+    0.5,
+    0.6,
+    0.7,
+    0.8,
+)  # later ones leave less area than any pilot shows: never growing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,7 +272,9 @@ def equal_compute_menu(
     price = {d: float(plan.batch_tokens) * flops_per_token(plan.model, d) for d in {small_depth, full_depth, *depths}}
     shortest = getattr(plan.schedule, "warmup_steps", 0) + 2
     if budget < shortest * price[small_depth]:
-        rule = f"is below the cheapest arm, depth {small_depth} for {shortest} steps: {shortest * price[small_depth]:.3g}"
+        rule = (
+            f"is below the cheapest arm, depth {small_depth} for {shortest} steps: {shortest * price[small_depth]:.3g}"
+        )
         raise InputError("budget", budget, rule, "allow more FLOPs, or shorten the warm-up")
     arms = []
     for depth in sorted(price):
@@ -289,9 +301,7 @@ def _arm(
     total = rates.total_area
     before = total if depths == (small,) else 0.0 if tau is None else float(rates.area(tau))
     flops = price[depths[-1]] * (steps - (tau or 0)) + price[depths[0]] * (tau or 0)
-    return MenuArm(
-        depths=depths, tau=tau, steps=steps, flops=flops, area_before=before, area_after=total - before
-    )
+    return MenuArm(depths=depths, tau=tau, steps=steps, flops=flops, area_before=before, area_after=total - before)
 
 
 # --- what to do -------------------------------------------------------------------------------------------------------
@@ -358,7 +368,7 @@ def decide(
             for i, control in enumerate(controls[:3])
         ]
         index = np.flatnonzero(grows)
-        shares = np.array([(menu[i].tau or 0) / menu[i].steps for i in index])
+        shares = np.array([(arm.tau or 0) / arm.steps for arm in menu if arm.tau is not None])
         tau_share = _quantiles(shares[losses[:, index].argmin(axis=1)])
     values = sorted((pilot_value(field, menu, pilot, seed=seed) for pilot in pilots), key=lambda v: -v.per_flop)
     return Decision(
@@ -421,7 +431,7 @@ def candidate_pilots(
     small, full = field.small_depth, field.full_depth
     price = {d: tokens * flops_per_token(plan.model, d) for d in {small, full, *depths}}
     decay = getattr(plan.schedule, "decay_steps", 0) / plan.steps
-    reached = {d: 0.0 for d in price}  # step to which the trunk of each depth is known at the constant rate
+    reached = dict.fromkeys(price, 0.0)  # step to which the trunk of each depth is known at the constant rate
     for end in field.ends:
         begins = small if end.kind == "grown" else end.depth
         stable = end.tau if end.kind == "grown" else end.steps * (1 - decay)
@@ -447,7 +457,9 @@ def candidate_pilots(
                 continue
             rates = schedule_for(plan.schedule, steps)
             tail = getattr(rates, "decay_steps", None)
-            if tail is not None:  # the decay begins with the expansion at the earliest: the trunk is at the constant rate
+            if (
+                tail is not None
+            ):  # the decay begins with the expansion at the earliest: the trunk is at the constant rate
                 rates = rates.replace(decay_steps=min(tail, steps - tau))
             before = float(rates.area(tau))
             flops = price[full] * (steps - tau) + price[small] * max(0.0, tau - reached[small])
@@ -531,7 +543,7 @@ def _headline(decision: Decision, best: Choice) -> str:
     arm = best.arm
     what = f"train depth {arm.depths[0]} for {arm.steps} steps"
     if arm.tau is not None:
-        what = f"train depth {arm.depths[0]} for {arm.tau} steps and grow it to depth {arm.depths[-1]} until step {arm.steps}"
+        what = f"train depth {arm.depths[0]} for {arm.tau} steps, then depth {arm.depths[-1]} to step {arm.steps}"
     probability = f"probability {decision.p_grow:.2g} that growing is the best use"
     if decision.head == "not decided":
         return f"At {arm.flops:.3g} FLOPs the least loss is expected of this: {what}; {probability}."

@@ -31,7 +31,7 @@ SEEDS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """One family and optimizer. ``reach``: peak rate of SGD in units of its stability limit; else area over distance."""
+    """One family and optimizer. ``reach``: peak rate of SGD over its stability limit; else area over distance."""
 
     optimizer: str
     small: int
@@ -82,9 +82,7 @@ def simulate(world: World) -> pd.DataFrame:
     from latebloom.sim.lowrank import LowRank
     from latebloom.sim.mapping import SGD
 
-    family = LowRank(
-        width=WIDTH, alpha=world.alpha, teacher_exponent=world.teacher_exponent, noise=0.3, batch=64
-    )
+    family = LowRank(width=WIDTH, alpha=world.alpha, teacher_exponent=world.teacher_exponent, noise=0.3, batch=64)
     if world.optimizer == "sgd":
         optimizer = SGD
         peak = world.reach * min(family.step_limit(world.small), family.step_limit(FULL))

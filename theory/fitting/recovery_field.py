@@ -40,7 +40,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import scipy.linalg
 
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
@@ -104,12 +103,15 @@ class FieldPrior:
 
     Attributes:
         amplitudes: Grid of A.
+        amplitude_power: k, A has the prior A^-k on its grid: no more recovery than the pilots ask for.
         exponents: Grid of b.
         noises: Grid of the standard deviation of one run about its seed's mean.
+        noise_typical: Where its prior is largest.
+        noise_spread: Standard deviation of its logarithm under the prior.
         trunk_share: Share of that variance which runs of one trunk have in common.
         seed: Standard deviation of what a seed shifts all its runs by.
         vague: Standard deviation of a and c.
-        discrepancy: Standard deviation of s about its power law.
+        discrepancies: Grid of the standard deviation of s about its power law.
         discrepancy_range: Its range in ln t.
         u0, u1: Onset and origin of l.
         level, level_slope: o and g.
@@ -120,18 +122,21 @@ class FieldPrior:
         depth_power, depth_range: v and q1.
     """
 
-    amplitudes: tuple[float, ...] = (0.0008, 0.0016, 0.0032, 0.0064, 0.0128, 0.0256)
-    exponents: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.55, 0.75, 1.0)
-    noises: tuple[float, ...] = (0.001, 0.002)
+    amplitudes: tuple[float, ...] = (0.0008, 0.0016, 0.0032, 0.0064, 0.0128, 0.0256, 0.0512, 0.1024)
+    amplitude_power: float = 1.0
+    exponents: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.55, 0.75, 1.0, 1.5, 2.5)
+    noises: tuple[float, ...] = (0.0005, 0.001, 0.002, 0.004, 0.008)
+    noise_typical: float = 0.0015
+    noise_spread: float = 0.7
     trunk_share: float = 0.6
     seed: float = 0.006
     vague: float = 3.0
-    discrepancy: float = 0.004
+    discrepancies: tuple[float, ...] = (0.002,)
     discrepancy_range: float = 1.0
     u0: float = 0.02
     u1: float = 0.3
     level: float = 1.8
-    level_slope: float = 0.6
+    level_slope: float = 0.15
     slope: float = 0.5
     wander: float = 0.4
     p0: float = 0.07
@@ -289,7 +294,7 @@ class RecoveryField:
         reference: Area that is called 1.
         scale: Smallest loss of the ends, to which the hyperparameters are relative.
         small_depth, full_depth: l and L.
-        grid: (A, b, noise) of each point, (grid, 3), relative.
+        grid: (A, b, discrepancy, noise) of each point, (grid, 4), relative.
         weights: Posterior probabilities of the points, (grid,).
     """
 
@@ -328,16 +333,13 @@ class RecoveryField:
         """
         unique, inverse = _distinct(points)
         generator = np.random.default_rng(seed)
-        components = list(self._components(unique, measured=measured))
-        shares = np.array([weight for weight, _, _ in components])
-        counts = generator.multinomial(number, shares / shares.sum())
-        rows = []
-        for (_, mean, covariance), count in zip(components, counts, strict=True):
-            values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
-            root = vectors * np.sqrt(np.maximum(values, 0.0))
-            rows.append(mean + generator.normal(size=(count, len(mean))) @ root.T)
-        drawn = np.concatenate(rows)
-        return drawn[generator.permutation(number)][:, inverse]
+        weights, means, covariances = self._mixture(unique, self._trunks(unique, measured))
+        counts = generator.multinomial(number, weights)
+        values, vectors = np.linalg.eigh(covariances[counts > 0])
+        roots = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
+        parts = zip(means[counts > 0], roots, counts[counts > 0], strict=True)
+        drawn = [mean + generator.normal(size=(count, len(mean))) @ root.T for mean, root, count in parts]
+        return np.concatenate(drawn)[generator.permutation(number)][:, inverse]
 
     def moments(
         self, points: Points, *, measured: bool = False, trunks: Sequence[str] | None = None
@@ -349,44 +351,41 @@ class RecoveryField:
             measured: As in :meth:`draws`.
             trunks: Trunk of each point, '' for expected losses; overrides ``measured``.
         """
-        components = list(self._components(points, measured=measured, trunks=trunks))
-        shares = np.array([weight for weight, _, _ in components])
-        shares /= shares.sum()
-        mean = sum(w * m for w, (_, m, _) in zip(shares, components, strict=True))
-        second = sum(w * (c + np.outer(m - mean, m - mean)) for w, (_, m, c) in zip(shares, components, strict=True))
-        return mean, second
+        weights, means, covariances = self._mixture(points, trunks or self._trunks(points, measured))
+        mean = weights @ means
+        apart = means - mean
+        return mean, np.tensordot(weights, covariances, 1) + (weights[:, None] * apart).T @ apart
 
-    def _components(self, points: Points, *, measured: bool = False, trunks: Sequence[str] | None = None):
-        """(weight, mean, covariance) at ``points`` of every point of the grid that matters."""
-        known, groups = _points_of(self.ends, self.small_depth, self.full_depth), _groups(self.ends)
-        known, asked = _scaled(known, self.reference), _scaled(points, self.reference)
-        loss = np.array([end.loss for end in self.ends])
-        if trunks is None:
-            trunks = self.trunks_of(points) if measured else [""] * len(points)
-        run_seed = groups[0][0]
-        asked_groups = [(run_seed, trunk) if trunk else None for trunk in trunks]
+    def _mixture(self, points: Points, trunks: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Weights, means and covariances at ``points`` of the grid's points that matter."""
         order = np.argsort(self.weights)[::-1]
         kept = order[: int(np.searchsorted(np.cumsum(self.weights[order]), KEPT_WEIGHT)) + 1]
-        for index in kept:
-            amplitude, exponent, noise = self.grid[index]
-            field = _FieldKernel(self.prior, self.scale, amplitude, exponent)
-            covariance = field(known, known) + _error(groups, groups, self.prior, self.scale, noise, own=True)
-            factor = scipy.linalg.cholesky(covariance, lower=True)
-            cross = field(known, asked) + _error(groups, asked_groups, self.prior, self.scale, noise)
-            half = scipy.linalg.solve_triangular(factor, cross, lower=True)
-            mean = half.T @ scipy.linalg.solve_triangular(factor, loss, lower=True)
-            prior = field(asked, asked) + _error(asked_groups, asked_groups, self.prior, self.scale, noise, own=True)
-            yield self.weights[index], mean, prior - half.T @ half
+        runs = _runs_of(self.ends, self.small_depth, self.full_depth, self.reference)
+        loss = np.array([end.loss for end in self.ends])
+        asked = _Runs(
+            points=_scaled(points, self.reference), seeds=[runs.seeds[0] if t else None for t in trunks], trunks=trunks
+        )
+        kernel = _Kernel(prior=self.prior, scale=self.scale, grid=self.grid[kept])
+        factors = np.linalg.cholesky(kernel.covariance(runs, runs, same=True))
+        cross = kernel.covariance(runs, asked)
+        right = np.concatenate([cross, np.broadcast_to(loss[:, None], (len(kept), len(loss), 1))], axis=2)
+        half = np.linalg.solve(factors, right)
+        half, whitened = half[..., :-1], half[..., -1:]
+        turned = half.transpose(0, 2, 1)
+        weights = self.weights[kept] / self.weights[kept].sum()
+        return weights, (turned @ whitened)[..., 0], kernel.covariance(asked, asked, same=True) - turned @ half
+
+    def _trunks(self, points: Points, measured: bool) -> list[str]:
+        return self.trunks_of(points) if measured else [""] * len(points)
 
     def trunks_of(self, points: Points) -> list[str]:
         """The trunk on which a run at each point goes on: that of the pilots of its first depth, else a new one."""
-
         by_share: dict[float, str] = {}
         for end in self.ends:
-            begins = end.depth if end.kind != "grown" else self.small_depth
+            begins = self.small_depth if end.kind == "grown" else end.depth
             by_share.setdefault(depth_share(begins, self.small_depth, self.full_depth), end.trunk)
-        begins = np.where(points.before > 0, 0.0, points.share)
-        return [by_share.get(float(share), f"new trunk {share}") for share in begins]
+        first = np.where(points.before > 0, 0.0, points.share)
+        return [by_share.get(float(share), f"new trunk {share}") for share in first]
 
 
 def fit_recovery_field(
@@ -412,17 +411,16 @@ def fit_recovery_field(
     if not reference > 0:
         raise InputError("reference", reference, "must be positive", "give the full run's learning-rate area")
     small_depth = next(end.depth for end in ends if end.kind == "small")
-    known, groups = _scaled(_points_of(ends, small_depth, full_depth), reference), _groups(ends)
+    runs = _runs_of(ends, small_depth, full_depth, reference)
     loss = np.array([end.loss for end in ends])
     scale = float(loss.min())
-    grid = np.array(list(itertools.product(prior.amplitudes, prior.exponents, prior.noises)))
-    shapes = {b: _FieldKernel(prior, scale, 0.0, b)(known, known) for b in prior.exponents}
-    recovery = _FieldKernel(prior, scale, 1.0, 1.0).recovery(known, known)
-    errors = {v: _error(groups, groups, prior, scale, v, own=True) for v in prior.noises}
-    covariances = np.stack([shapes[b] + a * a * recovery + errors[v] for a, b, v in grid])
-    factors = np.linalg.cholesky(covariances)
+    axes = (prior.amplitudes, prior.exponents, prior.discrepancies, prior.noises)
+    grid = np.array(list(itertools.product(*axes)))
+    factors = np.linalg.cholesky(_Kernel(prior=prior, scale=scale, grid=grid).covariance(runs, runs, same=True))
     whitened = np.linalg.solve(factors, np.broadcast_to(loss[:, None], (len(grid), len(loss), 1)))[..., 0]
     log_weight = -0.5 * (whitened**2).sum(1) - np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(1)
+    log_weight -= prior.amplitude_power * np.log(grid[:, 0])
+    log_weight -= 0.5 * (np.log(grid[:, 3] / prior.noise_typical) / prior.noise_spread) ** 2
     weights = np.exp(log_weight - log_weight.max())
     return RecoveryField(
         ends=tuple(ends),
@@ -436,29 +434,40 @@ def fit_recovery_field(
     )
 
 
-@dataclass(frozen=True)
-class _FieldKernel:
-    """Prior covariance of s - z between two sets of points in units of the reference area, in nats squared."""
+@dataclass(frozen=True, kw_only=True)
+class _Runs:
+    """Points in units of the reference area, and whose errors they share; no seed: an expected loss, without error."""
+
+    points: Points
+    seeds: Sequence[tuple[int, str | None] | None]
+    trunks: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kernel:
+    """Prior covariances between two sets of runs, one matrix for each point of ``grid``, in nats squared."""
 
     prior: FieldPrior
     scale: float
-    amplitude: float
-    exponent: float
+    grid: np.ndarray
 
-    def __call__(self, a: Points, b: Points) -> np.ndarray:
-        never = self.never_grown(a.before + a.after, b.before + b.after)
-        return never + self.amplitude**2 * self.recovery(a, b) if self.amplitude else never
-
-    def never_grown(self, t: np.ndarray, t2: np.ndarray) -> np.ndarray:
-        """Covariance of s."""
+    def covariance(self, a: _Runs, b: _Runs, *, same: bool = False) -> np.ndarray:
+        """(grid, a, b); ``same``: both are the same runs, each of which has an error of its own."""
         prior = self.prior
-        law = 1 + np.outer(t**-self.exponent, t2**-self.exponent)
+        amplitude, exponent, discrepancy, noise = (column[:, None, None] for column in self.grid.T)
+        t, t2 = (runs.points.before + runs.points.after for runs in (a, b))
         distance = np.log(t)[:, None] - np.log(t2)[None, :]
-        smooth = np.exp(-0.5 * (distance / prior.discrepancy_range) ** 2)
-        return self.scale**2 * (prior.vague**2 * law + prior.discrepancy**2 * smooth)
+        law = 1 + t[:, None] ** -exponent * t2[None, :] ** -exponent
+        never = prior.vague**2 * law + discrepancy**2 * np.exp(-0.5 * (distance / prior.discrepancy_range) ** 2)
+        seeds = np.array([[s is not None and s == s2 for s2 in b.seeds] for s in a.seeds], float)
+        trunks = np.array([[trunk == trunk2 for trunk2 in b.trunks] for trunk in a.trunks], float) * seeds
+        own = np.diag([float(s is not None) for s in a.seeds]) if same else 0.0
+        error = prior.trunk_share * trunks + (1 - prior.trunk_share) * own
+        field = never + amplitude**2 * self.recovery(a.points, b.points)
+        return self.scale**2 * (field + prior.seed**2 * seeds + noise**2 * error)
 
     def recovery(self, a: Points, b: Points) -> np.ndarray:
-        """Covariance of z at A = 1, exactly 0 where nothing follows the expansion."""
+        """Covariance of z at A = 1 and relative to the loss, exactly 0 where nothing follows the expansion."""
         prior = self.prior
         l, l2 = (np.log((x.after + prior.u0) / prior.u1) for x in (a, b))
         p, p2 = (np.log1p(x.before / prior.p0) for x in (a, b))
@@ -470,33 +479,19 @@ class _FieldKernel:
         q, q2 = (np.where(x.share > 0, x.share, 1.0) for x in (a, b))
         depth = np.outer(q, q2) ** prior.depth_power
         depth = depth * np.exp(-np.abs(np.log(q)[:, None] - np.log(q2)[None, :]) / prior.depth_range)
-        trained = np.outer((a.after > 0) & (a.share > 0), (b.after > 0) & (b.share > 0))
-        return self.scale**2 * along * memory * depth * trained
+        grown = np.outer((a.after > 0) & (a.share > 0), (b.after > 0) & (b.share > 0))
+        return along * memory * depth * grown
 
 
-def _error(groups, groups2, prior: FieldPrior, scale: float, noise: float, *, own: bool = False) -> np.ndarray:
-    """Covariance of e between runs given as (seed, trunk); None is an expected loss, without error.
-
-    ``own``: both lists are the same runs, each of which has a part of its own.
-    """
-    seeds = np.array([[bool(a and b and a[0] == b[0]) for b in groups2] for a in groups], float)
-    trunks = np.array([[bool(a and b and a == b) for b in groups2] for a in groups], float)
-    variance = (noise * scale) ** 2
-    total = (prior.seed * scale) ** 2 * seeds + prior.trunk_share * variance * trunks
-    if own:
-        total = total + (1 - prior.trunk_share) * variance * np.diag([1.0 if a else 0.0 for a in groups])
-    return total
-
-
-def _points_of(ends: Sequence[AnnealedEnd], small_depth: int, full_depth: int) -> Points:
+def _runs_of(ends: Sequence[AnnealedEnd], small_depth: int, full_depth: int, reference: float) -> _Runs:
     before = np.array([end.area_before for end in ends])
     total = np.array([end.area for end in ends])
     share = np.array([depth_share(end.depth, small_depth, full_depth) for end in ends])
-    return Points(before=before, after=total - before, share=share)
-
-
-def _groups(ends: Sequence[AnnealedEnd]) -> list[tuple[tuple[int, str | None], str]]:
-    return [((end.seed, end.data), end.trunk) for end in ends]
+    return _Runs(
+        points=_scaled(Points(before=before, after=total - before, share=share), reference),
+        seeds=[(end.seed, end.data) for end in ends],
+        trunks=[end.trunk for end in ends],
+    )
 
 
 def _scaled(points: Points, reference: float) -> Points:
