@@ -148,10 +148,11 @@ def test_intervals_cover_a_planted_law():
 
 def test_a_depth_between_is_interpolated():
     """A run of depth 2 narrows what is said of depth 2, and a depth without a run is left wide."""
-    loss = float(never_grown(185.0) - 0.7 * recovered(185.0))
+    between = [end("between", steps, 0.0) for steps in (200, 400)]
+    between = [dataclasses.replace(e, loss=float(never_grown(e.area) - 0.7 * recovered(e.area))) for e in between]
     point = ([0.0, REFERENCE], [REFERENCE, 0.0], [2, 1])
     spread = []
-    for ends in (pilots(), [*pilots(), end("between", 200, loss), end("between", 400, loss - 0.2)]):
+    for ends in (pilots(), [*pilots(), *between]):
         field = fit(ends)
         _, covariance = field.moments(field.points(*point))
         spread.append(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])

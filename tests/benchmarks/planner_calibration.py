@@ -12,15 +12,20 @@ Three sources, all committed or computed here:
              layers on a trained trunk recover a function of the remaining area
 
 Intervals are 90 %. ``gap``, ``gap_equal``, ``gap_never``: growing against the full depth for as many steps, the full
-depth and the small depth of equal compute; gpt and planted pooled, ``by_source`` apart. ``gap_sim`` is the mean over the
-three gaps on the simulator. ``best_arm_rate``: of decided planted worlds, the share in which the head is right; ``demo``
-holds the three seeds of the GPT runs. ``regret_*`` is that of the arm taken in planted worlds, in per cent of the loss;
-``pilot_cost`` what the pilots cost beyond the small depth's own run, in units of the fixed run. ``gap_error_median``:
-per cent of the loss, GPT runs, full depth seen to T/4 and to T/2. ``seconds``: CPU time of fit, menu, decision and the
-value of every candidate pilot, the slowest.
+depth and the small depth of equal compute; gpt and planted pooled, ``coverage_by_source`` apart. ``gap_sim`` is the
+mean over the three gaps on the simulator. ``best_arm_rate``: of decided planted worlds, the share in which the head is
+right; ``demo`` holds the three seeds of the GPT runs. ``regret_*`` is that of the arm taken in planted worlds, in per
+cent of the loss; ``pilot_cost`` what the pilots cost beyond the small depth's own run, in units of the fixed run.
+``gap_error_median``: per cent of the loss, GPT runs, full depth seen to T/4 and to T/2. ``seconds``: CPU time of fit,
+menu, decision and the value of every candidate pilot, the slowest.
 
-How the hyperparameters were chosen (2026-11-26): by ``--choose``, the mean log interval score of the three gaps on the simulator's worlds marked ``tuned`` and on planted worlds with other seeds than those judged here, over
-variations of one or two hyperparameters at a time. The GPT records were never looked at for it.
+How the hyperparameters were chosen (2026-11-26). Score: the mean log interval score of the three gaps, summed over the
+simulator's worlds marked ``tuned`` and planted worlds of other seeds (``stream=2``) than those judged here; among
+settings that cover each gap on the tuned worlds in >= .80. ``--choose`` varies one hyperparameter at a time; by hand
+some sixty settings were tried, two or three at a time. Grids of A, b and the noise reach far (covers 20 % gaps and
+walls of deep linear nets: .68 -> .83); level_slope .6 -> .3, common .45 -> .7, discrepancy .004 -> .002, A^-1/2.
+Numbers on the GPT records were printed between rounds, and settings with a smaller error there (level_slope .6, noise
+at most .002, A flat: .70 and .41 % instead of .84 and .66) were not taken, because the simulator is worse with them.
 """
 
 from __future__ import annotations
@@ -193,8 +198,7 @@ def scores_of_runs(experiment: Experiment, design: Sequence[str], prior: FieldPr
         reference=rates.total_area,
         prior=prior,
     )
-    model = gpt_shape = experiment.plan.model
-    assert gpt_shape is model
+    model = experiment.plan.model
     ratio = flops_per_token(model, 1) / flops_per_token(model, 4)  # the prices of the demo in the simulator as well
     out = []
     for tau in TAUS:
@@ -491,15 +495,15 @@ def choose(worlds: int = 60) -> None:
     """Vary hyperparameters and print interval scores on the simulator's tuned worlds and on planted ones."""
     experiments = simulated(tuned=True)
     variations: dict[str, tuple] = {
-        "amplitude_power": (0.0, 1.0, 2.0),
-        "discrepancies": ((0.004,), (0.002,), (0.001, 0.004, 0.016)),
-        "exponents": (FieldPrior().exponents[:-1], (*FieldPrior().exponents, 1.5, 2.5)),
-        "noises": ((0.001,), (0.002,), (0.0005, 0.001, 0.002, 0.004)),
+        "amplitude_power": (0.0, 0.5, 1.0),
+        "discrepancies": ((0.004,), (0.002, 0.008)),
+        "exponents": ((-1.0, -0.5, -0.2, *FieldPrior().exponents),),
+        "noises": ((0.001, 0.002), (0.001, 0.002, 0.004)),
         "level": (1.0, 2.8),
-        "level_slope": (0.3, 0.9),
+        "level_slope": (0.15, 0.6),
         "slope": (0.3, 0.8),
         "wander": (0.2, 0.7),
-        "common": (0.25, 0.7),
+        "common": (0.45, 0.85),
         "p0": (0.03, 0.15),
         "p1": (2.0, 6.0),
         "u0": (0.01, 0.04),
@@ -519,7 +523,7 @@ def _objective(prior: FieldPrior, experiments: Sequence[Experiment], worlds: int
             chosen = [s for s in scores if s.quantity == quantity]
             out[f"{label} {quantity}"] = round(_coverage(chosen), 3)
         out[f"{label} score"] = float(np.mean([np.log(s.interval_score) for s in scores if s.quantity in GAPS]))
-    out["score"] = (out["sim score"] + out["planted score"]) / 2
+    out["score"] = out["sim score"] + out["planted score"]
     out["regret"] = float(np.mean([r.regret for r in results])) * 100
     return {name: round(value, 3) for name, value in out.items()}
 

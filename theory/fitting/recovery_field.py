@@ -123,7 +123,7 @@ class FieldPrior:
     """
 
     amplitudes: tuple[float, ...] = (0.0008, 0.0016, 0.0032, 0.0064, 0.0128, 0.0256, 0.0512, 0.1024)
-    amplitude_power: float = 1.0
+    amplitude_power: float = 0.5
     exponents: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.55, 0.75, 1.0, 1.5, 2.5)
     noises: tuple[float, ...] = (0.0005, 0.001, 0.002, 0.004, 0.008)
     noise_typical: float = 0.0015
@@ -136,12 +136,12 @@ class FieldPrior:
     u0: float = 0.02
     u1: float = 0.3
     level: float = 1.8
-    level_slope: float = 0.15
+    level_slope: float = 0.3
     slope: float = 0.5
     wander: float = 0.4
     p0: float = 0.07
     p1: float = 3.5
-    common: float = 0.45
+    common: float = 0.7
     depth_power: float = 0.5
     depth_range: float = 2.0
 
