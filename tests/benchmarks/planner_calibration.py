@@ -19,13 +19,15 @@ cent of the loss; ``pilot_cost`` what the pilots cost beyond the small depth's o
 ``gap_error_median``: per cent of the loss, GPT runs, full depth seen to T/4 and to T/2. ``seconds``: CPU time of fit,
 menu, decision and the value of every candidate pilot, the slowest.
 
-How the hyperparameters were chosen (2026-11-26). Score: the mean log interval score of the three gaps, summed over the
-simulator's worlds marked ``tuned`` and planted worlds of other seeds (``stream=2``) than those judged here; among
-settings that cover each gap on the tuned worlds in >= .80. ``--choose`` varies one hyperparameter at a time; by hand
-some sixty settings were tried, two or three at a time. Grids of A, b and the noise reach far (covers 20 % gaps and
-walls of deep linear nets: .68 -> .83); level_slope .6 -> .3, common .45 -> .7, discrepancy .004 -> .002, A^-1/2.
-Numbers on the GPT records were printed between rounds, and settings with a smaller error there (level_slope .6, noise
-at most .002, A flat: .70 and .41 % instead of .84 and .66) were not taken, because the simulator is worse with them.
+How the hyperparameters were chosen (2026-11-26): on the simulator's worlds marked ``tuned``. Among settings that cover
+each of the three gaps there in >= .80, the one that keeps most of a depth gap that a pair of pilots measured (the
+``kept`` of ``--choose``: .08 of it lost in the median, against .12 to .22), then the least error of the final loss.
+Beside the prototype's values, which were chosen on such worlds too, that changed grids alone: amplitudes to .10 (gaps
+of 20 %), exponents below 0 and above 1, a second discrepancy, the noise on a grid with a prior: tuned coverage .68,
+.76, .73 before and .87, .88, .86 after. Log interval scores, planted worlds of another stream included, prefer a
+narrower field (level_slope .3, common .7, prior A^-1/2, one discrepancy of .004), which calls a fifth of the measured
+depth gaps noise. Numbers on the GPT records were printed between rounds and chose nothing: that fault was seen there
+first and then measured on the simulator.
 """
 
 from __future__ import annotations
@@ -492,18 +494,18 @@ def _coverage(scores: Sequence[Score]) -> float:
 
 
 def choose(worlds: int = 60) -> None:
-    """Vary hyperparameters and print interval scores on the simulator's tuned worlds and on planted ones."""
+    """Vary hyperparameters and print scores on the simulator's tuned worlds and on planted ones of another stream."""
     experiments = simulated(tuned=True)
     variations: dict[str, tuple] = {
-        "amplitude_power": (0.0, 0.5, 1.0),
-        "discrepancies": ((0.004,), (0.002, 0.008)),
-        "exponents": ((-1.0, -0.5, -0.2, *FieldPrior().exponents),),
+        "discrepancies": ((0.004, 0.016), (0.004,), (0.002, 0.008)),
+        "exponents": (FieldPrior().exponents[2:],),
         "noises": ((0.001, 0.002), (0.001, 0.002, 0.004)),
+        "noise_spread": (0.5, 1.0),
         "level": (1.0, 2.8),
-        "level_slope": (0.15, 0.6),
+        "level_slope": (0.3, 0.9),
         "slope": (0.3, 0.8),
         "wander": (0.2, 0.7),
-        "common": (0.45, 0.85),
+        "common": (0.25, 0.7),
         "p0": (0.03, 0.15),
         "p1": (2.0, 6.0),
         "u0": (0.01, 0.04),
@@ -524,8 +526,25 @@ def _objective(prior: FieldPrior, experiments: Sequence[Experiment], worlds: int
             out[f"{label} {quantity}"] = round(_coverage(chosen), 3)
         out[f"{label} score"] = float(np.mean([np.log(s.interval_score) for s in scores if s.quantity in GAPS]))
     out["score"] = out["sim score"] + out["planted score"]
+    out["sim kept"] = 1 - float(np.median([_lost(e, d, prior) for e in experiments for d in SIM_DESIGNS]))
     out["regret"] = float(np.mean([r.regret for r in results])) * 100
     return {name: round(value, 3) for name, value in out.items()}
+
+
+def _lost(experiment: Experiment, design: Sequence[str], prior: FieldPrior) -> float:
+    """Share of the depth gap that the pilots measured at T/4 by which the field's mean misses it."""
+    ends = experiment.ends
+    field = fit_recovery_field(
+        [ends[name] for name in design],
+        full_depth=experiment.full_depth,
+        reference=experiment.plan.schedule.total_area,
+        prior=prior,
+    )
+    area = ends["full-200"].area
+    points = field.points([area, 0.0], [0.0, area], [experiment.small_depth, experiment.full_depth])
+    mean, _ = field.moments(points)
+    measured = ends["small-200"].loss - ends["full-200"].loss
+    return abs(float(mean[0] - mean[1]) - measured) / abs(measured)
 
 
 def main() -> None:

@@ -103,8 +103,7 @@ class FieldPrior:
 
     Attributes:
         amplitudes: Grid of A.
-        amplitude_power: k, A has the prior A^-k on its grid: no more recovery than the pilots ask for.
-        exponents: Grid of b.
+        exponents: Grid of b; below 0 for losses that fall faster and faster in ln t, as before a power law sets in.
         noises: Grid of the standard deviation of one run about its seed's mean.
         noise_typical: Where its prior is largest.
         noise_spread: Standard deviation of its logarithm under the prior.
@@ -123,25 +122,24 @@ class FieldPrior:
     """
 
     amplitudes: tuple[float, ...] = (0.0008, 0.0016, 0.0032, 0.0064, 0.0128, 0.0256, 0.0512, 0.1024)
-    amplitude_power: float = 0.5
-    exponents: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.55, 0.75, 1.0, 1.5, 2.5)
+    exponents: tuple[float, ...] = (-1.0, -0.4, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.55, 0.75, 1.0, 1.5, 2.5)
     noises: tuple[float, ...] = (0.0005, 0.001, 0.002, 0.004, 0.008)
     noise_typical: float = 0.0015
     noise_spread: float = 0.7
     trunk_share: float = 0.6
     seed: float = 0.006
     vague: float = 3.0
-    discrepancies: tuple[float, ...] = (0.002,)
+    discrepancies: tuple[float, ...] = (0.004, 0.016)
     discrepancy_range: float = 1.0
     u0: float = 0.02
     u1: float = 0.3
     level: float = 1.8
-    level_slope: float = 0.3
+    level_slope: float = 0.6
     slope: float = 0.5
     wander: float = 0.4
     p0: float = 0.07
     p1: float = 3.5
-    common: float = 0.7
+    common: float = 0.45
     depth_power: float = 0.5
     depth_range: float = 2.0
 
@@ -419,7 +417,6 @@ def fit_recovery_field(
     factors = np.linalg.cholesky(_Kernel(prior=prior, scale=scale, grid=grid).covariance(runs, runs, same=True))
     whitened = np.linalg.solve(factors, np.broadcast_to(loss[:, None], (len(grid), len(loss), 1)))[..., 0]
     log_weight = -0.5 * (whitened**2).sum(1) - np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(1)
-    log_weight -= prior.amplitude_power * np.log(grid[:, 0])
     log_weight -= 0.5 * (np.log(grid[:, 3] / prior.noise_typical) / prior.noise_spread) ** 2
     weights = np.exp(log_weight - log_weight.max())
     return RecoveryField(
