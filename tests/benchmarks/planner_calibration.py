@@ -63,7 +63,7 @@ GPT_DESIGNS = {  # names of pilots; the full depth seen to T/4 or to T/2
     ),
     "T/2": (("full-200", "full-400", "grown400-180", *SMALL_ENDS), ("full-200", "full-400", "grown-600", *SMALL_ENDS)),
 }
-DEMO_DESIGN = ("full-200", "grown200-90", "grown-600", *SMALL_ENDS)
+DEMO_DESIGN = ("full-200", "grown-600", *SMALL_ENDS)  # .54 of the fixed run beyond the small depth's own
 SIM_DESIGNS = (
     ("full-200", *SMALL_ENDS),
     ("full-100", "full-200", "small-100", *SMALL_ENDS, "grown424-400", "grown448-400", "grown496-400"),
