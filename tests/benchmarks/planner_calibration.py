@@ -20,15 +20,16 @@ cent of the loss; ``pilot_cost`` what the pilots cost beyond the small depth's o
 ``gap_error_median``: per cent of the loss, GPT runs, full depth seen to T/4 and to T/2. ``seconds``: CPU time of fit,
 menu, decision and the value of every candidate pilot, the slowest.
 
-How the hyperparameters were chosen (2026-11-26): on the simulator's worlds marked ``tuned``. Among settings that cover
-each of the three gaps there in >= .80, the one that keeps most of a depth gap that a pair of pilots measured (the
-``kept`` of ``--choose``: .10 of it lost in the median, against .12 to .22), then the least error of the final loss.
-Beside the prototype's values, which were chosen on such worlds too, that changed grids alone: amplitudes to .10 (gaps
-of 20 %), exponents below 0 and above 1, a second discrepancy, the noise on a grid with a prior: tuned coverage .68,
-.76, .73 before and .88, .88, .85 after. Log interval scores, planted worlds of another stream included, prefer a
-narrower field (level_slope .3, common .7, prior A^-1/2, one discrepancy of .004), which calls a fifth of the measured
-depth gaps noise. Numbers on the GPT records were printed between rounds; no setting was taken for them, but that
-fault was seen there first and then measured on the simulator. Which pilots ``demo`` uses was chosen knowing the runs.
+How the hyperparameters were chosen (2026-11-26): on the simulator's worlds marked ``tuned``, some eighty settings by
+hand. First by the log interval score of the gaps, planted worlds of another stream included: that prefers a narrow
+field (level_slope .3, common .7, prior A^-1/2, one discrepancy of .004), which calls a fifth of the depth gap that a
+pair of pilots measured noise (``sim kept`` of ``--choose``). So the rule became: each gap covered in >= .80 there and
+little of a measured depth gap lost. Two were left, equal within their errors: spread of the noise .5 with common .7
+(.07 lost, coverage .82 .85 .84) and .7 with .45 (.10 lost, .88 .88 .85); the second was taken for its coverage. Beside
+the prototype's values, chosen on such worlds too, that changed grids alone: amplitudes to .10 (gaps of 20 %), exponents
+below 0 and above 1, a second discrepancy, the noise on a grid with a prior; coverage there was .68 .76 .73 before.
+What was not blind: the rule was changed after that fault was seen on the GPT records; their numbers, and those of the
+held-out worlds, were printed for about twenty settings; and which pilots ``demo`` uses was chosen knowing the runs.
 """
 
 from __future__ import annotations
