@@ -26,15 +26,21 @@ class Batches:
         plan: Batch size, context, vocabulary and horizon.
         seed: Of the order.
         repeat: Allow more than one epoch.
+        rank: Whose sequences of each train batch are cut, an equal share in order.
+        world: How many ranks share a batch.
 
     Raises:
-        InputError: if there are too few tokens for a batch, for validation, or for the whole plan without repeating.
+        InputError: if ranks cannot share a batch equally, or there are too few tokens for a batch, for validation, or for the whole plan without repeating.
     """
 
-    def __init__(self, shards: Shards, plan: Plan, *, seed: int, repeat: bool = False):
+    def __init__(self, shards: Shards, plan: Plan, *, seed: int, repeat: bool = False, rank: int = 0, world: int = 1):
         self.context = plan.model.context
         self.vocab_size = plan.model.vocab_size
         self.per_step = plan.batch_tokens // self.context
+        if self.per_step % world:
+            rule = f"is not a multiple of {world} ranks x {self.context} tokens"
+            raise InputError("batch_tokens", plan.batch_tokens, rule, "start another number of ranks, or plan another batch")
+        self.share = slice(rank * self.per_step // world, (rank + 1) * self.per_step // world)
         self.seed = seed
         self.folder = shards.folder
         self.data_digest = shards.digest
@@ -57,9 +63,9 @@ class Batches:
             raise InputError("--data", str(shards.folder), rule, fix)
 
     def train(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """(inputs, targets) of update ``step``, int64, (sequences, context)."""
+        """(inputs, targets) of this rank in update ``step``, int64, (sequences, context)."""
         first = step * self.per_step
-        positions = np.arange(first, first + self.per_step)
+        positions = np.arange(first, first + self.per_step)[self.share]
         epochs, places = np.divmod(positions, len(self.windows["train"]))
         rows = [self._order(int(epoch))[place] for epoch, place in zip(epochs, places, strict=True)]
         return self._cut("train", self.windows["train"][rows], step)

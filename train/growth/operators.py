@@ -36,7 +36,7 @@ from latebloom.theory.plan import Stage
 from latebloom.train.growth.foreign import check_growable, check_keeps, copy_block, find_blocks, own_init, renumber
 from latebloom.train.growth.optimizer_state import extend_optimizer
 
-__all__ = ["find_blocks", "grow", "grow_blocks"]
+__all__ = ["begin_block", "find_blocks", "grow", "grow_blocks", "is_zeroed"]
 
 # Names, or ends of dotted names, of the maps that end a residual branch: GPT-2, Llama, timm, torch, NeoX, BERT, ours.
 LAST_LINEAR = (
@@ -140,11 +140,11 @@ def grow_blocks(
             grown.append(modules[places.index(j)])
             continue
         block = copy_block(modules[continued[j]]) if old else make_block()  # type: ignore[misc]
-        _begin(block, j, rule.weights, init_block)
+        begin_block(block, j, rule.weights, init_block)
         zeroed = [
             name
             for name, parameter in block.named_parameters()
-            if rule.weights == "zero" or _is_zeroed(name, parameter, rule.zeroed, last_linear)
+            if rule.weights == "zero" or is_zeroed(name, parameter, rule.zeroed, last_linear)
         ]
         for name in zeroed:
             block.get_parameter(name).zero_()
@@ -161,8 +161,15 @@ def grow_blocks(
     return {before[id(p)]: name for name, p in model.named_parameters() if id(p) in before}
 
 
-def _begin(block: nn.Module, index: int, weights: Weights, init_block: Callable[[nn.Module, int], None]) -> None:
-    """Give ``block``, a copy of the one that it continues, the weights to begin with."""
+def begin_block(block: nn.Module, index: int, weights: Weights, init_block: Callable[[nn.Module, int], None]) -> None:
+    """Give ``block``, a copy of the one that it continues, the weights to begin with.
+
+    Args:
+        block: Changed in place.
+        index: Where it stands in the model.
+        weights: Of the rule of an initialisation.
+        init_block: Initialises a fresh block at an index.
+    """
     match weights:
         case "copied" | "zero":
             pass
@@ -177,7 +184,15 @@ def _begin(block: nn.Module, index: int, weights: Weights, init_block: Callable[
             assert_never(weights)
 
 
-def _is_zeroed(name: str, parameter: Tensor, zeroed: Zeroed, last_linear: tuple[str, ...]) -> bool:
+def is_zeroed(name: str, parameter: Tensor, zeroed: Zeroed, last_linear: tuple[str, ...] = LAST_LINEAR) -> bool:
+    """Whether a parameter of a new block begins at zero.
+
+    Args:
+        name: In its block.
+        parameter: The tensor; only its axes are looked at.
+        zeroed: Of the rule of an initialisation.
+        last_linear: As in :func:`grow`.
+    """
     match zeroed:
         case "nothing":
             return False

@@ -22,7 +22,7 @@ from latebloom.train.model.activations import checkpointed
 from latebloom.train.model.memory import has_fused_loss
 from latebloom.train.model.registry import modules_of
 
-__all__ = ["GPT2", "Block", "generator", "head_loss", "init_block_", "init_gpt2_"]
+__all__ = ["GPT2", "Block", "generator", "head_loss", "init_block_", "init_gpt2_", "init_tensor_"]
 
 FUSED = has_fused_loss()
 
@@ -133,7 +133,7 @@ def init_gpt2_(model: GPT2, *, seed: int) -> None:
     """
     for tensor in outer_tensors(model.shape):
         parameter, draws = model.get_parameter(tensor.name), tensor.name.removesuffix(".weight")
-        _init_tensor_(parameter, tensor, depth=model.depth, seed=seed, name=draws)
+        init_tensor_(parameter, tensor, depth=model.depth, seed=seed, name=draws)
     for index, block in enumerate(model.blocks):
         init_block_(block, depth=model.depth, seed=seed, name=f"blocks.{index}")
 
@@ -153,11 +153,20 @@ def init_block_(block: nn.Module, *, depth: int, seed: int, name: str) -> None:
     assert isinstance(block, Block)
     for key, parameter in block.named_parameters():
         tensor = tensor_of(block.shape, f"blocks.0.{key}")
-        _init_tensor_(parameter, tensor, depth=depth, seed=seed, name=f"{name}.{key}")
+        init_tensor_(parameter, tensor, depth=depth, seed=seed, name=f"{name}.{key}")
 
 
 @torch.no_grad()
-def _init_tensor_(parameter: Tensor, tensor: TensorSpec, *, depth: int, seed: int, name: str) -> None:
+def init_tensor_(parameter: Tensor, tensor: TensorSpec, *, depth: int, seed: int, name: str) -> None:
+    """Initialise one tensor of a model of ``depth`` as :func:`init_gpt2_` does.
+
+    Args:
+        parameter: To be initialised, whole.
+        tensor: What the family states of it.
+        depth: Blocks of the model.
+        seed: Of the initialisation.
+        name: By which it draws.
+    """
     if tensor.initial is not None:
         parameter.fill_(tensor.initial)
         return

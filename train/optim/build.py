@@ -12,6 +12,7 @@ from latebloom.theory.errors import InputError
 from latebloom.theory.optimizers import Optimizer
 from latebloom.theory.plan_transfer import Scaled, size_factors
 from latebloom.train.model.tensors import Describe, describe
+from latebloom.train.optim.owners import Owners
 from latebloom.train.optim.registry import BUILDERS, TRAINED
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["build_optimizer", "split_groups"]
 
 
-def build_optimizer(model: GPT2, spec: Optimizer) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: GPT2, spec: Optimizer, *, rows: dict[str, nn.Parameter] | None = None, owners: Owners | None = None
+) -> torch.optim.Optimizer:
     """The plan's optimizer over ``model``'s parameters; weight decay on matrices only. PlanLR sets learning rates.
 
     If ``spec`` has a base, each kind of parameter has a group of its own, with decay and epsilon of the model's size.
@@ -28,6 +31,8 @@ def build_optimizer(model: GPT2, spec: Optimizer) -> torch.optim.Optimizer:
     Args:
         model: Whose family states its tensors.
         spec: Of a plan.
+        rows: By name this rank's rows of the model's tensors, which it updates in place of the parameters.
+        owners: Of the whole tensors, with ``rows``.
 
     Raises:
         InputError: if the trainer has no such optimizer, or the family does not state a tensor.
@@ -36,7 +41,9 @@ def build_optimizer(model: GPT2, spec: Optimizer) -> torch.optim.Optimizer:
     if builder is None:
         choices = f"{', '.join(TRAINED[:-1])} or {TRAINED[-1]}"
         raise InputError("optimizer", spec.name, "is not one of the trainer's", f"use {choices}")
-    optimizer = builder(model, spec)
+    parameters = model.named_parameters() if rows is None else rows.items()
+    named = [(name, p) for name, p in parameters if p.requires_grad]
+    optimizer = builder(named, describe(model), spec, owners)
     if spec.base is None:
         return optimizer
     split_groups(optimizer, describe(model))

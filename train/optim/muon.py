@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from latebloom.theory.architectures.tensors import MATRIX_KINDS
 from latebloom.theory.optimizers import OPTIMIZERS, rule_of
 from latebloom.train.model.tensors import Describe, inferred_tensor
+from latebloom.train.optim.owners import Owners, matrix_shape
 from latebloom.train.optim.polar import polar_express, zolotarev
 
 __all__ = ["MuonNSGD"]
@@ -52,6 +53,7 @@ class MuonNSGD(torch.optim.Optimizer):
             (:data:`latebloom.theory.optimizers.OPTIMIZERS`).
         describe: What a parameter is, by its name and itself: its kind, and how many matrices it holds. By default
             :func:`latebloom.train.model.tensors.inferred_tensor`.
+        owners: Of the whole tensors, if parameters are this rank's rows of them.
 
     Raises:
         InputError: if a parameter's kind is not known.
@@ -69,9 +71,10 @@ class MuonNSGD(torch.optim.Optimizer):
         beta2: float = 0.95,
         name: Literal["muon_nsgd", "muon_adamw"] = "muon_nsgd",
         describe: Describe = inferred_tensor,
+        owners: Owners | None = None,
     ):
         defaults = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay, "eps": eps}
-        self.describe = describe
+        self.describe, self.owners = describe, owners
         members: dict[tuple[str, bool], list[tuple[str, nn.Parameter]]] = defaultdict(list)
         for parameter_name, p in named_parameters:
             kind = describe(parameter_name, p).kind
@@ -90,11 +93,12 @@ class MuonNSGD(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:  # type: ignore[override]
         """What copies and pickles hold: torch's leave out attributes of subclasses."""
-        return super().__getstate__() | {"describe": self.describe}
+        return super().__getstate__() | {"describe": self.describe, "owners": self.owners}
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update of every parameter that has a gradient."""
+        in_rows: list[tuple[dict[str, Any], list[tuple[str, nn.Parameter]]]] = []
         for group in self.param_groups:
             pairs = [(n, p) for n, p in zip(group["param_names"], group["params"], strict=True) if p.grad is not None]
             if not pairs:
@@ -107,7 +111,9 @@ class MuonNSGD(torch.optim.Optimizer):
                 if "momentum" not in self.state[p]:
                     self.state[p]["momentum"] = torch.zeros_like(p)
                 buffers.append(self.state[p]["momentum"])
-            if group["rule"] == "muon":
+            if self.owners is not None:
+                in_rows.append((group, pairs))
+            elif group["rule"] == "muon":
                 self._muon(group, pairs)
             else:
                 updates = _directions(group, grads, buffers)
@@ -115,6 +121,8 @@ class MuonNSGD(torch.optim.Optimizer):
                 torch._foreach_add_(norms, group["eps"])
                 torch._foreach_div_(updates, norms)
                 torch._foreach_add_([p for _, p in pairs], updates, alpha=-group["lr"])
+        if self.owners is not None:
+            self._in_rows(self.owners, in_rows)
 
     def _adamw(self, group: dict[str, Any], parameters: list[nn.Parameter]) -> None:
         """w <- (1 - eta lambda) w - eta (m/(1 - beta1^t))/(sqrt(v/(1 - beta2^t)) + eps), t a parameter's own steps."""
@@ -144,14 +152,60 @@ class MuonNSGD(torch.optim.Optimizer):
             shapes[weights[0].shape] += zip(weights, gradients, momenta, strict=True)
         for (rows, columns), members in shapes.items():
             decay, rate = 1 - group["lr"] * group["weight_decay"], -group["lr"] * (rows / columns) ** 0.5
-            rational = takes_rational(members[0][0])
-            size = 1 if rational else max(1, BATCH_ELEMENTS // (rows * columns))
+            size = _batch(members[0][0], rows, columns)
             for start in range(0, len(members), size):
                 weights, grads, buffers = (list(t) for t in zip(*members[start : start + size], strict=True))
-                directions = torch.stack(_directions(group, grads, buffers))
-                polar = zolotarev(directions) if rational else polar_express(directions.bfloat16())
+                polar = _polar(torch.stack(_directions(group, grads, buffers)))
                 torch._foreach_mul_(weights, decay)
                 torch._foreach_add_(weights, list(polar.to(weights[0].dtype)), alpha=rate)
+
+
+    def _in_rows(self, owners: Owners, held: list[tuple[dict[str, Any], list[tuple[str, nn.Parameter]]]]) -> None:
+        """Both rules on rows: directions go to the owners of the tensors, whole updates come back in rows."""
+        group_of = {name: group for group, pairs in held for name, _ in pairs}
+        parameters = {name: p for _, pairs in held for name, p in pairs}
+        by_dtype: dict[torch.dtype, list[str]] = defaultdict(list)
+        for name, p in parameters.items():
+            in_half = group_of[name]["rule"] == "muon" and not takes_rational(p)
+            by_dtype[torch.bfloat16 if in_half else p.dtype].append(name)
+        for dtype, names in by_dtype.items():
+            for bucket in owners.buckets(names, BATCH_ELEMENTS):
+                directions = {}
+                for group, _ in held:
+                    members = [name for name in bucket if group_of[name] is group]
+                    if members:
+                        buffers = [self.state[parameters[name]]["momentum"] for name in members]
+                        ahead = _directions(group, [parameters[name].grad for name in members], buffers)
+                        directions |= {name: t.to(dtype) for name, t in zip(members, ahead, strict=True)}
+                updates = owners.updates(directions, lambda wholes: self._whole_updates(wholes, group_of))
+                for name, update in updates.items():
+                    p, group, rate = parameters[name], group_of[name], -group_of[name]["lr"]
+                    if group["rule"] == "muon":
+                        rows, columns = matrix_shape(owners.tensors[name])
+                        p.mul_(1 - group["lr"] * group["weight_decay"])
+                        rate *= (rows / columns) ** 0.5
+                    p.add_(update.to(p.dtype), alpha=rate)
+
+    def _whole_updates(self, directions: dict[str, Tensor], group_of: dict[str, dict[str, Any]]) -> dict[str, Tensor]:
+        """Polar factors of matrices, those of a shape in batches, and normalised vectors."""
+        updates: dict[str, Tensor] = {}
+        shapes: dict[torch.Size, list[tuple[str, Tensor]]] = defaultdict(list)
+        for name, direction in directions.items():
+            if group_of[name]["rule"] == "muon":
+                matrices = _matrices(direction, self.describe(name, direction).matrices)
+                shapes[matrices[0].shape] += [(name, matrix) for matrix in matrices]
+            else:
+                updates[name] = direction / (torch.linalg.vector_norm(direction) + group_of[name]["eps"])
+        polars: dict[str, list[Tensor]] = defaultdict(list)
+        for (rows, columns), members in shapes.items():
+            size = _batch(members[0][1], rows, columns)
+            for start in range(0, len(members), size):
+                part = members[start : start + size]
+                for (name, _), polar in zip(part, _polar(torch.stack([m for _, m in part])), strict=True):
+                    polars[name].append(polar)
+        for name, parts in polars.items():
+            updates[name] = (torch.stack if directions[name].ndim == 3 else torch.cat)(parts)
+        return updates
 
 
 def _matrices(tensor: Tensor, count: int) -> tuple[Tensor, ...]:
@@ -165,6 +219,16 @@ def _directions(group: dict[str, Any], grads: list[Tensor], buffers: list[Tensor
     if group["nesterov"]:
         return torch._foreach_lerp(grads, buffers, group["momentum"])
     return torch._foreach_mul(buffers, 1.0)
+
+
+def _batch(matrix: Tensor, rows: int, columns: int) -> int:
+    """How many matrices of a shape are orthogonalised at once."""
+    return 1 if takes_rational(matrix) else max(1, BATCH_ELEMENTS // (rows * columns))
+
+
+def _polar(directions: Tensor) -> Tensor:
+    """Polar factors of a stack, in the way that suits where they lie."""
+    return zolotarev(directions) if takes_rational(directions) else polar_express(directions.bfloat16())
 
 
 def takes_rational(weight: Tensor) -> bool:

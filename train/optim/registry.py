@@ -10,30 +10,32 @@ from torch import nn
 
 from latebloom.theory.architectures.tensors import MATRIX_KINDS
 from latebloom.theory.optimizers import Optimizer, OptimizerName
-from latebloom.train.model.tensors import describe
+from latebloom.train.model.tensors import Describe
 from latebloom.train.optim.muon import MuonNSGD
+from latebloom.train.optim.owners import Owners
 
-__all__ = ["BUILDERS", "TRAINED", "Builder"]
+__all__ = ["BUILDERS", "TRAINED", "Builder", "Named"]
 
-Builder = Callable[[nn.Module, Optimizer], torch.optim.Optimizer]
+Named = list[tuple[str, nn.Parameter]]
+Builder = Callable[[Named, Describe, Optimizer, Owners | None], torch.optim.Optimizer]
 
 
-def _muon(model: nn.Module, spec: Optimizer) -> torch.optim.Optimizer:
+def _muon(named: Named, described: Describe, spec: Optimizer, owners: Owners | None) -> torch.optim.Optimizer:
     assert spec.name in ("muon_nsgd", "muon_adamw")
     return MuonNSGD(
-        _named(model), lr=0.0, momentum=spec.momentum, nesterov=spec.nesterov, weight_decay=spec.weight_decay,
-        eps=spec.eps, beta2=spec.beta2, name=spec.name, describe=describe(model),
+        named, lr=0.0, momentum=spec.momentum, nesterov=spec.nesterov, weight_decay=spec.weight_decay,
+        eps=spec.eps, beta2=spec.beta2, name=spec.name, describe=described, owners=owners,
     )  # fmt: skip
 
 
-def _adamw(model: nn.Module, spec: Optimizer) -> torch.optim.Optimizer:
+def _adamw(named: Named, described: Describe, spec: Optimizer, owners: Owners | None) -> torch.optim.Optimizer:
     betas = (spec.momentum, spec.beta2)
-    return torch.optim.AdamW(_decay_groups(model, spec), lr=0.0, betas=betas, eps=spec.eps, fused=True)
+    return torch.optim.AdamW(_decay_groups(named, described, spec), lr=0.0, betas=betas, eps=spec.eps, fused=True)
 
 
-def _sgd(model: nn.Module, spec: Optimizer) -> torch.optim.Optimizer:
+def _sgd(named: Named, described: Describe, spec: Optimizer, owners: Owners | None) -> torch.optim.Optimizer:
     nesterov = spec.nesterov and spec.momentum > 0
-    return torch.optim.SGD(_decay_groups(model, spec), lr=0.0, momentum=spec.momentum, nesterov=nesterov)
+    return torch.optim.SGD(_decay_groups(named, described, spec), lr=0.0, momentum=spec.momentum, nesterov=nesterov)
 
 
 BUILDERS: Final[dict[OptimizerName, Builder | None]] = {
@@ -47,13 +49,8 @@ BUILDERS: Final[dict[OptimizerName, Builder | None]] = {
 TRAINED: Final = tuple(name for name, builder in BUILDERS.items() if builder)
 
 
-def _named(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-
-
-def _decay_groups(model: nn.Module, spec: Optimizer) -> list[dict]:
+def _decay_groups(named: Named, described: Describe, spec: Optimizer) -> list[dict]:
     """Matrices with weight decay, vectors without."""
-    described, named = describe(model), _named(model)
     is_matrix = {name: described(name, p).kind in MATRIX_KINDS for name, p in named}
     groups = [
         {"params": [(name, p) for name, p in named if is_matrix[name]], "weight_decay": spec.weight_decay},

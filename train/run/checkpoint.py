@@ -10,12 +10,19 @@ A checkpoint is a directory ``step-00000060-stage-1`` with
 
 written under a temporary name, flushed to disk and renamed. Reading goes from the newest back to the first that is
 complete. Nothing here is pickled. Reading the manifest needs no torch.
+
+Of W ranks each writes ``model-00001-of-0000W.safetensors`` and so on with its rows of every tensor, and the manifest
+(version 2) says which rows these are; rank 0 writes the rest and gives the name. Any number of ranks reads what any
+number wrote. A file's metadata says where its rows begin as torch.distributed.checkpoint does, which can read them, too.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,24 +31,26 @@ from msgspec import Meta
 from latebloom.theory.errors import InputError
 from latebloom.theory.files import commit_directory, file_sha256, replaced_directory
 from latebloom.theory.plan import Plan, read_plan
-from latebloom.theory.spec import Count, Spec, read_spec
+from latebloom.theory.spec import Count, Spec, decode, read_spec
+from latebloom.train.ranks import ALONE, Ranks
 from latebloom.train.run.directory import RunDirectory
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BEGINNING", "CheckpointManifest", "File", "State", "checkpoints", "load", "manifest_of", "newest",
-           "plan_of", "save", "verify"]  # fmt: skip
+__all__ = ["BEGINNING", "CheckpointManifest", "File", "RowsManifest", "State", "TensorRows", "checkpoints", "load",
+           "manifest_of", "newest", "plan_of", "save", "verify"]  # fmt: skip
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 PLAN, MANIFEST = "plan.json", "manifest.json"
 NAME = re.compile(r"step-(\d{8})-stage-(\d+)")
+ROWS_KEY = "DCP_SHARDING_INFO"  # torch.distributed.checkpoint's name for where a file's rows begin
 
 
 class File(Spec, frozen=True, kw_only=True):
     """One file of a checkpoint."""
 
-    name: Annotated[str, Meta(pattern=r"^[a-z]+\.(safetensors|json)$")]
+    name: Annotated[str, Meta(pattern=r"^[a-z]+(-\d{5}-of-\d{5})?\.(safetensors|json)$")]
     bytes: int
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
@@ -56,6 +65,54 @@ class CheckpointManifest(Spec, frozen=True, kw_only=True):
     plan_digest: str
     data_digest: str
     files: tuple[File, ...]
+
+
+class TensorRows(Spec, frozen=True, kw_only=True):
+    """Where the rows of one tensor are.
+
+    Attributes:
+        shape: Of the whole tensor.
+        rows: (first, one after the last) row in the file of each rank, in their order.
+    """
+
+    shape: tuple[int, ...]
+    rows: tuple[tuple[int, int], ...]
+
+
+class RowsManifest(Spec, frozen=True, kw_only=True):
+    """What a checkpoint of several ranks holds, without its tensors.
+
+    Attributes:
+        step: Updates done.
+        stage: Of the plan.
+        depth: Blocks.
+        plan_digest: Of the plan.
+        data_digest: Of the token shards.
+        world: Ranks that wrote it.
+        model: Weights by name.
+        optimizer: Optimizer state as ``parameter|key``.
+        files: All but the manifest.
+    """
+
+    checkpoint_version: Literal[2] = 2
+    step: Count
+    stage: Count
+    depth: Count
+    plan_digest: str
+    data_digest: str
+    world: Annotated[int, Meta(ge=2)]
+    model: dict[str, TensorRows]
+    optimizer: dict[str, TensorRows]
+    files: tuple[File, ...]
+
+    def check(self) -> None:
+        """Refuse rows that are missing or there twice."""
+        for name, tensor in (*self.model.items(), *self.optimizer.items()):
+            starts, ends = [first for first, _ in tensor.rows], [after for _, after in tensor.rows]
+            count = tensor.shape[0] if tensor.shape else 1
+            if len(ends) != self.world or starts != [0, *ends[:-1]] or ends != sorted(ends) or ends[-1] != count:
+                rule = f"are not the {count} rows of {name}, each once"
+                raise InputError("rows", tensor.rows, rule, "use another checkpoint")
 
 
 class State(Spec, frozen=True, kw_only=True):
@@ -82,6 +139,8 @@ def save(
     model: dict[str, Tensor],
     optimizer: dict[str, dict[str, Tensor]],
     keep: int = 2,
+    ranks: Ranks = ALONE,
+    shapes: dict[str, tuple[int, ...]] | None = None,
 ) -> Path:
     """Write a checkpoint below ``run`` and then, only then, remove all but the newest ``keep``.
 
@@ -90,9 +149,11 @@ def save(
         plan: What is trained.
         data_digest: Of the token shards.
         state: How far the run is.
-        model: Weights by name.
+        model: Weights by name; of several ranks, this one's rows.
         optimizer: Each parameter's optimizer state by name; empty for one that was never updated.
         keep: How many checkpoints stay.
+        ranks: That write it together.
+        shapes: Of the whole tensors of the model, if there are several ranks.
 
     Returns:
         The checkpoint's directory.
@@ -100,40 +161,106 @@ def save(
     Raises:
         InputError: if the disk is full, with the bytes needed and free; what was saved before stays.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     folder = RunDirectory(run).checkpoints
-    folder.mkdir(exist_ok=True)
     target = folder / f"step-{state.step:08d}-stage-{state.stage}"
     part = folder / f".{target.name}.part"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
     flat = {f"{name}|{key}": t for name, held in optimizer.items() for key, t in held.items()}
     without = tuple(name for name, held in optimizer.items() if not held)
+    if ranks.is_first:
+        folder.mkdir(exist_ok=True)
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+    ranks.barrier()
+    tensors = [*model.values(), *flat.values()]
+    with ranks.together(), _writing(part, target, run, tensors):
+        files = _write_tensors(part, model, flat, ranks, shapes or {})
+    files = [decode(text, File) for texts in ranks.texts(json.dumps(files)) for text in json.loads(texts)]
+    with ranks.together():
+        if ranks.is_first:
+            with _writing(part, target, run, tensors):
+                (part / STATE).write_text(state.replace(without_state=without).to_json())
+                (part / PLAN).write_text(plan.to_json())
+                files = sorted([*files, _file(part / STATE), _file(part / PLAN)], key=lambda file: file.name)
+                held = {
+                    "step": state.step, "stage": state.stage, "depth": plan.stages[state.stage].depth,
+                    "plan_digest": plan.digest, "data_digest": data_digest, "files": tuple(files),
+                }  # fmt: skip
+                if ranks.alone:
+                    manifest: Spec = CheckpointManifest(**held)
+                else:
+                    whole = {
+                        key: shapes[key.rpartition("|")[0]] if t.ndim else () for key, t in flat.items()
+                    }  # fmt: skip
+                    manifest = RowsManifest(
+                        **held, world=ranks.world, model=_all_rows(shapes, ranks), optimizer=_all_rows(whole, ranks)
+                    )
+                (part / MANIFEST).write_text(manifest.to_json())
+                commit_directory(part, target)
+            kept = checkpoints(run)
+            for old in [*kept[:-keep], *(path for path in folder.glob(".step-*") if path not in kept)]:
+                shutil.rmtree(old)
+    return target
+
+
+@contextlib.contextmanager
+def _writing(part: Path, target: Path, run: Path, tensors: list[Tensor]) -> Iterator[None]:
+    """Say in one line what hinders the writing of ``target``, and leave no part of it."""
+    from safetensors import SafetensorError
+
     try:
-        save_file({k: v.detach().cpu().contiguous() for k, v in model.items()}, part / MODEL)
-        save_file({k: v.detach().cpu().contiguous() for k, v in flat.items()}, part / OPTIMIZER)
-        (part / STATE).write_text(state.replace(without_state=without).to_json())
-        (part / PLAN).write_text(plan.to_json())
-        files = tuple(File(name=p.name, bytes=p.stat().st_size, sha256=file_sha256(p)) for p in sorted(part.iterdir()))
-        manifest = CheckpointManifest(
-            step=state.step, stage=state.stage, depth=plan.stages[state.stage].depth, plan_digest=plan.digest,
-            data_digest=data_digest, files=files,
-        )  # fmt: skip
-        (part / MANIFEST).write_text(manifest.to_json())
-        commit_directory(part, target)
+        yield
     except (OSError, SafetensorError) as error:
         shutil.rmtree(part, ignore_errors=True)
-        needed = sum(t.numel() * t.element_size() for t in [*model.values(), *flat.values()])
+        needed = sum(t.numel() * t.element_size() for t in tensors)
         free = shutil.disk_usage(run).free
         why = getattr(error, "strerror", None) or error
         rule = f"could not be written ({why}): {needed:,} bytes needed, {free:,} free"
         raise InputError(str(target), getattr(error, "errno", None), rule, "free some disk and resume") from None
-    kept = checkpoints(run)
-    for old in [*kept[:-keep], *(path for path in folder.glob(".step-*") if path not in kept)]:
-        shutil.rmtree(old)
-    return target
+
+
+def _write_tensors(
+    part: Path, model: dict[str, Tensor], flat: dict[str, Tensor], ranks: Ranks, shapes: dict[str, tuple[int, ...]]
+) -> list[str]:
+    """Write this rank's files; the JSON of their entries in the manifest."""
+    from safetensors.torch import save_file
+
+    entries = []
+    for kind, tensors in ((MODEL, model), (OPTIMIZER, flat)):
+        path = part / rank_file(kind, ranks.rank, ranks.world)
+        if ranks.alone:
+            save_file({key: t.detach().cpu().contiguous() for key, t in tensors.items()}, path)
+        else:  # what all ranks hold, such as a number of steps, rank 0 writes; empty rows nobody
+            held = {key: t for key, t in tensors.items() if (t.numel() if t.ndim else ranks.is_first)}
+            offsets = {
+                key: {"saved_offsets": [ranks.rows(shapes[key.rpartition("|")[0] or key][0]).start] + [0] * (t.ndim - 1)}
+                for key, t in held.items()
+                if t.ndim
+            }
+            contiguous = {key: t.detach().cpu().contiguous() for key, t in held.items()}
+            save_file(contiguous, path, metadata={ROWS_KEY: json.dumps(offsets)})
+        entries.append(_file(path).to_json())
+    return entries
+
+
+def _file(path: Path) -> File:
+    return File(name=path.name, bytes=path.stat().st_size, sha256=file_sha256(path))
+
+
+def _all_rows(shapes: dict[str, tuple[int, ...]], ranks: Ranks) -> dict[str, TensorRows]:
+    """Which rows of each tensor stand in which rank's file."""
+    rows = {}
+    for name, shape in shapes.items():
+        parts = [ranks.rows(shape[0], rank) if shape else slice(min(rank, 1), 1) for rank in range(ranks.world)]
+        rows[name] = TensorRows(shape=shape, rows=tuple((part.start, part.stop) for part in parts))
+    return rows
+
+
+def rank_file(kind: str, rank: int, world: int) -> str:
+    """Name of a rank's file: ``kind`` itself for one that is alone."""
+    if world == 1:
+        return kind
+    stem, _, suffix = kind.partition(".")
+    return f"{stem}-{rank + 1:05d}-of-{world:05d}.{suffix}"
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -155,12 +282,14 @@ def plan_of(path: Path) -> Plan:
     return read_plan(path / PLAN)
 
 
-def manifest_of(path: Path) -> CheckpointManifest:
+def manifest_of(path: Path) -> CheckpointManifest | RowsManifest:
     """The manifest of a checkpoint that :func:`newest` or :func:`verify` has checked: nothing is hashed again."""
-    return read_spec(path / MANIFEST, CheckpointManifest)
+    file = path / MANIFEST
+    in_rows = '"checkpoint_version": 2' in file.read_text(encoding="utf-8", errors="replace")[:100]
+    return read_spec(file, RowsManifest if in_rows else CheckpointManifest)
 
 
-def verify(path: Path) -> CheckpointManifest:
+def verify(path: Path) -> CheckpointManifest | RowsManifest:
     """Check every file of one checkpoint against its manifest; needs no torch.
 
     Raises:
@@ -179,7 +308,9 @@ def verify(path: Path) -> CheckpointManifest:
         if (found := file_sha256(file)) != entry.sha256:
             rule = f"is not the manifest's SHA-256 {entry.sha256[:16]}: the file was changed"
             raise InputError(str(file), found[:16], rule, "use another checkpoint")
-    missing = {MODEL, OPTIMIZER, STATE, PLAN} - {f.name for f in manifest.files}
+    world = manifest.world if isinstance(manifest, RowsManifest) else 1
+    expected = {STATE, PLAN} | {rank_file(kind, rank, world) for kind in (MODEL, OPTIMIZER) for rank in range(world)}
+    missing = expected - {f.name for f in manifest.files}
     if missing:
         raise InputError(str(path), sorted(missing), "are not in the manifest", "use another checkpoint")
     if plan_of(path).digest != manifest.plan_digest:
@@ -205,22 +336,56 @@ def newest(run: Path) -> tuple[Path, list[str]]:
     raise InputError("run", str(run), rule, "start the run anew with another --out")
 
 
-def load(path: Path) -> tuple[State, dict[str, Tensor], dict[str, dict[str, Tensor]]]:
-    """(state, weights by name, optimizer state by name) of a verified checkpoint."""
+def load(path: Path, *, ranks: Ranks = ALONE) -> tuple[State, dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+    """(state, weights by name, optimizer state by name) of a verified checkpoint, whoever wrote it.
+
+    Args:
+        path: The checkpoint.
+        ranks: Each reads its rows of every tensor; one that is alone reads all.
+    """
     state = read_spec(path / STATE, State)
     optimizer: dict[str, dict[str, Any]] = {name: {} for name in state.without_state}
-    for key, tensor in _tensors(path / OPTIMIZER).items():
+    for key, tensor in _tensors(path, OPTIMIZER, ranks).items():
         name, _, what = key.rpartition("|")
         optimizer.setdefault(name, {})[what] = tensor
-    return state, _tensors(path / MODEL), optimizer
+    return state, _tensors(path, MODEL, ranks), optimizer
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
+def _tensors(path: Path, kind: str, ranks: Ranks) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        if ranks.alone and (path / kind).exists():
+            return load_file(path / kind)
+        return _rows(path, kind, ranks)
     except SafetensorError as error:
         rule = f"is not a safetensors file ({str(error)[:80]})"
-        raise InputError("checkpoint", str(path), rule, "use another checkpoint") from None
+        raise InputError("checkpoint", str(path / kind), rule, "use another checkpoint") from None
+
+
+def _rows(path: Path, kind: str, ranks: Ranks) -> dict[str, Tensor]:
+    """This rank's rows of every tensor, from the files that hold some of them."""
+    import torch
+    from safetensors import safe_open
+
+    manifest = manifest_of(path)
+    world = manifest.world if isinstance(manifest, RowsManifest) else 1
+    files = [safe_open(path / rank_file(kind, rank, world), framework="pt") for rank in range(world)]
+    names = [set(file.keys()) for file in files]
+    tensors: dict[str, Tensor] = {}
+    for name in sorted(set().union(*names)):
+        holders = [rank for rank in range(world) if name in names[rank]]
+        slices = [files[rank].get_slice(name) for rank in holders]
+        if not slices[0].get_shape():
+            tensors[name] = files[holders[0]].get_tensor(name)
+            continue
+        lengths = [part.get_shape()[0] for part in slices]
+        own, pieces, first = ranks.rows(sum(lengths)), [], 0
+        for part, length in zip(slices, lengths, strict=True):  # in the order of ranks, which is that of rows
+            low, high = max(own.start - first, 0), min(own.stop - first, length)
+            if low < high:
+                pieces.append(part[low:high])
+            first += length
+        tensors[name] = torch.cat(pieces) if pieces else slices[0][0:0]
+    return tensors

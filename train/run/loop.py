@@ -3,6 +3,9 @@
     trainee.py     model, optimizer, schedule and batches      checkpoint.py   what a resumed run begins with
     measure.py     rows of the record                          directory.py    the files of a run
 
+Started as one of several processes by torchrun or a scheduler, all of them come here and do the same on their share
+(:mod:`latebloom.train.ranks`); rank 0 writes plan, record and what is shown.
+
 Interrupted at any moment, ``resume`` ends at the same loss bit for bit on the same CPU and thread count; on a GPU the
 gradient of attention is summed in no fixed order, and the loss is the same up to rounding.
 """
@@ -24,6 +27,7 @@ from latebloom.theory.spec import decode
 from latebloom.train.config import TrainConfig
 from latebloom.train.data.batches import Batches
 from latebloom.train.data.shards import open_shards
+from latebloom.train.ranks import ALONE, Ranks, joined, restarts
 from latebloom.train.run import checkpoint
 from latebloom.train.run.device import check_memory, describe, keep_freed_memory, usable_device
 from latebloom.train.run.directory import RunDirectory
@@ -70,15 +74,24 @@ def train(
         NonFiniteLoss: if the loss diverges.
     """
     config, data, directory = config or TrainConfig(), Path(data), RunDirectory(Path(out))
-    directory.check_new()
-    if auto is not None and len(plan.stages) != 2:
-        raise InputError("stages", len(plan.stages), "must be two for an online expansion", "plan one expansion")
-    trainee = make_trainee(plan, data, config)
-    trainee.begin()
-    check_tracker(config.tracker)
-    with directory.lock():
-        directory.begin(plan, config, data)
-        return _execute(directory, trainee, checkpoint.BEGINNING, auto)
+    if restarts() and checkpoint.checkpoints(directory.path):
+        return resume(directory.path, data=data, quiet=config.quiet)
+    with joined(config.device) as ranks:
+        with ranks.together():
+            if ranks.is_first:
+                directory.check_new()
+            if auto is not None and len(plan.stages) != 2:
+                raise InputError("stages", len(plan.stages), "must be two for an online expansion", "plan one expansion")
+            trainee = make_trainee(plan, data, config, ranks)
+        _check_agreement(trainee)
+        with ranks.together():
+            trainee.begin()
+            check_tracker(config.tracker)
+        with _lock(directory, ranks):
+            with ranks.together():
+                if ranks.is_first:
+                    directory.begin(plan, config, data)
+            return _execute(directory, trainee, checkpoint.BEGINNING, auto)
 
 
 fit_gpt2 = train  # the name for notebooks: `from latebloom.train import fit_gpt2` (`train.train` reads oddly)
@@ -100,41 +113,84 @@ def resume(out: Path, *, data: Path | None = None, quiet: bool | None = None) ->
     """
     directory = RunDirectory(Path(out))
     directory.check_run()
-    path, passed_over = checkpoint.newest(directory.path)
-    plan, config = directory.plan_begun(checkpoint.plan_of(path)), directory.config_begun()
-    if quiet is not None:
-        config = config.replace(quiet=quiet)
-    folder = data or directory.data()
-    if folder is None:
-        raise InputError("--data", None, "is not known: the run has no data.txt", "say where the shards are")
-    trainee = make_trainee(plan, folder, config)
-    with directory.lock():
-        manifest = checkpoint.verify(path)
-        if manifest.data_digest != trainee.data_digest:
-            rule = f"is not the data the run began with ({manifest.data_digest[:16]})"
-            raise InputError("--data", str(trainee.data), rule, "resume with the same shards")
-        state, weights, optimizer_state = checkpoint.load(path)
-        try:
-            trainee.load(step=state.step, stage=state.stage, weights=weights, optimizer_state=optimizer_state)
-        except InputError as error:
-            raise error.within(path) from None
-        return _execute(directory, trainee, state, _online_rule(state), passed_over)
+    with joined(directory.config_begun().device) as ranks:
+        with ranks.together():
+            path, passed_over = _newest(directory, ranks)
+            plan, config = directory.plan_begun(checkpoint.plan_of(path)), directory.config_begun()
+            if quiet is not None:
+                config = config.replace(quiet=quiet)
+            folder = data or directory.data()
+            if folder is None:
+                raise InputError("--data", None, "is not known: the run has no data.txt", "say where the shards are")
+            trainee = make_trainee(plan, folder, config, ranks)
+        _check_agreement(trainee)
+        with _lock(directory, ranks):
+            with ranks.together():
+                manifest = checkpoint.verify(path) if ranks.is_first else checkpoint.manifest_of(path)
+                if manifest.data_digest != trainee.data_digest:
+                    rule = f"is not the data the run began with ({manifest.data_digest[:16]})"
+                    raise InputError("--data", str(trainee.data), rule, "resume with the same shards")
+                state, weights, optimizer_state = checkpoint.load(path, ranks=ranks)
+                try:
+                    trainee.load(step=state.step, stage=state.stage, weights=weights, optimizer_state=optimizer_state)
+                except InputError as error:
+                    raise error.within(path) from None
+            return _execute(directory, trainee, state, _online_rule(state), passed_over)
 
 
-def make_trainee(plan: Plan, data: Path, config: TrainConfig) -> Trainee:
+def _newest(directory: RunDirectory, ranks: Ranks) -> tuple[Path, list[str]]:
+    """The newest complete checkpoint and what was passed over, as rank 0 found them: it alone hashes all files."""
+    if ranks.alone:
+        return checkpoint.newest(directory.path)
+    found: tuple[Path, list[str]] | None = None
+    with ranks.together():
+        if ranks.is_first:
+            found = checkpoint.newest(directory.path)
+    path = directory.checkpoints / ranks.texts(found[0].name if found else "")[0]
+    with ranks.together():
+        if not path.is_dir():
+            rule = f"is not there for rank {ranks.rank}: ranks do not share the run's directory"
+            raise InputError("checkpoint", str(path), rule, "put the run where all machines see it")
+    return path, found[1] if found else []
+
+
+@contextlib.contextmanager
+def _lock(directory: RunDirectory, ranks: Ranks) -> Iterator[None]:
+    """Hold the run's directory: rank 0 for all."""
+    with contextlib.ExitStack() as stack:
+        with ranks.together():
+            if ranks.is_first:
+                stack.enter_context(directory.lock())
+        yield
+
+
+def _check_agreement(trainee: Trainee) -> None:
+    """Refuse ranks that were given another plan, other settings or other data."""
+    ranks = trainee.ranks
+    if not ranks.alone:
+        ranks.check_same("plan", trainee.plan.digest)
+        ranks.check_same("settings", trainee.config.replace(quiet=True).to_json())
+        ranks.check_same("data", trainee.data_digest)
+
+
+def make_trainee(plan: Plan, data: Path, config: TrainConfig, ranks: Ranks = ALONE) -> Trainee:
     """A trainee without weights yet, once it is sure that device, memory and data serve the plan.
 
     Raises:
         InputError: if they do not.
     """
-    device = usable_device(config.device)
+    device = usable_device(ranks.device_name(config.device))
     if device.type == "cpu":
         keep_freed_memory()
-    sequences = sequences_in_pass(plan, config)
-    cost = dry_run(plan, micro_sequences=sequences, activations=config.activations, dtype=config.dtype)
-    check_memory(device, states=state_bytes(plan), peak=cost.memory, sequences=sequences)
-    batches = Batches(open_shards(data), plan, seed=config.seed, repeat=config.repeat_data)
-    return Trainee(plan, config, batches, device=device)
+    sequences = sequences_in_pass(plan, config, ranks.world)
+    cost = dry_run(
+        plan, micro_sequences=sequences, activations=config.activations, dtype=config.dtype, devices=ranks.world
+    )
+    check_memory(device, states=state_bytes(plan) // ranks.world, peak=cost.memory, sequences=sequences)
+    batches = Batches(
+        open_shards(data), plan, seed=config.seed, repeat=config.repeat_data, rank=ranks.rank, world=ranks.world
+    )
+    return Trainee(plan, config, batches, device=device, ranks=ranks)
 
 
 def _online_rule(state: checkpoint.State) -> AutoExpansion | None:
@@ -154,22 +210,23 @@ def _execute(
     notes: Sequence[str] = (),
 ) -> Record:
     """Train from ``state`` to the horizon; ``notes`` are shown first."""
-    config = trainee.config
-    display = Display(trainee.plan, quiet=config.quiet)
+    config, ranks = trainee.config, trainee.ranks
+    display = Display(trainee.plan, quiet=config.quiet or not ranks.is_first)
     for note in notes:
         display.note(note)
-    tracker = make_tracker(config.tracker, directory.path, trainee.plan, config)
+    tracker = make_tracker(config.tracker if ranks.is_first else "none", directory.path, trainee.plan, config)
     head = header(
         trainee.plan, seed=config.seed, config=msgspec.to_builtins(config), data_digest=trainee.data_digest,
-        machine=describe(trainee.device), name=directory.name,
+        machine=_machine(trainee), name=directory.name,
     )  # fmt: skip
     with (
-        contextlib.closing(trainee), contextlib.closing(tracker), RecordWriter(directory.record_file, head) as writer,
-        display, _signals() as stop,
+        contextlib.closing(trainee), contextlib.closing(tracker),
+        RecordWriter(directory.record_file, head) if ranks.is_first else contextlib.nullcontext() as writer,
+        display, _signals(ranks),
     ):  # fmt: skip
         measure = Measure(trainee, state, writer=writer, tracker=tracker, display=display)
         run = _Run(directory, trainee, measure, auto)
-        if directory.planned_file.exists():  # a resumed run may have been stopped before its record was changed
+        if writer is not None and directory.planned_file.exists():  # a resumed run may have been stopped before its record was changed
             writer.change_plan(trainee.plan)
         to_validate = validation_steps(trainee.plan, config.evals)
         if trainee.step == 0 and trainee.stage == 0:
@@ -190,10 +247,11 @@ def _execute(
                 to_validate |= validation_steps(trainee.plan, config.evals)
             if trainee.growth_is_due or is_last:
                 measure.log_speed()
-            if trainee.growth_is_due or is_last or stop or step % config.checkpoint_every == 0:
+            if trainee.growth_is_due or is_last or ranks.stop or step % config.checkpoint_every == 0:
                 run.save()
-            if stop:
-                raise Interrupted(stop[0])
+            if ranks.stop:
+                raise Interrupted(ranks.stop)
+    ranks.barrier()
     return read_record(directory.record_file)
 
 
@@ -213,6 +271,7 @@ class _Run:
         checkpoint.save(
             self.directory.path, plan=trainee.plan, data_digest=trainee.data_digest, state=state,
             model=trainee.weights(), optimizer=trainee.optimizer_state(), keep=trainee.config.keep_checkpoints,
+            ranks=trainee.ranks, shapes={name: tensor.shape for name, tensor in trainee.tensors().items()},
         )  # fmt: skip
 
     def grow(self) -> None:
@@ -239,26 +298,34 @@ class _Run:
             stages=(before.stages[0], before.stages[1].replace(start_step=trainee.step)),
             provenance=before.provenance.replace(reason=f"expansion decided online, at step {trainee.step}"),
         )
-        write_plan(before, self.directory.planned_file)  # first: it tells resume that both plans are this run's
+        writer = self.measure.writer
+        if writer is not None:
+            write_plan(before, self.directory.planned_file)  # first: it tells resume that both plans are this run's
         self.save()
-        write_plan(trainee.plan, self.directory.plan_file)
-        self.measure.writer.change_plan(trainee.plan)
+        if writer is not None:
+            write_plan(trainee.plan, self.directory.plan_file)
+            writer.change_plan(trainee.plan)
         self.measure.display.plan = trainee.plan
         self.measure.display.note(
             f"step {trainee.step}: the expansion is due now (the plan said {before.stages[1].start_step})"
         )
 
 
+def _machine(trainee: Trainee) -> str:
+    """The devices in words."""
+    device, world = describe(trainee.device), trainee.ranks.world
+    return device if world == 1 else f"{world} x {device}"
+
+
 @contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """A list that holds the number of a stop signal once one came; the loop looks at it after each whole step."""
-    caught: list[int] = []
+def _signals(ranks: Ranks) -> Iterator[None]:
+    """Tell the ranks of a stop signal; the loop looks at what they agreed after each whole step."""
     before = {}
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         with contextlib.suppress(ValueError):  # not the main thread: signals are someone else's
-            before[number] = signal.signal(number, lambda n, _: caught.append(n))
+            before[number] = signal.signal(number, lambda n, _: ranks.ask_to_stop(n))
     try:
-        yield caught
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

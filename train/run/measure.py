@@ -25,12 +25,12 @@ class Measure:
     Args:
         trainee: It is asked where it is, and validated.
         state: How far the run was; time and training loss go on from there.
-        writer: The record.
+        writer: The record; None on all ranks but the first.
         tracker: Where rows are mirrored.
         display: What is shown.
     """
 
-    def __init__(self, trainee: Trainee, state: State, *, writer: RecordWriter, tracker: Tracker, display: Display):
+    def __init__(self, trainee: Trainee, state: State, *, writer: RecordWriter | None, tracker: Tracker, display: Display):
         self.trainee = trainee
         self.wall_s = state.wall_s  # seconds of training
         self.train_loss_sum, self.train_loss_steps = state.train_loss_sum, state.train_loss_steps  # since the last row
@@ -83,7 +83,7 @@ class Measure:
         text = f"depth {depth}: {speed:,.0f} tokens/s"
         if peak:
             per_token = flops_per_token(plan.model, depth)
-            mfu = speed * per_token / (peak * 1e12)
+            mfu = speed * per_token / (peak * 1e12 * self.trainee.ranks.world)
             self._row("train", "mfu", mfu)
             head = flops_per_token(plan.model, 0) / per_token
             text += (
@@ -103,6 +103,8 @@ class Measure:
 
     def _row(self, split: str, metric: str, value: float) -> None:
         trainee, plan = self.trainee, self.trainee.plan
+        if self.writer is None:
+            return
         self.tracker.log(f"{split}/{metric}", value, trainee.step)
         self.writer.write(
             [

@@ -19,16 +19,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from latebloom.theory.architectures.shape import tensor_of
+from latebloom.theory.architectures.tensors import TensorSpec
 from latebloom.theory.errors import InputError, RunError
 from latebloom.theory.plan import Plan
 from latebloom.train.config import TrainConfig
 from latebloom.train.data.batches import Batches, Prefetch
 from latebloom.train.growth.operators import grow_blocks
 from latebloom.train.growth.optimizer_state import carried_state
+from latebloom.train.growth.rows import grown_rows
+from latebloom.train.model.sharding import OwnRows, empty_block, init_rows_, sharded_model
 from latebloom.train.model.transformer import GPT2, Block, init_block_
 from latebloom.train.optim.build import build_optimizer
+from latebloom.train.optim.owners import Owners
 from latebloom.train.optim.plan_lr import PlanLR
 from latebloom.train.optim.state import load_named_state, named_state
+from latebloom.train.ranks import ALONE, Ranks
 
 __all__ = ["NonFiniteLoss", "Trainee", "Update", "sequences_in_pass"]
 
@@ -66,23 +72,27 @@ class Trainee:
         config: How.
         batches: Its data.
         device: Where it is computed.
+        ranks: Among which its tensors and batches are divided.
 
     Raises:
-        InputError: if ``config.microbatch`` does not divide the batch.
+        InputError: if ``config.microbatch`` does not divide the batch, or a rank's share of it.
     """
 
     model: GPT2
+    rows: OwnRows | None  # None for one that is alone: its model is whole
     optimizer: torch.optim.Optimizer
     scheduler: PlanLR
     parameters: list[nn.Parameter]
 
-    def __init__(self, plan: Plan, config: TrainConfig, batches: Batches, *, device: torch.device):
-        self.plan, self.config, self.device = plan, config, device
+    def __init__(self, plan: Plan, config: TrainConfig, batches: Batches, *, device: torch.device, ranks: Ranks = ALONE):
+        self.plan, self.config, self.device, self.ranks = plan, config, device, ranks
         self.step = self.stage = 0
-        self.sequences = sequences_in_pass(plan, config)
-        if batches.per_step % self.sequences:
+        self.sequences = sequences_in_pass(plan, config, ranks.world)
+        if batches.per_step % (ranks.world * self.sequences):
             rule = f"does not divide the batch of {batches.per_step} sequences"
-            raise InputError("--microbatch", config.microbatch, rule, "choose a divisor")
+            if not ranks.alone:
+                rule = f"x {ranks.world} ranks {rule}"
+            raise InputError("--microbatch", self.sequences, rule, "choose a divisor")
         self.validation = [self._on_device(windows) for windows in batches.val(config.eval_tokens)]
         self.data, self.data_digest = batches.folder, batches.data_digest
         self.batches = Prefetch(batches)
@@ -104,9 +114,18 @@ class Trainee:
         Raises:
             InputError: if those are not of the plan's shape and first depth.
         """
-        self.model = GPT2(self.plan.model, self.plan.stages[0].depth, seed=self.config.seed).to(self.device)
-        if self.config.init_from is not None:
-            self.model.load_state_dict(self._given_weights(Path(self.config.init_from)))
+        given = None if self.config.init_from is None else self._given_weights(Path(self.config.init_from))
+        depth = self.plan.stages[0].depth
+        if self.ranks.alone:
+            self._take_model(GPT2(self.plan.model, depth, seed=self.config.seed).to(self.device))
+            if given is not None:
+                self.model.load_state_dict(given)
+        else:
+            self._take_model(self._sharded_model(depth))
+            if given is None:
+                init_rows_(self.model, ranks=self.ranks, seed=self.config.seed)
+            elif self.rows is not None:
+                self.rows.fill({name: tensor[self.ranks.rows(len(tensor))] for name, tensor in given.items()})
         self._bind({})
 
     def load(
@@ -114,22 +133,34 @@ class Trainee:
     ) -> None:
         """Be what :meth:`weights` and :meth:`optimizer_state` were after ``step`` updates, in ``stage``.
 
+        Several ranks take their rows of each tensor.
+
         Raises:
             InputError: if a tensor is missing, unknown, or of another shape.
         """
         self.step, self.stage = step, stage
-        self.model = GPT2(self.plan.model, self.plan.stages[stage].depth).to(self.device)
-        shapes = {name: tensor.shape for name, tensor in self.model.state_dict().items()}
+        depth = self.plan.stages[stage].depth
+        alone = self.ranks.alone
+        self._take_model(GPT2(self.plan.model, depth).to(self.device) if alone else self._sharded_model(depth))
+        shapes = {name: tensor.shape for name, tensor in self.weights().items()}
         _check_names("weights", shapes.keys(), weights.keys())
         for name, shape in shapes.items():
             _check_shape("weights", name, weights[name], shape)
-        self.model.load_state_dict(weights)
+        if self.rows is None:
+            self.model.load_state_dict(weights)
+        else:
+            self.rows.fill(weights)
         self._bind(optimizer_state)
         self._check_optimizer_state(optimizer_state)
 
     def weights(self) -> dict[str, Tensor]:
-        """The model's tensors by name."""
-        return self.model.state_dict()
+        """The model's tensors by name; of several ranks, this one's rows."""
+        return self.model.state_dict() if self.rows is None else self.rows.values()
+
+    def tensors(self) -> dict[str, TensorSpec]:
+        """What each whole tensor of the model is, by name."""
+        names = self.model.state_dict() if self.rows is None else self.rows.parameters
+        return {name: tensor_of(self.plan.model, name) for name in names}
 
     def optimizer_state(self) -> dict[str, dict[str, Tensor]]:
         """Each parameter's optimizer state by name; empty for one that was never updated."""
@@ -145,8 +176,7 @@ class Trainee:
             NonFiniteLoss: before anything is changed.
         """
         total = self._backward(self.step)
-        norms = torch._foreach_norm([p.grad for p in self.parameters if p.grad is not None])
-        loss, gradient_norm = torch.stack([total, torch.stack(norms).norm()]).tolist()  # one look at the device a step
+        loss, gradient_norm = self._loss_and_norm(total)
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
             raise NonFiniteLoss(
                 f"step {self.step}: loss {loss}, gradient norm {gradient_norm} on batch {self.step} "
@@ -157,7 +187,7 @@ class Trainee:
         before = [p.detach().clone() for p in self.parameters] if measure_movement else []
         self.optimizer.step()
         movement = self._movement(before) if measure_movement else {}
-        self.optimizer.zero_grad(set_to_none=True)
+        self._drop_gradients()
         self.scheduler.step()
         self.step += 1
         return Update(loss=loss, gradient_norm=gradient_norm, lr=lr, movement=movement)
@@ -175,7 +205,15 @@ class Trainee:
             return Block(self.plan.model).to(self.device)
 
         state, old_depth = self.optimizer_state(), self.depth
-        renamed = grow_blocks(self.model, stage, init_block=init_block, make_block=make_block)
+        if self.rows is None:
+            renamed = grow_blocks(self.model, stage, init_block=init_block, make_block=make_block)
+        else:
+            before = self.rows.values()
+            self._take_model(self._sharded_model(stage.depth))
+            renamed = grown_rows(
+                before, stage, old_depth, init_block=init_block, own=self.ranks.rows, fill=self.rows.fill,
+                new_block=lambda: empty_block(self.plan.model, self.device),
+            )  # fmt: skip
         self.stage = index
         self._bind(carried_state(state, renamed, stage, old_depth))
         if stage.optimizer_state == "keep_warmed":
@@ -194,7 +232,7 @@ class Trainee:
         for step in range(max(0, self.step - WARMING), self.step):
             self._backward(step)
             self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
+            self._drop_gradients()
         warmed = {name: held for name, held in self.optimizer_state().items() if name not in old}
         load_named_state(self.optimizer, kept | warmed)
         self.scheduler.set_rates()
@@ -204,12 +242,17 @@ class Trainee:
         """Mean loss of the validation windows, eagerly, in no more memory than training takes."""
         inputs, targets = self.validation
         size = min(VALIDATION_SEQUENCES, self.sequences)
-        losses, counts = [], []
-        for x_BT, y_BT in zip(inputs.split(size), targets.split(size), strict=True):
+        parts = list(zip(inputs.split(size), targets.split(size), strict=True))
+        losses = torch.zeros(len(parts), device=self.device)
+        world, rank = self.ranks.world, self.ranks.rank
+        for index in range(rank, -(-len(parts) // world) * world, world):  # every rank as many passes: they talk in them
             with torch.compiler.set_stance("force_eager"):
-                losses.append(self._loss(x_BT, y_BT))
-            counts.append(len(x_BT))
-        return float(np.average(torch.stack(losses).tolist(), weights=counts))
+                loss = self._loss(*parts[min(index, len(parts) - 1)])
+            if index < len(parts):
+                losses[index] = loss
+        if self.rows is not None:
+            self.rows.end_pass()
+        return float(np.average(self.ranks.sum(losses), weights=[len(x_BT) for x_BT, _ in parts]))
 
     def close(self) -> None:
         """End the thread that makes batches."""
@@ -217,14 +260,31 @@ class Trainee:
 
     def _bind(self, optimizer_state: dict[str, dict[str, Tensor]]) -> None:
         """Compile new blocks, and make optimizer and scheduler for the model as it is now."""
-        for block in self.model.blocks:
-            block.activations = self.config.activations  # type: ignore[assignment]  # torch types attributes as tensors
-            if self.config.compile:
-                block.compile(backend=COMPILE_BACKEND, dynamic=False)
-        self.optimizer = build_optimizer(self.model, self.plan.optimizer)
+        if self.rows is None:
+            for block in self.model.blocks:
+                block.activations = self.config.activations  # type: ignore[assignment]  # torch types them as tensors
+                if self.config.compile:
+                    block.compile(backend=COMPILE_BACKEND, dynamic=False)
+            self.optimizer = build_optimizer(self.model, self.plan.optimizer)
+            self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        else:
+            owners = Owners(self.tensors(), self.ranks)
+            own = self.rows.parameters
+            self.optimizer = build_optimizer(self.model, self.plan.optimizer, rows=own, owners=owners)
+            self.parameters = list(own.values())
         load_named_state(self.optimizer, optimizer_state)
         self.scheduler = PlanLR(self.optimizer, self.plan, last_epoch=self.step - 1)
-        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+
+    def _take_model(self, model: GPT2) -> None:
+        self.model = model
+        self.rows = None if self.ranks.alone else OwnRows(model)
+
+    def _sharded_model(self, depth: int) -> GPT2:
+        """A model of ``depth`` blocks, divided among the ranks, without values."""
+        return sharded_model(
+            self.plan.model, depth, ranks=self.ranks, device=self.device, activations=self.config.activations,
+            compile_backend=COMPILE_BACKEND if self.config.compile else None,
+        )  # fmt: skip
 
     def _given_weights(self, folder: Path) -> dict[str, Tensor]:
         """The weights of a Hugging Face model."""
@@ -250,7 +310,7 @@ class Trainee:
                         _check_shape("optimizer state", name, tensor, parameter.shape)
 
     def _backward(self, step: int) -> Tensor:
-        """Gradients of the batch of ``step``; its mean loss, on the device."""
+        """Gradients of the batch of ``step``; its mean loss over this rank's sequences, on the device."""
         inputs, targets = (self._on_device(windows) for windows in self.batches.train(step))
         parts = len(inputs) // self.sequences
         total = torch.zeros((), device=self.device)
@@ -258,7 +318,25 @@ class Trainee:
             loss = self._loss(x_BT, y_BT) / parts
             loss.backward()
             total += loss.detach()
+        if self.rows is not None:
+            self.rows.take_gradients()
         return total
+
+    def _loss_and_norm(self, total: Tensor) -> tuple[float, float]:
+        """Mean loss and gradient norm over all ranks, of which ``total`` and the gradients are one's."""
+        norms = torch._foreach_norm([p.grad for p in self.parameters if p.grad is not None])
+        norm = torch.stack(norms).norm()
+        if self.ranks.alone:
+            loss, gradient_norm = torch.stack([total, norm]).tolist()  # one look at the device a step
+            return loss, gradient_norm
+        loss, square = self.ranks.sum(torch.stack([total / self.ranks.world, norm.square()]))
+        return loss, square**0.5
+
+    def _drop_gradients(self) -> None:
+        if self.rows is None:
+            self.optimizer.zero_grad(set_to_none=True)
+        else:
+            self.rows.drop_gradients()
 
     def _loss(self, x_BT: Tensor, y_BT: Tensor) -> Tensor:
         with self._autocast():
@@ -269,17 +347,20 @@ class Trainee:
         """RMS of update and weight for each kind of parameter."""
         sums: dict[str, list[Tensor]] = {}
         counts: Counter[str] = Counter()
-        names = [name for name, p in self.model.named_parameters() if p.requires_grad]
+        sizes = {name: tensor.size for name, tensor in self.tensors().items()}
+        named = self.model.named_parameters() if self.rows is None else self.rows.parameters.items()
+        names = [name for name, p in named if p.requires_grad]
         for name, p, b in zip(names, self.parameters, before, strict=True):
             kind = name.split(".")[0]
             kind = f"blocks_{'matrices' if p.ndim == 2 else 'vectors'}" if kind == "blocks" else kind
             sums.setdefault(kind, []).append(torch.stack([(p - b).square().sum(), p.square().sum()]))
-            counts[kind] += p.numel()
-        totals = torch.stack([torch.stack(parts).sum(0) for parts in sums.values()]).tolist()  # one look at the device
+            counts[kind] += sizes[name]
+        totals = torch.cat([torch.stack(parts).sum(0) for parts in sums.values()])
+        squares = iter(self.ranks.sum(totals))  # one look at the device
         rms = {}
-        for kind, (update, weight) in zip(sums, totals, strict=True):
-            rms[f"update_rms_{kind}"] = (update / counts[kind]) ** 0.5
-            rms[f"weight_rms_{kind}"] = (weight / counts[kind]) ** 0.5
+        for kind in sums:
+            rms[f"update_rms_{kind}"] = (next(squares) / counts[kind]) ** 0.5
+            rms[f"weight_rms_{kind}"] = (next(squares) / counts[kind]) ** 0.5
         return rms
 
     def _autocast(self) -> contextlib.AbstractContextManager:
@@ -294,9 +375,9 @@ class Trainee:
         return tensor.to(self.device)
 
 
-def sequences_in_pass(plan: Plan, config: TrainConfig) -> int:
-    """Sequences in one forward and backward pass."""
-    return config.microbatch or plan.batch_tokens // plan.model.context
+def sequences_in_pass(plan: Plan, config: TrainConfig, world: int = 1) -> int:
+    """Sequences in one forward and backward pass of one of ``world`` ranks."""
+    return config.microbatch or max(1, plan.batch_tokens // plan.model.context // world)
 
 
 def _check_names(what: str, expected: Iterable[str], given: Iterable[str]) -> None:
