@@ -30,7 +30,8 @@ class Batches:
         world: How many ranks share a batch.
 
     Raises:
-        InputError: if ranks cannot share a batch equally, or there are too few tokens for a batch, for validation, or for the whole plan without repeating.
+        InputError: if there are too few tokens for a batch, for validation, or for the whole plan without repeating, or
+            ranks cannot share a batch equally.
     """
 
     def __init__(self, shards: Shards, plan: Plan, *, seed: int, repeat: bool = False, rank: int = 0, world: int = 1):
@@ -39,7 +40,9 @@ class Batches:
         self.per_step = plan.batch_tokens // self.context
         if self.per_step % world:
             rule = f"is not a multiple of {world} ranks x {self.context} tokens"
-            raise InputError("batch_tokens", plan.batch_tokens, rule, "start another number of ranks, or plan another batch")
+            raise InputError(
+                "batch_tokens", plan.batch_tokens, rule, "start another number of ranks, or plan another batch"
+            )
         self.share = slice(rank * self.per_step // world, (rank + 1) * self.per_step // world)
         self.seed = seed
         self.folder = shards.folder

@@ -195,7 +195,7 @@ def export(run: Path, out: Path, *, to: str = "hf") -> Path:
 
 
 def model_card(
-    plan: Plan, record: Record, manifest: checkpoint.CheckpointManifest, *, weights_digest: str, tokenizer: bool
+    plan: Plan, record: Record, manifest: checkpoint.AnyManifest, *, weights_digest: str, tokenizer: bool
 ) -> str:
     """README.md of an export: what it is, how it was grown, its curve, and the digests of all that went in."""
     step, loss = record.curve()

@@ -159,7 +159,6 @@ class MuonNSGD(torch.optim.Optimizer):
                 torch._foreach_mul_(weights, decay)
                 torch._foreach_add_(weights, list(polar.to(weights[0].dtype)), alpha=rate)
 
-
     def _in_rows(self, owners: Owners, held: list[tuple[dict[str, Any], list[tuple[str, nn.Parameter]]]]) -> None:
         """Both rules on rows: directions go to the owners of the tensors, whole updates come back in rows."""
         group_of = {name: group for group, pairs in held for name, _ in pairs}

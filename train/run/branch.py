@@ -14,6 +14,7 @@ import numpy as np
 from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Plan
 from latebloom.theory.record import Record, RecordWriter, read_record
+from latebloom.train.ranks import refuse_ranks
 from latebloom.train.run import checkpoint
 from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.loop import resume
@@ -49,6 +50,7 @@ def branch(run: Path, plan: Plan, *, out: Path, data: Path | None = None, quiet:
     Raises:
         InputError: if the plans do not begin alike, no checkpoint is early enough, or ``out`` holds a run.
     """
+    refuse_ranks("a branch")
     trunk, directory = RunDirectory(run), RunDirectory(out)
     trunk.check_run()
     directory.check_new()

@@ -13,7 +13,7 @@ complete. Nothing here is pickled. Reading the manifest needs no torch.
 
 Of W ranks each writes ``model-00001-of-0000W.safetensors`` and so on with its rows of every tensor, and the manifest
 (version 2) says which rows these are; rank 0 writes the rest and gives the name. Any number of ranks reads what any
-number wrote. A file's metadata says where its rows begin as torch.distributed.checkpoint does, which can read them, too.
+number wrote. A file's metadata says where its rows begin as torch.distributed.checkpoint does, which reads them, too.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from latebloom.train.run.directory import RunDirectory
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BEGINNING", "CheckpointManifest", "File", "RowsManifest", "State", "TensorRows", "checkpoints", "load",
-           "manifest_of", "newest", "plan_of", "save", "verify"]  # fmt: skip
+__all__ = ["BEGINNING", "AnyManifest", "CheckpointManifest", "File", "RowsManifest", "State", "TensorRows",
+           "checkpoints", "load", "manifest_of", "newest", "plan_of", "save", "verify"]  # fmt: skip
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 PLAN, MANIFEST = "plan.json", "manifest.json"
@@ -115,6 +115,9 @@ class RowsManifest(Spec, frozen=True, kw_only=True):
                 raise InputError("rows", tensor.rows, rule, "use another checkpoint")
 
 
+AnyManifest = CheckpointManifest | RowsManifest
+
+
 class State(Spec, frozen=True, kw_only=True):
     """What the loop needs besides tensors to go on bit for bit."""
 
@@ -174,26 +177,18 @@ def save(
     tensors = [*model.values(), *flat.values()]
     with ranks.together(), _writing(part, target, run, tensors):
         files = _write_tensors(part, model, flat, ranks, shapes or {})
-    files = [decode(text, File) for texts in ranks.texts(json.dumps(files)) for text in json.loads(texts)]
+    entries = [decode(text, File) for texts in ranks.texts(json.dumps(files)) for text in json.loads(texts)]
     with ranks.together():
         if ranks.is_first:
             with _writing(part, target, run, tensors):
                 (part / STATE).write_text(state.replace(without_state=without).to_json())
                 (part / PLAN).write_text(plan.to_json())
-                files = sorted([*files, _file(part / STATE), _file(part / PLAN)], key=lambda file: file.name)
-                held = {
-                    "step": state.step, "stage": state.stage, "depth": plan.stages[state.stage].depth,
-                    "plan_digest": plan.digest, "data_digest": data_digest, "files": tuple(files),
-                }  # fmt: skip
-                if ranks.alone:
-                    manifest: Spec = CheckpointManifest(**held)
-                else:
-                    whole = {
-                        key: shapes[key.rpartition("|")[0]] if t.ndim else () for key, t in flat.items()
-                    }  # fmt: skip
-                    manifest = RowsManifest(
-                        **held, world=ranks.world, model=_all_rows(shapes, ranks), optimizer=_all_rows(whole, ranks)
-                    )
+                entries = sorted([*entries, _file(part / STATE), _file(part / PLAN)], key=lambda entry: entry.name)
+                whole = CheckpointManifest(
+                    step=state.step, stage=state.stage, depth=plan.stages[state.stage].depth,
+                    plan_digest=plan.digest, data_digest=data_digest, files=tuple(entries),
+                )  # fmt: skip
+                manifest = whole if shapes is None or ranks.alone else _in_rows(whole, shapes, flat, ranks)
                 (part / MANIFEST).write_text(manifest.to_json())
                 commit_directory(part, target)
             kept = checkpoints(run)
@@ -231,11 +226,8 @@ def _write_tensors(
             save_file({key: t.detach().cpu().contiguous() for key, t in tensors.items()}, path)
         else:  # what all ranks hold, such as a number of steps, rank 0 writes; empty rows nobody
             held = {key: t for key, t in tensors.items() if (t.numel() if t.ndim else ranks.is_first)}
-            offsets = {
-                key: {"saved_offsets": [ranks.rows(shapes[key.rpartition("|")[0] or key][0]).start] + [0] * (t.ndim - 1)}
-                for key, t in held.items()
-                if t.ndim
-            }
+            begins = {key: ranks.rows(shapes[_parameter(key)][0]).start for key, t in held.items() if t.ndim}
+            offsets = {key: {"saved_offsets": [row] + [0] * (held[key].ndim - 1)} for key, row in begins.items()}
             contiguous = {key: t.detach().cpu().contiguous() for key, t in held.items()}
             save_file(contiguous, path, metadata={ROWS_KEY: json.dumps(offsets)})
         entries.append(_file(path).to_json())
@@ -246,13 +238,28 @@ def _file(path: Path) -> File:
     return File(name=path.name, bytes=path.stat().st_size, sha256=file_sha256(path))
 
 
-def _all_rows(shapes: dict[str, tuple[int, ...]], ranks: Ranks) -> dict[str, TensorRows]:
-    """Which rows of each tensor stand in which rank's file."""
-    rows = {}
-    for name, shape in shapes.items():
-        parts = [ranks.rows(shape[0], rank) if shape else slice(min(rank, 1), 1) for rank in range(ranks.world)]
-        rows[name] = TensorRows(shape=shape, rows=tuple((part.start, part.stop) for part in parts))
-    return rows
+def _in_rows(
+    manifest: CheckpointManifest, shapes: dict[str, tuple[int, ...]], flat: dict[str, Tensor], ranks: Ranks
+) -> RowsManifest:
+    """The manifest of several ranks, with which rows of each tensor stand in which rank's file."""
+
+    def divided(shape: tuple[int, ...]) -> TensorRows:
+        if not shape:  # a number, in the first rank's file
+            return TensorRows(shape=(), rows=tuple((min(rank, 1), 1) for rank in range(ranks.world)))
+        parts = [ranks.rows(shape[0], rank) for rank in range(ranks.world)]
+        return TensorRows(shape=shape, rows=tuple((part.start, part.stop) for part in parts))
+
+    return RowsManifest(
+        step=manifest.step, stage=manifest.stage, depth=manifest.depth, plan_digest=manifest.plan_digest,
+        data_digest=manifest.data_digest, world=ranks.world, files=manifest.files,
+        model={name: divided(shape) for name, shape in shapes.items()},
+        optimizer={key: divided(shapes[_parameter(key)] if t.ndim else ()) for key, t in flat.items()},
+    )  # fmt: skip
+
+
+def _parameter(key: str) -> str:
+    """The parameter of a tensor: ``key`` is its name, or ``parameter|state``."""
+    return key.rpartition("|")[0] or key
 
 
 def rank_file(kind: str, rank: int, world: int) -> str:
@@ -282,14 +289,15 @@ def plan_of(path: Path) -> Plan:
     return read_plan(path / PLAN)
 
 
-def manifest_of(path: Path) -> CheckpointManifest | RowsManifest:
+def manifest_of(path: Path) -> AnyManifest:
     """The manifest of a checkpoint that :func:`newest` or :func:`verify` has checked: nothing is hashed again."""
     file = path / MANIFEST
-    in_rows = '"checkpoint_version": 2' in file.read_text(encoding="utf-8", errors="replace")[:100]
-    return read_spec(file, RowsManifest if in_rows else CheckpointManifest)
+    if '"checkpoint_version": 2' in file.read_text(encoding="utf-8", errors="replace")[:100]:
+        return read_spec(file, RowsManifest)
+    return read_spec(file, CheckpointManifest)
 
 
-def verify(path: Path) -> CheckpointManifest | RowsManifest:
+def verify(path: Path) -> AnyManifest:
     """Check every file of one checkpoint against its manifest; needs no torch.
 
     Raises:

@@ -81,7 +81,9 @@ def train(
             if ranks.is_first:
                 directory.check_new()
             if auto is not None and len(plan.stages) != 2:
-                raise InputError("stages", len(plan.stages), "must be two for an online expansion", "plan one expansion")
+                raise InputError(
+                    "stages", len(plan.stages), "must be two for an online expansion", "plan one expansion"
+                )
             trainee = make_trainee(plan, data, config, ranks)
         _check_agreement(trainee)
         with ranks.together():
@@ -226,7 +228,9 @@ def _execute(
     ):  # fmt: skip
         measure = Measure(trainee, state, writer=writer, tracker=tracker, display=display)
         run = _Run(directory, trainee, measure, auto)
-        if writer is not None and directory.planned_file.exists():  # a resumed run may have been stopped before its record was changed
+        if (
+            writer is not None and directory.planned_file.exists()
+        ):  # a resumed run may have been stopped before its record was changed
             writer.change_plan(trainee.plan)
         to_validate = validation_steps(trainee.plan, config.evals)
         if trainee.step == 0 and trainee.stage == 0:

@@ -30,7 +30,9 @@ class Measure:
         display: What is shown.
     """
 
-    def __init__(self, trainee: Trainee, state: State, *, writer: RecordWriter | None, tracker: Tracker, display: Display):
+    def __init__(
+        self, trainee: Trainee, state: State, *, writer: RecordWriter | None, tracker: Tracker, display: Display
+    ):
         self.trainee = trainee
         self.wall_s = state.wall_s  # seconds of training
         self.train_loss_sum, self.train_loss_steps = state.train_loss_sum, state.train_loss_steps  # since the last row

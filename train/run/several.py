@@ -20,6 +20,7 @@ from latebloom.theory.plan import Plan
 from latebloom.theory.record import Record, read_record
 from latebloom.theory.spec import decode
 from latebloom.train.config import TrainConfig
+from latebloom.train.ranks import refuse_ranks
 from latebloom.train.run.directory import RunDirectory
 
 __all__ = ["run_all"]
@@ -44,6 +45,7 @@ def run_all(
         console: Where progress is shown.
         trunks: By a plan's name, the run it is a branch of (:mod:`latebloom.train.run.branch`).
     """
+    refuse_ranks("a study")
     trunks = trunks or {}
     workers, threads = _workers(config.device)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(threads))  # of Muon's Cholesky inverses

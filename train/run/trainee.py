@@ -84,7 +84,9 @@ class Trainee:
     scheduler: PlanLR
     parameters: list[nn.Parameter]
 
-    def __init__(self, plan: Plan, config: TrainConfig, batches: Batches, *, device: torch.device, ranks: Ranks = ALONE):
+    def __init__(
+        self, plan: Plan, config: TrainConfig, batches: Batches, *, device: torch.device, ranks: Ranks = ALONE
+    ):
         self.plan, self.config, self.device, self.ranks = plan, config, device, ranks
         self.step = self.stage = 0
         self.sequences = sequences_in_pass(plan, config, ranks.world)
@@ -245,7 +247,9 @@ class Trainee:
         parts = list(zip(inputs.split(size), targets.split(size), strict=True))
         losses = torch.zeros(len(parts), device=self.device)
         world, rank = self.ranks.world, self.ranks.rank
-        for index in range(rank, -(-len(parts) // world) * world, world):  # every rank as many passes: they talk in them
+        for index in range(
+            rank, -(-len(parts) // world) * world, world
+        ):  # every rank as many passes: they talk in them
             with torch.compiler.set_stance("force_eager"):
                 loss = self._loss(*parts[min(index, len(parts) - 1)])
             if index < len(parts):
