@@ -23,6 +23,7 @@ from latebloom.theory.errors import InputError, RunError
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.distributed.device_mesh import DeviceMesh
 
 __all__ = ["ALONE", "PeerLost", "Ranks", "joined", "refuse_ranks", "restarts", "rows_of", "world_size"]
 
@@ -52,6 +53,7 @@ class Ranks:
         self._asked: list[int] = []  # signals that this process got
         self._agreed: int | None = None
         self._talks = 0
+        self._mesh: DeviceMesh | None = None
 
     @property
     def alone(self) -> bool:
@@ -83,6 +85,18 @@ class Ranks:
         import torch
 
         return f"cuda:{self.local_rank}" if name == "cuda" or torch.cuda.is_available() else "cpu"
+
+    def mesh(self, device_type: str) -> DeviceMesh:
+        """All ranks in a line, as fully_shard takes them.
+
+        Args:
+            device_type: ``cpu`` or ``cuda``.
+        """
+        if self._mesh is None:
+            from torch.distributed.device_mesh import init_device_mesh
+
+            self._mesh = init_device_mesh(device_type, (self.world,), mesh_dim_names=("shard",))
+        return self._mesh
 
     def ask_to_stop(self, number: int) -> None:
         """Have all ranks stop after the step, as signal ``number`` asks; may be called by one rank alone.

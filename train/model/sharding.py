@@ -46,10 +46,9 @@ def sharded_model(
         activations: What blocks keep.
         compile_backend: Compiles each block, if given.
     """
-    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-    mesh = init_device_mesh(device.type, (ranks.world,), mesh_dim_names=("shard",))
+    mesh = ranks.mesh(device.type)
     with torch.device("meta"):
         model = GPT2(shape, depth)
     for block in model.blocks:

@@ -11,6 +11,14 @@ e bytes a value in matrix products, 4 or under bfloat16 2; the residual stream i
 
 and while the backward pass is in a block, what ``keep`` would keep there, the gradient of the stream, 4 D, and that
 inside the MLP. Not counted: what the update needs when no activation is live, up to 3 GiB under Muon.
+
+Of W devices each has 1/W of the states and a micro-batch of its own. With b values a block, r in embeddings and norm,
+all gathered in float32, the peak has besides activations and copies of weights
+
+    4 r + the larger of    4 b + the head,    4 V D + 12 b + the backward pass of a block
+
+(a block is fetched while the head is at work; later the head's gradient waits for the embedding's, and there are a block,
+the next one, and a gradient). Held against an account of every storage under a fake process group in the tests.
 """
 
 from __future__ import annotations
@@ -73,8 +81,10 @@ class DryRun:
         activations: Bytes that each mode keeps for the backward pass, without the head.
         bfloat16_weights: Bytes of copies.
         head: Bytes of head and loss.
-        memory: Peak under ``mode``: states, its activations, copies of weights, and the most that the head or a block's
-            backward pass needs.
+        memory: Peak of one device under ``mode``: states, its activations, copies of weights, and the most that the head
+            or a block's backward pass needs.
+        gathered: Bytes at the peak of other devices' rows and of whole gradients, beyond what one device takes.
+        communication: Bytes that a device receives and sends in one update.
         peak_tflops: Of one device.
         mfu: Share of it that training reaches.
         devices: Number of them.
@@ -94,6 +104,8 @@ class DryRun:
     bfloat16_weights: int
     head: int
     memory: int
+    gathered: int
+    communication: int
     peak_tflops: float
     mfu: float
     devices: int
@@ -116,13 +128,21 @@ class DryRun:
         lines += [
             f"full depth: parameters {full.parameters / 1e9:.3f}B, FLOPs per token {full.flops_per_token / 1e9:.2f} G",
             f"total: {self.flops:.4g} FLOPs, {1 - self.flops / self.fixed_depth_flops:.1%} less than fixed depth",
-            f"memory on one device: {self.memory / GIB:.1f} GiB = {states / GIB:.1f} GiB (weights "
+            f"memory on {'one device' if self.devices == 1 else f'each of {self.devices} devices'}: {self.memory / GIB:.1f} GiB = {states / GIB:.1f} GiB (weights "
             f"{self.weights / GIB:.1f}, gradients {self.gradients / GIB:.1f}, optimizer "
             f"{self.optimizer_state / GIB:.1f}) + {(self.memory - states) / GIB:.1f} GiB for {self.micro_tokens} "
             f"tokens in {self.dtype} under --activations {self.mode}",
             "activations: "
             + ", ".join(f"{mode} {size / GIB:.1f} GiB" for mode, size in self.activations.items())
             + f"; head {self.head / GIB:.1f} GiB, bfloat16 weights {self.bfloat16_weights / GIB:.1f} GiB",
+            *(
+                [
+                    f"of others while computing: {self.gathered / GIB:.1f} GiB; communication in an update: "
+                    f"{self.communication / GIB:.1f} GiB a device"
+                ]
+                if self.devices > 1
+                else []
+            ),
             f"time: {_time(self.seconds)} on {self.devices} device(s) at {self.mfu:.0%} of {self.peak_tflops:g} "
             "TFLOP/s",
         ]
@@ -159,8 +179,8 @@ def dry_run(
         plan: What to train.
         peak_tflops: Peak of one device, 1e12 FLOP/s; 790 is a measured bfloat16 matrix product on an H200.
         mfu: Share of it that training reaches.
-        devices: Number of devices, for the time only.
-        micro_sequences: Sequences in a micro-batch, for the activations.
+        devices: Number of devices; each has rows of every tensor, and a micro-batch of its own.
+        micro_sequences: Sequences in a micro-batch of one device.
         activations: What blocks keep, see :mod:`latebloom.train.model.activations`.
         dtype: Of matrix products.
 
@@ -206,25 +226,43 @@ def dry_run(
     if dtype == "bfloat16" and activations != "keep":
         working += 2 * (parameters(model, 1) - parameters(model, 0))  # copies of this block's
     again = (by_mode["keep"] - by_mode[activations] + working) * (plan.depth > 0)
+    outer = parameters(model, 0)
+    block = parameters(model, 1) - outer
+    working_peak = alone_peak = max(*head, again)
+    if devices > 1:
+        fetched = 4 * block * (plan.depth > 0)
+        waiting = 4 * model.vocab_size * model.width * (plan.depth > 0)
+        working_peak = 4 * outer + max(fetched + max(head), waiting + 3 * fetched + again)
+    passes = max(1, plan.batch_tokens // (tokens * devices))
     return DryRun(
         phases=tuple(phases),
         flops=plan_flops(plan),
         fixed_depth_flops=float(flops_per_token(model, plan.depth)) * plan.batch_tokens * plan.steps,
         seconds=plan_flops(plan) / rate,
-        weights=4 * n,
-        gradients=4 * n,
-        optimizer_state=states - 8 * n,
+        weights=4 * n // devices,
+        gradients=4 * n // devices,
+        optimizer_state=(states - 8 * n) // devices,
         dtype=dtype,
         mode=activations,
         activations=kept,
         bfloat16_weights=copies,
         head=max(head),
-        memory=states + kept[activations] + copies + max(*head, again),
+        memory=-(-states // devices) + kept[activations] + copies + working_peak,
+        gathered=working_peak - alone_peak,
+        communication=_communication(n, outer, devices, passes),
         peak_tflops=peak_tflops,
         mfu=mfu,
         devices=devices,
         micro_tokens=tokens,
     )
+
+
+def _communication(parameters: int, outer: int, devices: int, passes: int) -> int:
+    """Bytes that one of ``devices`` hands to others in an update: its rows where blocks are gathered, twice a pass, and
+    the rest once; a gradient a pass; Muon's directions in bfloat16 and back."""
+    blocks = parameters - outer
+    others = (devices - 1) / devices
+    return round(others * (passes * 4 * (2 * blocks + outer + parameters) + 2 * 2 * parameters / devices))
 
 
 def _time(seconds: float) -> str:
