@@ -1,17 +1,24 @@
 """Two ranks against one: the same run bit for bit, what they say to each other, their checkpoints, and faults."""
 
+import json
 import os
 import signal
 from collections import Counter
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from latebloom.theory import Optimizer, Stage, read_record
+import latebloom
+from latebloom.theory import InputError, Optimizer, Stage, read_record
 from latebloom.theory.plan import BlockVariant
-from latebloom.train.ranks import joined
-from latebloom.train.run import checkpoint
+from latebloom.train.data.batches import Batches
+from latebloom.train.data.shards import open_shards
+from latebloom.train.ranks import Ranks, joined, refuse_ranks, rows_of
+from latebloom.train.run import checkpoint, trainee
+from latebloom.train.run.branch import branch
 from latebloom.train.run.loop import TrainConfig, make_trainee, resume, train
 from latebloom.train.run.trainee import Trainee
 from tests.helpers import tiny_plan
@@ -180,3 +187,175 @@ def stopped_at(plan, data, out, step):
         return stop.code
     finally:
         Trainee.update = real
+
+
+def refused(plan, data, out, config=CONFIG):
+    try:
+        return train(plan, data=data, out=out, config=config)
+    except (InputError, SystemExit) as error:
+        return str(error)
+
+
+def differing(plan, data, out):
+    """Ranks that were given different seeds."""
+    return refused(plan, data, out, CONFIG.replace(seed=int(os.environ["RANK"])))
+
+
+def not_finite(plan, data, out, config):
+    """Rank 1 meets a loss that is not finite."""
+    real = Trainee._loss
+
+    def loss(self, *batch):
+        bad = self.ranks.rank == 1 and self.step == 3
+        return real(self, *batch) * (float("nan") if bad else 1.0)
+
+    Trainee._loss = loss
+    try:
+        return refused(plan, data, out, config)
+    except trainee.NonFiniteLoss as error:
+        return str(error)
+
+
+def test_a_refusal_is_one_line_of_one_rank_and_ends_all(data, tmp_path):
+    plan = plan_of()
+    first, second = on_ranks(refused, 2, plan.replace(batch_tokens=48), data, tmp_path / "uneven")
+    assert first.startswith("batch_tokens = 48: is not a multiple of 2 ranks x 16 tokens") and second == "2"
+    first, second = on_ranks(refused, 2, plan, data, tmp_path / "micro", CONFIG.replace(microbatch=4))
+    assert first.startswith("--microbatch = 4: x 2 ranks does not divide the batch of 4") and second == "2"
+    first, second = on_ranks(differing, 2, plan, data, tmp_path / "seeds")
+    assert first == "2" and "of rank 1 is not that of rank 0" in second
+    first, second = on_ranks(refused, 2, plan, tmp_path, tmp_path / "nodata")
+    assert "has no train shard" in first and second == "2"
+    assert not any((tmp_path / name).exists() for name in ("uneven", "micro", "seeds", "nodata"))
+
+
+def test_a_loss_that_is_not_finite_on_one_rank_stops_all_before_the_update(data, tmp_path):
+    first, second = on_ranks(not_finite, 2, plan_of(), data, tmp_path / "run", CONFIG.replace(checkpoint_every=1))
+    assert first.startswith("step 3: loss nan, gradient norm nan") and second == "1"
+    assert [path.name for path in checkpoint.checkpoints(tmp_path / "run")][-1] == "step-00000003-stage-0"
+
+
+def killed(plan, data, out, moment):
+    """A run whose last rank is killed by the system during an update, growth or the writing of a checkpoint."""
+    world = int(os.environ["WORLD_SIZE"])
+    updates, grows, writes = Trainee.update, Trainee.grow, checkpoint._write_tensors
+
+    def die(is_now, rank):
+        if is_now and rank == world - 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def update(self, **options):
+        die(moment == "update" and self.step == 8, self.ranks.rank)
+        return updates(self, **options)
+
+    def grow(self):
+        grows(self)
+        die(moment == "growth", self.ranks.rank)
+
+    def write(part, model, flat, ranks, shapes):
+        die(moment == "save" and "stage-1" in part.name and "00000010" in part.name, ranks.rank)
+        return writes(part, model, flat, ranks, shapes)
+
+    Trainee.update, Trainee.grow, checkpoint._write_tensors = update, grow, write
+    try:
+        train(plan, data=data, out=out, config=CONFIG)
+    except RuntimeError as error:
+        return type(error).__name__, str(error)
+    finally:
+        Trainee.update, Trainee.grow, checkpoint._write_tensors = updates, grows, writes
+
+
+@pytest.mark.parametrize("moment", ["update", "growth", "save"])
+def test_a_killed_rank_ends_the_others_and_the_run_goes_on_as_if_never_stopped(moment, data, tmp_path):
+    plan = plan_of()
+    final = run(plan, data, tmp_path / "whole")
+    (name, text), code = on_ranks(killed, 2, plan, data, tmp_path / "cut", moment)
+    assert name == "PeerLost" and text.endswith("resume the run") and "\n" not in text
+    assert code == -signal.SIGKILL
+    assert on_ranks(go_on, 2, tmp_path / "cut") == [final, final]
+    assert_same(held(tmp_path / "whole"), held(tmp_path / "cut"))
+
+
+def test_rows_that_are_missing_changed_or_unknown_are_refused(data, tmp_path):
+    on_ranks(run, 2, plan_of(steps=2, tau=1), data, tmp_path / "run")
+    path = checkpoint.checkpoints(tmp_path / "run")[-1]
+    manifest = json.loads((path / "manifest.json").read_text())
+    embedding = manifest["model"]["tokens.weight"]
+    assert manifest["world"] == 2 and embedding == {"shape": [256, 32], "rows": [[0, 128], [128, 256]]}
+    embedding["rows"][1] = [129, 256]
+    (path / "manifest.json").write_text(json.dumps(manifest, indent=2))
+    with pytest.raises(InputError, match="are not the 256 rows of tokens.weight, each once"):
+        checkpoint.verify(path)
+    embedding["rows"][1] = [128, 256]
+    (path / "manifest.json").write_text(json.dumps(manifest, indent=2))
+    checkpoint.verify(path)
+    file = path / "optimizer-00002-of-00002.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(InputError, match="the file was changed"):
+        checkpoint.verify(path)
+    file.unlink()
+    with pytest.raises(InputError, match="is missing"):
+        checkpoint.verify(path)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_torch_distributed_checkpoint_reads_our_rows(data, tmp_path):
+    """An independent reader: where rows begin stands in the files as it expects."""
+    import torch.distributed.checkpoint as dcp
+
+    on_ranks(run, 2, plan_of(steps=2, tau=1), data, tmp_path / "run")
+    path = checkpoint.checkpoints(tmp_path / "run")[-1]
+    ours = checkpoint.load(path)[1]
+    theirs = {name: torch.zeros_like(tensor) for name, tensor in ours.items()}
+    only_model = tmp_path / "model"
+    only_model.mkdir()
+    for file in path.glob("model-*"):
+        (only_model / file.name).write_bytes(file.read_bytes())
+    dcp.load(theirs, storage_reader=dcp.HuggingFaceStorageReader(str(only_model)), no_dist=True)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_what_runs_in_one_process_says_so(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="processes were started; a branch runs in one"):
+        branch(tmp_path, plan_of(), out=tmp_path / "out")
+    with pytest.raises(InputError, match="RANK = None: is not a number; start with torchrun"):
+        train(plan_of(), data=data, out=tmp_path / "out")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(InputError, match="MASTER_ADDR = None: is not set, but WORLD_SIZE is"):
+        train(plan_of(), data=data, out=tmp_path / "out")
+    monkeypatch.setenv("WORLD_SIZE", "many")
+    with pytest.raises(InputError, match="WORLD_SIZE = 'many': is not a number"):
+        refuse_ranks("anything")
+
+
+def test_rows_and_batches_are_divided_without_rest(data):
+    for count, world in ((1, 4), (3, 4), (5, 4), (8, 2), (259, 8)):
+        parts = [rows_of(count, rank, world) for rank in range(world)]
+        cut = torch.arange(count).chunk(world)
+        assert [list(range(count))[part] for part in parts][: len(cut)] == [part.tolist() for part in cut]
+        assert sum(part.stop - part.start for part in parts) == count
+    whole = Batches(open_shards(data), plan_of(), seed=1, repeat=True).train(3)[0]
+    halves = [Batches(open_shards(data), plan_of(), seed=1, repeat=True, rank=r, world=2).train(3)[0] for r in range(2)]
+    assert (np.concatenate(halves) == whole).all()
+
+
+def test_only_ranks_and_sharding_import_torch_distributed():
+    root = Path(latebloom.__file__).parent / "train"
+    users = {path.relative_to(root).as_posix() for path in root.rglob("*.py") if "torch.distributed" in code_of(path)}
+    assert users == {"ranks.py", "model/sharding.py"}
+
+
+def code_of(path):
+    return "\n".join(line for line in path.read_text().splitlines() if line.lstrip().startswith(("import ", "from ")))
+
+
+def test_one_process_joins_nothing():
+    with joined() as ranks:
+        assert ranks.alone and ranks.is_first and ranks.store is None
+        assert ranks.texts("a") == ["a"] and ranks.sum(torch.ones(2)) == [1.0, 1.0]
+        ranks.ask_to_stop(signal.SIGTERM)
+        assert ranks.stop == signal.SIGTERM
+    assert not torch.distributed.is_initialized() and Ranks().stop is None

@@ -159,7 +159,9 @@ class Ranks:
         key = f"text/{self._talks}"
         self.store.set(f"{key}/{self.rank}", text or " ")
         self.barrier()  # notices at once if a rank has ended; waiting for its key would not
-        return [self.store.get(f"{key}/{rank}").decode().removesuffix(" ") for rank in range(self.world)]
+        texts = [self.store.get(f"{key}/{rank}").decode().removesuffix(" ") for rank in range(self.world)]
+        self.barrier()  # the store may end with the process of rank 0
+        return texts
 
     def barrier(self) -> None:
         """Wait for all ranks."""

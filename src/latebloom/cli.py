@@ -68,7 +68,8 @@ def cli() -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the command line. Exit codes: 0 done, 1 the run failed, 2 bad input, 130/143 interrupted and resumable."""
+    """Run the command line. Exit codes: 0 done, 1 the run failed, 2 bad input, 75 another rank is lost,
+    130/143 interrupted; the last two are resumable."""
     try:
         status = cli.main(args=args, prog_name="latebloom", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -82,7 +83,7 @@ def main(args: list[str] | None = None) -> None:
         sys.exit(130)
     except RunError as error:
         print(f"latebloom: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(getattr(error, "exit_code", 1))
     except (MemoryError, RuntimeError) as error:
         lines = [line for line in str(error).splitlines() if re.search("out of memory|allocate", line, re.I)]
         if not (lines or isinstance(error, MemoryError)):
