@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 # constraints.txt pins what CI uses. Where there is a GPU, the CUDA build of torch is taken instead of the pinned one.
 HAS_GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo yes)
 
-.PHONY: demo test lint figures install clean
+.PHONY: demo test lint matrix lowest figures install clean
 
 install: $(STAMP)
 
@@ -26,11 +26,22 @@ test: $(STAMP) lint
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/mypy
+
+# The numerical tests under each set of processor instructions; ROWS="ATEN_CPU_CAPABILITY=default ..." for some
+matrix: $(STAMP)
+	$(VENV)/bin/python -m tests.matrix $(foreach row,$(ROWS),--row $(row))
+
+# All tests at the lowest declared version of every dependency, on Python 3.11; gigabytes, as torch's is a CUDA build
+lowest:
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet -c constraints-lowest.txt -e '.[dev]'
+	.venv-lowest/bin/python -m pytest
 
 figures: $(STAMP)
 	$(VENV)/bin/latebloom figures
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest runs .pytest_cache .ruff_cache

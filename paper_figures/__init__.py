@@ -1,0 +1,1 @@
+"""Records to figures and to report.html; nothing here trains or simulates."""

@@ -8,13 +8,18 @@ import click
 
 from latebloom.paper_figures.paths import OUTPUT
 from latebloom.paper_figures.registry import FIGURES
+from latebloom.theory.architectures.presets import PRESETS
+from latebloom.theory.options import settings
+from latebloom.train.config import DemoConfig, TrainConfig
 
 __all__ = ["demo_command", "figures_command", "report_command"]
 
 
 @click.command("figures")
 @click.option("--only", multiple=True, help=f"Draw just these: {', '.join(FIGURES)}.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=OUTPUT, show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=OUTPUT, show_default=True, help="Directory."
+)
 def figures_command(only: tuple[str, ...], out: Path) -> None:
     """Draw the figures from committed records: PDF, SVG, PNG and CSV each."""
     from latebloom.paper_figures import registry
@@ -22,10 +27,10 @@ def figures_command(only: tuple[str, ...], out: Path) -> None:
     for name in only:
         registry.module(name)  # refuse an unknown name before anything is written
     for name in only or FIGURES:
-        paths = registry.save(name, out)
+        paths = registry.save_figure(name, out)
         made = registry.module(name)
         click.echo(f"{name}: {', '.join(str(path) for path in paths)}")
-        click.echo(f"  {made.caption(registry.load(made.RECORDS))}")
+        click.echo(f"  {made.caption(registry.load_records(made.RECORDS))}")
 
 
 @click.command("report")
@@ -38,16 +43,15 @@ def report_command(run: Path) -> None:
 
 
 @click.command("demo")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/demo"), show_default=True)
-@click.option("--steps", type=int, default=None, help="Horizon of the main runs. [default: 800]")
-@click.option("--small-depth", type=int, default=None, help="Depth before the expansion. [default: 1]")
-@click.option("--peak-lr", type=float, default=None)
-@click.option("--tolerance", type=float, default=None, help="Accepted price of growing, share of the loss.")
-@click.option("--tokenizer", type=str, default=None, help="bpe or bytes. [default: bpe]")
-@click.option("--init", type=str, default=None, help="How new blocks begin. [default: random]")
-@click.option("--order", type=str, default=None, help="Where they stand. [default: stack]")
-@click.option("--seed", type=int, default=None)
-def demo_command(out: Path, **options: int | float | str | None) -> None:
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs/demo"),
+    show_default=True,
+    help="Directory.",
+)
+@settings({"config": DemoConfig, "train": TrainConfig}, choices={"model": PRESETS})
+def demo_command(out: Path, config: DemoConfig, train: TrainConfig) -> None:
     """Pilots, fit, plan, the progressive run and its three controls on this computer, then a report.
 
     No download, no GPU, no account: the corpus is the text of this Python's own standard library. Interrupted, the same
@@ -57,10 +61,10 @@ def demo_command(out: Path, **options: int | float | str | None) -> None:
 
     from latebloom.paper_figures.report import write_report
     from latebloom.theory.verdict import sentence
-    from latebloom.train.experiments.demo import DemoConfig, demo
+    from latebloom.train.experiments.demo import demo
 
-    console = Console()
-    verdict = demo(out, DemoConfig(**{k: v for k, v in options.items() if v is not None}), console=console)  # type: ignore[arg-type]
+    console = Console(quiet=train.quiet)
+    verdict = demo(out, config, train=train, console=console)
     page = write_report(out)
     for path in (out / "plan.json", out / "result.json", page):
         console.print(f"[bold]wrote[/]   {path.resolve()}", soft_wrap=True, highlight=False)

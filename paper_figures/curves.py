@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from latebloom.theory.controls import control
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from latebloom.theory.record import Record
 
-__all__ = ["LOOKS", "Look", "mark_expansion", "plot_predicted", "plot_run"]
+__all__ = ["CONTROL_STYLES", "Look", "look", "loss_limits", "mark_expansion", "plot_predicted", "plot_run"]
 
 
 class Look(NamedTuple):
@@ -22,15 +24,35 @@ class Look(NamedTuple):
     line: str = "-"
 
 
-LOOKS = {
-    "fixed": Look("fixed depth", "#000000"),
-    "equal_compute": Look("fixed depth, equal compute", "#777777", "--"),
-    "cold_start": Look("cold start", "#E69F00", ":"),
-    "small": Look("never grown", "#009E73", "-."),
+GROWN = {
     "progressive": Look("progressive", "#D55E00"),
     "zero_layer": Look("zero-layer progressive", "#0072B2"),
     "one_layer": Look("one-layer progressive", "#D55E00"),
 }
+# Color and line of each row of latebloom.theory.controls, which has its label; a test holds that none is missing.
+CONTROL_STYLES = {
+    "fixed": ("#000000", "-"),
+    "equal_compute": ("#777777", "--"),
+    "cold_start": ("#E69F00", ":"),
+    "small": ("#009E73", "-."),
+    "small_equal_compute": ("#009E73", "--"),
+    "depth_equal_compute": ("#56B4E9", "--"),
+}
+
+
+def look(name: str) -> Look:
+    """How the run called ``name`` looks: a grown one or a control.
+
+    Args:
+        name: ``progressive``, ``zero_layer``, ``one_layer``, or of a control.
+
+    Raises:
+        InputError: if there is no such control.
+    """
+    if name in GROWN:
+        return GROWN[name]
+    named = control(name)
+    return Look(named.label, *CONTROL_STYLES[named.row])
 
 
 def plot_run(axes: Axes, record: Record, look: Look, *, against: str) -> None:

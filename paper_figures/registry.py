@@ -12,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from latebloom.paper_figures.paths import DATA, STYLE
 from latebloom.theory.errors import InputError, nearest
 from latebloom.theory.record import Record, read_record
@@ -19,7 +21,7 @@ from latebloom.theory.record import Record, read_record
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["FIGURES", "draw", "load", "save"]
+__all__ = ["FIGURES", "draw", "load_records", "save_figure"]
 
 FIGURES = {
     "fig01": "latebloom.paper_figures.figures.fig01_fixed_against_progressive",
@@ -35,8 +37,12 @@ def module(name: str) -> ModuleType:
     return importlib.import_module(FIGURES[name])
 
 
-def load(names: Sequence[str], folder: Path = DATA) -> dict[str, Record]:
+def load_records(names: Sequence[str], folder: Path = DATA) -> dict[str, Record]:
     """Read committed records by name.
+
+    Args:
+        names: Of files below ``folder``, without their suffix.
+        folder: Where the records are.
 
     Raises:
         InputError: naming the record that is missing; a figure is never drawn from less.
@@ -49,7 +55,12 @@ def load(names: Sequence[str], folder: Path = DATA) -> dict[str, Record]:
 
 
 def draw(name: str, folder: Path = DATA) -> Figure:
-    """Make figure ``name`` from its records."""
+    """Make figure ``name`` from its records.
+
+    Args:
+        name: Of the figure, such as 'fig01'.
+        folder: Where the records are.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg", force=False)
@@ -57,11 +68,20 @@ def draw(name: str, folder: Path = DATA) -> Figure:
 
     made = module(name)
     with plt.style.context(STYLE):
-        return made.make(load(made.RECORDS, folder))
+        return made.make(load_records(made.RECORDS, folder))
 
 
-def save(name: str, output: Path, folder: Path = DATA) -> list[Path]:
-    """Draw figure ``name`` and write it as PDF, SVG, PNG and CSV, byte for byte the same on one environment."""
+def save_figure(name: str, output: Path, folder: Path = DATA) -> list[Path]:
+    """Draw figure ``name`` and write it as PDF, SVG, PNG and CSV, byte for byte the same on one environment.
+
+    Args:
+        name: Of the figure, such as 'fig01'.
+        output: Directory to write to; it is made if need be.
+        folder: Where the records are.
+
+    Returns:
+        The files written.
+    """
     import matplotlib.pyplot as plt
 
     figure = draw(name, folder)
@@ -86,5 +106,6 @@ def _csv(figure: Figure) -> str:
             if label.startswith("_"):
                 continue
             quoted = '"' + label.replace('"', '""') + '"'
-            lines += [f"{panel},{quoted},{x:.9g},{y:.9g}" for x, y in zip(*line.get_data(), strict=True)]
+            points = np.stack([np.asarray(axis) for axis in line.get_data()], axis=1)
+            lines += [f"{panel},{quoted},{x:.9g},{y:.9g}" for x, y in points]
     return "\n".join(lines) + "\n"

@@ -9,16 +9,18 @@ import html
 import io
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from latebloom.paper_figures.curves import LOOKS, loss_limits, mark_expansion, plot_predicted, plot_run
+from latebloom.paper_figures.curves import look, loss_limits, mark_expansion, plot_predicted, plot_run
 from latebloom.paper_figures.paths import STYLE
+from latebloom.theory.controls import controls_among
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Plan
-from latebloom.theory.record import Record, read_record
+from latebloom.theory.record import RECORD_FILE, Record, read_record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +31,6 @@ NUMBERS = (
     "gap_same_horizon", "gap_equal_compute", "retention", "prediction_error",
     "predicted_final_loss", "measured_final_loss",
 )  # fmt: skip
-ARMS = ("fixed", "equal_compute", "cold_start", "small", "progressive")
 
 
 def write_report(folder: str | Path) -> Path:
@@ -37,7 +38,7 @@ def write_report(folder: str | Path) -> Path:
     folder = Path(folder)
     if (folder / "result.json").exists():
         page = experiment_report(folder)
-    elif (folder / "record.jsonl").exists():
+    elif (folder / RECORD_FILE).exists():
         page = run_report(read_record(folder))
     else:
         rule = "holds neither result.json nor record.jsonl"
@@ -48,12 +49,22 @@ def write_report(folder: str | Path) -> Path:
 
 
 def experiment_report(folder: Path) -> str:
-    """The page of a progressive run with its three controls."""
+    """The page of a progressive run with the controls that were run.
+
+    Args:
+        folder: Of the experiment.
+
+    Raises:
+        InputError: if its result cannot be read, or the progressive run is missing.
+    """
     result = _result(folder / "result.json")
     pilots = {path.name: read_record(path) for path in sorted((folder / "pilots").iterdir())}
     runs = {path.name: read_record(path) for path in sorted((folder / "runs").iterdir())}
-    records = {arm: (runs | pilots)[arm] for arm in ARMS}  # never growing is a pilot too
-    progressive = records["progressive"]
+    if "progressive" not in runs:
+        raise InputError("runs", list(runs), "lack 'progressive'", "go on with `latebloom demo`")
+    progressive = runs["progressive"]
+    finished = runs | pilots  # never growing is a pilot too
+    records = {each.name: finished[each.name] for each in controls_among(finished)} | {"progressive": progressive}
     plan, p = progressive.plan, progressive.plan.predicted
     interval = f"{p.tau_interval.low:.0f} to {p.tau_interval.high:.0f}" if p.tau_interval else "no interval"
     facts = [
@@ -68,13 +79,12 @@ def experiment_report(folder: Path) -> str:
          f"{result['predicted_final_loss']:.3f} predicted, {result['measured_final_loss']:.3f} measured"),
     ]  # fmt: skip
     rows = []
-    for arm in ARMS:
-        run = records[arm]
+    for arm, run in records.items():
         depths = " → ".join(str(stage.depth) for stage in run.plan.stages)
         loss = run.final()
         series = run.select(split="val")
         rows.append(
-            (LOOKS[arm].label, depths, f"{run.plan.steps:,}", f"{plan_flops(run.plan):.3g}", f"{loss:.4f}",
+            (look(arm).label, depths, f"{run.plan.steps:,}", f"{plan_flops(run.plan):.3g}", f"{loss:.4f}",
              f"{loss / progressive.final() - 1:+.2%}" if arm != "progressive" else "", f"{series['wall_s'][-1]:.0f} s")
         )  # fmt: skip
     return _page(
@@ -145,8 +155,8 @@ def _loss_figure(records: dict[str, Record]) -> Figure:
     with plt.style.context(STYLE):
         figure, (steps, compute) = plt.subplots(1, 2, sharey=True, figsize=(8.2, 3.2))
         for arm, record in records.items():
-            plot_run(steps, record, LOOKS[arm], against="step")
-            plot_run(compute, record, LOOKS[arm], against="flops")
+            plot_run(steps, record, look(arm), against="step")
+            plot_run(compute, record, look(arm), against="flops")
         for record in records.values():
             if record.plan.tau:
                 mark_expansion(steps, record.plan.tau, f"grow {record.plan.stages[0].depth} → {record.plan.depth}")
@@ -169,7 +179,7 @@ def _prediction_figure(record: Record, pilots: list[Record]) -> Figure:
             label = "pilots" if i == 0 else "_pilot"
             axes.plot(series["step"][keep], series["value"][keep], color="#bbbbbb", linewidth=0.9, label=label)
         plot_predicted(axes, record, against="step")
-        plot_run(axes, record, LOOKS["progressive"]._replace(label="measured"), against="step")
+        plot_run(axes, record, look("progressive")._replace(label="measured"), against="step")
         if record.plan.tau:
             mark_expansion(axes, record.plan.tau, f"tau = {record.plan.tau}")
         loss_limits(axes, [record])
@@ -238,7 +248,7 @@ def _facts(facts: list[tuple[str, str, str, str]]) -> str:
     )
 
 
-def _table(head_row: tuple[str, ...], rows: list[tuple[str, ...]], *, head: bool = True) -> str:
+def _table(head_row: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, head: bool = True) -> str:
     e = html.escape
     top = "<tr>" + "".join(f"<th>{e(cell)}</th>" for cell in head_row) + "</tr>" if head else ""
     body = "".join("<tr>" + "".join(f"<td>{e(cell)}</td>" for cell in row) + "</tr>" for row in rows)

@@ -43,7 +43,11 @@ Descent = Callable[[tuple[Tensor, Tensor], Tensor | float], None]  # one step on
 
 @dataclass(frozen=True, kw_only=True)
 class FullRank(LowRank):
-    """Residual blocks I + s W with W (R, L, d, d); ``rank`` has no meaning. Arguments as :class:`LowRank`."""
+    """Residual blocks I + s W with W (R, L, d, d).
+
+    Args:
+        rank: Has no meaning here.
+    """
 
     rank: int = 1
 
@@ -230,6 +234,9 @@ class Coupled(FullRank):
 
     Embedding and readout stand in ``Blocks`` behind W; growing leaves them alone. They start at I plus a normal of
     standard deviation ``init_std``/sqrt(d).
+
+    Args:
+        tied: R is E'; otherwise R is trained by itself.
     """
 
     tied: bool = True
@@ -284,7 +291,15 @@ class Coupled(FullRank):
 
 
 def chain_gradient(maps: Tensor, data: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Loss (R,) of the product of ``maps`` (R, L, d, d) and its gradient with respect to each of them."""
+    """Loss of a product of maps and its gradient with respect to each of them.
+
+    Args:
+        maps: A, (R, L, d, d).
+        data: X and Y, each (R, d, n).
+
+    Returns:
+        Loss (R,) and gradient (R, L, d, d).
+    """
     x, y = data
     h = [x]
     for i in range(maps.shape[1]):

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.stats
 
+from latebloom.theory import checks
+from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Interval
 from latebloom.theory.schedules import Schedule
 from latebloom.theory.timing import mixing_step, tau_star
@@ -107,13 +109,23 @@ def claim(
     else:
         verdict = _verdict(np.subtract(known, expected), predicted, tolerance)
     return Claim(
-        name=name, optimizer=optimizer, theory=predicted, simulated=mean, interval=_interval(known),
-        tolerance=tolerance, unit=unit, verdict=verdict,
-    )  # fmt: skip
+        name=name,
+        optimizer=optimizer,
+        theory=predicted,
+        simulated=mean,
+        interval=_interval(known),
+        tolerance=tolerance,
+        unit=unit,
+        verdict=verdict,
+    )
 
 
 def claim_data(claim: Claim) -> dict[str, object]:
-    """A claim as JSON data."""
+    """A claim as JSON data.
+
+    Args:
+        claim: What was judged.
+    """
     interval = claim.interval
     return {
         "name": claim.name,
@@ -209,12 +221,19 @@ def simulated_tau_star(tau: Sequence[float], excess: Sequence[float], eps: float
     Returns:
         The crossing, linear between the taus tried; None if already the first exceeds ``eps``; the last tau if none
         does.
+
+    Raises:
+        InputError: if ``tau`` is empty or does not increase, the lengths differ, or a number is not finite.
     """
-    tau, excess = np.asarray(tau, dtype=float), np.asarray(excess, dtype=float)
-    above = np.flatnonzero(excess > eps)
+    steps, relative = checks.increasing("tau", tau), checks.series("excess", excess)
+    checks.non_negative("eps", eps)
+    if not len(steps) or len(steps) != len(relative):
+        raise InputError("excess", len(relative), f"needs one value for each of {len(steps)} taus", "match them")
+    above = np.flatnonzero(relative > eps)
     if not above.size:
-        return float(tau[-1])
+        return float(steps[-1])
     i = int(above[0])
     if i == 0:
         return None
-    return float(tau[i - 1] + (tau[i] - tau[i - 1]) * (eps - excess[i - 1]) / (excess[i] - excess[i - 1]))
+    rise = relative[i] - relative[i - 1]
+    return float(steps[i - 1] + (steps[i] - steps[i - 1]) * (eps - relative[i - 1]) / rise)

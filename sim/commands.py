@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from latebloom.sim.config import SimulationConfig
 from latebloom.theory.errors import InputError, nearest
+from latebloom.theory.options import settings
 
 if TYPE_CHECKING:
     from latebloom.sim.simulation import Simulation
@@ -22,33 +24,10 @@ __all__ = ["simulate_command", "validate_command"]
 
 @click.command("simulate")
 @click.argument("plan_path", metavar="PLAN", type=click.Path(path_type=Path))
-@click.option("--seeds", default=4, show_default=True, help="Number of seeds.")
-@click.option("--steps", default=2000, show_default=True, help="Horizon of the toy.")
-@click.option("--d", "width", default=32, show_default=True, help="Width of the toy.")
-@click.option("--rank", default=2, show_default=True, help="Rank of each block.")
-@click.option("--max-depth", default=8, show_default=True, help="Deepest toy; deeper plans are scaled down to it.")
-@click.option("--alpha", default=1.0, show_default=True, help="Residual multiplier L^-alpha.")
-@click.option("--noise", default=0.1, show_default=True, help="Standard deviation of the targets' noise.")
-@click.option("--batch", default=64, show_default=True, help="Samples a minibatch.")
-@click.option("--eps", default=0.05, show_default=True, help="Mixed means within this share of the fixed-depth loss.")
-@click.option("--lr", "peak_lr", default=None, type=float, help="Peak learning rate of the toy.  [default: its own]")
 @click.option("--out", default=None, type=click.Path(path_type=Path), help="Directory.  [default: runs/sim/NAME]")
 @click.option("--json", "as_json", is_flag=True, help="Print the claims as JSON.")
-def simulate_command(
-    plan_path: Path,
-    seeds: int,
-    steps: int,
-    width: int,
-    rank: int,
-    max_depth: int,
-    alpha: float,
-    noise: float,
-    batch: int,
-    eps: float,
-    peak_lr: float | None,
-    out: Path | None,
-    as_json: bool,
-) -> None:
+@settings({"config": SimulationConfig})
+def simulate_command(plan_path: Path, config: SimulationConfig, out: Path | None, as_json: bool) -> None:
     """Run PLAN on a deep linear network, where theory can be checked, and say which claims hold."""
     from rich.console import Console
 
@@ -62,7 +41,7 @@ def simulate_command(
     from latebloom.sim.simulation import simulate
 
     torch.set_num_threads(1)  # small products thrash on more
-    family = LowRank(width=width, rank=rank, alpha=alpha, noise=noise, batch=batch)
+    family = LowRank(width=config.width, rank=config.rank, alpha=config.alpha, noise=config.noise, batch=config.batch)
     console = Console(stderr=as_json)
     progress = _progress(console) if console.is_terminal else None
     with progress or nullcontext():
@@ -75,7 +54,8 @@ def simulate_command(
             progress.update(tasks[stage], completed=done)
 
         result = simulate(
-            plan, seeds=seeds, family=family, steps=steps, max_depth=max_depth, eps=eps, peak_lr=peak_lr,
+            plan, seeds=config.seeds, family=family, steps=config.steps, max_depth=config.max_depth,
+            tolerance=config.tolerance, peak_lr=config.peak_lr,
             on_progress=on_progress if progress else None,
         )  # fmt: skip
     out = out or Path("runs") / "sim" / (re.sub(r"[^\w.-]+", "-", plan.name).strip(".-") or plan.digest[:12])
@@ -179,10 +159,10 @@ def _print_claims(console, claims: list[dict]) -> None:
 
 def write(result: Simulation, out: Path) -> None:
     """Write ``out``/RULE/RUN/seed-K/record.jsonl for every run, and ``out``/claims.json; earlier ones are replaced."""
-    from latebloom.theory.record import COLUMNS, RecordWriter
+    from latebloom.theory.record import COLUMNS, RECORD_FILE, RecordWriter
 
     for record in result.records:
-        path = out / record.header.name / "record.jsonl"
+        path = out / record.header.name / RECORD_FILE
         path.unlink(missing_ok=True)
         with RecordWriter(path, record.header) as writer:
             columns = [record.columns[name].tolist() for name in COLUMNS]

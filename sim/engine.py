@@ -25,7 +25,7 @@ from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Optimizer, Stage
 from latebloom.theory.schedules import Schedule
 
-__all__ = ["Arm", "Curve", "run_arms"]
+__all__ = ["Arm", "SimulatedCurve", "run_arms"]
 
 CHUNK = 64  # runs per batched product: large enough to hide Python, small enough for the cache
 CHAIN_ENTRIES = 6 * 2**12  # runs x width^2 of a batched chain: 6 runs at d = 64, 96 at d = 16; measured best
@@ -56,14 +56,15 @@ class Arm:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
+class SimulatedCurve:
     """Population loss of one arm.
 
     Args:
         arm: Whose.
         step: Updates the arm has done, (points,).
         loss: Loss after them, (points,); at an expansion the last value of the small net.
-        depth, phase: Depth and index of the stage at which it was measured, (points,).
+        depth: Blocks of the net at each point, (points,).
+        phase: Index of the stage at each point, (points,).
         blocks: Weights at the end, of one run.
         diverged_at: First measured step with a loss that is not finite; None for a healthy run.
     """
@@ -105,7 +106,7 @@ def run_arms(
     noisy: bool = True,
     polar: bool = False,
     on_step: Callable[[int], None] | None = None,
-) -> tuple[Curve, ...]:
+) -> tuple[SimulatedCurve, ...]:
     """Train all arms and return their curves, in the order given.
 
     Args:
@@ -212,7 +213,7 @@ def _grouped(
         by_depth.setdefault(blocks[0].shape[1], []).append(key)
     groups = []
     chain = isinstance(family, FullRank)
-    chunk = max(1, CHAIN_ENTRIES // family.width**2) if chain else CHUNK
+    chunk = max(1, CHAIN_ENTRIES // family.width**2) if isinstance(family, FullRank) else CHUNK
     for keys_of_depth in by_depth.values():
         for first in range(0, len(keys_of_depth), chunk):
             keys = keys_of_depth[first : first + chunk]
@@ -248,10 +249,11 @@ def _step(family: Family, optimizer: Optimizer, blocks: Blocks, state: State, *,
     """One update of a group's runs, as a function of data and rates."""
     if not any(block.shape[1] for block in blocks):
         return lambda data, lr: None
-    if _fused(family, optimizer):
+    if isinstance(family, FullRank) and _fused(family, optimizer):
         return family.descent(blocks, columns=family.batch if noisy else family.width, population=not noisy)
 
-    def step(data: tuple[torch.Tensor, torch.Tensor], lr: torch.Tensor) -> None:
+    def step(data: tuple[torch.Tensor, torch.Tensor], lr: torch.Tensor | float) -> None:
+        assert isinstance(lr, torch.Tensor)  # one number for all runs is for fused steps alone
         _, gradient = family.gradient(blocks, data)
         update_(optimizer, blocks, gradient, state, lr=lr, polar=polar)
 
@@ -280,7 +282,7 @@ def _fused(family: Family, optimizer: Optimizer) -> bool:
 
 def _assembled(
     arm: Arm, curves: dict[tuple, list[tuple[int, float, int, int]]], lanes: dict[tuple, tuple[Blocks, State]]
-) -> Curve:
+) -> SimulatedCurve:
     rows: list[tuple[int, float, int, int]] = []
     ends = [arm.begin + stage.start_step for stage in arm.stages[1:]] + [arm.end]
     for count, stop in enumerate(ends, start=1):
@@ -288,7 +290,7 @@ def _assembled(
         rows += [row for row in curves.get(_key(arm, count), []) if since < row[0] <= stop]
     step, loss, depth, phase = (np.array(column) for column in zip(*rows, strict=True))
     bad = np.flatnonzero(~np.isfinite(loss))
-    return Curve(
+    return SimulatedCurve(
         arm=arm,
         step=step - arm.begin,
         loss=loss.astype(float),

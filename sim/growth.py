@@ -1,14 +1,15 @@
 r"""Growing in depth: where old blocks stand, how new blocks begin, what becomes of the optimizer's memory.
 
-``order`` as in :class:`latebloom.theory.plan.Stage`, from blocks a, b to four: ``stack`` abab, ``inter`` aabb,
-``last`` abbb. The first of each letter is the old block, every other is new.
+Orders are those of :mod:`latebloom.theory.expansion`. Its initialisations mean here
 
     init             new blocks                       function kept?     trainable at once?
     random           U, V fresh                       no                 yes
     zero             U = V = 0                        yes                no: a saddle, its gradient is exactly zero
     zero_last        V fresh, U = 0                   yes                yes, through U
-    copy             U, V of their letter             iff L s_L = l s_l  yes
-    copy_zero_last   V of their letter, U = 0         yes                yes, through U
+    copy             U, V of their source             iff L s_L = l s_l  yes
+    copy_zero_last   V of their source, U = 0         yes                yes, through U
+
+and those with other weights or other zeros are refused.
 
 The residual multiplier s = L^-alpha falls when the depth grows. Two rules, our choice:
 
@@ -28,32 +29,10 @@ import torch
 from latebloom.sim.family import Blocks, Family
 from latebloom.sim.optimizers import State
 from latebloom.theory.errors import InputError
+from latebloom.theory.expansion import INITS, STATE_POLICIES, Initialisation, placement, sources
 from latebloom.theory.plan import Stage
 
-__all__ = ["grow", "sources"]
-
-
-def sources(old_depth: int, new_depth: int, order: str) -> tuple[list[int], list[bool]]:
-    """For each position in the grown net: the old block it comes from, and whether it is that block itself.
-
-    >>> sources(2, 4, "inter")
-    ([0, 0, 1, 1], [True, False, True, False])
-    >>> sources(2, 5, "last")
-    ([0, 1, 1, 1, 1], [True, True, False, False, False])
-    """
-    if new_depth <= old_depth:
-        raise InputError("depth", new_depth, f"must be larger than the depth before it, {old_depth}", "grow more")
-    if old_depth == 0:
-        return [0] * new_depth, [False] * new_depth
-    rules = {
-        "stack": lambda i: i % old_depth,
-        "inter": lambda i: i * old_depth // new_depth,
-        "last": lambda i: min(i, old_depth - 1),
-    }
-    if order not in rules:
-        raise InputError("order", order, "is unknown", f"valid: {', '.join(rules)}")
-    source = [rules[order](i) for i in range(new_depth)]
-    return source, [s not in source[:i] for i, s in enumerate(source)]
+__all__ = ["grow"]
 
 
 def grow(family: Family, blocks: Blocks, state: State, *, stage: Stage, seeds: Sequence[int]) -> tuple[Blocks, State]:
@@ -68,30 +47,24 @@ def grow(family: Family, blocks: Blocks, state: State, *, stage: Stage, seeds: S
             starts exactly as a fresh run of depth L does.
 
     Raises:
-        InputError: if blocks are to be copied and there are none, or the net would not grow.
+        InputError: if blocks are to be copied and there are none, if the net would not grow, or if its init or its
+            optimizer state has no counterpart here.
     """
     old_depth = blocks[0].shape[1]
-    if stage.init in ("copy_zero_norm", "identity"):
-        rule = "is for transformers: these blocks have no norms or biases"
-        raise InputError("init", stage.init, rule, "use zero_last or copy_zero_last")
-    if stage.optimizer_state in ("keep_copied", "keep_warmed"):
-        raise InputError("optimizer_state", stage.optimizer_state, "is only the trainer's", "use keep or reset")
-    if stage.init.startswith("copy") and not old_depth:
-        raise InputError("init", stage.init, "cannot copy from a model without blocks", "use 'random' or 'zero_last'")
-    source, is_old = sources(old_depth, stage.depth, stage.order)
-    old = [i for i, yes in enumerate(is_old) if yes]
-    new = [i for i, yes in enumerate(is_old) if not yes]
-    letters = [source[i] for i in new]
-    absorb = stage.init != "copy" and old_depth > 0
-    kept, factor = family.absorbed(blocks, old_depth, stage.depth) if absorb else (blocks, 1.0)
+    rule = INITS[stage.init]
+    _check(stage, rule, old_depth)
+    old = placement(stage.order, old_depth, stage.depth)
+    new = [place for place in range(stage.depth) if place not in old]
+    raw = rule.copies and rule.zeroed == "nothing"
+    kept, factor = (blocks, 1.0) if raw or not old_depth else family.absorbed(blocks, old_depth, stage.depth)
     fresh = family.fresh(seeds, range(old_depth, stage.depth))
-    if stage.init in ("random", "zero_last"):
-        added = fresh
-    elif stage.init == "zero":
-        added = tuple(torch.zeros_like(t) for t in fresh)
+    if rule.copies:
+        continued = sources(stage.order, old_depth, stage.depth)
+        copied = [continued[place] for place in new]
+        added = tuple(t if i in family.shared else t[:, copied] for i, t in enumerate(kept))
     else:
-        added = tuple(t if i in family.shared else t[:, letters] for i, t in enumerate(kept))
-    if stage.init.endswith("zero_last"):
+        added = fresh if rule.weights == "fresh" else tuple(torch.zeros_like(t) for t in fresh)
+    if rule.zeroed == "last_maps":
         added = tuple(torch.zeros_like(t) if i == family.last else t for i, t in enumerate(added))
     grown = tuple(
         k if i in family.shared else _placed(k, old, a, new)
@@ -101,7 +74,7 @@ def grow(family: Family, blocks: Blocks, state: State, *, stage: Stage, seeds: S
     def remembered(tensors: Blocks, scale: float) -> Blocks:
         out = []
         for i, tensor in enumerate(tensors):
-            keep = tensor if stage.optimizer_state == "keep" else torch.zeros_like(tensor)
+            keep = tensor if STATE_POLICIES[stage.optimizer_state].keeps_old else torch.zeros_like(tensor)
             if i not in family.shared:
                 empty = tensor.new_zeros(tensor.shape[0], len(new), *tensor.shape[2:])
                 keep = _placed(keep * scale, old, empty, new)
@@ -113,6 +86,22 @@ def grow(family: Family, blocks: Blocks, state: State, *, stage: Stage, seeds: S
         second=remembered(state.second, 1 / factor**2),
         count=remembered(state.count, 1.0),
     )
+
+
+def _check(stage: Stage, rule: Initialisation, old_depth: int) -> None:
+    """Refuse what has no counterpart in nets of two matrices a block."""
+    if rule.zeroed == "norms" or rule.weights == "identity":
+        reason = "is for transformers: these blocks have no norms or biases"
+        raise InputError("init", stage.init, reason, "use zero_last or copy_zero_last")
+    if rule.weights not in ("fresh", "copied", "zero") or rule.zeroed not in ("nothing", "last_maps"):
+        reason = f"has no counterpart in deep linear networks: {rule.weights} weights, {rule.zeroed} zeroed"
+        raise InputError("init", stage.init, reason, "use zero_last or copy_zero_last")
+    if STATE_POLICIES[stage.optimizer_state].new != "none":
+        raise InputError("optimizer_state", stage.optimizer_state, "is only the trainer's", "use keep or reset")
+    if rule.copies and not old_depth:
+        raise InputError("init", stage.init, "cannot copy from a model without blocks", "use 'random' or 'zero_last'")
+    if stage.depth <= old_depth:
+        raise InputError("depth", stage.depth, f"must be larger than the depth before it, {old_depth}", "grow more")
 
 
 def _placed(old: torch.Tensor, at_old: list[int], new: torch.Tensor, at_new: list[int]) -> torch.Tensor:

@@ -38,6 +38,7 @@ import torch
 from torch import Tensor
 
 from latebloom.sim.family import Blocks
+from latebloom.theory import checks
 from latebloom.theory.errors import InputError
 
 __all__ = ["LowRank", "draws", "input_std", "loss", "loss_and_gradient", "product", "tensor_dtype"]
@@ -58,10 +59,12 @@ class LowRank:
         batch: B, samples per minibatch.
         teacher_seed: Draws the u_k; one teacher for all runs.
         symmetric: u_k = v_k instead: T is symmetric and positive definite.
-        dtype, device: Of every tensor.
+        dtype: Of every tensor.
+        device: Of every tensor.
 
     Raises:
-        InputError: for sizes that are not positive, or a rank above the width.
+        InputError: for sizes that are not whole and positive, a rank above the width, exponents or noise that are
+            negative or not finite, or another dtype.
     """
 
     width: int = 32
@@ -79,15 +82,13 @@ class LowRank:
 
     def __post_init__(self) -> None:
         for name in ("width", "rank", "batch"):
-            if not getattr(self, name) >= 1:
-                raise InputError(name, getattr(self, name), "must be a whole number >= 1", "give a positive size")
+            checks.whole(name, getattr(self, name), 1, fix="give a positive size")
         if self.rank > self.width:
             raise InputError("rank", self.rank, f"is above the width {self.width}", "give a smaller rank")
         for name in ("alpha", "teacher_exponent", "input_exponent", "noise"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(name, getattr(self, name), "must be finite and >= 0", "give such a number")
-        if not 0 < self.init_std < float("inf"):
-            raise InputError("init_std", self.init_std, "must be finite and > 0", "use init 'zero' for dead blocks")
+            checks.non_negative(name, getattr(self, name), fix="give such a number")
+        rule, fix = "must be finite and > 0", "use init 'zero' for dead blocks"
+        checks.positive("init_std", self.init_std, rule=rule, fix=fix)
         if self.dtype not in ("float32", "float64"):
             raise InputError("dtype", self.dtype, "is not float32 or float64", "give one of them")
 
@@ -175,7 +176,16 @@ class LowRank:
 
 
 def draws(seeds: Sequence[int], blocks: range, size: int) -> Tensor:
-    """Standard normals (seeds, blocks, size), float64; each block of each seed has its own stream."""
+    """Standard normals; each block of each seed has its own stream.
+
+    Args:
+        seeds: Of the runs.
+        blocks: Indices of the blocks.
+        size: Numbers for each block.
+
+    Returns:
+        Float64, (seeds, blocks, size).
+    """
     out = torch.empty(len(seeds), len(blocks), size, dtype=torch.float64)
     for i, block in enumerate(blocks):
         for j, seed in enumerate(seeds):
@@ -185,7 +195,12 @@ def draws(seeds: Sequence[int], blocks: range, size: int) -> Tensor:
 
 
 def product(blocks: Blocks, *, s: float) -> Tensor:
-    """P, (R, d, d): the network as one matrix."""
+    """P, (R, d, d): the network as one matrix.
+
+    Args:
+        blocks: U (R, L, d, r) and V (R, L, r, d).
+        s: Residual multiplier.
+    """
     u, _ = blocks
     eye = torch.eye(u.shape[2], dtype=u.dtype, device=u.device).expand(u.shape[0], -1, -1)
     return _outputs(blocks, eye, s)
@@ -204,7 +219,13 @@ def loss(blocks: Blocks, data: tuple[Tensor, Tensor], *, s: float) -> Tensor:
 
 
 def loss_and_gradient(blocks: Blocks, data: tuple[Tensor, Tensor], *, s: float) -> tuple[Tensor, Blocks]:
-    """Loss (R,) and its gradient (dU, dV) in the stacked form above; arguments as in :func:`loss`."""
+    """Loss (R,) and its gradient (dU, dV) in the stacked form above.
+
+    Args:
+        blocks: U (R, L, d, r) and V (R, L, r, d).
+        data: X and Y, each (R, d, n).
+        s: Residual multiplier.
+    """
     u, v = blocks
     x, y = data
     runs, depth, d, r = u.shape
@@ -242,14 +263,22 @@ def _later(depth: int, r: int, s: float, dtype: torch.dtype, device: torch.devic
 
 
 def tensor_dtype(family: LowRank) -> torch.dtype:
-    """Of every tensor of ``family``."""
+    """The dtype of every tensor of ``family``.
+
+    Args:
+        family: Any family of :mod:`latebloom.sim`.
+    """
     return torch.float32 if family.dtype == "float32" else torch.float64
 
 
 @functools.lru_cache(maxsize=64)
 @torch.inference_mode(mode=False)
 def input_std(family: LowRank) -> Tensor:
-    """Standard deviation of each input, k^(-b/2), (d,)."""
+    """Standard deviation of each input, k^(-b/2), (d,).
+
+    Args:
+        family: Any family of :mod:`latebloom.sim`.
+    """
     k = torch.arange(1, family.width + 1, dtype=torch.float64)
     return (k ** (-family.input_exponent / 2)).to(dtype=tensor_dtype(family), device=family.device)
 

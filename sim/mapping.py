@@ -16,9 +16,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from latebloom.sim.lowrank import LowRank
+from latebloom.sim.optimizers import toy_rule
+from latebloom.theory.controls import fixed_depth
 from latebloom.theory.cost import flops_per_token, plan_flops
 from latebloom.theory.errors import InputError
-from latebloom.theory.plan import Optimizer, Plan, Prediction, Provenance, Stage, fixed_depth
+from latebloom.theory.plan import Optimizer, Plan, Prediction, Provenance, Stage
 from latebloom.theory.schedules import AnySchedule, Tail
 
 __all__ = ["SGD", "Toy", "rule_name", "toy_plan"]
@@ -51,10 +53,13 @@ class Toy:
         """Steps of the original plan that one toy step stands for."""
         return self.original.steps / self.plan.steps
 
-    @property
-    def equal_compute_steps(self) -> int:
-        """Toy steps of full depth that cost what the plan costs, by the cost of the plan's own model."""
-        full = plan_flops(fixed_depth(self.original, name="fixed"))
+    def equal_compute_steps(self, depth: int) -> int:
+        """Toy steps of a fixed depth that cost what the plan costs, by the cost of the plan's own model.
+
+        Args:
+            depth: Of the toy, one of its stages'.
+        """
+        full = plan_flops(fixed_depth(self.original, name="fixed", depth=self.depths[depth]))
         return max(1, round(self.plan.steps * plan_flops(self.original) / full))
 
     def flops(self, executed: Plan, step: int) -> float:
@@ -81,18 +86,20 @@ def toy_plan(
         peak_lr: Instead of the rule above.
 
     Raises:
-        InputError: for a fixed-depth plan, for depths, steps or ranks that do not fit, for a learning rate above eta_c.
+        InputError: for a fixed-depth plan, an optimizer without counterpart in the toy, for depths, steps or ranks that
+            do not fit, for a learning rate above eta_c.
     """
     if len(plan.stages) < 2:
         rule = "is a fixed-depth plan: there is nothing to grow"
         raise InputError("stages", len(plan.stages), rule, "give a plan with an expansion")
     if isinstance(plan.schedule, Tail):
         raise InputError("schedule", "tail", "has no shape to stretch", "give a plan with its whole schedule")
+    is_descent = toy_rule(optimizer).is_descent
     depths = _toy_depths(plan, family, max_depth)
     if steps < 10:
         raise InputError("steps", steps, "are too few to see anything", "give at least 10 toy steps")
     shape = plan.schedule.with_steps(steps)
-    descent = min(family.step_limit(depth) for depth in depths if depth) if optimizer.name == "sgd" else None
+    descent = min(family.step_limit(depth) for depth in depths if depth) if is_descent else None
     eta_c = descent * _momentum_limit(optimizer) if descent is not None else None
     chosen = _peak_lr(family, max(depths), shape.total_area / shape.peak, optimizer, descent)
     lr = chosen if peak_lr is None else peak_lr
@@ -130,12 +137,14 @@ def _toy_depths(plan: Plan, family: LowRank, max_depth: int) -> dict[int, int]:
         depth = stage.depth if kept or stage.depth == 0 else max(1, round(stage.depth * max_depth / full))
         if depth in depths:
             rule = f"and {depths[depth]} both become {depth} of at most {max_depth} toy blocks"
-            raise InputError(f"stages[{i}].depth", stage.depth, rule, "raise --max-depth and --d, or drop it")
+            raise InputError(f"stages[{i}].depth", stage.depth, rule, "raise --max-depth and --width, or drop it")
         depths[depth] = stage.depth
     deepest = max(depths)
     if deepest > family.max_depth():
         rule = f"blocks of rank {family.rank} exceed the {family.width} modes of a width-{family.width} toy"
-        raise InputError("depth", deepest, rule, f"use --d {deepest * family.rank} or --max-depth {family.max_depth()}")
+        raise InputError(
+            "depth", deepest, rule, f"use --width {deepest * family.rank} or --max-depth {family.max_depth()}"
+        )
     return depths
 
 
@@ -152,7 +161,11 @@ def _toy_stages(plan: Plan, schedule: AnySchedule, depth_of: dict[int, int]) -> 
 
 
 def rule_name(optimizer: Optimizer) -> str:
-    """Name of an update rule in tables and records: ``sgd`` is plain gradient descent, ``sgd_own`` a plan's variant."""
+    """Name of an update rule in tables and records: ``sgd`` is plain gradient descent, ``sgd_own`` a plan's variant.
+
+    Args:
+        optimizer: Of a plan.
+    """
     plain = optimizer.momentum == 0 and optimizer.weight_decay == 0
     return "sgd_own" if optimizer.name == "sgd" and not plain else optimizer.name
 
@@ -170,5 +183,5 @@ def _peak_lr(family: LowRank, depth: int, unit_area: float, optimizer: Optimizer
     if descent is not None:
         return STABLE_SHARE * descent  # without momentum's larger limit: close to gradient flow in any case
     way = (depth * family.multiplier(depth)) ** -0.5
-    entries = family.width**0.5 if optimizer.name == "adamw" else 1.0  # Adam moves entries, the others whole matrices
+    entries = family.width**0.5 if toy_rule(optimizer).moves_entries else 1.0
     return REACH * way / entries / unit_area

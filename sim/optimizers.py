@@ -8,6 +8,7 @@ Each rule turns the gradient g of a matrix into a direction D; the step is  w <-
     adamw       D = m_hat/(sqrt(v_hat) + eps), with each block's own step count
     muon        D = c UV' for g = U S V', by five Newton-Schulz steps or exactly (``polar``)
     muon_nsgd   Muon on matrices, normalised SGD on vectors. These networks have matrices only, so it is muon here.
+    muon_adamw  refused: what it is tuned by, AdamW on embeddings, head and vectors, has no counterpart here
 
 c = sqrt(rows/columns) under the plan's ``transfer`` 'spectral', 1 under 'none'. The factor 1 - mu on the gradient keeps
 the meaning of learning-rate area: a constant gradient moves the weights by eta a step with momentum as without.
@@ -20,17 +21,68 @@ References: Jordan et al. (2024), Muon (kellerjordan.github.io/posts/muon); King
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final, Literal
 
 import torch
 from torch import Tensor
 
 from latebloom.sim.family import Blocks
-from latebloom.theory.plan import Optimizer
+from latebloom.theory.errors import InputError
+from latebloom.theory.optimizers import Optimizer, OptimizerName
 
-__all__ = ["State", "initial_state", "newton_schulz", "polar_factor", "update_"]
+__all__ = ["TOY_RULES", "State", "ToyRule", "initial_state", "newton_schulz", "polar_factor", "toy_rule", "update_"]
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # borrowed: Jordan et al. 2024
 NEWTON_SCHULZ_STEPS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToyRule:
+    """How the toy runs one of a plan's optimizers.
+
+    Attributes:
+        direction: What becomes of the average gradient: ``gradient`` as it is, ``normalised`` matrix by matrix,
+            ``polar`` its polar factor, ``adam`` over the root of its average square.
+    """
+
+    direction: Literal["gradient", "normalised", "polar", "adam"]
+
+    @property
+    def is_descent(self) -> bool:
+        """Whether a step is as long as the gradient, so that its largest stable rate is known."""
+        return self.direction == "gradient"
+
+    @property
+    def moves_entries(self) -> bool:
+        """Whether every entry, not the matrix, moves by the learning rate."""
+        return self.direction == "adam"
+
+
+TOY_RULES: Final[dict[OptimizerName, ToyRule | None]] = {
+    "sgd": ToyRule(direction="gradient"),
+    "nsgd": ToyRule(direction="normalised"),
+    "adamw": ToyRule(direction="adam"),
+    "muon": ToyRule(direction="polar"),
+    "muon_nsgd": ToyRule(direction="polar"),
+    "muon_adamw": None,
+}
+
+
+def toy_rule(optimizer: Optimizer) -> ToyRule:
+    """How the toy runs ``optimizer``.
+
+    Args:
+        optimizer: Of a plan.
+
+    Raises:
+        InputError: if it has no counterpart there.
+    """
+    rule = TOY_RULES[optimizer.name]
+    if rule is None:
+        reason = "has no counterpart in the simulator, whose networks are hidden matrices alone"
+        fix = "simulate the plan with another, such as muon_nsgd, which is Muon on every matrix there"
+        raise InputError("optimizer", optimizer.name, reason, fix)
+    return rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +100,11 @@ class State:
     count: Blocks
 
     def select(self, runs: Tensor) -> State:
-        """The state of some runs."""
+        """The state of some runs.
+
+        Args:
+            runs: Their indices.
+        """
         return State(
             first=tuple(t[runs] for t in self.first),
             second=tuple(t[runs] for t in self.second),
@@ -57,8 +113,16 @@ class State:
 
 
 def initial_state(optimizer: Optimizer, blocks: Blocks) -> State:
-    """The state before the first update."""
-    adam = optimizer.name == "adamw"
+    """The state before the first update.
+
+    Args:
+        optimizer: The rule.
+        blocks: Weights, each (runs, depth, rows, columns).
+
+    Raises:
+        InputError: if the toy has no counterpart of the optimizer.
+    """
+    adam = toy_rule(optimizer).direction == "adam"
     first = tuple(torch.zeros_like(b) for b in blocks) if adam or optimizer.momentum > 0 else ()
     second = tuple(torch.zeros_like(b) for b in blocks) if adam else ()
     return State(first=first, second=second, count=tuple(b.new_zeros(b.shape[:2]) for b in blocks))
@@ -77,15 +141,15 @@ def update_(
         lr: Learning rate of every run, (runs,).
         polar: Muon's orthogonalisation by SVD, not by Newton-Schulz.
     """
-    eta = -lr[:, None, None, None]
+    rule, eta = toy_rule(optimizer).direction, -lr[:, None, None, None]
     for i, (w, g) in enumerate(zip(blocks, gradient, strict=True)):
         if not w.shape[1]:
             continue
         state.count[i].add_(1)
-        direction = _adam(optimizer, g, state, i) if optimizer.name == "adamw" else _momentum(optimizer, g, state, i)
-        if optimizer.name == "nsgd":
+        direction = _adam(optimizer, g, state, i) if rule == "adam" else _momentum(optimizer, g, state, i)
+        if rule == "normalised":
             direction = _normalised(direction)
-        elif optimizer.name in ("muon", "muon_nsgd"):
+        elif rule == "polar":
             direction = polar_factor(direction) if polar else newton_schulz(direction)
             if optimizer.transfer == "spectral":
                 direction = direction * (w.shape[-2] / w.shape[-1]) ** 0.5
@@ -113,7 +177,11 @@ def newton_schulz(matrices: Tensor) -> Tensor:
 
 
 def polar_factor(matrices: Tensor) -> Tensor:
-    """UV' of each matrix USV', exact; directions with no singular value to speak of stay zero."""
+    """UV' of each matrix USV', exact; directions with no singular value to speak of stay zero.
+
+    Args:
+        matrices: (..., m, n).
+    """
     u, s, vh = torch.linalg.svd(matrices, full_matrices=False)
     tiny = torch.finfo(s.dtype).eps * max(matrices.shape[-2:])
     return (u * (s > tiny * s[..., :1]).to(s.dtype)[..., None, :]) @ vh

@@ -2,10 +2,10 @@
 
 For every update rule and seed these runs, on common random numbers:
 
-    progressive      the plan                                   equal_compute  full depth, as many steps as the plan's
-    fixed            full depth, same horizon                                  FLOPs pay for, its own schedule
-    cold_start       full depth from tau on, same tail          tau-P          the plan with its last expansion where
-    pilot            ``fixed`` without noise                                   P % of the learning-rate mass are left
+    progressive                        the plan
+    fixed, equal_compute, cold_start   controls (:mod:`latebloom.theory.controls`); costs are those of the plan's model
+    pilot                              ``fixed`` without noise
+    tau-P                              the plan with its last expansion where P % of the learning-rate mass are left
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 
 from latebloom.sim.claims import Claim, Landscape, claim, simulated_tau_star
-from latebloom.sim.engine import Arm, Curve, run_arms
+from latebloom.sim.engine import Arm, SimulatedCurve, run_arms
 from latebloom.sim.lowrank import LowRank
 from latebloom.sim.mapping import SGD, Toy, rule_name, toy_plan
 from latebloom.sim.stability import sharpness
+from latebloom.theory.controls import control, fixed_depth
 from latebloom.theory.errors import InputError
-from latebloom.theory.plan import Optimizer, Plan, cold_start, fixed_depth
+from latebloom.theory.plan import Optimizer, Plan
 from latebloom.theory.record import Record, header
 from latebloom.theory.timing import mixing_step
 
 __all__ = ["Simulation", "simulate"]
 
+CONTROLS = ("fixed", "equal_compute", "cold_start")  # those that claims are about
 POINTS = 400  # measured steps a run
 REMAINING = (90, 80, 70, 60, 50, 40, 30, 25, 20, 15, 10, 5, 2)  # percent of the mass left at the taus tried
 LOSS_TOLERANCE = 0.05  # of the loss: accuracy of the area law without noise, alpha = 1 (tests/test_sim_area_law.py)
@@ -64,7 +66,7 @@ def simulate(
     family: LowRank | None = None,
     steps: int = 2000,
     max_depth: int = 8,
-    eps: float = 0.05,
+    tolerance: float = 0.05,
     optimizers: tuple[Optimizer, ...] | None = None,
     peak_lr: float | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
@@ -77,7 +79,7 @@ def simulate(
         family: The toy, :class:`latebloom.sim.lowrank.LowRank` with its defaults if not given.
         steps: Horizon of the toy.
         max_depth: Deepest toy; deeper plans are scaled down to it.
-        eps: Mixed means a loss within this share of the fixed-depth run's.
+        tolerance: Mixed means a loss within this share of the fixed-depth run's.
         optimizers: Update rules; by default gradient descent, where the theory is meant to hold, and the plan's own.
         peak_lr: Of the toy, for all ``optimizers``; chosen by :mod:`latebloom.sim.mapping` if not given.
         on_progress: Called with (rule, steps done, steps in all).
@@ -90,8 +92,8 @@ def simulate(
     """
     if seeds < 1:
         raise InputError("seeds", seeds, "must be at least 1", "give a number of seeds")
-    if not 0 < eps < 1:
-        raise InputError("eps", eps, "must lie in (0, 1)", "give a share of the loss such as 0.05")
+    if not 0 < tolerance < 1:
+        raise InputError("tolerance", tolerance, "must lie in (0, 1)", "give a share of the loss such as 0.05")
     family = family or LowRank()
     if optimizers is None:
         optimizers = (SGD,) if rule_name(plan.optimizer) == "sgd" else (SGD, plan.optimizer)
@@ -105,7 +107,7 @@ def simulate(
     for toy in toys:
         report = (lambda done, toy=toy: on_progress(_rule(toy), done, steps)) if on_progress else None
         curves = _run(toy, family, seeds, report)
-        claims += _claims(toy, curves, seeds, eps)
+        claims += _claims(toy, curves, seeds, tolerance)
         notes += _tau_note(toy, claims)
         if _rule(toy) == "sgd":
             notes.append(_sharpness_note(toy, family, curves["pilot", 0][1]))
@@ -126,7 +128,7 @@ def simulate(
     )
 
 
-Curves = dict[tuple[str, int], tuple[Plan, Curve]]
+Curves = dict[tuple[str, int], tuple[Plan, SimulatedCurve]]
 
 
 def _rule(toy: Toy) -> str:
@@ -137,14 +139,13 @@ def _run(toy: Toy, family: LowRank, seeds: int, on_step: Callable[[int], None] |
     """All runs of one update rule, by (run, seed)."""
     plan, tau = toy.plan, toy.plan.tau
     assert tau is not None
-    runs: dict[str, tuple[Plan, int]] = {
-        "progressive": (plan, 0),
-        "fixed": (fixed_depth(plan, name="fixed"), 0),
-        "equal_compute": (
-            fixed_depth(plan, name="equal_compute", schedule=plan.schedule.with_steps(toy.equal_compute_steps)), 0
-        ),
-        "cold_start": (cold_start(plan, name="cold_start"), tau),
-    }  # fmt: skip
+    runs: dict[str, tuple[Plan, int]] = {"progressive": (plan, 0)}
+    for each in map(control, CONTROLS):
+        executed = each.plan(plan)
+        if each.at_equal_compute:  # at the costs of the plan's depths, not of the toy's
+            schedule = plan.schedule.with_steps(toy.equal_compute_steps(executed.depth))
+            executed = fixed_depth(plan, name=each.name, depth=executed.depth, schedule=schedule)
+        runs[each.name] = executed, tau if each.starts_at_expansion else 0
     for percent in REMAINING:
         at = round(float(plan.schedule.area_inverse((1 - percent / 100) * plan.schedule.total_area)))
         if plan.stages[-2].start_step < at < plan.steps:
@@ -225,7 +226,7 @@ def _claims(toy: Toy, curves: Curves, seeds: int, eps: float) -> list[Claim]:
     ]  # fmt: skip
 
 
-def _mixing_step(grown: Curve, fixed: Curve, tau: int, eps: float) -> float | None:
+def _mixing_step(grown: SimulatedCurve, fixed: SimulatedCurve, tau: int, eps: float) -> float | None:
     steps, i, j = np.intersect1d(grown.step, fixed.step, return_indices=True)
     return mixing_step(steps, grown.loss[i], fixed.loss[j], tolerance=eps, start=tau)
 
@@ -245,7 +246,7 @@ def _tau_note(toy: Toy, claims: list[Claim]) -> list[str]:
     ]
 
 
-def _sharpness_note(toy: Toy, family: LowRank, pilot: Curve) -> str:
+def _sharpness_note(toy: Toy, family: LowRank, pilot: SimulatedCurve) -> str:
     """eta_c by formula against 2/lambda_max where the noiseless full-depth run ends."""
     if pilot.diverged_at is not None:
         return f"the noiseless full-depth run diverged at step {pilot.diverged_at}: lower the learning rate"

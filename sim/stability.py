@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 
 from latebloom.sim.family import Blocks, Family
+from latebloom.theory import checks
 
 __all__ = ["sharpness"]
 
@@ -26,8 +27,12 @@ def sharpness(
         family: The architecture; float64 gives about 8 digits, float32 about 3.
         blocks: Weights.
         data: The loss is taken on these inputs and targets.
-        iterations: Of the power method; its error falls as (lambda_2/lambda_1)^(2 iterations).
+        iterations: Of the power method, at least 1; its error falls as (lambda_2/lambda_1)^(2 iterations).
+
+    Raises:
+        InputError: if ``iterations`` is not a whole number >= 1.
     """
+    checks.whole("iterations", iterations, 1)
     generator = torch.Generator().manual_seed(0)
     w = tuple(torch.randn(b.shape, generator=generator, dtype=torch.float64).to(b) for b in blocks)
     h = torch.finfo(blocks[0].dtype).eps ** (1 / 3)

@@ -5,17 +5,36 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+import pytest
 
+import latebloom
 from latebloom.theory.plan import GPT2Shape, Plan, Stage
 from latebloom.theory.record import Record, header
 from latebloom.theory.schedules import wsd
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("theory", "sim", "train", "paper_figures")
 
 # Closed forms against the same sum done term by term: rounding grows like sqrt(terms) x 1e-16.
 ROUNDING = 1e-12
 # S^{-1} divides by a learning rate that may be 1e-4 of the peak at the end of a decay.
 INVERSE = 1e-8
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+# For what reads docs/, notebooks/ or the folders of sources at the root, which a wheel does not hold.
+needs_checkout = pytest.mark.skipif(
+    not (CHECKOUT / "docs" / "equations.md").is_file(), reason="reads files of a checkout, and the tests are not in one"
+)
+
+# torch's compiler warns of what concerns nobody here: it looks at .grad of every graph input, and a block's input is no
+# leaf; and it prefers Python 3.13.1 to 3.13.0.
+COMPILES = pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning",
+    "ignore:Guards may run slower on Python 3.13.0:RuntimeWarning",
+)
 
 
 def tiny_shape() -> GPT2Shape:
@@ -59,3 +78,15 @@ def python_seconds(*args: str) -> tuple[float, subprocess.CompletedProcess[str]]
     run = subprocess.run([sys.executable, *args], capture_output=True, text=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, run
+
+
+def public_modules(*, everything: bool = False) -> list[str]:
+    """Names of the packages' modules: those that declare ``__all__``, or ``everything`` that can be imported."""
+    root = Path(latebloom.__file__).parent  # a checkout's src/latebloom, where the packages are links, or a wheel's
+    folders = (root, *(root / package for package in PACKAGES))
+    names = []
+    for path in sorted({path for folder in folders for path in folder.rglob("*.py")}):
+        if path.name != "__main__.py" and (everything or "\n__all__ " in path.read_text(encoding="utf-8")):
+            parts = ("latebloom", *path.relative_to(root).with_suffix("").parts)
+            names.append(".".join(parts).removesuffix(".__init__"))
+    return names

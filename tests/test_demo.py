@@ -2,14 +2,16 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from latebloom.theory import AreaLaw, InputError, Signal, read_plan
+from latebloom.theory import AreaLaw, InputError, Signal, controls, read_plan
+from latebloom.train.config import DemoConfig
 from latebloom.train.experiments import demo as module
-from latebloom.train.experiments.demo import DemoConfig, demo
+from latebloom.train.experiments.demo import demo
 from tests.helpers import synthetic_record
 
 QUIET = Console(quiet=True)
@@ -44,6 +46,21 @@ def test_an_interrupted_demo_goes_on_where_it_stopped(finished, monkeypatch):
     before = {p: p.stat().st_mtime_ns for p in out.glob("*/*/record.jsonl")}
     assert demo(out, SMALL, console=QUIET) == verdict
     assert {p: p.stat().st_mtime_ns for p in out.glob("*/*/record.jsonl")} == before
+
+
+def test_a_control_more_is_the_only_run_that_a_finished_demo_lacks(finished, tmp_path, monkeypatch):
+    out, verdict = finished
+    shutil.copytree(out, tmp_path / "demo")
+    (tmp_path / "demo" / "result.json").unlink()
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "demo").glob("*/*/record.jsonl")}
+    monkeypatch.setattr(controls, "COMPARED", (*controls.COMPARED, "depth_equal_compute-2"))
+    again = demo(tmp_path / "demo", SMALL, console=QUIET)
+    assert again.controls.items() > verdict.controls.items()
+    assert again.controls.keys() - verdict.controls.keys() == {"depth_equal_compute-2"}
+    result = json.loads((tmp_path / "demo" / "result.json").read_text())
+    assert result["losses"]["depth_equal_compute-2"] == again.controls["depth_equal_compute-2"]
+    assert result["verdict"].endswith(" depth 2, equal compute.")
+    assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
 def test_where_no_expansion_is_within_the_tolerance_growing_is_measured_all_the_same(finished):

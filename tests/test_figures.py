@@ -19,18 +19,18 @@ from tests.helpers import synthetic_record, tiny_plan
 
 @pytest.mark.parametrize("name", registry.FIGURES)
 def test_every_figure_is_drawn_from_committed_records_with_the_same_bytes_twice(name, tmp_path):
-    first, second = (registry.save(name, tmp_path / folder) for folder in ("a", "b"))
+    first, second = (registry.save_figure(name, tmp_path / folder) for folder in ("a", "b"))
     assert [path.suffix for path in first] == [".pdf", ".svg", ".png", ".csv"]
     for a, b in zip(first, second, strict=True):
         assert a.stat().st_size > 100
         assert a.read_bytes() == b.read_bytes()
     made = registry.module(name)
-    assert re.search(r"\d", made.caption(registry.load(made.RECORDS)))
+    assert re.search(r"\d", made.caption(registry.load_records(made.RECORDS)))
 
 
 def test_a_figure_shows_its_records_values(tmp_path):
-    rows = list(csv.DictReader(registry.save("fig01", tmp_path)[3].read_text().splitlines()))
-    for name, record in registry.load(registry.module("fig01").RECORDS).items():
+    rows = list(csv.DictReader(registry.save_figure("fig01", tmp_path)[3].read_text().splitlines()))
+    for name, record in registry.load_records(registry.module("fig01").RECORDS).items():
         series = record.select(split="val")
         assert {round(float(r["y"]), 6) for r in rows} >= {round(float(v), 6) for v in series["value"][-3:]}, name
 
@@ -43,12 +43,12 @@ def test_committed_records_carry_the_digest_of_their_plan():
 
 def test_a_missing_record_is_named_and_nothing_is_drawn(tmp_path):
     with pytest.raises(InputError, match=r"stdlib_fixed.parquet.*is a record that this figure needs"):
-        registry.save("fig01", tmp_path / "out", folder=tmp_path)
+        registry.save_figure("fig01", tmp_path / "out", folder=tmp_path)
     assert not (tmp_path / "out").exists()
 
 
-def experiment(folder, **result):
-    """A finished experiment's directory, from losses that are given."""
+def experiment(folder, further=(), **result):
+    """A finished experiment's directory, from losses that are given; ``further`` controls end at 2.7."""
     plan = tiny_plan().replace(name="progressive")
     predicted = plan.predicted.replace(curve=Curve(step=(10, 60, 100), loss=(4.0, 3.0, 2.5)))
     plan = plan.replace(predicted=predicted)
@@ -59,8 +59,10 @@ def experiment(folder, **result):
         "cold_start": cold_start(plan, name="cold_start"),
         "small": fixed_depth(plan, name="small", depth=1),
     }
+    arms |= {control.name: control.plan(plan) for control in further}
     records = {}
-    for (name, arm), final in zip(arms.items(), (2.5, 2.4, 2.6, 3.2, 2.8), strict=True):
+    finals = (2.5, 2.4, 2.6, 3.2, 2.8, *(2.7 for _ in further))
+    for (name, arm), final in zip(arms.items(), finals, strict=True):
         step = np.unique(np.linspace(0, arm.steps, 12).astype(int))
         record = synthetic_record(arm, step, final + 2 * (1 - step / arm.steps), name=name)
         records[name] = record
@@ -68,7 +70,7 @@ def experiment(folder, **result):
         with RecordWriter(folder / kind / name / "record.jsonl", record.header) as writer:
             columns = {key: column.tolist() for key, column in record.columns.items()}
             writer.write([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
-    verdict = judge(**records)
+    verdict = judge(records)
     content = {
         "verdict": sentence(verdict),
         "saving_same_horizon": verdict.saving_same_horizon,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
-from latebloom.sim.growth import grow, sources
+from latebloom.sim.growth import grow
 from latebloom.sim.lowrank import LowRank, product
 from latebloom.sim.mapping import SGD
 from latebloom.sim.optimizers import initial_state, update_
 from latebloom.theory.errors import InputError
+from latebloom.theory.expansion import INITS, ORDERS, placement, sources
 from latebloom.theory.plan import Optimizer, Stage
 
 torch.set_num_threads(1)
@@ -29,16 +32,29 @@ def grown(family, blocks, *, depth, init, order="stack", optimizer=SGD, optimize
 
 @pytest.mark.parametrize(
     ("order", "expected"),
-    [("stack", [0, 1, 2, 0, 1, 2, 0]), ("inter", [0, 0, 0, 1, 1, 2, 2]), ("last", [0, 1, 2, 2, 2, 2, 2])],
+    [
+        ("stack", [0, 1, 2, 0, 1, 2, 0]),
+        ("inter", [0, 0, 0, 1, 1, 2, 2]),
+        ("last", [0, 1, 2, 2, 2, 2, 2]),
+        ("first", [0, 0, 0, 0, 0, 1, 2]),
+    ],
 )
 def test_orders(order, expected):
-    source, is_old = sources(3, 7, order)
-    assert source == expected
-    assert [s for s, old in zip(source, is_old, strict=True) if old] == [0, 1, 2]
-    assert is_old == [s not in source[:i] for i, s in enumerate(source)]
+    """Copied blocks equal their source everywhere; old blocks, whose memory is kept, stand at their places."""
+    family = LowRank(width=16, dtype="float64")
+    before = family.fresh([0], range(3))
+    optimizer = Optimizer(name="sgd", momentum=0.9)
+    state = initial_state(optimizer, before)
+    for memory in state.first:
+        memory.fill_(1.0)
+    after, kept = grown(family, before, depth=7, init="copy", order=order, optimizer=optimizer, state=state)
+    for was, now, first in zip(before, after, kept.first, strict=True):
+        assert torch.equal(now, was[:, expected])
+        assert torch.nonzero(first.abs().amax(dim=(0, 2, 3))).flatten().tolist() == placement(order, 3, 7)
+    assert sources(order, 3, 7) == expected
 
 
-@pytest.mark.parametrize("order", ["stack", "inter", "last"])
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("init", ["zero", "zero_last", "copy_zero_last"])
 def test_zero_inits_keep_the_function(init, alpha, order):
@@ -136,5 +152,22 @@ def test_what_cannot_grow_is_refused():
         grown(family, nothing, depth=4, init="copy")
     with pytest.raises(InputError, match="must be larger than the depth before it, 2"):
         grown(family, two, depth=2, init="random")
-    with pytest.raises(InputError, match="order"):
-        sources(2, 4, "abba")
+    with pytest.raises(InputError, match="order = 'abba': is unknown; valid: stack, inter, last, first"):
+        sources("abba", 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("init", "change", "message"),
+    [
+        ("copy_zero_norm", {}, "is for transformers: these blocks have no norms or biases"),
+        ("identity", {}, "is for transformers"),
+        ("random", {"weights": "scaled"}, "has no counterpart in deep linear networks: scaled weights, nothing zeroed"),
+        ("copy", {"zeroed": "gates"}, "has no counterpart in deep linear networks: copied weights, gates zeroed"),
+    ],
+)
+def test_an_init_without_a_counterpart_is_refused(init, change, message, monkeypatch):
+    """What is not known here must not be simulated as a copy."""
+    monkeypatch.setitem(INITS, init, dataclasses.replace(INITS[init], **change))
+    family = LowRank(width=8)
+    with pytest.raises(InputError, match=message):
+        grown(family, family.fresh([0], range(2)), depth=4, init=init)

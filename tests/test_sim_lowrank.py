@@ -178,9 +178,29 @@ def test_edge_of_stability_of_deep_nets(depth, alpha):
 
 @pytest.mark.parametrize(
     ("argument", "value"),
-    [("width", 0), ("rank", 0), ("rank", 33), ("batch", 0), ("alpha", float("nan")), ("alpha", -1.0), ("noise", -0.1),
-     ("noise", float("inf")), ("init_std", 0.0), ("dtype", "float16")],
-)  # fmt: skip
+    [
+        ("width", 0),
+        ("width", 2.5),
+        ("width", float("inf")),
+        ("rank", 0),
+        ("rank", 33),
+        ("batch", 0),
+        ("batch", float("nan")),
+        ("alpha", float("nan")),
+        ("alpha", -1.0),
+        ("noise", -0.1),
+        ("noise", float("inf")),
+        ("init_std", 0.0),
+        ("dtype", "float16"),
+    ],
+)
 def test_bad_families_are_refused(argument, value):
     with pytest.raises(InputError, match=argument):
         LowRank(**{argument: value})
+
+
+@pytest.mark.parametrize("iterations", [0, -1, 1.5, float("nan"), float("inf")])
+def test_sharpness_needs_iterations(iterations):
+    family = LowRank(width=4, rank=1)
+    with pytest.raises(InputError, match="iterations"):
+        sharpness(family, family.fresh([0], range(1)), family.population(1), iterations=iterations)

@@ -8,7 +8,10 @@ import torch
 from latebloom.sim.lowrank import LowRank
 from latebloom.sim.mapping import SGD
 from latebloom.sim.optimizers import initial_state, newton_schulz, polar_factor, update_
+from latebloom.sim.simulation import simulate
+from latebloom.theory import InputError
 from latebloom.theory.plan import Optimizer
+from tests.helpers import tiny_plan
 
 torch.set_num_threads(1)
 
@@ -128,3 +131,16 @@ def test_muon_moves_every_singular_value_by_eta_a_step(transfer):
     for block, factor in zip(blocks, c, strict=True):
         values = torch.linalg.svdvals(block[0, 0])
         torch.testing.assert_close(values, torch.full((2,), 0.1 + steps * eta * factor, dtype=torch.float64))
+
+
+def test_an_optimizer_without_counterpart_is_refused():
+    """It used to run as momentum SGD under its own name."""
+    optimizer = Optimizer(name="muon_adamw")
+    blocks = (torch.ones(1, 1, 2, 2),)
+    message = "optimizer = 'muon_adamw': has no counterpart in the simulator, .*; simulate the plan with another"
+    with pytest.raises(InputError, match=message):
+        initial_state(optimizer, blocks)
+    with pytest.raises(InputError, match=message):
+        update_(optimizer, blocks, blocks, initial_state(SGD, blocks), lr=torch.ones(1))
+    with pytest.raises(InputError, match=message):
+        simulate(tiny_plan().replace(optimizer=optimizer), seeds=1, steps=20)

@@ -14,6 +14,7 @@ from latebloom.sim.claims import Landscape, claim, simulated_tau_star
 from latebloom.sim.commands import simulate_command
 from latebloom.sim.mapping import _momentum_limit
 from latebloom.sim.optimizers import initial_state, update_
+from latebloom.theory.controls import cold_start, fixed_depth
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.plan import (
@@ -23,8 +24,6 @@ from latebloom.theory.plan import (
     Plan,
     Prediction,
     Stage,
-    cold_start,
-    fixed_depth,
     read_plan,
     write_plan,
 )
@@ -103,7 +102,7 @@ def test_costs_are_the_plans_own():
     assert toy.flops(toy.plan, 500) == pytest.approx(plan_flops(given), rel=1e-12)
     assert toy.flops(toy.plan, 250) == pytest.approx(plan_flops(given, 500), rel=1e-12)
     share = plan_flops(given) / plan_flops(fixed_depth(given, name="fixed"))
-    assert toy.equal_compute_steps == round(500 * share)
+    assert toy.equal_compute_steps(toy.plan.depth) == round(500 * share)
 
 
 def test_what_does_not_fit_is_refused():
@@ -116,7 +115,7 @@ def test_what_does_not_fit_is_refused():
         mapped(fixed_depth(given, name="fixed"))
     with pytest.raises(InputError, match="fixed-depth plan"):
         mapped(cold_start(given, name="cold"))
-    with pytest.raises(InputError, match=r"exceed the 6 modes .* use --d 8"):
+    with pytest.raises(InputError, match=r"exceed the 6 modes .* use --width 8"):
         mapped(family=LowRank(width=6))
     with pytest.raises(InputError, match="steps = 5: are too few"):
         mapped(steps=5)
@@ -128,7 +127,7 @@ def test_what_does_not_fit_is_refused():
     for lr in (0.0, -1.0, float("nan")):
         with pytest.raises(InputError, match="lr = .* finite and positive"):
             mapped(peak_lr=lr)
-    for name, value in (("seeds", 0), ("eps", 0.0), ("eps", 1.0)):
+    for name, value in (("seeds", 0), ("tolerance", 0.0), ("tolerance", 1.0)):
         with pytest.raises(InputError, match=name):
             simulate(given, **{name: value})
 
@@ -263,11 +262,28 @@ def test_simulated_tau_star():
     assert simulated_tau_star([10, 20, 30], [0.0, 0.01, 0.02], 0.05) == 30.0
 
 
+@pytest.mark.parametrize(
+    ("tau", "excess", "eps"),
+    [
+        ([], [], 0.05),
+        ([10, 5], [0.0, 0.1], 0.05),
+        ([10, 20], [0.0], 0.05),
+        ([10, 20], [0.0, float("nan")], 0.05),
+        ([10, float("inf")], [0.0, 0.1], 0.05),
+        ([10, 20], [0.0, 0.1], float("nan")),
+        ([10, 20], [0.0, 0.1], -0.05),
+    ],
+)
+def test_simulated_tau_star_refuses(tau, excess, eps):
+    with pytest.raises(InputError):
+        simulated_tau_star(tau, excess, eps)
+
+
 def test_command(tmp_path):
     path, out = tmp_path / "plan.json", tmp_path / "out"
     write_plan(plan(name="my [run/1]"), path)
     assert read_plan(path) == plan(name="my [run/1]")
-    arguments = [str(path), "--seeds", "2", "--steps", "200", "--d", "16", "--out", str(out)]
+    arguments = [str(path), "--seeds", "2", "--steps", "200", "--width", "16", "--out", str(out)]
     result = CliRunner().invoke(simulate_command, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     assert "area law" in result.output
@@ -292,5 +308,5 @@ def test_command_refuses_bad_input(tmp_path):
         CliRunner().invoke(simulate_command, [str(path)], catch_exceptions=False)
     write_plan(plan(), path)
     with pytest.raises(InputError, match="width"):
-        CliRunner().invoke(simulate_command, [str(path), "--d", "0"], catch_exceptions=False)
+        CliRunner().invoke(simulate_command, [str(path), "--width", "0"], catch_exceptions=False)
     assert CliRunner().invoke(simulate_command, [str(path), "--seeds", "many"]).exit_code == 2

@@ -9,6 +9,7 @@ import pytest
 import latebloom.theory.derivations
 from latebloom.theory.derivations import index
 from tests.benchmarks.mutation import MUTATIONS, source
+from tests.helpers import needs_checkout
 
 MODULES = [m.name for m in pkgutil.iter_modules(latebloom.theory.derivations.__path__) if m.name != "index"]
 PROOFS = [
@@ -41,14 +42,17 @@ def test_every_proof_is_in_the_index():
     assert {f"{module}:{name}" for module, name in PROOFS} - named - helpers == set()
 
 
+@needs_checkout
 def test_index_names_what_exists():
     assert index.problems() == []
 
 
+@needs_checkout
 def test_index_is_up_to_date():
     assert index.PAGE.read_text() == index.render(), "run python -m latebloom.theory.derivations.index"
 
 
+@needs_checkout
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: f"{m.module}:{m.old.strip()}")
 def test_mutations_still_stand_in_their_sources(mutation):
     """``python -m tests.benchmarks.mutation`` needs each text exactly once."""
@@ -60,6 +64,7 @@ def test_there_are_twenty_mutations():
     assert len(MUTATIONS) == 20
 
 
+@needs_checkout
 def test_the_page_names_what_exists():
     """Every test, function and file that docs/derivation.md mentions."""
     text = (index.ROOT / "docs" / "derivation.md").read_text()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from latebloom.theory import AreaLaw, InputError, Plan, Signal, Stage, fixed_depth, tau_star, wsd
-from latebloom.theory.fitting.area import bootstrap, fit_area_law, left_open, parameters, provenance, report
+from latebloom.theory.fitting.area import fit_area_law
 from tests.helpers import synthetic_record, tiny_shape
 
 
@@ -41,7 +41,7 @@ def records(*, noise=0.0, seed=0, grown=True):
 
 def test_recovers_the_law_from_clean_pilots():
     fit = fit_area_law(records())
-    found, truth = parameters(fit.law), parameters(TRUTH)
+    found, truth = fit.law.parameters, TRUTH.parameters
     for name in ("floor", "small_gap", "trunk_exponent", "fresh_exponent", "kappa"):
         assert found[name] == pytest.approx(truth[name], rel=0.05), name
     assert fit.identifiability == ()
@@ -66,7 +66,7 @@ def test_intervals_cover_about_as_often_as_they_say():
     covered = 0
     for seed in range(12):
         fit = fit_area_law(records(noise=0.002, seed=seed), starts=4)
-        laws = bootstrap(fit, replicas=20, seed=seed)
+        laws = fit.bootstrap(replicas=20, seed=seed)
         taus = [tau_star(schedule, min(law.mixing_area(0.05, total), 0.999 * total)) for law in laws]
         low, high = np.quantile(taus, [0.05, 0.95])
         covered += low <= truth <= high
@@ -81,10 +81,10 @@ def test_kappa_without_a_grown_pilot_is_said_to_be_unknown():
 
 def test_report_and_provenance():
     fit = fit_area_law(records(noise=0.001))
-    table = report(fit, bootstrap(fit, replicas=5))
-    assert set(table["parameters"]) == set(parameters(fit.law))
+    table = fit.report(fit.bootstrap(replicas=5))
+    assert set(table["parameters"]) == set(fit.law.parameters)
     assert {row["role"] for row in table["runs"].values()} == {"small", "full", "grown"}
-    origin = provenance(fit)
+    origin = fit.provenance()
     assert origin.landscape == "area"
     assert len(origin.pilots) == 6
 
@@ -120,16 +120,16 @@ def test_pilots_that_are_not_alike_are_refused():
 def test_short_pilots_leave_the_final_loss_open_and_say_so():
     """Ten times the longest pilot: open, by how much, and what would tell; asked at what they saw: nothing to say."""
     fit = fit_area_law(records(noise=0.002), starts=4)
-    laws = bootstrap(fit, replicas=10)
-    (line,) = left_open(fit, laws, wsd(steps=6000, peak_lr=0.05))
+    laws = fit.bootstrap(replicas=10)
+    (line,) = fit.left_open(laws, wsd(steps=6000, peak_lr=0.05))
     assert "floor and trunk exponent are not told apart" in line
     assert "seen for 10% of the learning-rate area of 6000 steps" in line
     assert "A pilot of depth 1 alone for all 6000 steps would tell." in line
     low, high = map(float, re.search(r"anything from (\S+) to (\S+) ", line).groups())
     plan = fixed_depth(pilot(steps=6000, tau=3000), name="f")
     assert low < float(TRUTH.loss(plan)) < high
-    assert left_open(fit, laws, wsd(steps=600, peak_lr=0.05)) == []
-    assert line.partition(":")[0].split(" (")[0] in " ".join(report(fit, laws)["identifiability"])
+    assert fit.left_open(laws, wsd(steps=600, peak_lr=0.05)) == []
+    assert line.partition(":")[0].split(" (")[0] in " ".join(fit.report(laws)["identifiability"])
 
 
 def test_the_small_depth_for_the_whole_horizon_tells():
@@ -142,4 +142,4 @@ def test_the_small_depth_for_the_whole_horizon_tells():
     fit = fit_area_law([*short, synthetic_record(small, step, TRUTH.loss(small, step), name="long")], starts=4)
     assert float(fit_area_law(short, starts=4).law.loss(full)) != pytest.approx(float(TRUTH.loss(full)), rel=0.02)
     assert float(fit.law.loss(full)) == pytest.approx(float(TRUTH.loss(full)), rel=0.01)
-    assert left_open(fit, [fit.law, fit.law.replace(floor=0.0)], full.schedule) == []  # seen: it advises nothing
+    assert fit.left_open([fit.law, fit.law.replace(floor=0.0)], full.schedule) == []  # seen: it advises nothing

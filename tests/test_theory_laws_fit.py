@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from latebloom.theory import Constant, Cosine, InputError, wsd
-from latebloom.theory.fitting.laws import LossCurve, bootstrap_laws, fit_law, held_out_errors, law_report
+from latebloom.theory.fitting.curves import LossCurve
+from latebloom.theory.fitting.laws import bootstrap_laws, fit_law, held_out_errors, law_report
 from latebloom.theory.landscapes import LAWS, FunctionalLaw, MomentumLaw, PowerLaw, RiverValley
 from tests.test_theory_laws import EXAMPLES
 

@@ -9,14 +9,9 @@ import torch
 from latebloom.sim.engine import Arm, run_arms
 from latebloom.sim.lowrank import LowRank
 from latebloom.theory.errors import InputError
-from latebloom.theory.landscapes.normalised import (
-    HitTimes,
-    NormalisedLaw,
-    Pilot,
-    delayed_area,
-    fit_normalised,
-    hit_area,
-)
+from latebloom.theory.fitting.curves import LossCurve
+from latebloom.theory.fitting.normalised import fit_normalised
+from latebloom.theory.landscapes.normalised import HitTimes, NormalisedLaw, delayed_area, hit_area
 from latebloom.theory.plan import Optimizer, Stage
 from latebloom.theory.schedules import Constant, Cosine, Linear, wsd
 
@@ -143,16 +138,16 @@ def test_law_predicts_grown_runs_from_wsd_pilots(name, alpha, small):
     def scaled(schedule):
         return schedule.replace(peak_lr=total / schedule.total_area)
 
-    def pilot(schedule, *stages, start=0):
+    def pilot(schedule, *stages, tau=None):
         curve = run(schedule, stages, optimizer=optimizer, family=family, measure=range(0, 2 * steps + 1, 4))[0]
-        return Pilot(schedule=schedule, step=curve.step, loss=curve.loss, start=start)
+        return LossCurve(name="pilot", schedule=schedule, step=curve.step[1:], loss=curve.loss[1:], tau=tau)
 
     slow, fast = (scaled(wsd(steps=k, peak_lr=1.0)) for k in (2 * steps, steps))
     long = wsd(steps=2 * steps, peak_lr=fast.peak)
     law = fit_normalised(
         [pilot(slow, (full, 0)), pilot(fast, (full, 0))], small_depth=small, full_depth=full, noisy=False,
         small=[pilot(fast, (1, 0))] if small else (), floor=family.floor(full),
-        grown=[pilot(long, (1, 0), (full, steps), start=steps)] if small else (),
+        grown=[pilot(long, (1, 0), (full, steps), tau=steps)] if small else (),
     )  # fmt: skip
     naive = []
     for shape in (wsd(steps=steps, peak_lr=1.0), Cosine(steps=steps, peak_lr=1.0), Linear(steps=steps, peak_lr=1.0)):
@@ -172,11 +167,11 @@ def test_law_predicts_grown_runs_from_wsd_pilots(name, alpha, small):
 
 def test_bad_pilots_are_refused():
     schedule = wsd(steps=100, peak_lr=0.1)
-    pilot = Pilot(schedule=schedule, step=np.array([0, 50, 100]), loss=np.ones(3))
-    other = Pilot(schedule=schedule.replace(peak_lr=0.05), step=np.array([0, 50]), loss=np.array([1.0, np.nan]))
+    pilot = LossCurve(name="slow", schedule=schedule, step=np.array([50, 100]), loss=np.ones(2))
+    other = LossCurve(name="fast", schedule=schedule.replace(peak_lr=0.05), step=np.array([50]), loss=np.ones(1))
     with pytest.raises(InputError, match="fewer than two learning rates"):
         fit_normalised([pilot, pilot], small_depth=0, full_depth=2)
     with pytest.raises(InputError, match="give a small and a grown pilot"):
         fit_normalised([pilot, other], small_depth=1, full_depth=2)
-    with pytest.raises(InputError, match="finite and positive"):
-        fit_normalised([pilot, other], small_depth=0, full_depth=2)
+    with pytest.raises(InputError, match="fast: loss = nan: must be a positive number"):
+        LossCurve(name="fast", schedule=schedule, step=np.array([50]), loss=np.array([np.nan]))

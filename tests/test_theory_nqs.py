@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from latebloom.theory.errors import InputError
-from latebloom.theory.landscapes.nqs import COSINE, NoisyQuadratic, cosine, fit_noisy_quadratic, modes
+from latebloom.theory.fitting.scaling import fit_noisy_quadratic
+from latebloom.theory.landscapes.nqs import COSINE, NoisyQuadratic, cosine, modes
 from latebloom.theory.spec import decode
 
 # Euler-Maclaurin after 16 exact terms at either end leaves the error of f' by differences, f'''(16)/24 of a power law.

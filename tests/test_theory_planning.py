@@ -33,11 +33,13 @@ def test_what_is_predicted_is_what_runs_on_the_landscape_show(fresh, trunk, grow
     plan = plan_expansion(**COMMON, law=landscape, tolerance=0.02)
     predicted = from_prediction(plan.predicted)
     measured = judge(
-        progressive=run(plan, landscape, "p"),
-        fixed=run(fixed_depth(plan, name="f"), landscape, "f"),
-        equal_compute=run(equal_compute(plan, name="e"), landscape, "e"),
-        cold_start=run(cold_start(plan, name="c"), landscape, "c"),
-        small=run(fixed_depth(plan, name="s", depth=1), landscape, "s"),
+        {
+            "progressive": run(plan, landscape, "p"),
+            "fixed": run(fixed_depth(plan, name="f"), landscape, "f"),
+            "equal_compute": run(equal_compute(plan, name="e"), landscape, "e"),
+            "cold_start": run(cold_start(plan, name="c"), landscape, "c"),
+            "small": run(fixed_depth(plan, name="s", depth=1), landscape, "s"),
+        }
     )
     assert measured.small == pytest.approx(predicted.small, rel=1e-12)
     assert measured.progressive == pytest.approx(predicted.progressive, rel=1e-12)
@@ -126,11 +128,11 @@ def test_judge_refuses_what_does_not_control():
         "cold_start": run(cold_start(plan, name="c"), landscape, "c"),
     }
     with pytest.raises(InputError, match="equal_compute = .* must cost what the progressive run costs"):
-        judge(**good | {"equal_compute": good["fixed"]})
+        judge(good | {"equal_compute": good["fixed"]})
     with pytest.raises(InputError, match="small = .* must be a fixed run of depth 1"):
-        judge(**good, small=good["fixed"])
+        judge(good | {"small": good["fixed"]})
     with pytest.raises(InputError, match="cold_start = .* must be a fixed run of depth 6"):
-        judge(**good | {"cold_start": good["progressive"]})
+        judge(good | {"cold_start": good["progressive"]})
 
 
 @pytest.mark.parametrize(
@@ -152,7 +154,7 @@ def test_judge_refuses_controls_that_differ_in_more_than_they_should(control, ch
              "cold_start": cold_start(plan, name="c")}  # fmt: skip
     plans[control] = plans[control].replace(**change)
     with pytest.raises(InputError, match=message):
-        judge(**{name: run(p, landscape, name) for name, p in plans.items()})
+        judge({name: run(p, landscape, name) for name, p in plans.items()})
 
 
 def test_judge_needs_a_run_that_grows():
@@ -160,7 +162,7 @@ def test_judge_needs_a_run_that_grows():
     plan = fixed_depth(plan_expansion(**COMMON, law=landscape), name="f")
     fixed = run(plan, landscape, "f")
     with pytest.raises(InputError, match="a fixed-depth plan has no expansion; give a progressive plan"):
-        judge(progressive=fixed, fixed=fixed, equal_compute=fixed, cold_start=fixed)
+        judge(dict.fromkeys(("progressive", "fixed", "equal_compute", "cold_start"), fixed))
 
 
 def test_a_given_area_has_no_interval_and_no_tolerance():

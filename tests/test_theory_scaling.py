@@ -10,7 +10,8 @@ from scipy.optimize import minimize_scalar
 
 from latebloom.theory.errors import InputError
 from latebloom.theory.fitting.engine import project
-from latebloom.theory.landscapes.scaling import ShapeLaw, SizeLaw, fit_shape_law, fit_size_law
+from latebloom.theory.fitting.scaling import fit_shape_law, fit_size_law
+from latebloom.theory.landscapes.scaling import ShapeLaw, SizeLaw
 from latebloom.theory.spec import decode
 from tests.benchmarks.scaling_laws import leagues
 
@@ -182,7 +183,7 @@ def test_projection_solves_a_linear_problem():
         lambda p: np.column_stack([np.ones_like(x), x ** -p[0]]),
         1.5 + 2 * x**-0.7,
         np.array([[0.1, 2.0]]),
-        huber=1e-3,
+        threshold=1e-3,
     )
     np.testing.assert_allclose([*found.linear, found.nonlinear[0]], [1.5, 2, 0.7], rtol=1e-6)
 

@@ -8,9 +8,9 @@ import pytest
 
 from latebloom.theory import AreaLaw, Constant, Cosine, InputError, Signal, fixed_depth, tau_star, wsd
 from latebloom.theory.landscapes import FunctionalLaw
-from latebloom.theory.landscapes.law import Growth
+from latebloom.theory.landscapes.law_pair import LawPair
 from latebloom.theory.online_expansion import AutoExpansion
-from latebloom.theory.optimum import LawGrowth, best_growth, winning_compute
+from latebloom.theory.optimum import best_growth, winning_compute
 from latebloom.theory.schedules import Piecewise
 from latebloom.theory.spec import decode
 from latebloom.theory.timing import horizon_share, mixing_after, mixing_step, tau_cosine, tau_wsd, timing_intervals
@@ -272,12 +272,12 @@ class TestOptimum:
         assert found.peak_lr != pytest.approx(found.fixed_peak_lr, rel=0.05)
 
     def test_any_pair_of_loss_laws(self):
-        """LawGrowth is Growth.loss of the plan, and the optimum is no worse than its neighbours."""
+        """A pair's grown run is that of the plan, and the optimum is no worse than its neighbours."""
         small = FunctionalLaw(floor=2.6, amplitude=1.0, noise=0.05, exponent=0.3, memory=0.5, tail=1.5)
-        pair = Growth(small_depth=1, full_depth=3, small=small, full=small.replace(floor=2.0, amplitude=4.0))
-        law, plan = LawGrowth(growth=pair), tiny_plan(steps=200, tau=130, peak_lr=0.1)
-        assert law.grown(plan.schedule, 200, tau=130) == pytest.approx(float(pair.loss(plan)[0]), rel=1e-12)
-        whole = pair.loss(fixed_depth(plan, name="f"))[0]
+        law = LawPair(small_depth=1, full_depth=3, small=small, full=small.replace(floor=2.0, amplitude=4.0))
+        plan = tiny_plan(steps=200, tau=130, peak_lr=0.1)
+        assert law.grown(plan.schedule, 200, tau=130) == pytest.approx(float(law.loss(plan)), rel=1e-12)
+        whole = law.loss(fixed_depth(plan, name="f"))
         assert law.fixed(plan.schedule, 200, depth=3) == pytest.approx(float(whole), rel=1e-12)
         found = best_growth(
             {1: law}, schedule=plan.schedule, compute=60.0, cost_ratio={1: 0.05}, peaks=(0.01, 10.0)
@@ -289,11 +289,11 @@ class TestOptimum:
             steps = round(60 / (0.05 * x + 1 - x))
             near = plan.schedule.with_steps(steps).replace(peak_lr=found.peak_lr)
             assert found.loss <= float(law.grown(near, steps, tau=x * steps)) + 1e-3
-        with pytest.raises(InputError, match="must lie after the expansion at 130"):
-            law.grown(plan.schedule, 100, tau=130)
-        with pytest.raises(InputError, match="tau = -1: must be >= 0"):
-            law.grown(plan.schedule, 100, tau=-1)
-        with pytest.raises(InputError, match="depth = 2: is unknown to laws of depths"):
+        assert law.grown(plan.schedule, [100, 130], tau=130) == pytest.approx(small.loss(plan.schedule, [100, 130]))
+        for tau in (-1, 201, math.nan):
+            with pytest.raises(InputError, match="tau = .*: must be within"):
+                law.grown(plan.schedule, 100, tau=tau)
+        with pytest.raises(InputError, match="depth = 2: is unknown to a law of depths"):
             law.fixed(plan.schedule, 100, depth=2)
 
     def test_smallest_compute_at_which_growth_wins(self):
@@ -391,6 +391,19 @@ class TestAutoExpansion:
         (lambda: horizon_share(4.0, decay=0.1, mixing_area=9.0, reference_lr=1.0), r"mixing_share = 4.5"),
         (lambda: tau_wsd(10, 0.1, 0.96), r"mixing_share"),
         (lambda: tau_cosine(10, 0.5), r"mixing_share"),
+        (lambda: tau_wsd(-1, 0.1, 0.1), r"horizon = -1.0: must be finite and positive"),
+        (lambda: tau_wsd(math.nan, 0.1, 0.1), r"horizon = nan"),
+        (lambda: tau_wsd(10, math.nan, 0.1), r"mixing_share"),
+        (lambda: tau_cosine(math.inf, 0.2), r"horizon = inf"),
+        (lambda: mixing_step([2, 1], [1.0, 1.0], [1.0, 1.0], tolerance=0.1, start=0), r"step = 1.0: must increase"),
+        (lambda: mixing_step([1, 2], [1.0, 1.0], [1.0, 1.0], tolerance=math.nan, start=0), r"tolerance = nan"),
+        (lambda: mixing_step([1, 2], [1.0, 1.0], [1.0, 1.0], tolerance=0.1, start=-1), r"start = -1.0"),
+        (lambda: mixing_after(power_law(), math.nan, tolerance=0.1), r"tolerance = "),
+        (
+            lambda: winning_compute(power_law(), schedule=Constant(steps=9, peak_lr=1.0), cost_ratio=0.1,
+                                    small_depth=1, compute=(50.0, 20.0)),
+            r"compute = \(50.0, 20.0\): must be a range",
+        ),
         (lambda: mixing_step([1, 2], [1.0, math.nan], [1.0, 1.0], tolerance=0.1, start=0), r"progressive = nan"),
         (lambda: mixing_step([1, 2], [1.0, 1.0], [1.0, math.inf], tolerance=0.1, start=0), r"fixed = inf"),
         (lambda: mixing_after(power_law(), -1.0, tolerance=0.1), r"tolerance = "),

@@ -6,8 +6,7 @@ import pytest
 
 from latebloom import cli
 from latebloom.theory import InputError, read_record, write_plan
-from latebloom.theory.plan import cold_start, fixed_depth
-from latebloom.theory.planning import equal_compute
+from latebloom.theory.controls import cold_start, equal_compute, fixed_depth
 from latebloom.train.config import TrainConfig
 from latebloom.train.data.corpus import prepare
 from latebloom.train.experiments.ablation import ablate, growths

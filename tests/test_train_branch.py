@@ -6,7 +6,7 @@ import torch
 
 from latebloom import cli
 from latebloom.theory import InputError, Stage, read_record, write_plan, wsd
-from latebloom.theory.plan import fixed_depth
+from latebloom.theory.controls import fixed_depth
 from latebloom.train.run import checkpoint
 from latebloom.train.run.branch import agree_until, branch
 from latebloom.train.run.loop import TrainConfig, train

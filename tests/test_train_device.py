@@ -11,6 +11,7 @@ from latebloom.train.optim import muon as optim
 from latebloom.train.run import device, doctor, loop
 from latebloom.train.run import several as runs
 from latebloom.train.run.loop import TrainConfig, train
+from latebloom.train.run.trainee import Trainee
 from tests.helpers import tiny_plan
 
 CONFIG = TrainConfig(quiet=True, evals=0, eval_tokens=32, log_every=4, repeat_data=True)
@@ -20,22 +21,22 @@ QWEN = tiny_plan().model.replace(heads=4, block=BlockVariant(kv_heads=2, hidden=
 @pytest.fixture
 def looks(monkeypatch):
     """Runs are on the meta device and save nothing; for each update, how often it looked at the device."""
-    seen, real_list, real_update = [0], torch.Tensor.tolist, loop._Run.update
+    seen, real_list, real_update = [0], torch.Tensor.tolist, Trainee.update
     looks = []
 
     def to_list(tensor):
         seen[0] += tensor.is_meta
         return real_list(torch.ones(tensor.shape) if tensor.is_meta else tensor)
 
-    def update(self):
+    def update(self, **options):
         seen[0] = 0
-        value = real_update(self)
+        value = real_update(self, **options)
         looks.append(seen[0])
         return value
 
     monkeypatch.setattr(torch.Tensor, "tolist", to_list)
     monkeypatch.setattr(loop, "usable_device", lambda _: torch.device("meta"))
-    monkeypatch.setattr(loop._Run, "update", update)
+    monkeypatch.setattr(Trainee, "update", update)
     monkeypatch.setattr(loop._Run, "save", lambda self: None)
     monkeypatch.setattr(model, "generator", lambda *_: None)  # there is none of that device, nor autocast
     enabled = torch.is_autocast_enabled

@@ -11,6 +11,7 @@ from torch import nn
 
 from latebloom import train
 from latebloom.theory import InputError
+from tests.helpers import COMPILES
 from tests.test_train_growth import TheirGPT
 
 IDS = torch.randint(0, 16, (2, 8), generator=torch.Generator().manual_seed(0))
@@ -173,6 +174,7 @@ def test_counts_and_numbers_follow():
     assert not torch.equal(by_hand, before)
 
 
+@COMPILES
 def test_compiled_models_run_their_new_blocks():
     model = torch.compile(stirred(TheirGPT(2)), backend="eager")
     with torch.no_grad():

@@ -1,6 +1,7 @@
 """Growth operators: where blocks come from and go, what keeps the function, what can train, and foreign models."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -8,11 +9,15 @@ from torch import nn
 
 from latebloom import train
 from latebloom.theory import InputError, Optimizer, Stage
+from latebloom.theory.expansion import INITS, placement, sources
 from latebloom.theory.plan import BlockVariant
+from latebloom.train.experiments.feature_probe import probe_batch, probe_shape, residual_stream
 from latebloom.train.experiments.growth_table import growth_table, table_text
-from latebloom.train.growth.operators import carried_state, find_blocks, grow_blocks, placement, source
+from latebloom.train.growth.operators import find_blocks, grow_blocks
+from latebloom.train.growth.optimizer_state import carried_state
 from latebloom.train.model.transformer import GPT2, Block, init_block_
-from latebloom.train.optim.muon import build_optimizer, load_named_state, named_state
+from latebloom.train.optim.build import build_optimizer
+from latebloom.train.optim.state import load_named_state, named_state
 from tests.helpers import tiny_plan, tiny_shape
 
 IDS = torch.randint(0, 256, (2, 16), generator=torch.Generator().manual_seed(0))
@@ -40,7 +45,7 @@ def grown(depth, new, init, order="stack"):
 
 
 @pytest.mark.parametrize(
-    ("order", "sources", "places"),
+    ("order", "continued", "places"),
     [
         ("stack", [0, 1, 0, 1, 0, 1], [0, 1]),
         ("inter", [0, 0, 0, 1, 1, 1], [0, 3]),
@@ -48,11 +53,11 @@ def grown(depth, new, init, order="stack"):
         ("first", [0, 0, 0, 0, 0, 1], [4, 5]),
     ],
 )
-def test_orders(order, sources, places):
-    assert source(order, 2, 6) == sources
+def test_orders(order, continued, places):
+    assert sources(order, 2, 6) == continued
     assert placement(order, 2, 6) == places
     before, after, renamed = grown(2, 6, "copy", order)
-    for j, i in enumerate(sources):
+    for j, i in enumerate(continued):
         torch.testing.assert_close(after.blocks[j].state_dict(), before.blocks[i].state_dict(), rtol=0, atol=0)
     for i, place in enumerate(places):
         assert renamed[f"blocks.{i}.mlp.fc.weight"] == f"blocks.{place}.mlp.fc.weight"
@@ -193,7 +198,7 @@ def test_states_by_name(optimizer):
         old = set(renamed.values())
         assert set(state) == {"keep": old, "keep_copied": names, "reset": set()}[policy]
         if policy == "keep_copied":
-            for j, i in enumerate(source("inter", 2, 5)):
+            for j, i in enumerate(sources("inter", 2, 5)):
                 a, b = state[f"blocks.{j}.mlp.fc.weight"], held[f"blocks.{i}.mlp.fc.weight"]
                 assert all(torch.equal(a[key], b[key]) for key in b)
             assert state["blocks.1.mlp.fc.weight"] is not state["blocks.0.mlp.fc.weight"]
@@ -243,6 +248,41 @@ def test_measured_table():
         "identity": (True, True, True),
     }
     assert "learns features" in table_text(list(rows.values()))
+
+
+def measured(blocks, updates=2):
+    rows = growth_table(widths=(16,), orders=("inter",), updates=updates, blocks=blocks)
+    return {row.init: (row.keeps_function, row.trainable) for row in rows}
+
+
+def test_measured_table_keeps_what_the_rows_promise():
+    assert measured("gpt2") == {name: (rule.keeps_function, rule.trainable) for name, rule in INITS.items()}
+
+
+def test_zeroed_norms_leave_swiglu_on_a_saddle():
+    """Without biases, gate and value are zero together, and the gradient of their product in both: it never moves."""
+    promised = {name: (rule.keeps_function, rule.trainable) for name, rule in INITS.items()}
+    assert measured("llama") == promised | {"copy_zero_norm": (True, False)}
+
+
+@pytest.mark.parametrize("blocks", ["gpt2", "llama"])
+def test_the_probe_sees_the_stream_of_either_kind_of_blocks(blocks):
+    model, ids = GPT2(probe_shape(32, heads=2, blocks=blocks), 3, seed=1), probe_batch(0)[:, :-1]
+    stream = residual_stream(model, ids)
+    assert len(stream) == 4
+    for i, block in enumerate(model.blocks):
+        assert torch.equal(block(stream[i]), stream[i + 1])
+    assert torch.equal(model.norm(stream[-1]), model.features(ids))
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_what_no_rule_is_written_for_is_not_grown(monkeypatch):
+    """A row that names new weights or new zeros must not pass as a copy."""
+    for change in ({"weights": "scaled"}, {"zeroed": "gates"}):
+        monkeypatch.setitem(INITS, "random", dataclasses.replace(INITS["random"], **change))
+        with pytest.raises(AssertionError, match="unreachable"):
+            grown(2, 4, "random")
+        monkeypatch.undo()
 
 
 def test_llama_blocks_grow_from_one():

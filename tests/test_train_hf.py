@@ -67,7 +67,7 @@ def test_variants_are_llama_and_qwen3(depth, qk_norm):
     config = transformers.AutoConfig.for_model(**hf_config(ours.shape, depth))
     assert type(config).__name__ == ("Qwen3Config" if qk_norm else "LlamaConfig")
     theirs = transformers.AutoModelForCausalLM.from_config(config).eval()
-    missing, unexpected = theirs.load_state_dict(hf_state(ours.state_dict()), strict=False)
+    missing, unexpected = theirs.load_state_dict(hf_state(ours.state_dict(), ours.shape), strict=False)
     assert (set(missing) - {"lm_head.weight"}, unexpected) == (set(), [])
     with torch.no_grad():
         torch.testing.assert_close(ours(IDS), theirs(IDS).logits, rtol=0, atol=LOGITS)

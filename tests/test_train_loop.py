@@ -15,9 +15,13 @@ import torch
 
 from latebloom.theory import InputError, Optimizer, Stage, read_plan, read_record, write_plan
 from latebloom.theory.cost import plan_flops
+from latebloom.theory.files import file_sha256
 from latebloom.train.data.corpus import prepare
 from latebloom.train.run import checkpoint
-from latebloom.train.run.loop import Interrupted, NonFiniteLoss, TrainConfig, eval_steps, resume, train
+from latebloom.train.run.directory import RunDirectory
+from latebloom.train.run.loop import Interrupted, TrainConfig, make_trainee, resume, train
+from latebloom.train.run.measure import validation_steps
+from latebloom.train.run.trainee import NonFiniteLoss, Trainee
 from tests.helpers import tiny_plan
 
 CONFIG = TrainConfig(quiet=True, evals=6, eval_tokens=256, log_every=4, checkpoint_every=7, repeat_data=True)
@@ -67,17 +71,15 @@ class Stop(Exception):
 
 def stop_after(monkeypatch, updates):
     """Let the process die, as far as the run can tell, after so many updates: no cleanup, no final save."""
-    from latebloom.train.run import loop
+    real, done = Trainee.update, [0]
 
-    real, done = loop._Run.update, [0]
-
-    def update(self):
+    def update(self, **options):
         if done[0] == updates:
             raise Stop
         done[0] += 1
-        return real(self)
+        return real(self, **options)
 
-    monkeypatch.setattr(loop._Run, "update", update)
+    monkeypatch.setattr(Trainee, "update", update)
 
 
 def test_record_and_files_of_a_run(data, tmp_path):
@@ -86,7 +88,7 @@ def test_record_and_files_of_a_run(data, tmp_path):
     step, loss = record.curve()
     assert step[0] == 0
     assert step[-1] == 30
-    assert set(eval_steps(plan, 6)) | {0} == set(step)
+    assert set(validation_steps(plan, 6)) | {0} == set(step)
     assert loss[-1] < loss[0] - 0.5
     assert record.final() == loss[-1]
     assert record.header.plan_digest == plan.digest
@@ -169,22 +171,21 @@ def test_kill_9_then_resume_by_command_line(data, tmp_path):
     same(whole, cut)
 
 
-def test_a_signal_finishes_the_step_saves_and_says_so(data, tmp_path, monkeypatch):
-    from latebloom.train.run import loop
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 143), (signal.SIGINT, 130)])
+def test_a_signal_finishes_the_step_saves_and_says_so(number, code, data, tmp_path, monkeypatch):
+    real = Trainee.update
 
-    real = loop._Run.update
-
-    def update(self):
-        if self.state.step == 10:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return real(self)
+    def update(self, **options):
+        if self.step == 10:
+            os.kill(os.getpid(), number)
+        return real(self, **options)
 
     plan = plan_of()
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, "update", update)
+        patch.setattr(Trainee, "update", update)
         with pytest.raises(Interrupted) as stop:
             train(plan, data=data, out=tmp_path / "cut", config=CONFIG)
-    assert stop.value.code == 143
+    assert stop.value.code == code
     assert checkpoint.newest(tmp_path / "cut")[0].name == "step-00000011-stage-0"
     resume(tmp_path / "cut")
     train(plan, data=data, out=tmp_path / "whole", config=CONFIG)
@@ -232,17 +233,15 @@ def test_verify_says_what_a_checkpoint_is(data, tmp_path):
 
 
 def test_not_a_number_stops_before_the_update(data, tmp_path, monkeypatch):
-    from latebloom.train.run import loop
+    real = Trainee.update
 
-    real = loop._Run.update
-
-    def update(self):
-        if self.state.step == 9:
+    def update(self, **options):
+        if self.step == 9:
             with torch.no_grad():
                 self.model.norm.weight[0] = float("nan")
-        return real(self)
+        return real(self, **options)
 
-    monkeypatch.setattr(loop._Run, "update", update)
+    monkeypatch.setattr(Trainee, "update", update)
     with pytest.raises(NonFiniteLoss, match=r"step 9: loss nan.* on batch 9 of seed 0; the update was not made"):
         train(plan_of(), data=data, out=tmp_path / "run", config=CONFIG)
     kept = weights(tmp_path / "run")
@@ -272,11 +271,122 @@ def test_refusals_leave_everything_as_it_was(data, tmp_path):
     assert (out / "record.jsonl").read_bytes() == before
 
 
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    """A finished run of AdamW; tests change copies of it."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    train(plan_of("adamw"), data=data, out=out, config=CONFIG)
+    return out
+
+
+@pytest.mark.parametrize(("field", "value"), [("seed", 1), ("dtype", "bfloat16"), ("log_every", 5)])
+def test_edited_settings_that_decide_numbers_are_refused(field, value, finished, tmp_path):
+    out = shutil.copytree(finished, tmp_path / "run")
+    file = RunDirectory(out).config_file
+    file.write_text(CONFIG.replace(**{field: value}).to_json())
+    was = getattr(CONFIG, field)
+    with pytest.raises(InputError, match=rf"config\.json: \$\.{field} = {value!r}: was {was!r} when the run began"):
+        resume(out)
+    file.write_text(CONFIG.replace(device="cpu", microbatch=2, keep_checkpoints=5, tracker="none").to_json())
+    assert resume(out).final() == read_record(finished).final()
+
+
+def change_optimizer_state(path, change):
+    """Edit a checkpoint's optimizer state, and have its manifest vouch for it."""
+    from safetensors.torch import load_file, save_file
+
+    file = path / "optimizer.safetensors"
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file)
+    manifest = checkpoint.manifest_of(path)
+    entries = tuple(
+        entry.replace(bytes=file.stat().st_size, sha256=file_sha256(file)) if entry.name == file.name else entry
+        for entry in manifest.files
+    )
+    (path / "manifest.json").write_text(manifest.replace(files=entries).to_json())
+
+
+NORM = "blocks.0.norm1.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: [t.pop(k) for k in list(t) if k.startswith(f"{NORM}|")], f"optimizer state = '{NORM}': is missing"),
+        (lambda t: t.pop(f"{NORM}|exp_avg"), f"optimizer state of {NORM} = 'exp_avg': is missing"),
+        (lambda t: t.update({f"{NORM}|exp_avg": torch.zeros(5)}), r"has the shape \(5,\), the model \(32,\)"),
+        (lambda t: t.update({"other|exp_avg": torch.zeros(5)}), "optimizer state = 'other': is not of this model"),
+    ],
+    ids=["parameter", "moment", "shape", "unknown"],
+)
+def test_a_state_that_does_not_fit_is_refused(change, message, finished, tmp_path):
+    out = shutil.copytree(finished, tmp_path / "run")
+    path = checkpoint.checkpoints(out)[-1]
+    change_optimizer_state(path, change)
+    with pytest.raises(InputError, match=message) as refusal:
+        resume(out)
+    assert str(refusal.value).startswith(str(path))
+
+
+def test_a_missing_weight_is_one_line(finished):
+    trainee = make_trainee(plan_of("adamw"), Path((finished / "data.txt").read_text().strip()), CONFIG)
+    state, tensors, moments = checkpoint.load(checkpoint.newest(finished)[0])
+    del tensors[NORM]
+    with pytest.raises(InputError, match=rf"^weights = '{NORM}': is missing; use another checkpoint$"):
+        trainee.load(step=state.step, stage=state.stage, weights=tensors, optimizer_state=moments)
+
+
+def test_a_checkpoint_is_replaced_and_never_gone(finished, tmp_path, monkeypatch):
+    """Killed between putting the old one aside and naming the new one, with no other checkpoint at hand."""
+    out = shutil.copytree(finished, tmp_path / "run")
+    first, last = checkpoint.checkpoints(out)
+    shutil.rmtree(first)
+    state, tensors, moments = checkpoint.load(last)
+    rename, calls = Path.rename, []
+
+    def killed(self, target):
+        calls.append(self.name)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    def save():
+        digest = checkpoint.manifest_of(checkpoint.newest(out)[0]).data_digest
+        plan = RunDirectory(out).plan()
+        checkpoint.save(out, plan=plan, data_digest=digest, state=state, model=tensors, optimizer=moments, keep=1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            save()
+    assert not last.exists()
+    assert resume(out).final() == read_record(finished).final()
+    save()
+    assert [path.name for path in last.parent.iterdir()] == [last.name]
+
+
+def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch):
+    def unsupported(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    with RunDirectory(tmp_path / "run").lock(), RunDirectory(tmp_path / "run").lock():
+        pass
+
+
+def test_data_that_nobody_names_are_asked_for(finished, tmp_path):
+    out = shutil.copytree(finished, tmp_path / "run")
+    RunDirectory(out).data_file.unlink()
+    with pytest.raises(InputError, match=r"--data = None: is not known: the run has no data\.txt"):
+        resume(out)
+
+
 def test_one_run_directory_one_process(tmp_path):
-    with checkpoint.run_lock(tmp_path / "run"):
+    with RunDirectory(tmp_path / "run").lock():
         code = (
-            "import sys; from pathlib import Path; from latebloom.train.run.checkpoint import run_lock\n"
-            "with run_lock(Path(sys.argv[1])): pass"
+            "import sys; from latebloom.train.run.directory import RunDirectory\n"
+            "with RunDirectory(sys.argv[1]).lock(): pass"
         )
         command = [sys.executable, "-c", code, str(tmp_path / "run")]
         second = subprocess.run(command, capture_output=True, text=True)

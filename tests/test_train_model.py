@@ -7,7 +7,8 @@ from latebloom.theory import InputError
 from latebloom.theory.cost import flops_per_token, parameters
 from latebloom.theory.plan import BlockVariant
 from latebloom.train.model import transformer as model_module
-from latebloom.train.model.transformer import GPT2, gelu, head_loss
+from latebloom.train.model.gpt2 import gelu
+from latebloom.train.model.transformer import GPT2, head_loss
 from tests.helpers import tiny_shape
 
 transformers = pytest.importorskip("transformers")

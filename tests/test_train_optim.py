@@ -9,9 +9,11 @@ import torch
 from latebloom.theory import InputError, Optimizer
 from latebloom.train.model.transformer import GPT2
 from latebloom.train.optim import muon as module
-from latebloom.train.optim.muon import MuonNSGD, build_optimizer, load_named_state, named_state
+from latebloom.train.optim.build import build_optimizer
+from latebloom.train.optim.muon import MuonNSGD
 from latebloom.train.optim.plan_lr import PlanLR
 from latebloom.train.optim.polar import rational
+from latebloom.train.optim.state import load_named_state, named_state
 from tests.helpers import tiny_plan, tiny_shape
 
 IDS = torch.randint(0, 256, (2, 16), generator=torch.Generator().manual_seed(0))
@@ -83,7 +85,7 @@ def test_batched_quintics_take_the_same_steps(batch, monkeypatch):
 
 def test_muon_adamw_is_muon_on_blocks_and_torchs_adamw_on_the_rest():
     """The same step as MuonNSGD for the blocks' matrices, as torch.optim.AdamW for all else, over several steps."""
-    from latebloom.train.optim.muon import ADAMW_FACTOR
+    from latebloom.theory.optimizers import ADAMW_FACTOR
 
     mixed, muon, adam = (GPT2(tiny_shape(), 2).double() for _ in range(3))
     optimizer = build_optimizer(mixed, Optimizer(name="muon_adamw", weight_decay=0.1))

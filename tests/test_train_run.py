@@ -12,10 +12,12 @@ from latebloom.theory import InputError, Optimizer, Stage, read_plan, read_recor
 from latebloom.theory.cost import flops_per_token
 from latebloom.theory.plan import BlockVariant
 from latebloom.train.model.transformer import GPT2
-from latebloom.train.optim.muon import named_state
-from latebloom.train.run import checkpoint, loop
-from latebloom.train.run.loop import TrainConfig, resume, train
-from tests.helpers import tiny_plan, tiny_shape
+from latebloom.train.optim.state import named_state
+from latebloom.train.run import checkpoint, loop, measure, trainee
+from latebloom.train.run.loop import TrainConfig, make_trainee, resume, train
+from latebloom.train.run.measure import graphs_compiled
+from latebloom.train.run.trainee import Trainee
+from tests.helpers import COMPILES, tiny_plan, tiny_shape
 
 CONFIG = TrainConfig(
     quiet=True, evals=2, eval_tokens=256, log_every=4, checkpoint_every=50, repeat_data=True, device="cpu"
@@ -32,25 +34,21 @@ def final_weights(out):
     return checkpoint.load(checkpoint.newest(out)[0])[1]
 
 
-# dynamo looks at .grad of every graph input, and a block's input is no leaf
-DYNAMO = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
-
-
-@DYNAMO
+@COMPILES
 @pytest.mark.parametrize("small", [0, 1])
 def test_compiled_blocks_make_one_graph_and_growth_none(small, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "COMPILE_BACKEND", "aot_eager")  # the same graphs, without a C++ compiler's minutes
+    monkeypatch.setattr(trainee, "COMPILE_BACKEND", "aot_eager")  # the same graphs, without a C++ compiler's minutes
     torch._dynamo.reset()
     graphs = []
-    real = loop._Run.update
+    real = Trainee.update
 
-    def update(self):
-        before = loop._graphs()
-        value = real(self)
-        graphs.append((self.model.depth, loop._graphs() - before))
+    def update(self, **options):
+        before = graphs_compiled()
+        value = real(self, **options)
+        graphs.append((self.model.depth, graphs_compiled() - before))
         return value
 
-    monkeypatch.setattr(loop._Run, "update", update)
+    monkeypatch.setattr(Trainee, "update", update)
     record = train(plan_of(small=small), data=data, out=tmp_path / "run", config=CONFIG.replace(compile=True))
     made = {depth: sum(n for d, n in graphs if d == depth) for depth in (small, 3)}
     assert made == ({0: 0, 3: 1} if small == 0 else {1: 1, 3: 0})
@@ -59,7 +57,7 @@ def test_compiled_blocks_make_one_graph_and_growth_none(small, data, tmp_path, m
     assert record.final() == pytest.approx(eager.final(), abs=1e-3)  # compiled kernels round differently
 
 
-@DYNAMO
+@COMPILES
 def test_a_run_after_another_of_other_sizes_has_a_graph_of_its_own_sizes(data, tmp_path, monkeypatch):
     """In one process, as in a notebook; left to itself torch makes the second graph one for any size, and slower."""
     sizes = []
@@ -69,7 +67,7 @@ def test_a_run_after_another_of_other_sizes_has_a_graph_of_its_own_sizes(data, t
         assert all(isinstance(t, torch.Tensor) for t in inputs)
         return graph.forward
 
-    monkeypatch.setattr(loop, "COMPILE_BACKEND", backend)
+    monkeypatch.setattr(trainee, "COMPILE_BACKEND", backend)
     torch._dynamo.reset()
     for microbatch in (4, 2):
         config = CONFIG.replace(compile=True, microbatch=microbatch)
@@ -77,26 +75,26 @@ def test_a_run_after_another_of_other_sizes_has_a_graph_of_its_own_sizes(data, t
         assert microbatch in sizes and {type(size) for size in sizes} == {int}
 
 
-@DYNAMO
+@COMPILES
 def test_a_second_graph_is_said_at_once(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "COMPILE_BACKEND", "aot_eager")
+    monkeypatch.setattr(trainee, "COMPILE_BACKEND", "aot_eager")
     counts = iter(range(0, 100, 1))
-    monkeypatch.setattr(loop, "_graphs", lambda: next(counts))
+    monkeypatch.setattr(measure, "graphs_compiled", lambda: next(counts))
     with pytest.raises(RuntimeError, match="2 block graphs were compiled instead of one"):
         train(plan_of(), data=data, out=tmp_path / "run", config=CONFIG.replace(compile=True))
 
 
-@DYNAMO
+@COMPILES
 @pytest.mark.parametrize("compiled", [False, True])
 def test_what_blocks_keep_changes_nothing(compiled, data, tmp_path, monkeypatch):
     """Through growth, to the last bit; and compiled blocks are one graph still, growth making none."""
-    monkeypatch.setattr(loop, "COMPILE_BACKEND", "aot_eager")
+    monkeypatch.setattr(trainee, "COMPILE_BACKEND", "aot_eager")
     config, weights = CONFIG.replace(compile=compiled, eval_tokens=64), {}
     for mode in ("keep", "selective", "recompute"):
         torch._dynamo.reset()
-        before = loop._graphs()
+        before = graphs_compiled()
         train(plan_of(), data=data, out=tmp_path / mode, config=config.replace(activations=mode))
-        assert loop._graphs() - before == compiled
+        assert graphs_compiled() - before == compiled
         weights[mode] = final_weights(tmp_path / mode)
     for mode in ("selective", "recompute"):
         assert all(torch.equal(weights["keep"][k], weights[mode][k]) for k in weights["keep"]), mode
@@ -113,7 +111,7 @@ def test_bfloat16_keeps_float32_masters_and_comes_close(data, tmp_path):
 @pytest.mark.parametrize("optimizer", ["muon_nsgd", "adamw"])
 def test_warmed_state_moves_no_weight_and_leaves_old_state_alone(optimizer, data, tmp_path, monkeypatch):
     seen = {}
-    real = loop._Run.warm
+    real = Trainee.warm
 
     def warm(self, old):
         before = {k: v.clone() for k, v in self.model.state_dict().items()}
@@ -127,16 +125,16 @@ def test_warmed_state_moves_no_weight_and_leaves_old_state_alone(optimizer, data
             else:
                 assert held[name] == {}
         seen.update({n: {k: v.clone() for k, v in h.items()} for n, h in after.items() if n not in old})
-        assert self.optimizer.param_groups[0]["lr"] == pytest.approx(self.plan.schedule.lr(self.state.step))
+        assert self.optimizer.param_groups[0]["lr"] == pytest.approx(self.plan.schedule.lr(self.step))
 
-    monkeypatch.setattr(loop._Run, "warm", warm)
+    monkeypatch.setattr(Trainee, "warm", warm)
     plan = plan_of(steps=20, tau=15, optimizer=optimizer, optimizer_state="keep_warmed")
     train(plan, data=data, out=tmp_path / "run", config=CONFIG)
     assert len(seen) == 2 * 12
     key = "momentum" if optimizer == "muon_nsgd" else "exp_avg"
     assert all(float(h[key].norm()) > 0 for n, h in seen.items() if "weight" in n)
     if optimizer == "adamw":
-        assert {int(h["step"]) for h in seen.values()} == {loop.WARMING}
+        assert {int(h["step"]) for h in seen.values()} == {trainee.WARMING}
 
 
 @pytest.mark.parametrize("policy", ["keep_copied", "keep_warmed"])
@@ -192,11 +190,11 @@ def test_a_run_killed_while_it_moves_its_expansion_goes_on(stop_in, data, tmp_pa
     plan = plan_of(steps=30, tau=28)
     rule = online.AutoExpansion(schedule=plan.schedule, mixing_area=12 * plan.schedule.peak)
     train(plan, data=data, out=tmp_path / "whole", config=CONFIG, auto=rule)
-    real = loop._Run.revise
+    real = loop._Run.move_expansion
 
-    def revise(self, step):
+    def move_expansion(self):
         place = {"save": (checkpoint, "save"), "write_plan": (loop, "write_plan")}.get(stop_in)
-        place = place or (type(self.writer), "change_plan")
+        place = place or (type(self.measure.writer), "change_plan")
         original, calls = getattr(*place), []
 
         def die(*args, **kwargs):
@@ -207,10 +205,10 @@ def test_a_run_killed_while_it_moves_its_expansion_goes_on(stop_in, data, tmp_pa
 
         with monkeypatch.context() as patch:
             patch.setattr(*place, die)
-            return real(self, step)
+            return real(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, "revise", revise)
+        patch.setattr(loop._Run, "move_expansion", move_expansion)
         with pytest.raises(InterruptedError):
             train(plan, data=data, out=tmp_path / "run", config=CONFIG, auto=rule)
     resume(tmp_path / "run")
@@ -245,15 +243,18 @@ def test_starting_from_hugging_face_weights(data, tmp_path):
 
     given = GPT2(tiny_shape(), 1, seed=7)
     (tmp_path / "hf").mkdir()
-    save_file({k: v.contiguous() for k, v in hf_state(given.state_dict()).items()}, tmp_path / "hf/model.safetensors")
+    save_file(
+        {k: v.contiguous() for k, v in hf_state(given.state_dict(), given.shape).items()},
+        tmp_path / "hf/model.safetensors",
+    )
     (tmp_path / "hf/config.json").write_text(json.dumps(hf_config(given.shape, 1)))
     config = CONFIG.replace(init_from=str(tmp_path / "hf"))
     train(plan_of(), data=data, out=tmp_path / "run", config=config)
     first = checkpoint.load(checkpoint.checkpoints(tmp_path / "run")[0])[1]
     assert set(first) >= set(given.state_dict())
-    run = loop._Run(plan_of(), data, tmp_path / "x", config)
-    run.start_from(tmp_path / "hf")
-    assert all(torch.equal(v, given.state_dict()[k]) for k, v in run.model.state_dict().items())
+    begun = make_trainee(plan_of(), data, config)
+    begun.begin()
+    assert all(torch.equal(v, given.state_dict()[k]) for k, v in begun.weights().items())
     with pytest.raises(InputError, match="not the plan's first stage"):
         train(plan_of(small=2), data=data, out=tmp_path / "y", config=config)
 

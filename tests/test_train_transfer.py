@@ -8,17 +8,22 @@ import torch
 
 from latebloom import cli, train
 from latebloom.theory import Base, InputError, Optimizer, Stage, read_plan, read_record, write_plan
+from latebloom.theory.architectures.shape import tensor_of
+from latebloom.theory.architectures.tensors import KINDS
+from latebloom.theory.optimizers import ADAMW_FACTOR
 from latebloom.theory.plan import GPT2Shape, Plan
-from latebloom.theory.plan_transfer import ADAMW_FACTOR, KINDS, peak_rates, size_factors
+from latebloom.theory.plan_transfer import peak_rates, size_factors
 from latebloom.theory.schedules import Constant
 from latebloom.theory.spec import canonical_json, decode
 from latebloom.train.experiments.coord_check import TOLERANCE
 from latebloom.train.growth.operators import grow
+from latebloom.train.model.tensors import describe
 from latebloom.train.model.transformer import GPT2, Block, init_block_
-from latebloom.train.optim.muon import build_optimizer, kind_of, split_groups
+from latebloom.train.optim.build import build_optimizer, split_groups
 from latebloom.train.optim.plan_lr import PlanLR
-from latebloom.train.run import checkpoint, loop
+from latebloom.train.run import checkpoint
 from latebloom.train.run.loop import TrainConfig, resume
+from latebloom.train.run.trainee import Trainee
 from tests.helpers import tiny_plan
 
 CONFIG = TrainConfig(
@@ -63,23 +68,23 @@ def test_factors_over_width_and_depth(name):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_trainer_learns_at_these_rates_before_and_after_growth(name, data, tmp_path, monkeypatch):
     seen = []
-    real = loop._Run.update
+    real = Trainee.update
 
-    def update(self):
+    def update(self, **options):
         rates = {n: g["lr"] for g in self.optimizer.param_groups for n in g["param_names"]}
         decays = {n: g["weight_decay"] for g in self.optimizer.param_groups for n in g["param_names"]}
         shapes = dict(self.model.named_parameters())
         seen.append((self.model.depth, rates, decays, shapes))
-        return real(self)
+        return real(self, **options)
 
-    monkeypatch.setattr(loop._Run, "update", update)
+    monkeypatch.setattr(Trainee, "update", update)
     plan = plan_of(name)
     record = train.fit_gpt2(plan, data=data, out=tmp_path / "run", config=CONFIG)
     assert [depth for depth, *_ in seen] == [1] * 6 + [4] * 6
     for step, (depth, rates, decays, parameters) in enumerate(seen):
         assert rates.keys() == parameters.keys()  # new blocks too
         for parameter_name, rate in rates.items():
-            kind = kind_of(parameter_name, parameters[parameter_name])
+            kind = tensor_of(plan.model, parameter_name).kind
             own = ADAMW_FACTOR if name == "muon_adamw" and kind != "hidden" else 1.0
             expected = plan.schedule.lr(step) * own * by_hand(name, kind, 32 / 8, depth / 2)
             assert rate == pytest.approx(expected, rel=1e-12), (step, parameter_name)
@@ -144,7 +149,7 @@ def test_a_foreign_optimizer_grows_into_the_right_kinds(small):
     plan = plan_of("adamw", small=small)
     model = GPT2(plan.model, small)
     optimizer = torch.optim.AdamW([{"params": list(model.named_parameters())}], lr=0.0)
-    split_groups(optimizer)
+    split_groups(optimizer, describe(model))
     scheduler = PlanLR(optimizer, plan)
     for step in range(plan.steps):
         if step == 6:
@@ -156,8 +161,10 @@ def test_a_foreign_optimizer_grows_into_the_right_kinds(small):
             scheduler.set_rates()
         rates = {n: g["lr"] for g in optimizer.param_groups for n in g["param_names"]}
         assert rates.keys() == dict(model.named_parameters()).keys()
-        for name, p in model.named_parameters():
-            expected = plan.schedule.lr(step) * by_hand("adamw", kind_of(name, p), 4, max(model.depth, 1) / 2)
+        for name, _ in model.named_parameters():
+            expected = plan.schedule.lr(step) * by_hand(
+                "adamw", tensor_of(plan.model, name).kind, 4, max(model.depth, 1) / 2
+            )
             assert rates[name] == pytest.approx(expected), (step, name)
         model.loss(torch.zeros(1, 4, dtype=torch.long), torch.zeros(1, 4, dtype=torch.long)).backward()
         optimizer.step()
@@ -229,9 +236,8 @@ def test_commands(tmp_path, capsys):
     assert "from step 0 at the peak: embedding 0.04 (x 2), hidden 0.06 (x 3), vector 0.12 (x 6)" in shown
     assert "hidden 0.005 (x 0.25)" in shown
     _, printed, _ = run_command(capsys, "train", path, "--print-config", "--activations", "selective")
-    printed = json.loads(printed)
-    assert printed["config"]["activations"] == "selective"
-    assert [stage["hidden"] for stage in printed["peak_learning_rates"]] == pytest.approx([0.06, 0.005])
+    assert 'activations = "selective"' in printed.splitlines()
+    assert [stage["hidden"] for stage in peak_rates(plan)] == pytest.approx([0.06, 0.005])
     for more, message in (
         (("--peak-lr", 0.02, "--base-depth", 3), "--base-width = None: is required beside --base-depth; say at which"),
         (("--peak-lr", 0.02, "--base-width", 0), "--base-width = 0: must be at least 1; give the size"),

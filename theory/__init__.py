@@ -4,6 +4,7 @@ Nothing here imports torch, sympy, pandas or matplotlib, and nothing imports ``s
 """
 
 from latebloom.theory.architectures.presets import preset
+from latebloom.theory.controls import cold_start, equal_compute, fixed_depth
 from latebloom.theory.errors import InputError
 from latebloom.theory.landscapes.area import AreaLaw, Signal
 from latebloom.theory.online_expansion import AutoExpansion
@@ -13,20 +14,42 @@ from latebloom.theory.plan import (
     Optimizer,
     Plan,
     Stage,
-    cold_start,
-    fixed_depth,
     read_plan,
     write_plan,
 )
-from latebloom.theory.planning import equal_compute, plan_expansion
+from latebloom.theory.planning import plan_expansion
 from latebloom.theory.qualifying_exam import qualifies
 from latebloom.theory.record import Record, read_record, read_records
 from latebloom.theory.schedules import WSD, Constant, Cosine, Linear, Schedule, Tail, wsd
 from latebloom.theory.timing import tau_star
 
 __all__ = [
-    "WSD", "AreaLaw", "AutoExpansion", "Base", "Constant", "Cosine", "GPT2Shape", "InputError", "Linear", "Optimizer",
-    "Plan", "Record", "Schedule", "Signal", "Stage", "Tail", "cold_start", "equal_compute", "fixed_depth",
-    "plan_expansion", "preset", "qualifies", "read_plan", "read_record", "read_records", "tau_star", "write_plan",
+    "WSD",
+    "AreaLaw",
+    "AutoExpansion",
+    "Base",
+    "Constant",
+    "Cosine",
+    "GPT2Shape",
+    "InputError",
+    "Linear",
+    "Optimizer",
+    "Plan",
+    "Record",
+    "Schedule",
+    "Signal",
+    "Stage",
+    "Tail",
+    "cold_start",
+    "equal_compute",
+    "fixed_depth",
+    "plan_expansion",
+    "preset",
+    "qualifies",
+    "read_plan",
+    "read_record",
+    "read_records",
+    "tau_star",
+    "write_plan",
     "wsd",
-]  # fmt: skip
+]

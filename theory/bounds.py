@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latebloom.theory import volterra
+from latebloom.theory import checks, volterra
 from latebloom.theory.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Bound",
-    "Curve",
+    "BoundCurve",
     "averaged",
     "last_iterate",
     "last_iterate_curve",
@@ -50,6 +50,11 @@ class Bound:
     """L(x) - L(x*) <= ``distance_term`` + ``gradient_term`` + ``constant``, in the unit of the loss.
 
     Multiplying the learning rates by c divides the first by c, multiplies the second by c, and leaves the third.
+
+    Attributes:
+        distance_term: What the distance to the optimum leaves, the part with D^2.
+        gradient_term: What the steps' size leaves, the part with G^2.
+        constant: What no learning rate changes.
     """
 
     distance_term: float
@@ -76,8 +81,13 @@ class Bound:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
-    """A bound for every horizon t = 1 ... T: ``value`` of shape (T,), and the relative ``error`` of its sums."""
+class BoundCurve:
+    """A bound for every horizon t = 1 ... T.
+
+    Attributes:
+        value: Bound after horizon t, shape (T,).
+        error: Relative error of its sums.
+    """
 
     value: np.ndarray
     error: float
@@ -109,7 +119,12 @@ def last_iterate(lrs: ArrayLike, *, distance: float, gradient: ArrayLike) -> Bou
     machine has it, from the end, so that no difference of areas is ever taken.
 
     Args:
-        lrs, distance, gradient: As in :func:`averaged`.
+        lrs: eta, shape (T,), >= 0.
+        distance: D > 0.
+        gradient: G > 0, one number or shape (T,).
+
+    Raises:
+        InputError: if a number is negative or not finite, or no learning rate is positive.
 
     References:
         Defazio et al., arXiv 2310.07831, Theorem 10, Corollary 12.
@@ -124,16 +139,21 @@ def last_iterate(lrs: ArrayLike, *, distance: float, gradient: ArrayLike) -> Bou
     return Bound(distance_term=float(distance**2 / (2 * left[0])), gradient_term=float(gradients / 2))
 
 
-def last_iterate_curve(lrs: ArrayLike, *, distance: float, gradient: ArrayLike, tolerance: float = 5e-6) -> Curve:
+def last_iterate_curve(lrs: ArrayLike, *, distance: float, gradient: ArrayLike, tolerance: float = 5e-6) -> BoundCurve:
     """:func:`last_iterate` for every horizon t = 1 ... T at once, in O(T M).
 
     Args:
-        lrs, distance, gradient: As in :func:`averaged`.
+        lrs: eta, shape (T,), >= 0.
+        distance: D > 0.
+        gradient: G > 0, one number or shape (T,).
         tolerance: Wanted relative error of the sums; the measured one is in the result. All terms are positive, so the
             bound's own relative error is smaller still.
 
     Returns:
-        Curve; infinite for horizons before the first positive learning rate.
+        Bound of every horizon; infinite for horizons before the first positive learning rate.
+
+    Raises:
+        InputError: if a number is negative or not finite, or no learning rate is positive.
     """
     eta = _series(lrs)
     moves = eta > 0
@@ -146,7 +166,7 @@ def last_iterate_curve(lrs: ArrayLike, *, distance: float, gradient: ArrayLike, 
     value = distance**2 / (2 * np.cumsum(rate)) + 0.5 * (energy / rate + past)
     if not moves.all():  # a step of zero changes nothing
         value = np.concatenate([[np.inf], value])[np.cumsum(moves)]
-    return Curve(value=value, error=error)
+    return BoundCurve(value=value, error=error)
 
 
 def progressive(
@@ -157,15 +177,21 @@ def progressive(
         averaged bound + (S_tau/S_T) (L(w*) - L(W*)) + (|x_tau - x*|^2 - |x_0 - x*|^2)/(2 S_T)
 
     Args:
-        lrs, distance, gradient: As in :func:`averaged`; D = |W_0 - W*| of the whole model W = [w, x].
+        lrs: eta, shape (T,), >= 0.
+        distance: D = |W_0 - W*| > 0 of the whole model W = [w, x].
+        gradient: G > 0, one number or shape (T,).
         tau: Updates before the expansion, in [0, T].
         small_gap: L(w*) - L(W*), what the small model can never learn, >= 0.
         fresh: |x_tau - x*|, distance of the new layers as they are put in.
         initial: |x_0 - x*|, that of a fresh full-depth run. Random layers have fresh = initial.
+
+    Raises:
+        InputError: if a number is negative or not finite, or ``tau`` lies outside the run.
     """
-    _positive(small_gap=small_gap, fresh=fresh, initial=initial, zero=True)
+    for name, value in {"small_gap": small_gap, "fresh": fresh, "initial": initial}.items():
+        checks.non_negative(name, value, fix="give such a number")
     eta = _series(lrs)
-    _within("tau", tau, len(eta))
+    checks.whole("tau", tau, 0, len(eta), fix="expand within the run")
     base = averaged(lrs, distance=distance, gradient=gradient)
     total = float(eta.sum())
     return Bound(
@@ -180,9 +206,19 @@ def progressive_difference(lrs: ArrayLike, *, tau: int, small_gap: float, fresh:
 
     It is *not* a bound on the difference of two losses, which can be larger or smaller: both runs may lie anywhere
     below their bounds. The paper argues with it; Latebloom prints it under this name and bases nothing on it.
+
+    Args:
+        lrs: eta, shape (T,), >= 0.
+        tau: Updates before the expansion, in [0, T].
+        small_gap: L(w*) - L(W*), >= 0.
+        fresh: |x_tau - x*|, >= 0.
+        initial: |x_0 - x*|, >= 0.
+
+    Raises:
+        InputError: if a number is negative or not finite, or ``tau`` lies outside the run.
     """
-    with_it = progressive(lrs, tau=tau, distance=1.0, gradient=1.0, small_gap=small_gap, fresh=fresh, initial=initial)
-    return with_it.value - averaged(lrs, distance=1.0, gradient=1.0).value
+    grown = progressive(lrs, tau=tau, distance=1.0, gradient=1.0, small_gap=small_gap, fresh=fresh, initial=initial)
+    return grown.value - averaged(lrs, distance=1.0, gradient=1.0).value
 
 
 def restarted(lrs: ArrayLike, *, tau: int, distance: float, gradient: ArrayLike) -> Bound:
@@ -197,9 +233,12 @@ def restarted(lrs: ArrayLike, *, tau: int, distance: float, gradient: ArrayLike)
         tau: Updates before the expansion, in [0, T).
         distance: |W_tau - W*| = sqrt(|w_tau - w*|^2 + |x_tau - x*|^2).
         gradient: G, one number or shape (T,).
+
+    Raises:
+        InputError: if a number is negative or not finite, or ``tau`` lies outside the run.
     """
     eta = _series(lrs)
-    _within("tau", tau, len(eta) - 1)
+    checks.whole("tau", tau, 0, len(eta) - 1, fix="expand within the run")
     norms = np.asarray(gradient, dtype=float)
     return last_iterate(eta[tau:], distance=distance, gradient=norms if norms.ndim == 0 else norms[tau:])
 
@@ -212,8 +251,11 @@ def meeting_area(total: float, rho: float) -> float:
     Args:
         total: S_T > 0.
         rho: |W_tau - W*|^2/|W_0 - W*|^2 in [0, 1]; beyond 1 they never meet.
+
+    Raises:
+        InputError: if ``total`` is not positive, or ``rho`` lies outside [0, 1].
     """
-    _positive(total=total)
+    checks.positive("total", total, fix="give such a number")
     if not 0 <= rho <= 1:
         raise InputError("rho", rho, "must lie in [0, 1]", "above 1 the restarted bound is never the better one")
     return (1 - rho) * total
@@ -224,8 +266,14 @@ def meeting_step(lrs: ArrayLike, *, rho: float, distance: float, gradient: Array
 
     At least the step at which S_tau = :func:`meeting_area`: the gradient terms that a restart leaves behind are a gain.
 
+    Args:
+        lrs: eta, shape (T,), >= 0.
+        rho: |W_tau - W*|^2/|W_0 - W*|^2 in [0, 1].
+        distance: D = |W_0 - W*| > 0.
+        gradient: G > 0, one number or shape (T,).
+
     Raises:
-        InputError: if rho > 1, where there may be none.
+        InputError: if rho > 1, where there may be none; if a number is negative or not finite.
     """
     eta = _series(lrs)
     whole = last_iterate(lrs, distance=distance, gradient=gradient).value
@@ -234,9 +282,10 @@ def meeting_step(lrs: ArrayLike, *, rho: float, distance: float, gradient: Array
     def worse(tau: int) -> bool:
         return restarted(lrs, tau=tau, distance=math.sqrt(rho) * distance, gradient=gradient).value > whole
 
+    last = int(np.flatnonzero(eta > 0)[-1])  # a restart needs a learning rate
     if rho == 0:
-        return len(eta) - 1
-    low, high = 0, len(eta)  # the distance term grows with tau faster than gradient terms are lost: bisect
+        return last
+    low, high = 0, last + 1  # the distance term grows with tau faster than gradient terms are lost: bisect
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if worse(middle) else (middle, high)
@@ -248,7 +297,7 @@ def _inputs(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positive learning rates and eta^2 G^2 at them."""
     eta = _series(lrs)
-    _positive(distance=distance)
+    checks.positive("distance", distance, fix="give such a number")
     norms = np.asarray(gradient, dtype=float)
     if norms.shape not in ((), eta.shape) or not 0 < norms.min() <= norms.max() < math.inf:
         rule = f"must be positive and finite, one number or {len(eta)}"
@@ -271,15 +320,3 @@ def _series(lrs: ArrayLike) -> np.ndarray:
         bad = eta[~(np.isfinite(eta) & (eta >= 0))][0].item()
         raise InputError("lrs", bad, "must be finite and >= 0", "correct the schedule")
     return eta
-
-
-def _positive(*, zero: bool = False, **values: float) -> None:
-    for name, value in values.items():
-        if not (math.isfinite(value) and (value > 0 or (zero and value == 0))):
-            rule = "must be finite and >= 0" if zero else "must be finite and positive"
-            raise InputError(name, value, rule, "give such a number")
-
-
-def _within(name: str, value: int, high: int) -> None:
-    if not (0 <= value <= high and value == int(value)):
-        raise InputError(name, value, f"must be a whole number in [0, {high}]", "expand within the run")

@@ -9,8 +9,10 @@ import click
 
 from latebloom.theory import spec
 from latebloom.theory.architectures.presets import PRESETS, preset
+from latebloom.theory.config import PlanConfig
 from latebloom.theory.errors import InputError, nearest
-from latebloom.theory.landscapes.area import AreaLaw
+from latebloom.theory.landscapes.growth import GrowthLandscape
+from latebloom.theory.options import settings
 from latebloom.theory.plan import Base, GPT2Shape, Optimizer, Plan, Provenance, diff, read_plan, write_plan
 from latebloom.theory.plan_transfer import rates_text
 from latebloom.theory.planning import plan_expansion
@@ -19,7 +21,8 @@ from latebloom.theory.schedules import AnySchedule, Constant, Cosine, Linear, ws
 __all__ = ["fit_command", "plan_command", "record_command"]
 
 LAW_NAMES = (
-    "area, best, power, convex, momentum, multi_power, functional, quadratic or river_valley. [default: see above]"
+    "area, normalised or pair (pilots); size, shape or noisy_quadratic (several sizes); best, power, convex, momentum, "
+    "multi_power, functional, quadratic or river_valley (curves). [default: see above]"
 )
 LARGEST_DEFAULT_LR = 0.3  # chosen: beyond it the rule below diverges on small models
 MUON_REFERENCE_LR = 10.0  # eta_ref of arXiv 2511.04981 at 0.1 B: peak = eta_ref/sqrt(T)
@@ -40,53 +43,27 @@ def plan_command() -> None:
 
 
 @plan_command.command("make")
-@click.option("--model", "model_name", required=True, help=f"One of {', '.join(PRESETS)}.")
-@click.option("--steps", type=int, required=True, help="Horizon in optimizer steps.")
-@click.option("--batch-tokens", type=int, required=True, help="Tokens per step.")
-@click.option("--small-depth", type=int, default=1, show_default=True, help="Depth before the expansion.")
-@click.option("--depth", type=int, default=None, help="Depth after it. [default: the model's]")
-@click.option("--vocab-size", type=int, default=None, help="Of the data. [default: the model's]")
-@click.option(
-    "--schedule", "shape", type=click.Choice(["wsd", "cosine", "linear", "constant"]), default="wsd", show_default=True
+@settings(
+    {"config": PlanConfig, "optimizer": Optimizer},
+    without=("base",),  # --base-width and --base-depth
+    renamed={"name": "optimizer"},
+    choices={"model": PRESETS},
 )
-@click.option("--peak-lr", type=float, default=None, help="Peak learning rate. [default: 10/sqrt(steps)]")
-@click.option("--base-width", type=int, default=None, help="Width at which --peak-lr was tuned. [default: the model's]")
-@click.option("--base-depth", type=int, default=None, help="Blocks there. [default: one rate at every depth]")
-@click.option("--warmup", type=float, default=0.02, show_default=True, help="Share of the steps.")
-@click.option("--decay", type=float, default=0.1, show_default=True, help="Share of the steps (wsd).")
-@click.option("--u-mix", type=float, default=None, help="Mixing area as a share of peak_lr x steps, such as 0.12.")
-@click.option("--u-mix-area", type=float, default=None, help="Mixing area in learning rate x steps.")
 @click.option("--pilot", "pilots", multiple=True, type=click.Path(path_type=Path), help="Run directory or record.")
-@click.option("--tolerance", type=float, default=0.01, show_default=True, help="Accepted price, share of the loss.")
-@click.option("--budget", type=float, default=None, help="Spend at most this share of the fixed-depth FLOPs.")
-@click.option("--init", type=str, default="random", show_default=True, help="How new blocks begin.")
-@click.option("--order", type=str, default="stack", show_default=True, help="Where they stand.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the fit and its bootstrap.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("plan.json"), show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("plan.json"),
+    show_default=True,
+    help="The plan file to write.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the plan instead of the reason.")
 @click.argument("more_pilots", nargs=-1, type=click.Path(path_type=Path))
 def make_command(
-    model_name: str,
-    steps: int,
-    batch_tokens: int,
-    small_depth: int,
-    depth: int | None,
-    vocab_size: int | None,
-    shape: str,
-    peak_lr: float | None,
-    base_width: int | None,
-    base_depth: int | None,
-    warmup: float,
-    decay: float,
-    u_mix: float | None,
-    u_mix_area: float | None,
+    config: PlanConfig,
+    optimizer: Optimizer,
     pilots: tuple[Path, ...],
     more_pilots: tuple[Path, ...],
-    tolerance: float,
-    budget: float | None,
-    init: str,
-    order: str,
-    seed: int,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -97,44 +74,43 @@ def make_command(
     Beside this: `latebloom plan show|check|diff|schema`, each with its own --help.
     """
     pilots += more_pilots
-    model, usual_depth = preset(model_name)
-    if vocab_size is not None:
-        model = model.replace(vocab_size=vocab_size)
-    if steps < 1:
-        raise InputError("--steps", steps, "must be at least 1", "give the number of optimizer steps")
-    peak = MUON_REFERENCE_LR / steps**0.5 if peak_lr is None else peak_lr
-    if peak_lr is None and peak > LARGEST_DEFAULT_LR:
-        rule = f"has no default for {steps} steps: 10/sqrt(steps) = {peak:.3g} holds for long runs of 0.1 B and more"
-        raise InputError("--peak-lr", None, rule, "give one, such as 0.02, or find it with `latebloom lr-transfer`")
-    schedule = _schedule(shape, steps, peak, warmup, decay)
-    if u_mix is not None and u_mix_area is not None:
-        raise InputError("--u-mix", u_mix, "stands beside --u-mix-area", "give one of them")
-    if u_mix is not None and not 0 < u_mix < 1:
-        rule = "must be a share of peak_lr x steps in (0, 1)"
-        raise InputError("--u-mix", u_mix, rule, "give such as 0.12, or an area with --u-mix-area")
-    area = u_mix * peak * steps if u_mix is not None else u_mix_area
+    model, usual_depth = preset(config.model)
+    if config.vocab_size is not None:
+        model = model.replace(vocab_size=config.vocab_size)
+    peak = _peak_lr(config)
+    schedule = _schedule(config, peak)
+    area = _mixing_area(config, peak)
     if pilots and area is not None:
         raise InputError("--u-mix", area, "stands beside --pilot, which measures the mixing area", "give one of them")
     law, resamples, provenance, unknown = _landscape(
-        pilots, seed, model=model, batch_tokens=batch_tokens, growth=(init, order), schedule=schedule
+        pilots,
+        config.law,
+        config.seed,
+        model=model,
+        batch_tokens=config.batch_tokens,
+        growth=(config.init, config.order),
+        schedule=schedule,
     )
     plan = plan_expansion(
         model=model,
-        small_depth=small_depth,
-        full_depth=usual_depth if depth is None else depth,
+        small_depth=config.small_depth,
+        full_depth=usual_depth if config.depth is None else config.depth,
         schedule=schedule,
-        batch_tokens=batch_tokens,
+        batch_tokens=config.batch_tokens,
         mixing_area=area,
         law=law,
         resamples=resamples,
-        tolerance=tolerance,
-        budget=budget,
-        init=init,
-        order=order,
-        optimizer=Optimizer(base=_base(base_width, base_depth, peak_lr)),
+        tolerance=config.tolerance,
+        budget=config.budget,
+        init=config.init,
+        order=config.order,
+        optimizer=optimizer.replace(base=_base(config)),
         provenance=provenance,
-        name=f"{model_name}-{steps}",
+        name=f"{config.model}-{config.steps}",
     )
+    if config.optimizer_state != plan.stages[-1].optimizer_state:
+        grown = plan.stages[-1].replace(optimizer_state=config.optimizer_state)
+        plan = plan.replace(stages=(*plan.stages[:-1], grown))
     if unknown:
         reason = " ".join([plan.provenance.reason or "", "Left open by the pilots:", *unknown])
         plan = plan.replace(provenance=plan.provenance.replace(reason=reason))
@@ -202,9 +178,10 @@ def schema_command() -> None:
 @click.option("--warmup", type=int, default=0, show_default=True, help="Updates of warm-up before the first logged LR.")
 @click.option("--burn-in", type=float, default=0.03, show_default=True, help="Share of each run that is not fitted.")
 @click.option("--points", type=int, default=500, show_default=True, help="Average longer curves to so many points.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Keep a landscape for `latebloom ask`.")
 @click.option("--replicas", type=click.IntRange(min=0), default=40, show_default=True, help="Of the bootstrap.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the fit and the bootstrap.")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def fit_command(
     paths: tuple[Path, ...],
     name: str | None,
@@ -214,6 +191,7 @@ def fit_command(
     warmup: int,
     burn_in: float,
     points: int,
+    out: Path | None,
     replicas: int,
     seed: int,
     as_json: bool,
@@ -222,15 +200,25 @@ def fit_command(
 
     CURVES are Records or run directories, CSV, JSON lines, TensorBoard event files, W&B exports.
 
-    Records of two depths are pilots of an expansion: the area law is fitted. Otherwise laws are compared by the error
-    on the run that they were fitted without, and the best one is reported.
+    Records of two depths are pilots of an expansion: a landscape is fitted, the area law unless --law names another.
+    Final losses of several sizes are fitted by --law size, shape or noisy_quadratic. Otherwise laws are compared by
+    the error on the run that they were fitted without, and the best one is reported.
     """
-    if name == "area" or (name is None and _are_pilots(paths)):
-        from latebloom.theory.fitting.area import bootstrap, fit_area_law, report
+    from latebloom.theory.fitting.sizes import SIZE_LAWS, fit_sizes
+    from latebloom.theory.landscapes.registry import DEFAULT, FITTED, fit_landscape, write_fitted
+
+    if out is not None and not (name in FITTED or (name is None and _are_pilots(paths))):
+        raise InputError("--out", str(out), "is for landscapes fitted to pilots", f"give --law {' or '.join(FITTED)}")
+    if name in FITTED or (name is None and _are_pilots(paths)):
         from latebloom.theory.record import read_records
 
-        fit = fit_area_law(read_records(paths), seed=seed)
-        table = report(fit, bootstrap(fit, seed=seed, replicas=replicas))
+        fit = fit_landscape(name or DEFAULT, read_records(paths), seed=seed)
+        resamples = fit.bootstrap(seed=seed, replicas=replicas)
+        table = fit.report(resamples)
+        if out is not None:
+            write_fitted(fit, resamples, out)
+    elif name in SIZE_LAWS:
+        table = fit_sizes(name, paths, seed=seed)
     else:
         from latebloom.theory.fitting.readers import read_curves
 
@@ -259,7 +247,9 @@ def record_command(run: Path, parquet: Path | None) -> None:
 def _fit_laws(curves: list, name: str | None, replicas: int, seed: int) -> dict:
     """The law called ``name``, or the one with the least held-out error, fitted to ``curves``."""
     from latebloom.theory.fitting.laws import bootstrap_laws, fit_law, held_out_errors, law_report
+    from latebloom.theory.fitting.sizes import SIZE_LAWS
     from latebloom.theory.landscapes import LAWS
+    from latebloom.theory.landscapes.registry import FITTED
 
     league: dict[str, dict[str, float]] = {}
     if name is None or name == "best":
@@ -268,7 +258,7 @@ def _fit_laws(curves: list, name: str | None, replicas: int, seed: int) -> dict:
         league = {names[law]: by_run for law, by_run in errors.items()}
         name = min(league, key=lambda tag: sum(league[tag].values()))
     if name not in LAWS:
-        raise InputError("--law", name, "is not a law", nearest(name, ["area", "best", *LAWS]))
+        raise InputError("--law", name, "is not a law", nearest(name, [*FITTED, *SIZE_LAWS, "best", *LAWS]))
     fit = fit_law(LAWS[name], curves, seed=seed)
     return law_report(fit, bootstrap_laws(fit, replicas=replicas, seed=seed)) | {"held_out": league}
 
@@ -299,22 +289,24 @@ def _fit_text(table: dict) -> str:
     for name, row in table["runs"].items():
         lines.append(f"{name:<18}{row['mean']:>12.3%}  {row['worst']:.3%}")
     lines.extend(table["identifiability"])
+    lines.extend(table.get("answers", ()))
     return "\n".join(lines)
 
 
 def _landscape(
     paths: tuple[Path, ...],
+    law_name: str,
     seed: int,
     *,
     model: GPT2Shape,
     batch_tokens: int,
     growth: tuple[str, str],
     schedule: AnySchedule,
-) -> tuple[AreaLaw | None, tuple[AreaLaw, ...], Provenance, list[str]]:
+) -> tuple[GrowthLandscape | None, tuple[GrowthLandscape, ...], Provenance, list[str]]:
     """The law fitted to pilots of ``model``, its replicas, where it came from, and what the pilots leave open."""
     if not paths:
         return None, (), Provenance(), []
-    from latebloom.theory.fitting.area import bootstrap, fit_area_law, left_open, provenance
+    from latebloom.theory.landscapes.registry import fit_landscape
     from latebloom.theory.record import read_records
 
     records = read_records(paths)
@@ -330,13 +322,41 @@ def _landscape(
             if (stage.init, stage.order) != growth:
                 rule = f"grows by {stage.init}, {stage.order}, the plan by {', '.join(growth)}"
                 raise InputError("--pilot", str(path), rule, "say --init and --order as the pilots have them")
-    fit = fit_area_law(records, seed=seed)
-    resamples = bootstrap(fit, seed=seed)
-    return fit.law, resamples, provenance(fit), [*fit.identifiability, *left_open(fit, resamples, schedule)]
+    fit = fit_landscape(law_name, records, seed=seed)
+    resamples = fit.bootstrap(seed=seed)
+    return fit.law, resamples, fit.provenance(), [*fit.identifiability, *fit.left_open(resamples, schedule)]
 
 
-def _base(width: int | None, depth: int | None, peak_lr: float | None) -> Base | None:
-    """Where ``peak_lr`` was tuned."""
+def _peak_lr(config: PlanConfig) -> float:
+    """The peak learning rate that was given, or the default for runs that are long enough for it."""
+    if config.steps < 1:
+        raise InputError("--steps", config.steps, "must be at least 1", "give the number of optimizer steps")
+    if config.peak_lr is not None:
+        return config.peak_lr
+    peak = MUON_REFERENCE_LR / config.steps**0.5
+    if peak > LARGEST_DEFAULT_LR:
+        rule = f"has no default for {config.steps} steps: 10/sqrt(steps) = {peak:.3g} holds for long runs of 0.1 B"
+        rule += " and more"
+        raise InputError("--peak-lr", None, rule, "give one, such as 0.02, or find it with `latebloom lr-transfer`")
+    return peak
+
+
+def _mixing_area(config: PlanConfig, peak: float) -> float | None:
+    """The mixing area that was given, in learning rate x steps."""
+    u_mix = config.u_mix
+    if u_mix is None:
+        return config.u_mix_area
+    if config.u_mix_area is not None:
+        raise InputError("--u-mix", u_mix, "stands beside --u-mix-area", "give one of them")
+    if not 0 < u_mix < 1:
+        rule = "must be a share of peak_lr x steps in (0, 1)"
+        raise InputError("--u-mix", u_mix, rule, "give such as 0.12, or an area with --u-mix-area")
+    return u_mix * peak * config.steps
+
+
+def _base(config: PlanConfig) -> Base | None:
+    """Where the peak learning rate was tuned."""
+    width, depth = config.base_width, config.base_depth
     if width is None and depth is None:
         return None
     if width is None:
@@ -344,17 +364,18 @@ def _base(width: int | None, depth: int | None, peak_lr: float | None) -> Base |
     for name, value in {"--base-width": width, "--base-depth": depth}.items():
         if value is not None and value < 1:
             raise InputError(name, value, "must be at least 1", "give the size at which the rate was tuned")
-    if peak_lr is None:
+    if config.peak_lr is None:
         rule = "needs the learning rate that was tuned there"
         raise InputError("--base-width", width, rule, "give --peak-lr, such as `latebloom lr-transfer` finds")
     return Base(width=width, depth=depth)
 
 
-def _schedule(shape: str, steps: int, peak: float, warmup: float, decay: float) -> AnySchedule:
-    for name, value in {"--warmup": warmup, "--decay": decay}.items():
+def _schedule(config: PlanConfig, peak: float) -> AnySchedule:
+    for name, value in {"--warmup": config.warmup, "--decay": config.decay}.items():
         if not 0 <= value <= 1:
             raise InputError(name, value, "must be a share of the steps in [0, 1]", "give such as 0.1")
-    if shape == "wsd":
-        return wsd(steps=steps, peak_lr=peak, warmup=warmup, decay=decay)
+    if config.schedule == "wsd":
+        return wsd(steps=config.steps, peak_lr=peak, warmup=config.warmup, decay=config.decay)
     shapes = {"cosine": Cosine, "linear": Linear, "constant": Constant}
-    return shapes[shape](steps=steps, peak_lr=peak, warmup_steps=round(warmup * steps))
+    warmup_steps = round(config.warmup * config.steps)
+    return shapes[config.schedule](steps=config.steps, peak_lr=peak, warmup_steps=warmup_steps)

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import get_args
 
 import click
 
-from latebloom.theory.transfer import OptimizerName, Size, across_expansion, horizon_exponent, table, transfer
+from latebloom.theory.optimizers import OPTIMIZERS, OptimizerName
+from latebloom.theory.transfer import Size, across_expansion, horizon_exponent, table, transfer
 
 __all__ = ["transfer_command"]
 
 
 @click.command("transfer")
-@click.option("--optimizer", type=click.Choice(get_args(OptimizerName)), default="muon_nsgd", show_default=True)
+@click.option(
+    "--optimizer",
+    type=click.Choice(list(OPTIMIZERS)),
+    default="muon_nsgd",
+    show_default=True,
+    help="The update rule.",
+)
 @click.option("--base-width", type=float, required=True, help="Where the hyperparameters were tuned.")
 @click.option("--base-depth", type=float, required=True, help="Blocks there.")
 @click.option("--width", type=float, default=None, help="Where they are to be used. [default: the base's]")
 @click.option("--depth", type=float, default=None, help="Blocks there. [default: the base's]")
 @click.option("--base-steps", type=float, default=1.0, show_default=True, help="Optimizer steps there.")
-@click.option("--steps", type=float, default=None, help="[default: the base's]")
+@click.option("--steps", type=float, default=None, help="Optimizer steps of the target. [default: the base's]")
 @click.option("--base-batch", type=float, default=1.0, show_default=True, help="Batch, any unit.")
-@click.option("--batch", type=float, default=None, help="[default: the base's]")
+@click.option("--batch", type=float, default=None, help="Batch of the target. [default: the base's]")
 @click.option("--critical-batch", type=float, default=None, help="In the same unit. [default: far above both batches]")
 @click.option("--alpha", type=float, default=1.0, show_default=True, help="Residual multiplier depth^-alpha.")
 @click.option("--signal-exponent", type=float, default=1.0, show_default=True, help="Of the loss against area.")

@@ -20,7 +20,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from latebloom.theory.errors import InputError
+from latebloom.theory import checks
+from latebloom.theory.errors import InputError, nearest
 
 __all__ = ["DECAYS", "decay_integral", "decay_limit", "power_sum"]
 
@@ -35,11 +36,16 @@ def power_sum(m: Array, exponent: float) -> Array:
 
     Args:
         m: Whole numbers >= 0.
-        exponent: p.
+        exponent: p != -1, finite.
+
+    Raises:
+        InputError: if ``m`` is not whole or negative, or ``exponent`` is -1 or not finite.
     """
     from scipy.special import zeta
 
-    m, p = np.asarray(m, dtype=float), exponent
+    m, p = checks.whole("m", m, 0), float(checks.finite("exponent", exponent))
+    if p == -1:
+        raise InputError("exponent", exponent, "has no closed form here: the sum is a harmonic number", "give another")
     table = np.concatenate([[0.0], np.cumsum(np.arange(1.0, 16.0) ** p)])
     x = np.maximum(m, 16.0)
     falling = [math.prod(p - j for j in range(count)) for count in (1, 3, 5, 7)]
@@ -97,14 +103,31 @@ DECAYS: dict[str, tuple[Shape, Shape]] = {
 
 
 def decay_integral(shape: str, y: Array, f: float) -> Array:
-    """int_0^y s for a decay from 1 to ``f`` at shares ``y`` in [0, 1] of its length; table above."""
-    y = np.asarray(y, dtype=float)
+    """int_0^y s of a decay from 1 to f; table above.
+
+    Args:
+        shape: 'linear', 'cosine', 'sqrt' or 'exponential'.
+        y: Share of the decay's length, in [0, 1], any shape.
+        f: Where the decay ends, in [0, 1]; above 0 for an exponential one.
+
+    Returns:
+        The integral, in the shape of ``y``.
+
+    Raises:
+        InputError: if ``shape`` is unknown, or a number is outside its range.
+    """
+    if shape not in DECAYS:
+        raise InputError("shape", shape, "is not a decay", nearest(shape, DECAYS))
+    y = checks.within("y", y, 0.0, 1.0 + 1e-9, rule="must be a share in [0, 1]")  # beyond 1 by rounding
+    f = float(checks.within("f", f, 0.0, 1.0))
     if shape == "linear":
         return y - (1.0 - f) * y**2 / 2
     if shape == "cosine":
         return f * y + (1.0 - f) * (y + np.sin(np.pi * y) / np.pi) / 2
     if shape == "sqrt":
         return y - (1.0 - f) * (2.0 / 3.0) * y**1.5
+    if f == 0:
+        raise InputError("f", f, "is never reached by an exponential decay", "give such as 0.1")
     return y if f == 1 else np.expm1(y * math.log(f)) / math.log(f)
 
 
@@ -116,6 +139,12 @@ def decay_limit(shape: str) -> tuple[float, float]:
 
     linear 1/2, 1; cosine 1/2, 1.06107 (by quadrature, no closed form is known to us); sqrt 1/3, 3/2 - (3/4) ln 3.
     An exponential never reaches 0 and has no such limit.
+
+    Args:
+        shape: 'linear', 'cosine' or 'sqrt'.
+
+    Raises:
+        InputError: for any other shape.
 
     References:
         arXiv 2602.07145, Table 1 (cosine: q2^2 = 1.061 G^2).

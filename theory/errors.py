@@ -46,6 +46,11 @@ class InputError(ValueError):
 def nearest(word: object, known: Iterable[str], *, also: str = "valid") -> str:
     """What to do about an unknown ``word``: the nearest of the ``known`` ones, or where none is near, all of them.
 
+    Args:
+        word: What was given.
+        known: The valid words.
+        also: What stands before them where all are listed.
+
     >>> nearest("trian", ["train", "fit"])
     "did you mean 'train'?"
     """

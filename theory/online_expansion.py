@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from msgspec import Meta
 
 from latebloom.theory.errors import InputError
-from latebloom.theory.landscapes.area import AreaLaw
+from latebloom.theory.landscapes.growth import GrowthLandscape
+from latebloom.theory.landscapes.registry import AnyLandscape
 from latebloom.theory.schedules import AnySchedule
 from latebloom.theory.spec import Count, NonNegative, Positive, Spec
 
@@ -31,13 +32,17 @@ class AutoExpansion(Spec, frozen=True, kw_only=True):
 
     Args:
         schedule: The whole run's.
-        mixing_area: u_mix, learning rate x steps. Or give
-        law: a fitted landscape, from which u_mix follows for the loss that the run shows.
+        mixing_area: u_mix, learning rate x steps; or give ``law``.
+        law: A landscape of the registry, from which u_mix follows for the loss that the run shows.
         tolerance: With a law: share of the final loss that growing may cost.
         window: With a law: number of observations over which the run's level against the law's is averaged.
-        step, area, scale, offsets, decided, late: State, not to be given: updates seen; area spent; last learning rate
-            over the schedule's; observed minus predicted losses; the step of the decision; whether the area left was
-            too small at the first observation already, so that no expansion mixes within this run.
+        step: State, not to be given: updates seen.
+        area: State: learning-rate area spent.
+        scale: State: last learning rate over the schedule's.
+        offsets: State: observed minus predicted losses, the last ``window``.
+        decided: State: step of the decision; None before it.
+        late: State: whether the area left was too small at the first observation already, so that no expansion mixes
+            within this run.
 
     >>> from latebloom.theory import wsd
     >>> rule = AutoExpansion(schedule=wsd(steps=1000, peak_lr=0.1), mixing_area=20.0)
@@ -51,7 +56,7 @@ class AutoExpansion(Spec, frozen=True, kw_only=True):
 
     schedule: AnySchedule
     mixing_area: Positive | None = None
-    law: AreaLaw | None = None
+    law: AnyLandscape | None = None
     tolerance: Annotated[float, Meta(gt=0, lt=1)] = 0.01
     window: Annotated[int, Meta(ge=1, le=10_000)] = 20
     step: Count = 0
@@ -64,6 +69,12 @@ class AutoExpansion(Spec, frozen=True, kw_only=True):
     def check(self) -> None:
         if (self.law is None) == (self.mixing_area is None):
             raise InputError("mixing_area", self.mixing_area, "or a law is needed, and not both", "give one of them")
+
+    @classmethod
+    def from_older(cls, plain: dict[str, Any]) -> dict[str, Any]:
+        """Until 2026-11-26 the law was an area law, and its name was not written."""
+        law = plain.get("law")
+        return plain | {"law": {"landscape": "area"} | law} if isinstance(law, dict) else plain
 
     def observe(self, *, step: int, lr: float, loss: float) -> AutoExpansion:
         """The state after update number ``step``, made at learning rate ``lr``, has left the small model at ``loss``.
@@ -104,7 +115,7 @@ class AutoExpansion(Spec, frozen=True, kw_only=True):
             assert self.mixing_area is not None
             return self.mixing_area
         final = _final_loss(self.law, self.schedule) + (float(np.mean(self.offsets)) if self.offsets else 0.0)
-        return self.law.mixing_area(self.tolerance * final, self.area + self.remaining)
+        return self.law.area_to_leave(self.schedule, self.tolerance * final, total=self.area + self.remaining)
 
     @property
     def due(self) -> bool:
@@ -122,5 +133,5 @@ class AutoExpansion(Spec, frozen=True, kw_only=True):
 
 
 @functools.lru_cache(maxsize=8)
-def _final_loss(law: AreaLaw, schedule: AnySchedule) -> float:
+def _final_loss(law: GrowthLandscape, schedule: AnySchedule) -> float:
     return float(law.fixed(schedule, schedule.horizon, depth=law.full_depth))

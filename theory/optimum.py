@@ -11,89 +11,45 @@ against a fixed run at the grown run's would be none. Minimisation is scipy's, f
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import scipy
 
+from latebloom.theory import checks
 from latebloom.theory.errors import InputError
-from latebloom.theory.landscapes.lr_history import history
 from latebloom.theory.spec import Spec
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from latebloom.theory.landscapes.growth import GrowthLandscape
+    from latebloom.theory.schedules import AnySchedule
 
-    from latebloom.theory.landscapes.law import Growth
-    from latebloom.theory.schedules import AnySchedule, Schedule
-
-__all__ = ["GrowthLandscape", "LawGrowth", "Optimum", "best_growth", "winning_compute"]
+__all__ = ["Optimum", "best_growth", "winning_compute"]
 
 SHARES = np.array([0.1, 0.3, 0.5, 0.65, 0.8, 0.9, 0.96])
 
 
-class GrowthLandscape(Protocol):
-    """What a landscape must answer: :class:`theory.AreaLaw`, the coupled quadratic, the law of normalised steps; any
-    pair of loss laws through :class:`LawGrowth`."""
-
-    @property
-    def full_depth(self) -> int:
-        """L."""
-        ...
-
-    def fixed(self, schedule: Schedule, step: ArrayLike, *, depth: int) -> np.ndarray:
-        """Loss of a run of constant depth."""
-        ...
-
-    def grown(self, schedule: Schedule, step: ArrayLike, *, tau: float) -> np.ndarray:
-        """Loss of a run that grows after tau updates."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class LawGrowth:
-    """A :class:`latebloom.theory.landscapes.law.Growth` of two loss laws, with the questions that :func:`best_growth`
-    asks.
-
-    P(t) = L_full(t) + kappa B(u) - B(S_t) for t > tau, rounded to whole updates; B = signal_full - signal_small
-    """
-
-    growth: Growth
-
-    @property
-    def full_depth(self) -> int:
-        """L."""
-        return self.growth.full_depth
-
-    def fixed(self, schedule: Schedule, step: ArrayLike, *, depth: int) -> np.ndarray:
-        """Loss of a run of constant depth after ``step`` updates. Nats."""
-        laws = {self.growth.small_depth: self.growth.small, self.growth.full_depth: self.growth.full}
-        if depth not in laws:
-            raise InputError("depth", depth, f"is unknown to laws of depths {sorted(laws)}", "fit pilots of that depth")
-        return np.reshape(laws[depth].loss(schedule, np.atleast_1d(step)), np.shape(step))
-
-    def grown(self, schedule: Schedule, step: ArrayLike, *, tau: float) -> np.ndarray:
-        """Loss of a run that grows after ``tau`` updates (rounded), after ``step`` > tau updates. Nats."""
-        start, steps = round(tau), np.atleast_1d(np.asarray(step))
-        if start < 0:
-            raise InputError("tau", tau, "must be >= 0", "expand within the run")
-        if not np.all(steps > start):
-            raise InputError("step", steps.tolist(), f"must lie after the expansion at {start}", "ask for later steps")
-        full, small = self.growth.full, self.growth.small
-        whole, tail = history(schedule, steps), history(schedule.lrs()[start:], steps - start)
-        fresh = [full.signal(past) - small.signal(past) for past in (tail, whole)]
-        return np.reshape(full.predict(whole) + self.growth.kappa * fresh[0] - fresh[1], np.shape(step))
-
-
 class Optimum(Spec, frozen=True, kw_only=True):
-    """The best grown run of a compute beside the best fixed one.
+    """The best grown run of a compute beside the best fixed ones.
 
     Attributes:
-        small_depth, steps, tau, peak_lr, loss: Of the best grown run.
-        fixed_steps, fixed_peak_lr, fixed_loss: Of the best fixed run.
-        grows: Whether the grown run's loss is the lower one; False where its best expansion step is 0.
-        at_edge: The best peak lies at an end of the range searched: widen it.
+        small_depth: Depth from which the best grown run starts.
+        steps: Its horizon T.
+        tau: Its expansion step.
+        peak_lr: Its peak learning rate.
+        loss: Its final loss, nats.
+        fixed_steps: Horizon of the full depth at the same compute.
+        fixed_peak_lr: Its best peak learning rate.
+        fixed_loss: Its final loss, nats.
+        grows: Whether the grown run ends below the full depth; False where its best expansion step is 0.
+        best_depth: The best fixed depth at the same compute, among the full depth and the small ones.
+        best_steps: Its horizon.
+        best_peak_lr: Its best peak learning rate.
+        best_loss: Its final loss, nats.
+        wins: Whether the grown run ends below the best fixed depth: the comparison that decides.
+        at_edge: A best peak lies at an end of the range searched: widen it.
     """
 
     small_depth: int
@@ -105,7 +61,41 @@ class Optimum(Spec, frozen=True, kw_only=True):
     fixed_peak_lr: float
     fixed_loss: float
     grows: bool
+    best_depth: int
+    best_steps: int
+    best_peak_lr: float
+    best_loss: float
+    wins: bool
     at_edge: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Schedules:
+    """One shape of schedule at any horizon and any peak of a range."""
+
+    shape: AnySchedule
+    peaks: tuple[float, float]
+
+    def starts(self) -> np.ndarray:
+        """Logarithms of the peaks from which searches start; one where the range is a point."""
+        return np.unique(np.linspace(np.log(self.peaks[0]), np.log(self.peaks[1]), 5))
+
+    def peak(self, log_peak: float) -> float:
+        return float(np.clip(math.exp(log_peak), *self.peaks))
+
+    def of(self, steps: int, log_peak: float) -> AnySchedule:
+        return self.shape.with_steps(steps).replace(peak_lr=self.peak(log_peak))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """The best run of one depth, or of one way of growing."""
+
+    depth: int
+    steps: int
+    tau: int
+    peak: float
+    loss: float
 
 
 def best_growth(
@@ -125,6 +115,9 @@ def best_growth(
         cost_ratio: Small depth -> n_l in (0, 1).
         peaks: Range of peak learning rates; equal ends keep the peak.
 
+    Returns:
+        The optimum, beside the best fixed depths of the same compute.
+
     Raises:
         InputError: if an argument is out of range or the schedule has no peak of its own (tables, tails).
     """
@@ -139,51 +132,81 @@ def best_growth(
         raise InputError("cost_ratio", dict(cost_ratio), "must lie in (0, 1)", "give c_l/c_L")
     if not hasattr(schedule, "peak_lr"):
         raise InputError("schedule", type(schedule).__name__, "has no peak to choose", "give WSD, cosine or the like")
-
-    def at(steps: int, peak: float) -> Any:
-        return schedule.with_steps(steps).replace(peak_lr=float(np.clip(peak, low, high)))
-
-    logs = np.log([low, high])
-    starts = np.unique(np.linspace(logs[0], logs[1], 5))
-    steps = round(compute)
-    law = next(iter(laws.values()))
-
-    def fixed(log_peak: float) -> float:
-        return float(law.fixed(at(steps, math.exp(log_peak)), steps, depth=law.full_depth))
-
-    fixed_peak, fixed_loss = _least_1d(fixed, starts)
-    best: tuple[float, int, int, int, float] | None = None
-    for depth, landscape in laws.items():
-        n = cost_ratio[depth]
-
-        def horizon(x: float, n: float = n) -> int:
-            return round(compute / (n * x + 1 - x))
-
-        def grown(point: np.ndarray, landscape: GrowthLandscape = landscape) -> float:
-            x = float(np.clip(point[0], 0.0, 1 - 1 / compute))
-            t = horizon(x)
-            return float(landscape.grown(at(t, math.exp(point[1])), t, tau=x * t))
-
-        grid = [(grown(np.array([x, p])), x, p) for x in SHARES for p in starts]
-        _, x0, p0 = min(grid)
-        size = [0.05, 0.2 if high > low else 0.0]
-        simplex = np.array([[x0, p0], [x0 - size[0], p0], [x0, p0 + (size[1] or 1e-9)]])
-        found = scipy.optimize.minimize(
-            grown, [x0, p0], method="Nelder-Mead",
-            options={"initial_simplex": simplex, "xatol": 1e-4, "fatol": 1e-10, "maxfev": 300},
-        )  # fmt: skip
-        x = float(np.clip(found.x[0], 0.0, 1 - 1 / compute))
-        t = horizon(x)
-        if best is None or found.fun < best[0]:
-            best = (float(found.fun), depth, t, round(x * t), float(np.clip(math.exp(found.x[1]), low, high)))
-    assert best is not None
-    loss, depth, t, tau, peak = best
-    edges = [abs(math.log(p / edge)) < 1e-3 for p in (peak, math.exp(fixed_peak)) for edge in (low, high)]
+    schedules = _Schedules(shape=schedule, peaks=peaks)
+    first = next(iter(laws.values()))
+    full = _best_fixed(first, first.full_depth, round(compute), schedules)
+    small = [
+        _best_fixed(law, law.small_depth, round(compute / cost_ratio[depth]), schedules) for depth, law in laws.items()
+    ]
+    grown = min(
+        (_best_grown(law, depth, compute, cost_ratio[depth], schedules) for depth, law in laws.items()),
+        key=lambda run: run.loss,
+    )
+    best = min([full, *small], key=lambda run: run.loss)
+    on_edge = [abs(math.log(run.peak / end)) < 1e-3 for run in (grown, full, best) for end in (low, high)]
     return Optimum(
-        small_depth=depth, steps=t, tau=tau, peak_lr=peak, loss=loss, fixed_steps=steps,
-        fixed_peak_lr=float(np.clip(math.exp(fixed_peak), low, high)), fixed_loss=fixed_loss,
-        grows=tau > 0 and loss < fixed_loss, at_edge=high > low and any(edges),
-    )  # fmt: skip
+        small_depth=grown.depth,
+        steps=grown.steps,
+        tau=grown.tau,
+        peak_lr=grown.peak,
+        loss=grown.loss,
+        fixed_steps=full.steps,
+        fixed_peak_lr=full.peak,
+        fixed_loss=full.loss,
+        grows=grown.tau > 0 and grown.loss < full.loss,
+        best_depth=best.depth,
+        best_steps=best.steps,
+        best_peak_lr=best.peak,
+        best_loss=best.loss,
+        wins=grown.tau > 0 and grown.loss < best.loss,
+        at_edge=high > low and any(on_edge),
+    )
+
+
+def _best_fixed(law: GrowthLandscape, depth: int, steps: int, schedules: _Schedules) -> _Run:
+    """The best peak of a run that keeps ``depth`` for ``steps``."""
+
+    def final_loss(log_peak: float) -> float:
+        return float(law.fixed(schedules.of(steps, log_peak), steps, depth=depth))
+
+    log_peak, loss = _least_1d(final_loss, schedules.starts())
+    return _Run(depth=depth, steps=steps, tau=0, peak=schedules.peak(log_peak), loss=loss)
+
+
+def _best_grown(law: GrowthLandscape, depth: int, compute: float, cost_ratio: float, schedules: _Schedules) -> _Run:
+    """The best share x = tau/T and peak of a run of cost ``compute`` that grows from ``depth``."""
+    latest, starts = 1 - 1 / compute, schedules.starts()
+
+    def horizon(share: float) -> int:
+        return round(compute / (cost_ratio * share + 1 - share))
+
+    def final_loss(point: np.ndarray) -> float:
+        share = float(np.clip(point[0], 0.0, latest))
+        steps = horizon(share)
+        return float(law.grown(schedules.of(steps, point[1]), steps, tau=share * steps))
+
+    _, share, log_peak = min((final_loss(np.array([x, p])), x, p) for x in SHARES for p in starts)
+    step = 0.2 if len(starts) > 1 else 1e-9
+    result = scipy.optimize.minimize(
+        final_loss,
+        [share, log_peak],
+        method="Nelder-Mead",
+        options={
+            "initial_simplex": np.array([[share, log_peak], [share - 0.05, log_peak], [share, log_peak + step]]),
+            "xatol": 1e-4,
+            "fatol": 1e-10,
+            "maxfev": 300,
+        },
+    )
+    share = float(np.clip(result.x[0], 0.0, latest))
+    steps = horizon(share)
+    return _Run(
+        depth=depth,
+        steps=steps,
+        tau=round(share * steps),
+        peak=schedules.peak(result.x[1]),
+        loss=float(result.fun),
+    )
 
 
 def winning_compute(
@@ -194,47 +217,63 @@ def winning_compute(
     small_depth: int,
     compute: tuple[float, float],
     accuracy: float = 0.02,
+    against: Literal["full", "best"] = "full",
 ) -> float | None:
-    """Smallest compute in a range at which growing beats the best fixed run of equal compute; None if nowhere.
+    """Smallest compute in a range at which growing beats fixed runs of equal compute; None if nowhere.
 
     Eight computes spread evenly in the logarithm are tried first, then the first change is bisected to ``accuracy``
     (relative). The schedule keeps its peak.
 
     Args:
-        law, schedule, cost_ratio, small_depth: As in :func:`best_growth`.
-        compute: Range, full-depth steps.
+        law: Landscape of growing from ``small_depth``.
+        schedule: Its shape and peak.
+        cost_ratio: n = c_l/c_L, in (0, 1).
+        small_depth: l.
+        compute: Range (low, high), full-depth steps, low > 10.
+        accuracy: Relative, > 0.
+        against: What growing must beat: the "full" depth, or the "best" of full and small depth.
+
+    Returns:
+        Full-depth steps.
+
+    Raises:
+        InputError: if an argument is out of range.
     """
+    low, high = compute
+    if not 10 < low < high < 1e9:
+        raise InputError("compute", compute, "must be a range of full-depth steps in (10, 1e9)", "give (low, high)")
+    checks.positive("accuracy", accuracy)
     peak = schedule.peak
 
     def wins(c: float) -> bool:
         best = best_growth(
             {small_depth: law}, schedule=schedule, compute=c, cost_ratio={small_depth: cost_ratio}, peaks=(peak, peak)
         )
-        return best.grows
+        return best.grows if against == "full" else best.wins
 
     grid = np.geomspace(*compute, 8)
     previous = None
-    for c in grid:
-        if wins(c):
+    for trial in grid:
+        if wins(trial):
             break
-        previous = c
+        previous = trial
     else:
         return None
     if previous is None:
-        return float(c)
-    low, high = previous, c
+        return float(trial)
+    low, high = previous, trial
     while high / low > 1 + accuracy:
         middle = math.sqrt(low * high)
         low, high = (low, middle) if wins(middle) else (middle, high)
     return float(high)
 
 
-def _least_1d(function: Any, starts: np.ndarray) -> tuple[float, float]:
+def _least_1d(function: Callable[[float], float], starts: np.ndarray) -> tuple[float, float]:
     """Least value over the range of ``starts``: the best of them, then Brent's method between its neighbours."""
     values = [function(s) for s in starts]
     k = int(np.argmin(values))
     if len(starts) == 1:
         return float(starts[0]), values[0]
     low, high = starts[max(k - 1, 0)], starts[min(k + 1, len(starts) - 1)]
-    found = scipy.optimize.minimize_scalar(function, bounds=(low, high), method="bounded", options={"xatol": 1e-5})
-    return (float(found.x), float(found.fun)) if found.fun < values[k] else (float(starts[k]), values[k])
+    best = scipy.optimize.minimize_scalar(function, bounds=(low, high), method="bounded", options={"xatol": 1e-5})
+    return (float(best.x), float(best.fun)) if best.fun < values[k] else (float(starts[k]), values[k])

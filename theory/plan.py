@@ -1,8 +1,8 @@
 """The Plan: what theory predicts and the simulator and the trainer execute, as frozen plain data.
 
 A Plan is JSON with a schema version, a published JSON Schema (``latebloom plan schema``), a canonical form and a
-SHA-256 digest that stands in every checkpoint, record and figure made from it. Fixed-depth baselines, the cold-start
-control and pilots are Plans too, with one stage.
+SHA-256 digest that stands in every checkpoint, record and figure made from it. Controls
+(:mod:`latebloom.theory.controls`) and pilots are Plans too, with one stage.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
-from latebloom.theory import spec
+from latebloom.theory import checks, spec
+from latebloom.theory.architectures.shape import BlockVariant, GPT2Shape
 from latebloom.theory.errors import InputError
-from latebloom.theory.schedules import AnySchedule, Tail
+from latebloom.theory.expansion import INITS, STATE_POLICIES, Init, Order, StatePolicy
+from latebloom.theory.files import write_whole
+from latebloom.theory.optimizers import Base, Optimizer
+from latebloom.theory.schedules import AnySchedule
 from latebloom.theory.spec import Count, Fraction, NonNegative, Positive, Spec
 
 __all__ = [
@@ -23,93 +27,35 @@ __all__ = [
     "BlockVariant",
     "Curve",
     "GPT2Shape",
-    "Init",
     "Interval",
     "Optimizer",
-    "Order",
     "Plan",
     "Prediction",
     "Provenance",
     "Stage",
-    "StatePolicy",
-    "cold_start",
     "diff",
-    "fixed_depth",
     "read_plan",
     "write_plan",
 ]
 
 SCHEMA_VERSION: Final = 1
 
-Size = Annotated[int, Meta(ge=1, le=10**7)]
 Depth = Annotated[int, Meta(ge=0, le=10_000)]
 Number = Annotated[float, Meta(ge=-1e30, le=1e30)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
-
-Init = Literal["random", "copy", "zero", "zero_last", "copy_zero_last", "copy_zero_norm", "identity"]
-Order = Literal["stack", "inter", "last", "first"]
-StatePolicy = Literal["keep", "keep_copied", "keep_warmed", "reset"]
-
-
-class BlockVariant(Spec, frozen=True, kw_only=True):
-    """A block that is not GPT-2's: RMSNorm before each branch, rotary positions, SwiGLU, no biases (LLAMA3, Qwen3).
-
-    Attributes:
-        kv_heads: Heads of key and value; each serves heads/kv_heads query heads (grouped-query attention).
-        hidden: Width inside the SwiGLU.
-        rope_theta: Base of the rotary frequencies.
-        norm_eps: Epsilon of every RMSNorm.
-        qk_norm: RMSNorm on each query and key head (Qwen3).
-    """
-
-    kv_heads: Size
-    hidden: Size
-    rope_theta: Positive = 10_000.0
-    norm_eps: Positive = 1e-6
-    qk_norm: bool = False
-
-
-class GPT2Shape(Spec, frozen=True, kw_only=True, omit_defaults=True):
-    """A GPT-2 without its depth, which belongs to the stages; with ``block`` the same skeleton around other blocks.
-
-    Without ``block`` the field is absent from JSON, so that plans from before it keep their digests.
-    """
-
-    name: Annotated[str, Meta(min_length=1, max_length=100)]
-    width: Size
-    heads: Size
-    vocab_size: Size
-    context: Size
-    block: BlockVariant | None = None
-
-    def check(self) -> None:
-        if self.block and self.heads % self.block.kv_heads:
-            rule = f"does not divide the {self.heads} heads"
-            raise InputError("block.kv_heads", self.block.kv_heads, rule, "choose a divisor of the heads")
-        if self.block and self.width % self.heads == 0 and (self.width // self.heads) % 2:
-            rule = f"gives heads of odd size {self.width // self.heads}, which cannot be rotated"
-            raise InputError("heads", self.heads, rule, "choose heads of even size")
-        if self.width % self.heads:
-            rule = f"does not divide the width {self.width}"
-            raise InputError("heads", self.heads, rule, "choose a divisor of the width")
 
 
 class Stage(Spec, frozen=True, kw_only=True):
     """From ``start_step`` on the model has ``depth`` blocks.
 
-    ``init`` says how blocks that this stage adds begin:
-        random          as in a fresh model
-        copy            as copies of the trained blocks
-        zero            all zero
-        zero_last       random, the last linear map of each residual branch zero (keeps the function)
-        copy_zero_last  copies, the last linear map of each residual branch zero (keeps the function)
-        copy_zero_norm  copies, every norm and bias zero (keeps the function)
-        identity        tiled identity matrices, the last linear map of each branch zero (keeps the function)
-    ``order`` says where blocks come from and stand: ``stack`` (abab), ``inter`` (aabb), ``last`` (abbb), ``first``
-    (aaab); new blocks are on top under stack and last, between the old under inter, at the bottom under first.
-    ``optimizer_state`` of the old blocks, embedding and head is kept or reset. New blocks start without one; with the
-    state of the block that they continue (``keep_copied``); or with one that gradients alone have warmed, at the
-    weights of the expansion (``keep_warmed``).
+    :mod:`latebloom.theory.expansion` says what each choice does.
+
+    Attributes:
+        start_step: First update of this stage.
+        depth: Number of blocks.
+        init: How the blocks that this stage adds begin: fresh or copied, and what of them is zero.
+        order: Where blocks come from and stand: ``stack`` (abab), ``inter`` (aabb), ``last`` (abbb), ``first`` (aaab).
+        optimizer_state: What the optimizer remembers of old blocks, embedding and head, and knows of new ones.
     """
 
     start_step: Count
@@ -117,47 +63,6 @@ class Stage(Spec, frozen=True, kw_only=True):
     init: Init = "random"
     order: Order = "stack"
     optimizer_state: StatePolicy = "keep"
-
-
-class Base(Spec, frozen=True, kw_only=True):
-    """The size at which a schedule's learning rate was tuned; see :mod:`latebloom.theory.plan_transfer` for what
-    follows from it.
-
-    Attributes:
-        width: Of that model.
-        depth: Its blocks. None: the rate is the same at every depth, as in arXiv 2511.04981.
-    """
-
-    width: Size
-    depth: Annotated[int, Meta(ge=1, le=10_000)] | None = None
-
-
-class Optimizer(Spec, frozen=True, kw_only=True):
-    """The update rule. ``transfer`` names the learning-rate rule of ``latebloom.theory.transfer`` between widths and
-    depths.
-
-    ``base`` is the size at which the schedule's learning rate was tuned: the trainer then gives each kind of parameter
-    its factor of :mod:`latebloom.theory.plan_transfer`. Without it the rate is taken as tuned for this very model, the
-    same for all.
-
-    ``muon_nsgd``: Muon on matrices, normalised SGD on vectors, one learning rate. ``muon_adamw``: Muon on the blocks'
-    matrices, AdamW on the rest. ``muon``: the simulator's all-matrix networks. ``momentum`` is Muon's and SGD's, and
-    Adam's first beta; ``beta2`` and ``eps`` are Adam's.
-    """
-
-    name: Literal["muon_nsgd", "muon_adamw", "muon", "adamw", "sgd", "nsgd"] = "muon_nsgd"
-    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.95
-    nesterov: bool = True
-    beta2: Annotated[float, Meta(ge=0, lt=1)] = 0.95
-    eps: Positive = 1e-8
-    weight_decay: NonNegative = 0.01
-    transfer: Literal["spectral", "none"] = "spectral"
-    base: Base | None = None
-
-    def check(self) -> None:
-        if self.base is not None and self.transfer == "none":
-            rule = "has no rule to go by: transfer is 'none'"
-            raise InputError("base", f"width {self.base.width}", rule, "set transfer to 'spectral', or drop the base")
 
 
 class Interval(Spec, frozen=True, kw_only=True):
@@ -198,6 +103,7 @@ class Prediction(Spec, frozen=True, kw_only=True):
         equal_compute_steps: Steps of the full depth that cost what this plan costs.
         equal_compute_final_loss: Loss of that run, with its own horizon and schedule.
         small_final_loss: Loss of the small depth for the same number of steps: not growing at all.
+        control_losses: Losses of further controls (:data:`latebloom.theory.controls.COMPARED`), by their names.
         retention: Loss of a cold start minus ``final_loss``: what the small phase is worth.
         flops, fixed_flops: Training FLOPs of this plan and of the full depth for the same number of steps.
         saving_same_horizon: 1 - flops/fixed_flops.
@@ -214,6 +120,7 @@ class Prediction(Spec, frozen=True, kw_only=True):
     equal_compute_steps: Number | None = None
     equal_compute_final_loss: Number | None = None
     small_final_loss: Number | None = None
+    control_losses: dict[str, Number] | None = None
     retention: Number | None = None
     flops: NonNegative | None = None
     fixed_flops: NonNegative | None = None
@@ -284,10 +191,10 @@ class Plan(Spec, frozen=True, kw_only=True):
             if stage.depth <= before.depth:
                 rule = f"must be larger than the depth before it, {before.depth}"
                 raise InputError(f"{here}.depth", stage.depth, rule, "grow, or drop the stage")
-            if before.depth == 0 and stage.init.startswith("copy"):
+            if before.depth == 0 and INITS[stage.init].copies:
                 rule = "cannot copy from a model without blocks"
                 raise InputError(f"{here}.init", stage.init, rule, "use 'random' or 'zero_last', or start from 1 block")
-            if before.depth == 0 and stage.optimizer_state == "keep_copied":
+            if before.depth == 0 and STATE_POLICIES[stage.optimizer_state].new == "copied":
                 rule = "cannot copy the state of a model without blocks"
                 raise InputError(f"{here}.optimizer_state", stage.optimizer_state, rule, "use 'keep' or 'keep_warmed'")
 
@@ -312,22 +219,13 @@ class Plan(Spec, frozen=True, kw_only=True):
         return spec.digest(self)
 
     def stage_at(self, step: int) -> int:
-        """Index of the stage that executes update ``step``."""
+        """Index of the stage that executes update ``step``.
+
+        Raises:
+            InputError: if ``step`` is negative or no number.
+        """
+        checks.non_negative("step", step, fix="count updates from 0")
         return max(i for i, stage in enumerate(self.stages) if stage.start_step <= step)
-
-
-def fixed_depth(plan: Plan, *, name: str, depth: int | None = None, schedule: AnySchedule | None = None) -> Plan:
-    """The run of ``plan`` at one ``depth`` (the full one by default), without predictions."""
-    stage = Stage(start_step=0, depth=plan.depth if depth is None else depth)
-    changes = {"stages": (stage,), "predicted": Prediction(), "provenance": Provenance()}
-    return plan.replace(name=name, schedule=schedule or plan.schedule, **changes)
-
-
-def cold_start(plan: Plan, *, name: str) -> Plan:
-    """Full depth from scratch for just the steps after the expansion, with the same tail of the schedule."""
-    if plan.tau is None:
-        raise InputError("stages", len(plan.stages), "a fixed-depth plan has no expansion", "give a progressive plan")
-    return fixed_depth(plan, name=name, schedule=Tail(base=plan.schedule, start_step=plan.tau))
 
 
 def read_plan(path: str | Path) -> Plan:
@@ -344,9 +242,7 @@ def write_plan(plan: Plan, path: str | Path) -> None:
     path = Path(path)
     if not path.name:
         raise InputError("path", str(path), "is not a file", "name one, such as plan.json")
-    part = path.with_name(path.name + ".part")
-    part.write_text(plan.to_json(), encoding="utf-8")
-    part.replace(path)
+    write_whole(path, plan.to_json())
 
 
 def diff(a: Plan, b: Plan) -> list[tuple[str, object, object]]:

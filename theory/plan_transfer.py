@@ -1,11 +1,6 @@
 r"""Learning rates that a plan's optimizer uses, by kind of parameter: the schedule's, times factors from base to size.
 
-    kind           parameters
-    embedding      position table; token table where the head is a matrix of its own
-    head           token table that is the head as well: a tied matrix cannot obey two rows, it takes the head's
-    hidden         matrices in blocks
-    vector         gains and biases in blocks
-    final_vector   gain and bias after the last block
+Kinds are those of :mod:`latebloom.theory.architectures.tensors`.
 
 With ``optimizer.base`` a plan says at which width and depth its learning rate was tuned. At width D and depth l every
 kind then learns at lr(t) times its row of :mod:`latebloom.theory.transfer`, for a model without residual multiplier
@@ -27,38 +22,34 @@ from __future__ import annotations
 
 from typing import Literal
 
-from latebloom.theory.plan import Optimizer, Plan
+from latebloom.theory.architectures.tensors import KINDS
+from latebloom.theory.optimizers import OPTIMIZERS, Optimizer, OptimizerName
+from latebloom.theory.plan import Plan
 from latebloom.theory.transfer import Size, transfer
 
-__all__ = ["ADAMW_FACTOR", "KINDS", "Scaled", "peak_rates", "rates_text", "size_factors", "transfer_factors"]
+__all__ = ["Scaled", "peak_rates", "rates_text", "size_factors", "transfer_factors"]
 
-KINDS = ("embedding", "hidden", "vector", "final_vector", "head")
-ADAMW_FACTOR = 0.03  # muon_adamw: AdamW's rate over Muon's, the ratio of eta_ref in arXiv 2511.04981, 0.3 and 10
 Scaled = Literal["lr", "weight_decay", "eps"]
 
 
-def transfer_factors(optimizer: str, *, width: float, depth: float, quantity: Scaled = "lr") -> dict[str, float]:
+def transfer_factors(
+    optimizer: OptimizerName, *, width: float, depth: float, quantity: Scaled = "lr"
+) -> dict[str, float]:
     """Factors of :func:`latebloom.theory.transfer.transfer` by kind of parameter, for a model without residual
     multiplier.
 
     Args:
-        optimizer: One of a plan's; ``muon_adamw`` takes Muon's row for hidden matrices, AdamW's for the rest.
-        width, depth: Target over base.
+        optimizer: One of a plan's.
+        width: Target over base.
+        depth: Target over base.
         quantity: What to multiply by them; kinds that have no row for it are absent.
 
     Raises:
         InputError: if a ratio is not positive.
     """
-
-    def rows(name: str) -> dict[str, float]:
-        one = Size(width=1, depth=1, steps=1, batch=1)
-        found = transfer(one, one.replace(width=width, depth=depth), name, alpha=0.0)  # type: ignore[arg-type]
-        return {str(row.group): row.factor for row in found if row.quantity == quantity and row.group in KINDS}
-
-    if optimizer == "muon_adamw":
-        others = {kind: factor for kind, factor in rows("adamw").items() if kind != "hidden"}
-        return others | {kind: factor for kind, factor in rows("muon").items() if kind == "hidden"}
-    return rows(optimizer)
+    one = Size(width=1, depth=1, steps=1, batch=1)
+    factors = transfer(one, one.replace(width=width, depth=depth), optimizer, alpha=0.0)
+    return {str(row.group): row.factor for row in factors if row.quantity == quantity and row.group in KINDS}
 
 
 def size_factors(optimizer: Optimizer, *, width: int, depth: int, quantity: Scaled = "lr") -> dict[str, float]:
@@ -78,7 +69,11 @@ def size_factors(optimizer: Optimizer, *, width: int, depth: int, quantity: Scal
 
 
 def peak_rates(plan: Plan) -> list[dict[str, float]]:
-    """For each stage its ``start_step`` and ``depth``, and the learning rate of each kind at the schedule's peak."""
+    """For each stage its ``start_step`` and ``depth``, and the learning rate of each kind at the schedule's peak.
+
+    Args:
+        plan: With or without a base.
+    """
     stages = []
     for stage in plan.stages:
         factors = size_factors(plan.optimizer, width=plan.model.width, depth=stage.depth)
@@ -86,14 +81,18 @@ def peak_rates(plan: Plan) -> list[dict[str, float]]:
         for kind in KINDS:
             if stage.depth == 0 and kind in ("hidden", "vector"):
                 continue
-            own = ADAMW_FACTOR if plan.optimizer.name == "muon_adamw" and kind != "hidden" else 1.0
+            own = OPTIMIZERS[plan.optimizer.name].rate_factor(kind)
             rates[kind] = plan.schedule.peak * own * factors.get(kind, 1.0)
         stages.append(rates)
     return stages
 
 
 def rates_text(plan: Plan) -> list[str]:
-    """:func:`peak_rates` in words, a line a stage; none without a base, where every kind learns at the plan's rate."""
+    """:func:`peak_rates` in words, a line a stage; none without a base, where every kind learns at the plan's rate.
+
+    Args:
+        plan: With or without a base.
+    """
     lines, base = [], plan.optimizer.base
     for stage in peak_rates(plan):
         rates = {kind: rate for kind, rate in stage.items() if kind in KINDS}

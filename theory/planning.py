@@ -1,8 +1,7 @@
 r"""From a landscape to a Plan: when to expand, what it will cost, what it will save against both baselines.
 
-The plan's predictions stand beside three controls (see :mod:`latebloom.theory.verdict`, which measures the same
-quantities): the full depth for the same number of steps, the full depth for the same FLOPs with its own horizon and
-schedule, and the full depth from scratch for just the steps after tau (cold start).
+The plan's predictions stand beside those of its controls (:func:`latebloom.theory.controls.compared`);
+:mod:`latebloom.theory.verdict` measures the same quantities.
 """
 
 from __future__ import annotations
@@ -15,29 +14,26 @@ import numpy as np
 import scipy
 
 from latebloom.theory import verdict
+from latebloom.theory.controls import compared, equal_compute, fixed_depth
 from latebloom.theory.cost import flops_per_token, plan_flops
 from latebloom.theory.errors import InputError
-from latebloom.theory.landscapes.area import AreaLaw
+from latebloom.theory.fitting.bootstrap import interval
+from latebloom.theory.landscapes.growth import GrowthLandscape
 from latebloom.theory.plan import (
     Curve,
     GPT2Shape,
-    Interval,
     Optimizer,
     Plan,
     Prediction,
     Provenance,
     Stage,
-    cold_start,
-    fixed_depth,
 )
 from latebloom.theory.timing import tau_star
 
 if TYPE_CHECKING:
     from latebloom.theory.schedules import AnySchedule
 
-__all__ = ["budget_step", "equal_compute", "plan_expansion", "predict"]
-
-LEVEL = 0.9
+__all__ = ["budget_step", "plan_expansion", "predict"]
 
 
 def plan_expansion(
@@ -48,8 +44,8 @@ def plan_expansion(
     schedule: AnySchedule,
     batch_tokens: int,
     mixing_area: float | None = None,
-    law: AreaLaw | None = None,
-    resamples: Sequence[AreaLaw] = (),
+    law: GrowthLandscape | None = None,
+    resamples: Sequence[GrowthLandscape] = (),
     tolerance: float = 0.01,
     budget: float | None = None,
     init: str = "random",
@@ -65,10 +61,10 @@ def plan_expansion(
         small_depth, full_depth: l and L.
         schedule: Learning rate of the whole run; its horizon is the plan's.
         batch_tokens: Tokens per step.
-        mixing_area: u_mix, learning rate x steps to leave after the expansion. Or give
-        law: a fitted landscape, from which u_mix follows as the least area at which growing costs no more than
-        tolerance: this share of the full depth's final loss.
+        mixing_area: u_mix, learning rate x steps to leave after the expansion; or give ``law``.
+        law: A fitted landscape, which says the latest step at which growing costs no more than ``tolerance``.
         resamples: Bootstrap replicas of ``law``, for the intervals.
+        tolerance: With a law: share of the full depth's final loss that growing may cost.
         budget: Spend at most this share of the fixed-depth FLOPs; the expansion is then as early as that allows.
         init, order: How new blocks begin and where they stand, see :class:`latebloom.theory.plan.Stage`.
         optimizer: Update rule.
@@ -99,41 +95,41 @@ def plan_expansion(
         optimizer=optimizer,
     )
 
-    def mixing(landscape: AreaLaw) -> float:
-        final = float(landscape.loss(full))
-        return landscape.mixing_area(tolerance * final, schedule.total_area)
+    def price(landscape: GrowthLandscape) -> float:
+        """What growing may cost, nats."""
+        return tolerance * float(landscape.loss(full))
 
+    star = None
     if placed_by_law:
         assert law is not None
-        mixing_area = mixing(law)
-        if mixing_area >= schedule.total_area and budget is None:
+        star = law.tau_star(schedule, price(law))
+        mixing_area = law.area_to_leave(schedule, price(law))
+        if star is None and budget is None:
             rule = (
                 f"growing {small_depth} -> {full_depth} costs more than this whenever it happens in {full.steps} steps"
             )
             raise InputError("tolerance", tolerance, rule, "train longer, allow more, or do not grow")
-    star = None
-    if mixing_area is not None and mixing_area < schedule.total_area:
-        star = tau_star(schedule, mixing_area) if mixing_area else float(schedule.horizon)
+    elif mixing_area is not None and (budget is None or mixing_area < schedule.total_area):
+        star = tau_star(schedule, mixing_area)  # refuses an area that the schedule does not have
     if budget is not None:
         tau = budget_step(full, small_depth=small_depth, budget=budget)
-    elif mixing_area:
-        tau = round(tau_star(schedule, mixing_area))  # refuses an area that the schedule does not have
-    else:  # growing costs less than the tolerance even at the last step
-        tau = full.steps - 1
-    tau = min(max(tau, 1), full.steps - 1)
+    else:
+        assert star is not None
+        tau = round(star)
+    tau = min(max(tau, 1), full.steps - 1)  # growing after the last step would cost nothing and be worth nothing
     stages = (
         Stage(start_step=0, depth=small_depth),
         Stage(start_step=tau, depth=full_depth, init=init, order=order),  # type: ignore[arg-type]
     )
     plan = full.replace(name=name, stages=stages, provenance=provenance or Provenance())
     predicted = predict(plan, law=law, resamples=resamples)
-    interval = None
-    if placed_by_law and resamples:
-        interval = _interval([_tau(schedule, mixing(replica)) for replica in resamples])
+    around = None
+    if placed_by_law and len(resamples) > 1:  # a replica in which no expansion costs so little stands at step 0
+        around = interval([replica.tau_star(schedule, price(replica)) or 0.0 for replica in resamples])
     predicted = predicted.replace(
         mixing_area=mixing_area if mixing_area and math.isfinite(mixing_area) else None,
         tau_star=star,
-        tau_interval=interval,
+        tau_interval=around,
     )
     plan = plan.replace(predicted=predicted)
     return plan.replace(
@@ -158,36 +154,38 @@ def budget_step(fixed: Plan, *, small_depth: int, budget: float) -> int:
     return math.ceil(fixed.steps * (1 - budget) / (1 - ratio) - 1e-9)
 
 
-def equal_compute(plan: Plan, *, name: str) -> Plan:
-    """The fixed-depth run that costs what ``plan`` costs, with its own horizon and its own schedule."""
-    per_step = plan.batch_tokens * flops_per_token(plan.model, plan.depth)
-    steps = max(1, round(plan_flops(plan) / per_step))
-    return fixed_depth(plan, name=name, schedule=plan.schedule.with_steps(steps))
-
-
-def predict(plan: Plan, *, law: AreaLaw | None, resamples: Sequence[AreaLaw] = ()) -> Prediction:
+def predict(plan: Plan, *, law: GrowthLandscape | None, resamples: Sequence[GrowthLandscape] = ()) -> Prediction:
     """What ``law`` says of a progressive ``plan`` and of its controls; costs only, if there is no law."""
     fixed = fixed_depth(plan, name="fixed")
     spent, full = plan_flops(plan), plan_flops(fixed)
     costs = Prediction(flops=spent, fixed_flops=full, saving_same_horizon=1 - spent / full)
     if law is None:
         return costs
-    equal = equal_compute(plan, name="equal")
     final = float(law.loss(plan))
+    losses = _control_losses(plan, law)
     iso = _iso_loss_steps(law, fixed, final)
     step = _grid(plan)
+    replicas = [float(replica.loss(plan)) for replica in resamples]
     predicted = costs.replace(
         final_loss=final,
-        final_loss_interval=_interval([float(replica.loss(plan)) for replica in resamples]),
-        fixed_final_loss=float(law.loss(fixed)),
-        equal_compute_steps=float(equal.steps),
-        equal_compute_final_loss=float(law.loss(equal)),
-        small_final_loss=float(law.fixed(plan.schedule, plan.steps, depth=law.small_depth)),
-        retention=float(law.loss(cold_start(plan, name="cold"))) - final,
+        final_loss_interval=interval(replicas) if len(replicas) > 1 else None,
+        fixed_final_loss=losses.pop("fixed"),
+        equal_compute_steps=float(equal_compute(plan, name="equal").steps),
+        equal_compute_final_loss=losses.pop("equal_compute"),
+        small_final_loss=losses.pop("small", None),
+        retention=losses.pop("cold_start") - final,
+        control_losses=losses or None,
         saving_equal_compute=1 - spent / (full * iso / fixed.steps) if iso else None,
         curve=Curve(step=tuple(step.tolist()), loss=tuple(law.loss(plan, step).tolist())),
     )
     return predicted.replace(verdict=verdict.sentence(verdict.from_prediction(predicted)))
+
+
+def _control_losses(plan: Plan, law: GrowthLandscape) -> dict[str, float]:
+    """Final loss of every control that ``law`` knows the depth of, by name."""
+    plans = {control.name: control.plan(plan) for control in compared()}
+    known = (law.small_depth, law.full_depth)
+    return {name: float(law.loss(each)) for name, each in plans.items() if each.depth in known}
 
 
 def explain(plan: Plan, *, tolerance: float | None, budget: float | None) -> str:
@@ -217,7 +215,7 @@ def explain(plan: Plan, *, tolerance: float | None, budget: float | None) -> str
     return f"{text} Against a fixed-depth run of equal compute nothing is predicted: that needs pilots (--pilot)."
 
 
-def _iso_loss_steps(law: AreaLaw, fixed: Plan, loss: float) -> float | None:
+def _iso_loss_steps(law: GrowthLandscape, fixed: Plan, loss: float) -> float | None:
     """Steps after which the full depth alone, on its own schedule, ends at ``loss``; None beyond 10 horizons."""
 
     def gap(log_steps: float) -> float:
@@ -228,20 +226,6 @@ def _iso_loss_steps(law: AreaLaw, fixed: Plan, loss: float) -> float | None:
     if gap(low) < 0 or gap(high) > 0:
         return None
     return math.exp(scipy.optimize.brentq(gap, low, high, xtol=1e-3))
-
-
-def _tau(schedule: AnySchedule, mixing_area: float) -> float:
-    """tau*, pushed to the ends of the run where a replica has no solution inside."""
-    if mixing_area >= schedule.total_area:
-        return 0.0
-    return tau_star(schedule, mixing_area) if mixing_area > 0 else float(schedule.horizon)
-
-
-def _interval(values: Sequence[float]) -> Interval | None:
-    if len(values) < 2:
-        return None
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(low=float(low), high=float(high), level=LEVEL)
 
 
 def _grid(plan: Plan, points: int = 60) -> np.ndarray:

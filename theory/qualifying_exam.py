@@ -1,4 +1,6 @@
-r"""The qualifying exam: does a schedule's last-iterate bound, at its best peak, fall as O(1/sqrt T)? Without training.
+r"""The qualifying exam: does a schedule's best bound fall as O(1/sqrt T)? Without training.
+
+The bound is that of the last iterate, at the best peak.
 
 Notation: s_k relative learning rates, peak eta, horizon T; D, G distance and gradient norm of
 :mod:`latebloom.theory.bounds`.
@@ -27,6 +29,7 @@ from typing import Literal
 
 import numpy as np
 
+from latebloom.theory import checks
 from latebloom.theory.bounds import last_iterate
 from latebloom.theory.decay_shapes import decay_limit
 from latebloom.theory.errors import InputError
@@ -45,8 +48,9 @@ class Exam(Spec, frozen=True, kw_only=True):
 
     Attributes:
         passes: The best bound falls as O(1/sqrt T).
-        q1, q2: Constants per unit of D and G in the limit (symbolic) or at the largest horizon tried (numeric);
-            best peak q1 D/(q2 G sqrt T), best excess 2 q1 q2 D G/sqrt T. None where they do not exist.
+        q1: Constant per unit of D in the limit (symbolic) or at the largest horizon tried (numeric). None where it does
+            not exist.
+        q2: The same per unit of G; the best peak is q1 D/(q2 G sqrt T), the best excess 2 q1 q2 D G/sqrt T.
         method: 'symbolic', or 'numeric' for a schedule without a closed form here.
         reason: Why, in words.
     """
@@ -61,6 +65,12 @@ class Exam(Spec, frozen=True, kw_only=True):
 def qualifies(schedule: AnySchedule) -> bool:
     """Whether the last-iterate bound of ``schedule``, stretched to T steps at its best peak, is O(1/sqrt T).
 
+    Args:
+        schedule: Any schedule that can be stretched; its peak does not matter.
+
+    Raises:
+        InputError: for a tail, which cannot be stretched.
+
     >>> from latebloom.theory import wsd, Constant
     >>> qualifies(wsd(steps=100, peak_lr=1.0)), qualifies(Constant(steps=100, peak_lr=1.0))
     (True, False)
@@ -72,6 +82,9 @@ def examine(schedule: AnySchedule) -> Exam:
     """Put ``schedule`` to the exam: symbolic for the shapes with closed forms, numeric for tables and cycles.
 
     Warm-up and decay keep their shares of the steps as T grows.
+
+    Args:
+        schedule: Any schedule that can be stretched; its peak does not matter.
 
     Raises:
         InputError: for a tail, which cannot be stretched.
@@ -101,8 +114,12 @@ def constants(*, warmup: float, decay: float, shape: str = "linear") -> tuple[fl
     """(q1/D, q2/G) of warm-up, stable phase and decay to 0 in the limit of many steps; formulas above.
 
     Args:
-        warmup: omega, share of the steps. decay: d > 0, share; the rest is stable.
+        warmup: omega, share of the steps, in [0, 1).
+        decay: d > 0, share of the steps; the rest is stable.
         shape: 'linear', 'cosine' or 'sqrt'.
+
+    Raises:
+        InputError: if the shares are not those of one run, or the shape has no limit.
 
     References:
         arXiv 2602.07145, Table 1.
@@ -130,13 +147,18 @@ def examine_rates(rates: Callable[[int], np.ndarray]) -> Exam:
 
     Args:
         rates: Horizon T -> learning rates, shape (T,), any peak.
+
+    Raises:
+        InputError: if they are of another shape, negative, not finite or all zero.
     """
     best = []
     for steps in HORIZONS:
         lrs = np.asarray(rates(steps), dtype=float)
         if lrs.shape != (steps,):
             raise InputError("rates", lrs.shape, f"must give {steps} learning rates for {steps} steps", "correct it")
-        best.append(last_iterate(lrs / lrs.max(), distance=1.0, gradient=1.0))
+        checks.non_negative("rates", lrs, fix="correct it")
+        peak = checks.positive("rates", lrs.max(), rule="are zero at every step", fix="correct it")
+        best.append(last_iterate(lrs / peak, distance=1.0, gradient=1.0))
     squared = np.array([(bound.best_value**2) * steps for bound, steps in zip(best, HORIZONS, strict=True)])
     growth = np.abs(np.diff(squared))
     ratio = growth[-1] / growth[-2] if growth[-2] > 0 else 0.0

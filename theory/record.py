@@ -18,12 +18,14 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 
 from latebloom.theory.errors import InputError
+from latebloom.theory.files import write_whole
 from latebloom.theory.plan import Plan
 from latebloom.theory.spec import Count, NonNegative, Spec, decode
 
@@ -32,21 +34,38 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMNS",
+    "RECORD_FILE",
     "Header",
     "Record",
     "RecordWriter",
     "Row",
     "header",
+    "read_header",
     "read_record",
     "read_records",
     "write_parquet",
 ]
 
+RECORD_FILE = "record.jsonl"  # in a run's directory
+FIRST_LINE = b'{"record":'  # then the header, then }
 COLUMNS = ("step", "tokens", "flops", "wall_s", "depth", "phase", "split", "metric", "value")
 
 
 class Header(Spec, frozen=True, kw_only=True):
-    """What a record says about its run, once."""
+    """What a record says about its run, once.
+
+    Attributes:
+        record_version: Version of the format, 1.
+        name: The run's name, for people.
+        plan: What the run executes.
+        plan_digest: SHA-256 of the plan's canonical JSON.
+        seed: Of weights and batches.
+        config: Settings that are no part of the plan.
+        versions: Of Python and the libraries that matter, by name.
+        commit: Of the checkout that ran, if it was one.
+        data_digest: SHA-256 of the data's manifest.
+        machine: Where it ran, in words.
+    """
 
     record_version: Literal[1] = 1
     name: str
@@ -61,11 +80,23 @@ class Header(Spec, frozen=True, kw_only=True):
 
 
 class Row(Spec, frozen=True, kw_only=True):
-    """One measured value."""
+    """One measured value.
+
+    Attributes:
+        step: Updates done.
+        tokens: Trained on so far.
+        flops: Of training so far.
+        wall_s: Seconds of training so far.
+        depth: Blocks of the model.
+        phase: Index of the plan's stage.
+        split: Of the data, such as 'train' or 'val'.
+        metric: Such as 'loss'.
+        value: The measured value; None where it was not finite.
+    """
 
     step: Count
-    tokens: Count | int
-    flops: float
+    tokens: Annotated[int, Meta(ge=0)]
+    flops: NonNegative
     wall_s: NonNegative
     depth: Count
     phase: Count
@@ -76,7 +107,12 @@ class Row(Spec, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """A header and the rows, as columns of equal length."""
+    """A header and the rows, as columns of equal length.
+
+    Attributes:
+        header: What the record says about its run.
+        columns: One array of shape (rows,) for each name in :data:`COLUMNS`.
+    """
 
     header: Header
     columns: dict[str, np.ndarray] = field(repr=False)
@@ -121,10 +157,16 @@ class Record:
 
 
 class RecordWriter:
-    """Appends rows to a JSON-lines file; each line is with the operating system before the call returns."""
+    """Appends rows to a JSON-lines file; each line is with the operating system before the call returns.
+
+    A new file starts with the header; an existing record of the same plan is continued.
+
+    Args:
+        path: The file.
+        header: What the record says about its run.
+    """
 
     def __init__(self, path: str | Path, header: Header):
-        """Start ``path`` with ``header``, or go on with an existing record of the same plan."""
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
@@ -145,12 +187,9 @@ class RecordWriter:
         """Put ``plan`` and its digest into the header: the run decided while running what it executes."""
         self._file.close()
         lines = self.path.read_bytes().split(b"\n", 1)
-        head = decode(lines[0][len(b'{"record":') : -1], Header, source=self.path)
-        head = head.replace(plan=plan, plan_digest=plan.digest)
-        part = self.path.with_name(self.path.name + ".part")
+        head = _header(lines[0], self.path).replace(plan=plan, plan_digest=plan.digest)
         first = json.dumps({"record": msgspec.to_builtins(head)}, allow_nan=False, separators=(",", ":"))
-        part.write_bytes(first.encode() + b"\n" + lines[1])
-        part.replace(self.path)
+        write_whole(self.path, first.encode() + b"\n" + lines[1])
         self._file = self.path.open("a", encoding="utf-8")
 
     def _line(self, content: dict[str, Any]) -> None:
@@ -167,29 +206,50 @@ class RecordWriter:
         self.close()
 
 
-def header(plan: Plan, *, seed: int, config: dict[str, Any] | None = None, **more: Any) -> Header:
-    """A header for a run of ``plan`` here and now: library versions and commit are looked up."""
+def header(
+    plan: Plan,
+    *,
+    seed: int,
+    name: str | None = None,
+    config: dict[str, Any] | None = None,
+    data_digest: str | None = None,
+    machine: str | None = None,
+) -> Header:
+    """A header for a run of ``plan`` here and now: library versions and commit are looked up.
+
+    Args:
+        plan: What the run executes.
+        seed: Of weights and batches.
+        name: The run's name; None for the plan's.
+        config: Settings that are no part of the plan.
+        data_digest: SHA-256 of the data's manifest.
+        machine: Where it runs, in words.
+    """
     return Header(
-        name=more.pop("name", plan.name),
+        name=plan.name if name is None else name,
         plan=plan,
         plan_digest=plan.digest,
         seed=seed,
         config=config or {},
         versions=_versions(),
         commit=_commit(),
-        **more,
+        data_digest=data_digest,
+        machine=machine,
     )
 
 
 def read_record(path: str | Path) -> Record:
     """Read a record file (JSON lines or Parquet) or the record of a run directory.
 
+    Args:
+        path: The file or the directory.
+
     Raises:
         InputError: naming file and line, if a line other than the last is damaged or the header does not fit.
     """
     path = Path(path)
     if path.is_dir():
-        path = path / "record.jsonl"
+        path = path / RECORD_FILE
     if not path.exists():
         raise InputError("record", str(path), "is not there", "name a run directory or a record file")
     if path.suffix == ".parquet":
@@ -197,10 +257,7 @@ def read_record(path: str | Path) -> Record:
     lines = path.read_bytes().split(b"\n")
     if lines[-1] == b"":
         lines.pop()
-    if not lines or not lines[0].startswith(b'{"record":'):
-        raise InputError(
-            str(path), (lines or [b""])[0][:40].decode(errors="replace"), "is not a record", "give record.jsonl"
-        )
+    head = _header(lines[0] if lines else b"", path)
     rows = []
     for number, line in enumerate(lines[1:], start=2):
         try:
@@ -210,17 +267,48 @@ def read_record(path: str | Path) -> Record:
                 break  # torn by a crash
             rule = f"is damaged ({error})"
             raise InputError(f"{path}:{number}", line[:40].decode(errors="replace"), rule, "remove that line") from None
-    head = decode(lines[0][len(b'{"record":') : -1], Header, source=path)
     return _record(head, rows)
 
 
+def read_header(path: str | Path) -> Header:
+    """The header of a record file (JSON lines), without its rows.
+
+    Raises:
+        InputError: naming the file, if it is not a record.
+    """
+    with Path(path).open("rb") as file:
+        return _header(file.readline().rstrip(b"\n"), Path(path))
+
+
+def _header(line: bytes, path: Path) -> Header:
+    """The header in the first ``line`` of the record ``path``."""
+    if not line.startswith(FIRST_LINE):
+        raise InputError(str(path), line[:40].decode(errors="replace"), "is not a record", f"give {RECORD_FILE}")
+    return decode(line[len(FIRST_LINE) : -1], Header, source=path)
+
+
 def read_records(paths: Sequence[str | Path]) -> list[Record]:
-    """Read several records; each path is a record file or a run directory."""
+    """Read several records.
+
+    Args:
+        paths: Record files or run directories.
+
+    Returns:
+        The records in the order of ``paths``.
+    """
     return [read_record(path) for path in paths]
 
 
 def write_parquet(record: Record, path: str | Path) -> None:
-    """Write ``record`` as Parquet (zstd), the header as file metadata."""
+    """Write ``record`` as Parquet (zstd), the header as file metadata.
+
+    Args:
+        record: What is written.
+        path: The file; its directory is made if need be.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -23,6 +23,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from latebloom.theory import checks
 from latebloom.theory.decay_shapes import DECAYS, decay_integral, power_sum
 from latebloom.theory.errors import InputError
 from latebloom.theory.spec import Count, Fraction, NonNegative, Positive, Spec
@@ -53,6 +54,8 @@ Steps = Annotated[int, Meta(ge=1, le=10**9)]
 
 class Schedule(Spec, frozen=True, kw_only=True, tag_field="shape"):
     """A learning rate for each of ``steps`` updates.
+
+    Every method raises InputError for steps, times and areas outside the schedule.
 
     Subclasses give the shape after the warm-up through ``_unit`` (relative learning rate at i) and ``_unit_area``
     (its sum over 0 ... m-1); everything else follows.
@@ -137,8 +140,11 @@ class Schedule(Spec, frozen=True, kw_only=True, tag_field="shape"):
     def with_steps(self, steps: int) -> AnySchedule:
         """The same shape over another horizon: warm-up and decay keep their shares, the peak stays.
 
+        Args:
+            steps: The new horizon T >= 1.
+
         Raises:
-            InputError: for a tail, which has no shape of its own.
+            InputError: for a tail, which has no shape of its own; if ``steps`` is not a whole number >= 1.
         """
         raise NotImplementedError
 
@@ -148,7 +154,13 @@ class Schedule(Spec, frozen=True, kw_only=True, tag_field="shape"):
 
 
 class _Warm(Schedule, frozen=True, kw_only=True):
-    """A linear warm-up, then a shape that the subclass gives."""
+    """A linear warm-up, then a shape that the subclass gives.
+
+    Args:
+        steps: T, updates of the whole schedule.
+        peak_lr: eta, learning rate at the end of the warm-up.
+        warmup_steps: w, updates of warm-up, at most ``steps``.
+    """
 
     steps: Steps
     peak_lr: Positive
@@ -190,6 +202,7 @@ class _Warm(Schedule, frozen=True, kw_only=True):
         raise NotImplementedError
 
     def with_steps(self, steps: int) -> AnySchedule:
+        steps = _horizon(steps)
         scaled = self.replace(steps=steps, warmup_steps=round(self.warmup_steps * steps / self.steps))
         return cast("AnySchedule", scaled)
 
@@ -214,7 +227,11 @@ class Constant(_Warm, frozen=True, kw_only=True, tag="constant"):
 
 
 class _Decaying(_Warm, frozen=True, kw_only=True):
-    """One decay over all the steps after the warm-up."""
+    """One decay over all the steps after the warm-up.
+
+    Args:
+        final: f, the last learning rate over the peak.
+    """
 
     final: Fraction = 0.0
 
@@ -241,7 +258,11 @@ class Cosine(_Decaying, frozen=True, kw_only=True, tag="cosine"):
 
 
 class InverseSqrt(_Warm, frozen=True, kw_only=True, tag="inverse_sqrt"):
-    """s_i = 1/sqrt(1 + i/c) with c = ``timescale`` steps; c = 1 is the textbook 1/sqrt(t), c = w Vaswani et al.'s."""
+    """s_i = 1/sqrt(1 + i/c); c = 1 is the textbook 1/sqrt(t), c = w that of Vaswani et al. (arXiv 1706.03762).
+
+    Args:
+        timescale: c, updates after the warm-up until the learning rate has fallen to the peak over sqrt(2).
+    """
 
     timescale: Steps = 1
 
@@ -257,12 +278,18 @@ class InverseSqrt(_Warm, frozen=True, kw_only=True, tag="inverse_sqrt"):
 
 
 class Cyclic(_Warm, frozen=True, kw_only=True, tag="cyclic"):
-    """Cosine decays to ``final`` that restart every ``period`` steps (Loshchilov & Hutter, arXiv 1608.03983)."""
+    """Cosine decays to ``final`` that restart every ``period`` steps (Loshchilov & Hutter, arXiv 1608.03983).
+
+    Args:
+        period: Updates of one decay.
+        final: Last learning rate of each decay over the peak.
+    """
 
     period: Steps
     final: Fraction = 0.0
 
     def with_steps(self, steps: int) -> AnySchedule:
+        steps = _horizon(steps)
         warmup = round(self.warmup_steps * steps / self.steps)
         return self.replace(steps=steps, warmup_steps=warmup, period=max(1, round(self.period * steps / self.steps)))
 
@@ -286,6 +313,11 @@ class WSD(_Warm, frozen=True, kw_only=True, tag="wsd"):
     """Warm-up, stable at the peak, then a ``decay`` to ``final`` times the peak over the last ``decay_steps``.
 
     The decay's shapes are those of :mod:`latebloom.theory.decay_shapes`; an exponential one needs ``final`` > 0.
+
+    Args:
+        decay_steps: Updates of the decay; 0 for none.
+        decay: Shape of the decay.
+        final: Last learning rate over the peak.
     """
 
     decay_steps: Count
@@ -302,6 +334,7 @@ class WSD(_Warm, frozen=True, kw_only=True, tag="wsd"):
             raise InputError("final", self.final, "is never reached by an exponential decay", "give such as 0.1")
 
     def with_steps(self, steps: int) -> AnySchedule:
+        steps = _horizon(steps)
         warmup = round(self.warmup_steps * steps / self.steps)
         decay = min(round(self.decay_steps * steps / self.steps), steps - warmup)
         return self.replace(steps=steps, warmup_steps=warmup, decay_steps=decay)
@@ -352,6 +385,7 @@ class Piecewise(Schedule, frozen=True, kw_only=True, tag="piecewise"):
         return self.at[-1]
 
     def with_steps(self, steps: int) -> AnySchedule:
+        steps = _horizon(steps)
         return self.replace(at=tuple(round(t * steps / self.horizon) for t in self.at))
 
     def lr(self, step: ArrayLike) -> Array:
@@ -384,7 +418,12 @@ class Piecewise(Schedule, frozen=True, kw_only=True, tag="piecewise"):
 
 
 class Tail(Schedule, frozen=True, kw_only=True, tag="tail"):
-    """What is left of ``base`` after ``start_step`` updates: the schedule of a run that starts there (cold start)."""
+    """What is left of ``base`` after ``start_step`` updates: the schedule of a run that starts there (cold start).
+
+    Args:
+        base: The whole schedule.
+        start_step: Updates of it that are left out, less than its horizon.
+    """
 
     base: AnySchedule
     start_step: Count
@@ -420,11 +459,25 @@ def wsd(*, steps: int, peak_lr: float, warmup: float = 0.02, decay: float = 0.1)
     """Latebloom's default schedule: WSD with ``warmup`` = 2 % and ``decay`` = 10 % of the steps, linear to 0.
 
     The paper's schedule (arXiv 2511.04981, section 4). Steps are rounded to the nearest whole number.
+
+    Args:
+        steps: T, updates of the whole schedule.
+        peak_lr: eta, the largest learning rate.
+        warmup: Share of the steps in which the learning rate rises, in [0, 1].
+        decay: Share of the steps in which it falls to 0, in [0, 1].
+
+    Raises:
+        InputError: if a share lies outside [0, 1], or both together are more than the whole.
     """
     for name, value in {"warmup": warmup, "decay": decay}.items():
         if not 0 <= value <= 1:
             raise InputError(name, value, "must be a share of the steps in [0, 1]", "give a fraction such as 0.1")
+    steps = _horizon(steps)
     return WSD(steps=steps, peak_lr=peak_lr, warmup_steps=round(warmup * steps), decay_steps=round(decay * steps))
+
+
+def _horizon(steps: int) -> int:
+    return int(checks.whole("steps", steps, 1, 10**9))
 
 
 def _checked(name: str, value: ArrayLike, low: float, high: float) -> Array:

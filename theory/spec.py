@@ -1,4 +1,4 @@
-"""Frozen, strictly validated plain data: what Plans, schedules and records' headers are made of.
+"""Frozen, strictly validated plain data, of which Plans, schedules and headers are made.
 
 A :class:`Spec` obeys the same rules whether it is built in Python or read from JSON: field types and bounds stand in
 the annotations (``Annotated[int, Meta(ge=1)]``), rules between fields in :meth:`Spec.check`. msgspec does the typing
@@ -31,7 +31,10 @@ __all__ = [
     "canonical_json",
     "decode",
     "digest",
+    "finite_plain",
     "flatten",
+    "from_plain",
+    "json_object",
     "json_schema",
     "read_spec",
 ]
@@ -68,7 +71,16 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         self.check()
 
     def check(self) -> None:
-        """Raise :class:`InputError` if the fields do not fit together."""
+        """Refuse fields that do not fit together.
+
+        Raises:
+            InputError: naming the field, its value, the rule and the fix.
+        """
+
+    @classmethod
+    def from_older(cls, plain: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a file, as JSON holds them, with what older versions wrote brought up to date."""
+        return plain
 
     def replace(self: S, **changes: Any) -> S:
         """A copy with ``changes``, validated anew."""
@@ -81,7 +93,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 @functools.cache
 def _annotations(cls: type) -> dict[str, Any]:
-    """Field annotations with their bounds; nested Specs, validated when they were built, only by type."""
+    """Field annotations with their bounds. A nested Spec is checked by type alone: building it validated it."""
     hints = typing.get_type_hints(cls, include_extras=True)
     return {field.name: hints[field.name] for field in msgspec.structs.fields(cls)}
 
@@ -90,6 +102,9 @@ def canonical_json(spec: Spec) -> bytes:
     """The byte string that is hashed: UTF-8, keys sorted, no white space, shortest round-trip floats, no null fields.
 
     Without nulls a field that is added to the format as optional leaves the digests of what was written before.
+
+    Args:
+        spec: Any Spec.
     """
     plain = _without_null(msgspec.to_builtins(spec))
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
@@ -102,18 +117,30 @@ def _without_null(node: Any) -> Any:
 
 
 def digest(spec: Spec) -> str:
-    """SHA-256 of :func:`canonical_json`, as 64 hexadecimal digits."""
+    """SHA-256 of :func:`canonical_json`, as 64 hexadecimal digits.
+
+    Args:
+        spec: Any Spec.
+    """
     return hashlib.sha256(canonical_json(spec)).hexdigest()
 
 
 def json_schema(cls: type[Spec]) -> dict[str, Any]:
-    """JSON Schema (2020-12) of ``cls``."""
+    """JSON Schema (2020-12) of ``cls``.
+
+    Args:
+        cls: The Spec that is described.
+    """
     schema = msgspec.json.schema(cls)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def read_spec(path: str | Path, cls: type[S]) -> S:
     """Read ``cls`` from a JSON file.
+
+    Args:
+        path: The file.
+        cls: The Spec that it holds.
 
     Raises:
         InputError: naming the file and the JSON path, the value, the rule and the fix; or why it cannot be read.
@@ -127,7 +154,12 @@ def read_spec(path: str | Path, cls: type[S]) -> S:
 
 
 def decode(text: str | bytes, cls: type[S], *, source: object = None) -> S:
-    """Read ``cls`` from JSON text; ``source`` is the file it came from, for messages.
+    """Read ``cls`` from JSON text.
+
+    Args:
+        text: JSON in UTF-8.
+        cls: The Spec that it holds.
+        source: The file it came from, for messages.
 
     Raises:
         InputError: naming source and JSON path, the value, the rule and the fix (with the nearest valid name).
@@ -139,6 +171,38 @@ def decode(text: str | bytes, cls: type[S], *, source: object = None) -> S:
 
 
 def _decode(text: str | bytes, cls: type[S]) -> S:
+    plain = json_object(text, wanted=f"an object that describes a {cls.__name__}")
+    return from_plain(plain, cls)
+
+
+def from_plain(plain: dict[str, Any], cls: type[S]) -> S:
+    """``cls`` from plain data as a file holds it.
+
+    Args:
+        plain: Field -> value.
+        cls: The Spec to build.
+
+    Raises:
+        InputError: naming the path below ``$``, the value, the rule and the fix (with the nearest valid name).
+    """
+    plain = cls.from_older(plain)
+    try:
+        return msgspec.convert(plain, cls, strict=True)
+    except msgspec.ValidationError as error:
+        raise _explain(error, plain, cls) from None
+
+
+def json_object(text: str | bytes, *, wanted: str = "an object") -> dict[str, Any]:
+    """The JSON object that ``text`` is.
+
+    Args:
+        text: JSON.
+        wanted: What it must be, for the message.
+
+    Raises:
+        InputError: naming the path below ``$``, if it is no JSON object, names a key twice, or holds a number that is
+            not finite or an integer beyond 2^53.
+    """
     try:
         tree = json.loads(text, object_pairs_hook=_Pairs)
     except UnicodeDecodeError as error:
@@ -149,16 +213,26 @@ def _decode(text: str | bytes, cls: type[S]) -> S:
         raise InputError("$", near, rule, "correct it there") from None
     except (ValueError, RecursionError) as error:
         raise InputError("$", type(error).__name__, "is not JSON of a reasonable size", "check the file") from None
+    plain = finite_plain(tree)
+    if not isinstance(plain, dict):
+        raise InputError("$", plain, f"must be {wanted}", "wrap it in { }")
+    return plain
+
+
+def finite_plain(tree: Any) -> Any:
+    """``tree`` of plain data as it is, once its numbers are checked.
+
+    Args:
+        tree: Dictionaries, lists, strings, numbers.
+
+    Raises:
+        InputError: naming the path below ``$``, if a number is not finite or an integer beyond 2^53, or it is nested
+            too deeply.
+    """
     try:
-        plain = _plain(tree, "$")
+        return _plain(tree, "$")
     except RecursionError:
         raise InputError("$", "...", "is nested too deeply", "check the file") from None
-    if not isinstance(plain, dict):
-        raise InputError("$", plain, f"must be an object that describes a {cls.__name__}", "wrap it in { }")
-    try:
-        return msgspec.convert(plain, cls, strict=True)
-    except msgspec.ValidationError as error:
-        raise _explain(error, plain, cls) from None
 
 
 class _Pairs(list):
@@ -172,7 +246,9 @@ def _plain(node: Any, path: str) -> Any:
             if keys.count(key) > 1:
                 values = [value for k, value in node if k == key]
                 raise InputError(f"{path}.{key}", values[-1], "stands more than once", "keep one of them")
-        return {key: _plain(value, f"{path}.{key}") for key, value in node}
+        node = dict(node)
+    if isinstance(node, dict):
+        return {key: _plain(value, f"{path}.{key}") for key, value in node.items()}
     if isinstance(node, list):
         return [_plain(value, f"{path}[{i}]") for i, value in enumerate(node)]
     if isinstance(node, float) and not math.isfinite(node):
@@ -283,7 +359,11 @@ def _literals(annotation: Any) -> list[str]:
 
 
 def flatten(spec: Spec) -> dict[str, Any]:
-    """Every leaf value by its JSON path."""
+    """Every leaf value by its JSON path.
+
+    Args:
+        spec: Any Spec.
+    """
     leaves: dict[str, Any] = {}
 
     def walk(node: Any, path: str) -> None:

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy
 
+from latebloom.theory import checks
 from latebloom.theory.errors import InputError
+from latebloom.theory.fitting.bootstrap import LEVEL, interval
 from latebloom.theory.plan import Interval
 from latebloom.theory.spec import Spec
 
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from latebloom.theory.landscapes.area import AreaLaw
-    from latebloom.theory.schedules import Schedule
+    from latebloom.theory.landscapes.growth import GrowthLandscape
+    from latebloom.theory.schedules import AnySchedule, Schedule
 
 __all__ = [
     "TimingIntervals",
@@ -70,8 +73,17 @@ def tau_wsd(horizon: float, decay: float, mixing_share: float) -> float:
     Where v < d/2 the expansion falls into the decay and tau* = T (1 - sqrt(2 d v)).
 
     Args:
-        horizon: T, steps. decay: d in (0, 1]. mixing_share: v in (0, 1 - d/2).
+        horizon: T, steps, > 0.
+        decay: d in (0, 1], share of the steps.
+        mixing_share: v in (0, 1 - d/2).
+
+    Returns:
+        Steps.
+
+    Raises:
+        InputError: if an argument is out of range.
     """
+    horizon = float(checks.positive("horizon", horizon, fix="give a number of steps"))
     if not 0 < decay <= 1 or not 0 < mixing_share < 1 - decay / 2:
         raise InputError("mixing_share", mixing_share, f"must lie in (0, {1 - decay / 2:g})", "train longer")
     if mixing_share < decay / 2:
@@ -83,14 +95,22 @@ def tau_cosine(horizon: float, mixing_share: float) -> float:
     """tau* under cosine decay to 0, continuous time: the root x = tau*/T of (1 - x)/2 - sin(pi x)/(2 pi) = v.
 
     Args:
-        horizon: T, steps. mixing_share: v = u_mix/(eta T), in (0, 1/2).
+        horizon: T, steps, > 0.
+        mixing_share: v = u_mix/(eta T), in (0, 1/2).
+
+    Returns:
+        Steps.
+
+    Raises:
+        InputError: if an argument is out of range.
     """
+    horizon = float(checks.positive("horizon", horizon, fix="give a number of steps"))
     if not 0 < mixing_share < 0.5:
         raise InputError("mixing_share", mixing_share, "must lie in (0, 0.5), all of a cosine's area", "train longer")
-    x = scipy.optimize.brentq(
+    share = scipy.optimize.brentq(
         lambda x: (1 - x) / 2 - math.sin(math.pi * x) / (2 * math.pi) - mixing_share, 0, 1, xtol=1e-15
     )
-    return horizon * x
+    return horizon * share
 
 
 def mixing_step(
@@ -100,12 +120,16 @@ def mixing_step(
 
     Args:
         step: Steps after which both runs were measured, increasing.
-        progressive, fixed: Losses of the two runs at ``step``.
-        tolerance: Relative tolerance, such as 0.01.
-        start: Only steps after this one (tau) count.
+        progressive: Losses of the grown run at ``step``.
+        fixed: Losses of the fixed run at ``step``.
+        tolerance: Relative tolerance, such as 0.01, > 0.
+        start: Only steps after this one (tau) count, >= 0.
+
+    Returns:
+        Steps.
 
     Raises:
-        InputError: if shapes differ or a loss is not finite.
+        InputError: if shapes differ, steps do not increase, or a number is not finite.
     """
     step, progressive, fixed = (np.asarray(v, dtype=float) for v in (step, progressive, fixed))
     if not step.shape == progressive.shape == fixed.shape:
@@ -116,6 +140,9 @@ def mixing_step(
         if not np.all(np.isfinite(values)):
             bad = float(values[~np.isfinite(values)][0])
             raise InputError(name, bad, "must be finite", "leave diverged runs out")
+    checks.increasing("step", step, fix="sort the measurements")
+    checks.positive("tolerance", tolerance)
+    checks.non_negative("start", start, fix="give the expansion step")
     after = step > start
     far = np.abs(progressive - fixed) > tolerance * fixed
     if not after.any() or far[after][-1]:
@@ -132,7 +159,13 @@ def horizon_share(horizon: float, *, decay: float, mixing_area: float, reference
     larger savings with the horizon. (Expansions inside the decay as in :func:`tau_wsd`.)
 
     Args:
-        horizon: T, steps. decay: d. mixing_area: u_mix, learning rate x steps. reference_lr: eta_ref.
+        horizon: T, steps, > 0.
+        decay: d, share of the steps.
+        mixing_area: u_mix, learning rate x steps.
+        reference_lr: eta_ref, > 0.
+
+    Returns:
+        tau*/T.
 
     Raises:
         InputError: if the run has no such area.
@@ -151,12 +184,17 @@ def mixing_after(law: AreaLaw, start: float, *, tolerance: float) -> float:
     depend on when the expansion happened; where the signals are (small L0, power laws), u is proportional to ``start``.
 
     Args:
-        law: Landscape. start: S_tau > 0, area. tolerance: Relative, such as 0.01.
+        law: The landscape.
+        start: S_tau > 0, learning-rate area at the expansion.
+        tolerance: Relative, such as 0.01.
+
+    Returns:
+        Learning rate x steps.
 
     Raises:
         InputError: if the runs never come that close.
     """
-    if not (start > 0 and 0 < tolerance < 1):
+    if not (0 < start < math.inf and 0 < tolerance < 1):
         raise InputError("tolerance", tolerance, "must lie in (0, 1), and the start be positive", "give 0.01")
 
     def gap(log_u: float) -> float:
@@ -177,7 +215,8 @@ class TimingIntervals(Spec, frozen=True, kw_only=True):
     """Bootstrap intervals of what a timing rests on.
 
     Attributes:
-        mixing_area: u_mix, learning rate x steps. tau: tau*, steps.
+        mixing_area: u_mix, learning rate x steps.
+        tau: tau*, steps.
         saving: Share of the fixed-depth cost saved, (1 - n) tau*/T.
         never: Share of the resamples in which no expansion mixes.
     """
@@ -189,7 +228,7 @@ class TimingIntervals(Spec, frozen=True, kw_only=True):
 
 
 def timing_intervals(
-    schedule: Schedule, laws: Sequence[AreaLaw], *, tolerance: float, cost_ratio: float, level: float = 0.9
+    schedule: AnySchedule, laws: Sequence[GrowthLandscape], *, tolerance: float, cost_ratio: float, level: float = LEVEL
 ) -> TimingIntervals:
     """Intervals on u_mix, tau* and the saving from laws fitted to resampled runs (residuals within a run correlate).
 
@@ -197,7 +236,11 @@ def timing_intervals(
         schedule: Of the run to be planned.
         laws: At least ten replicas, one for each resample of the pilots.
         tolerance: Share of the full depth's final loss that growing may cost.
-        cost_ratio: n = c_l/c_L. level: Of the intervals.
+        cost_ratio: n = c_l/c_L, in (0, 1).
+        level: Of the intervals, in (0, 1).
+
+    Returns:
+        The intervals.
 
     Raises:
         InputError: if mixing is not identifiable from the pilots: more resamples never mix, or mix at once, than the
@@ -209,7 +252,10 @@ def timing_intervals(
         raise InputError("level", (cost_ratio, level, tolerance), "must lie in (0, 1), each", "give shares")
     total, steps = schedule.total_area, schedule.horizon
     areas = np.array(
-        [law.mixing_area(tolerance * float(law.fixed(schedule, steps, depth=law.full_depth)), total) for law in laws]
+        [
+            law.area_to_leave(schedule, tolerance * float(law.fixed(schedule, steps, depth=law.full_depth)))
+            for law in laws
+        ]
     )
     never, outside = float(np.mean(areas >= total)), (1 - level) / 2
     if never > outside:
@@ -226,10 +272,9 @@ def timing_intervals(
     inside = areas[(areas > 0) & (areas < total)]
     tau = np.array([tau_star(schedule, float(area)) for area in inside])
 
-    def interval(values: np.ndarray) -> Interval:
-        low, high = np.quantile(values, [outside, 1 - outside])
-        return Interval(low=float(low), high=float(high), level=level)
-
     return TimingIntervals(
-        mixing_area=interval(inside), tau=interval(tau), saving=interval((1 - cost_ratio) * tau / steps), never=never
+        mixing_area=interval(inside, level=level),
+        tau=interval(tau, level=level),
+        saving=interval((1 - cost_ratio) * tau / steps, level=level),
+        never=never,
     )

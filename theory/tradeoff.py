@@ -34,6 +34,7 @@ import numpy as np
 import scipy
 from msgspec import Meta
 
+from latebloom.theory import checks
 from latebloom.theory.errors import InputError
 from latebloom.theory.spec import Positive, Spec
 
@@ -52,8 +53,11 @@ class BestRun(Spec, frozen=True, kw_only=True):
 
     Attributes:
         grows: An expansion inside the run is the best choice and beats the fixed run; else tau = 0.
-        horizon, tau, tail: T, tau, u; steps.
-        loss: Grown run's signal above the floor. fixed_loss: The fixed run's, of the same cost.
+        horizon: T, steps.
+        tau: Expansion step.
+        tail: u = T - tau, steps.
+        loss: Grown run's signal above the floor.
+        fixed_loss: That of the fixed run of the same cost.
         iso_loss_gain: Cost of the fixed run that reaches ``loss``, over the cost.
         iso_iteration_gain: Cost of the fixed run of T steps, over the cost: what is published.
     """
@@ -73,8 +77,10 @@ class Tradeoff(Spec, frozen=True, kw_only=True):
 
     Args:
         cost_ratio: n, cost of a small step in full-depth steps, in (0, 1).
-        trunk, trunk_exponent: A_w (loss at T = 1) and s_w.
-        fresh, fresh_exponent: A_x and s_x.
+        trunk: A_w, the trunk's loss at T = 1.
+        trunk_exponent: s_w.
+        fresh: A_x, the new layers' loss at T = 1.
+        fresh_exponent: s_x.
         kappa: Distance of grown layers over that of fresh ones, in the loss metric.
     """
 
@@ -87,7 +93,7 @@ class Tradeoff(Spec, frozen=True, kw_only=True):
 
     def tail(self, horizon: ArrayLike) -> np.ndarray:
         """u*(T), formula above; at or above T where no expansion is worth making."""
-        t = _positive("horizon", horizon)
+        t = _steps("horizon", horizon)
         weight = self.kappa * self.fresh_exponent * self.fresh / (self.trunk_exponent * self.trunk)
         weight *= self.cost_ratio / (1 - self.cost_ratio)
         return t ** timing_exponent(self.trunk_exponent, self.fresh_exponent) * weight ** (
@@ -96,17 +102,17 @@ class Tradeoff(Spec, frozen=True, kw_only=True):
 
     def grown_loss(self, horizon: ArrayLike, tail: ArrayLike) -> np.ndarray:
         """A_w T^-s_w + kappa A_x u^-s_x, above the floor."""
-        t, u = _positive("horizon", horizon), _positive("tail", tail)
+        t, u = _steps("horizon", horizon), _steps("tail", tail)
         return self.trunk * t**-self.trunk_exponent + self.kappa * self.fresh * u**-self.fresh_exponent
 
     def fixed_loss(self, horizon: ArrayLike) -> np.ndarray:
         """A_w T^-s_w + A_x T^-s_x, above the floor."""
-        t = _positive("horizon", horizon)
+        t = _steps("horizon", horizon)
         return self.trunk * t**-self.trunk_exponent + self.fresh * t**-self.fresh_exponent
 
     def cost(self, horizon: ArrayLike, tail: ArrayLike) -> np.ndarray:
         """n T + (1 - n) u, full-depth steps."""
-        return self.cost_ratio * _positive("horizon", horizon) + (1 - self.cost_ratio) * _positive("tail", tail)
+        return self.cost_ratio * _steps("horizon", horizon) + (1 - self.cost_ratio) * _steps("tail", tail)
 
     def iso_loss_gain(self, horizon: float) -> float:
         """Cost of the full depth alone at the loss of the run grown at u*(T), over that run's cost; u* < T assumed.
@@ -140,7 +146,7 @@ class Tradeoff(Spec, frozen=True, kw_only=True):
 
     def best(self, compute: float) -> BestRun:
         """Best run of cost ``compute`` full-depth steps: (T, tau) from the condition and n T + (1 - n) u*(T) = C."""
-        c = float(_positive("compute", compute))
+        c = float(_steps("compute", compute))
 
         def excess(log_t: float) -> float:  # grows with T
             t = math.exp(log_t)
@@ -154,13 +160,25 @@ class Tradeoff(Spec, frozen=True, kw_only=True):
         fixed = float(self.fixed_loss(c))
         if not (tail < horizon and self.wins(horizon)):
             return BestRun(
-                grows=False, horizon=c, tau=0.0, tail=c, loss=fixed, fixed_loss=fixed, iso_loss_gain=1.0,
+                grows=False,
+                horizon=c,
+                tau=0.0,
+                tail=c,
+                loss=fixed,
+                fixed_loss=fixed,
+                iso_loss_gain=1.0,
                 iso_iteration_gain=1.0,
-            )  # fmt: skip
+            )
         return BestRun(
-            grows=True, horizon=horizon, tau=horizon - tail, tail=tail, loss=float(self.grown_loss(horizon, tail)),
-            fixed_loss=fixed, iso_loss_gain=self.iso_loss_gain(horizon), iso_iteration_gain=horizon / c,
-        )  # fmt: skip
+            grows=True,
+            horizon=horizon,
+            tau=horizon - tail,
+            tail=tail,
+            loss=float(self.grown_loss(horizon, tail)),
+            fixed_loss=fixed,
+            iso_loss_gain=self.iso_loss_gain(horizon),
+            iso_iteration_gain=horizon / c,
+        )
 
     def _fixed_cost(self, loss: float) -> float:
         """T at which the full depth alone has ``loss``."""
@@ -174,10 +192,17 @@ class Tradeoff(Spec, frozen=True, kw_only=True):
 def timing_exponent(trunk_exponent: float, fresh_exponent: float) -> float:
     """gamma = (1 + s_w)/(1 + s_x): T - tau* grows as T^gamma.
 
+    Args:
+        trunk_exponent: s_w > -1.
+        fresh_exponent: s_x > -1.
+
+    Raises:
+        InputError: if an exponent is not finite or not above -1.
+
     >>> timing_exponent(0.3, 0.3)
     1.0
     """
-    if not (trunk_exponent > -1 and fresh_exponent > -1):
+    if not (-1 < trunk_exponent < math.inf and -1 < fresh_exponent < math.inf):
         raise InputError("exponent", (trunk_exponent, fresh_exponent), "must be above -1", "give decaying signals")
     return (1 + trunk_exponent) / (1 + fresh_exponent)
 
@@ -186,9 +211,13 @@ def fit_timing_exponent(horizon: ArrayLike, tail: ArrayLike) -> tuple[float, flo
     """(gamma, prefactor) of tail = prefactor x horizon^gamma, least squares in logarithms: measured small, used large.
 
     Args:
-        horizon, tail: T and the best T - tau of at least two small runs.
+        horizon: T of at least two small runs, shape (n,).
+        tail: Best T - tau of each, shape (n,).
+
+    Raises:
+        InputError: if a number is not positive, the lengths differ, or all horizons are equal.
     """
-    t, u = _positive("horizon", horizon), _positive("tail", tail)
+    t, u = _steps("horizon", horizon), _steps("tail", tail)
     if t.ndim != 1 or t.shape != u.shape or len(np.unique(t)) < 2:
         raise InputError("horizon", t.shape, "needs two different horizons, one tail each", "run another horizon")
     gamma, level = np.polyfit(np.log(t), np.log(u), 1)
@@ -200,7 +229,8 @@ class StageSignal(Spec, frozen=True, kw_only=True):
 
     Args:
         cost: c_k - c_{k-1}, added cost per step; for the first stage c_0.
-        amplitude, exponent: A_k (kappa included) and s_k of its signal A_k u^-s_k.
+        amplitude: A_k, kappa included, of its signal A_k u^-s_k.
+        exponent: s_k.
     """
 
     cost: Positive
@@ -216,7 +246,7 @@ def stage_tails(stages: Sequence[StageSignal], horizon: float) -> np.ndarray:
         horizon: T.
     """
     first, *later = _stages(stages)
-    t = float(_positive("horizon", horizon))
+    t = float(_steps("horizon", horizon))
     price = first.exponent * first.amplitude * t ** (-1 - first.exponent) / first.cost  # loss per unit of cost
     return np.array([(s.exponent * s.amplitude / (price * s.cost)) ** (1 / (1 + s.exponent)) for s in later])
 
@@ -229,13 +259,14 @@ def best_stages(stages: Sequence[StageSignal], horizon: float) -> list[tuple[int
     from them and ask again.
 
     Args:
-        stages, horizon: As in :func:`stage_tails`.
+        stages: The starting depth first, then each that may be grown to, in order of depth.
+        horizon: T.
 
     Returns:
         One pair for each expansion that remains, tails strictly decreasing and below T; empty if there is none.
     """
     first, *later = _stages(stages)
-    t = float(_positive("horizon", horizon))
+    t = float(_steps("horizon", horizon))
     price = first.exponent * first.amplitude * t ** (-1 - first.exponent) / first.cost
     tails = stage_tails(stages, horizon)
     pools = [([k], float(tails[k])) for k in range(len(later))]
@@ -269,8 +300,9 @@ def _stages(stages: Sequence[StageSignal]) -> Sequence[StageSignal]:
     return stages
 
 
-def _positive(name: str, value: ArrayLike) -> np.ndarray:
-    array = np.asarray(value, dtype=float)
-    if array.size == 0 or not 0 < array.min() <= array.max() < math.inf:
-        raise InputError(name, array.tolist(), "must be positive and finite", "give a number of steps")
+def _steps(name: str, value: ArrayLike) -> np.ndarray:
+    rule, fix = "must be positive and finite", "give a number of steps"
+    array = checks.positive(name, value, rule=rule, fix=fix)
+    if array.size == 0:
+        raise InputError(name, [], rule, fix)
     return array

@@ -25,9 +25,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
+from latebloom.theory.architectures.tensors import MATRIX_KINDS
 from latebloom.theory.errors import InputError
+from latebloom.theory.optimizers import ANY, COMPLETE, MUP, NONE, OPTIMIZERS, SPECTRAL, UPDATE_RULES, OptimizerName
 from latebloom.theory.spec import Positive, Spec
 
 __all__ = [
@@ -44,26 +46,27 @@ __all__ = [
     "transfer",
 ]
 
-OptimizerName = Literal["sgd", "nsgd", "adamw", "muon", "muon_nsgd"]
 Group = Literal["embedding", "hidden", "vector", "final_vector", "head", "block", "all"]
 Quantity = Literal["lr", "init_std", "multiplier", "weight_decay", "eps"]
 
-MUP = "arXiv 2203.03466 table 8"
-SPECTRAL = "arXiv 2310.17813 cond. 1"
-COMPLETE = "arXiv 2505.01618 table 1"
 DEPTH_MUP = "arXiv 2310.02244, 2309.16620"
-DERIVED = "derived above"
 DECAY = "arXiv 2405.13698"  # the averaging time 1/(eta lambda) as a share of the run
-
-ANY = "any"
-LOW_RANK = "fewer independent examples a batch than width"
-FULL_RANK = "more tokens a batch than width; sqrt(rows/columns) in the optimizer"
-UNTIED = "untied; a tied matrix cannot obey both rows, take the head's"
+BRANCH = (0.0, -1.0)  # -alpha
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """factor = m_w^width m_L^(depth[0] + depth[1] alpha) for one optimizer, group and quantity."""
+    """factor = m_w^width m_L^(depth[0] + depth[1] alpha) for one optimizer, group and quantity.
+
+    Attributes:
+        optimizer: One of a plan's.
+        group: Kind of parameter, ``block`` or ``all``.
+        quantity: What is multiplied by the factor.
+        width: Exponent of the width.
+        depth: Exponent of the depth, affine in alpha.
+        regime: Where it holds.
+        source: Where it was derived.
+    """
 
     optimizer: OptimizerName
     group: Group
@@ -72,42 +75,6 @@ class Rule:
     depth: tuple[float, float]
     regime: str
     source: str
-
-
-NONE = (0.0, 0.0)
-GRADIENT = (-1.0, 2.0)  # 2 alpha - 1
-NORMALISED = (-1.0, 1.0)  # alpha - 1
-BRANCH = (0.0, -1.0)  # -alpha
-
-_LR: dict[OptimizerName, list[tuple[Group, float, tuple[float, float], str, str]]] = {
-    "sgd": [
-        ("embedding", 1, NONE, ANY, MUP),
-        ("hidden", 0, GRADIENT, ANY, f"{MUP}; {DERIVED}"),
-        ("vector", 1, GRADIENT, ANY, f"{MUP}; {DERIVED}"),
-        ("final_vector", 1, NONE, ANY, MUP),
-        ("head", 1, NONE, "head multiplier 1/m_w", MUP),
-    ],
-    "adamw": [
-        ("embedding", 0, NONE, ANY, MUP),
-        ("hidden", -1, NORMALISED, LOW_RANK, f"{MUP}; {COMPLETE}"),
-        ("vector", 0, NORMALISED, ANY, f"{MUP}; {COMPLETE}"),
-        ("final_vector", 0, NONE, ANY, COMPLETE),
-        ("head", 0, NONE, "head multiplier 1/m_w", MUP),
-    ],
-    "nsgd": [
-        ("embedding", 0.5, NONE, f"{LOW_RANK}; each tensor by its own norm", f"{SPECTRAL}; {DERIVED}"),
-        ("hidden", 0, NORMALISED, f"{LOW_RANK}; each tensor by its own norm", f"{SPECTRAL}; {DERIVED}"),
-        ("vector", 0.5, NORMALISED, f"{LOW_RANK}; each tensor by its own norm", f"{SPECTRAL}; {DERIVED}"),
-        ("final_vector", 0.5, NONE, "each tensor by its own norm", f"{SPECTRAL}; {DERIVED}"),
-        ("head", -0.5, NONE, f"{LOW_RANK}; each tensor by its own norm", f"{SPECTRAL}; {DERIVED}"),
-    ],
-    "muon": [
-        ("embedding", 0.5, NONE, f"{FULL_RANK}; {UNTIED}", DERIVED),
-        ("hidden", 0, NORMALISED, "sqrt(rows/columns) in the optimizer, unclamped", f"{SPECTRAL}; {DERIVED}"),
-        ("head", 0, NONE, "sqrt(rows/columns) in the optimizer, unclamped", SPECTRAL),
-    ],
-}
-_LR["muon_nsgd"] = _LR["muon"] + [row for row in _LR["nsgd"] if "vector" in row[0]]
 
 
 def _rules() -> tuple[Rule, ...]:
@@ -126,13 +93,12 @@ def _rules() -> tuple[Rule, ...]:
             )
         )
 
-    for optimizer, lrs in _LR.items():
-        scaled_head = optimizer in (
-            "sgd",
-            "adamw",
-        )  # muP's table 8 scales the head's output, the spectral form its init
-        for group, width, depth, regime, source in lrs:
-            add(optimizer, group, "lr", width, depth, regime, source)
+    for optimizer, row in OPTIMIZERS.items():
+        rule_by_kind = {kind: UPDATE_RULES[name] for kind, name in row.rules.items()}
+        rates = [next(r for r in rule.rates if r.kind == kind) for kind, rule in rule_by_kind.items()]
+        scaled_head = rule_by_kind["head"].scaled_head
+        for rate in rates:
+            add(optimizer, rate.kind, "lr", rate.width, rate.depth, rate.regime, rate.source)
         add(optimizer, "embedding", "init_std", 0, NONE, ANY, MUP)
         add(optimizer, "hidden", "init_std", -0.5, NONE, "std 1/sqrt(fan_in)", MUP)
         add(optimizer, "head", "init_std", 0 if scaled_head else -1, NONE, ANY, MUP if scaled_head else SPECTRAL)
@@ -140,15 +106,14 @@ def _rules() -> tuple[Rule, ...]:
             add(optimizer, "head", "multiplier", -1, NONE, "on the logits", MUP)
         depth_source = f"{COMPLETE} (alpha = 1); {DEPTH_MUP} (alpha = 1/2)"
         add(optimizer, "block", "multiplier", 0, BRANCH, "on each residual branch; pre-norm", depth_source)
-        for group, width, depth, *_ in lrs:
-            if group in ("embedding", "hidden", "head"):
-                inverse = (-depth[0], -depth[1])
-                add(optimizer, group, "weight_decay", -width, inverse, "decoupled: eta lambda T kept", DECAY)
-        if optimizer == "adamw":
-            add(optimizer, "embedding", "eps", -1, NONE, ANY, COMPLETE)
-            add(optimizer, "hidden", "eps", -1, BRANCH, ANY, COMPLETE)
-            add(optimizer, "vector", "eps", -1, BRANCH, ANY, COMPLETE)
-            add(optimizer, "head", "eps", -1, NONE, ANY, COMPLETE)
+        for rate in rates:
+            if rate.kind in MATRIX_KINDS:
+                inverse = (-rate.depth[0], -rate.depth[1])
+                add(optimizer, rate.kind, "weight_decay", -rate.width, inverse, "decoupled: eta lambda T kept", DECAY)
+        for kind in ("embedding", "hidden", "vector", "head"):
+            if kind in rule_by_kind and rule_by_kind[kind].scaled_eps:
+                in_block = kind in ("hidden", "vector")
+                add(optimizer, kind, "eps", -1, BRANCH if in_block else NONE, ANY, COMPLETE)
     return tuple(rows)
 
 
@@ -156,7 +121,14 @@ RULES = _rules()
 
 
 class Size(Spec, frozen=True, kw_only=True):
-    """What transfers: width, depth (blocks, at least 1), horizon in optimizer steps, batch in any one unit."""
+    """What transfers.
+
+    Attributes:
+        width: Of the model.
+        depth: Blocks, at least 1.
+        steps: Horizon in optimizer steps.
+        batch: In any one unit.
+    """
 
     width: Positive
     depth: Positive
@@ -168,8 +140,18 @@ class Size(Spec, frozen=True, kw_only=True):
 class Factor:
     """One row of the answer: multiply the base's ``quantity`` of ``group`` by ``factor``.
 
-    ``width``, ``depth``, ``horizon`` and ``batch`` are the parts whose product it is.
-    ``multiplier`` rows are forward multipliers relative to the base's.
+    Attributes:
+        optimizer: One of a plan's.
+        group: Kind of parameter, ``block`` or ``all``.
+        quantity: What is multiplied; ``multiplier`` is a forward multiplier relative to the base's.
+        factor: Product of the four parts below.
+        width: Part of the width.
+        depth: Part of the depth.
+        horizon: Part of the horizon.
+        batch: Part of the batch.
+        rule: The product in symbols.
+        regime: Where it holds.
+        source: Where it was derived.
     """
 
     optimizer: OptimizerName
@@ -199,7 +181,7 @@ def transfer(
     Args:
         base: Where the hyperparameters were tuned.
         target: Where they are to be used.
-        optimizer: One of sgd, nsgd, adamw, muon, muon_nsgd.
+        optimizer: One of a plan's.
         alpha: Residual multiplier L^-alpha: 1 is CompleteP, 1/2 depth-muP, 0 none (its depth exponents then hold only
             while the residual stream does not blow up).
         horizon: Exponent h of eta ~ T^-h; see :func:`horizon_exponent`.
@@ -208,8 +190,8 @@ def transfer(
     Raises:
         InputError: if an argument is out of range.
     """
-    if optimizer not in get_args(OptimizerName):
-        names = ", ".join(get_args(OptimizerName))
+    if optimizer not in OPTIMIZERS:
+        names = ", ".join(OPTIMIZERS)
         raise InputError("optimizer", optimizer, "has no transfer rules", f"choose one of {names}")
     _within("alpha", alpha, 0, 1)
     _within("horizon", horizon, 0, 1)
@@ -249,6 +231,11 @@ def batch_factor(batch: float, optimizer: OptimizerName, critical_batch: float |
     ``None`` gives the limits far below B_c, B and sqrt(B). The normalised optimizers follow Adam's rule because, below
     B_c, noise makes up the norm that they divide by.
 
+    Args:
+        batch: B.
+        optimizer: One of a plan's.
+        critical_batch: B_c, in the same unit; None: both are far below it.
+
     Raises:
         InputError: if a batch is not positive.
     """
@@ -256,7 +243,8 @@ def batch_factor(batch: float, optimizer: OptimizerName, critical_batch: float |
         if value is not None and not (0 < value < math.inf):
             raise InputError(name, value, "must be positive", "give examples or tokens, in one unit for both")
     linear = batch if critical_batch is None else 1 / (1 + critical_batch / batch)
-    return linear if optimizer == "sgd" else math.sqrt(linear)
+    rule = UPDATE_RULES[OPTIMIZERS[optimizer].rules["hidden"]]
+    return linear if rule.linear_in_batch else math.sqrt(linear)
 
 
 def horizon_exponent(signal_exponent: float) -> float:
@@ -290,8 +278,9 @@ class Expansion:
     """What an expansion does to the optimal learning rate.
 
     Attributes:
-        trunk, new: Factor on the rate of old and new blocks at the expansion. They are equal: both stand in the deep
-            model, and what sets their rate is its depth and multiplier, not their age.
+        trunk: Factor on the rate of old blocks at the expansion.
+        new: Factor on the rate of new blocks. It equals ``trunk``: both stand in the deep model, and what sets their
+            rate is its depth and multiplier, not their age.
         outside: Factor for embedding, head and final vectors.
         same_is_right: Whether one rate before and after is optimal.
         cost: Share of the loss above the floor that keeping the small model's rate adds to the tail, when the rate
@@ -318,8 +307,10 @@ def across_expansion(
     small model then has no block whose rate could be wrong, and the peak is that of the full model.
 
     Args:
-        small_depth, full_depth: l >= 0 and L > l.
-        optimizer, alpha: As in :func:`transfer`.
+        small_depth: l >= 0.
+        full_depth: L > l.
+        optimizer: One of a plan's.
+        alpha: As in :func:`transfer`.
         signal_exponent: s of the landscape, for the cost. Assumed .5 until a fit says better.
 
     Raises:
@@ -347,7 +338,11 @@ def across_expansion(
 
 
 def table(rows: tuple[Factor, ...]) -> str:
-    """The rows as aligned text."""
+    """The rows as aligned text.
+
+    Args:
+        rows: From :func:`transfer`.
+    """
     head = ("quantity", "group", "factor", "rule", "source", "regime")
     body = [(r.quantity, r.group, f"{r.factor:.4g}", r.rule, r.source, r.regime) for r in rows]
     widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from latebloom.theory import checks
 from latebloom.theory.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,8 +49,10 @@ class Exponentials:
     """K(u) ~ sum_j weight_j exp(-rate_j u) for ``low`` <= u <= ``high``.
 
     Attributes:
-        rate, weight: Shape (M,).
-        low, high: Range of u within which ``error`` was measured.
+        rate: x, shape (M,).
+        weight: a, shape (M,).
+        low: Smallest u at which ``error`` was measured.
+        high: Largest u at which ``error`` was measured.
         error: Largest relative error |sum/K - 1|, measured at six points to each oscillation of the error.
     """
 
@@ -60,8 +63,8 @@ class Exponentials:
     error: float
 
     def __call__(self, u: ArrayLike) -> np.ndarray:
-        """The sum of exponentials at ``u``."""
-        return np.exp(-np.multiply.outer(np.asarray(u, dtype=float), self.rate)) @ self.weight
+        """The sum of exponentials at ``u`` >= 0."""
+        return np.exp(-np.multiply.outer(checks.non_negative("u", u), self.rate)) @ self.weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +74,8 @@ class Grid:
     Attributes:
         rate: Shape (M,).
         spacing: h, the step of ln(rate).
-        low, high: Range of v.
+        low: Smallest v.
+        high: Largest v.
     """
 
     rate: np.ndarray
@@ -80,10 +84,22 @@ class Grid:
     high: float
 
     def weights(self, exponent: complex, shift: complex = 0.0) -> np.ndarray:
-        """a_j of (shift + u)^-d ~ sum_j a_j exp(-rate_j u), shape (M,); smooth in d = ``exponent`` and in ``shift``,
-        which may carry complex steps."""
+        """a_j of (shift + u)^-d ~ sum_j a_j exp(-rate_j u); smooth in both arguments, which may carry complex steps.
+
+        Args:
+            exponent: d > 0.
+            shift: Added to u, >= 0.
+
+        Returns:
+            Weights, shape (M,).
+
+        Raises:
+            InputError: if a number is not finite or of the wrong sign.
+        """
         from scipy.special import gamma
 
+        checks.positive("exponent", np.real(exponent))
+        checks.non_negative("shift", np.real(shift))
         h, d = self.spacing, exponent
         x = self.rate[TAIL:]
         first = x[0] * math.exp(-h)  # the largest rate of the replaced geometric series first, first/e^h, ...
@@ -100,9 +116,13 @@ def grid(low: float, high: float, *, tolerance: float = 1e-6, exponent: float | 
     M grows like (ln(high/low) + ln ln(1/tolerance)) ln(1/tolerance)/pi^2: 37 for 1e-6 over seven decades.
 
     Args:
-        low, high: Range of v = shift + u, same unit as position.
+        low: Smallest v = shift + u, same unit as position.
+        high: Largest v.
         tolerance: In [1e-13, 0.1].
         exponent: d, or its smallest and largest value; in (0, 10].
+
+    Raises:
+        InputError: if the range, the tolerance or the exponent is out of bounds.
     """
     from scipy.special import gammainccinv, loggamma
 
@@ -133,8 +153,10 @@ def power_kernel(
 
     Args:
         exponent: d in (0, 10].
-        low, high: Range of u; low may be 0 if shift > 0.
-        shift, rate: >= 0 and > 0.
+        low: Smallest u; may be 0 if shift > 0.
+        high: Largest u.
+        shift: >= 0.
+        rate: > 0.
         tolerance: Wanted relative error. The reached one is in the result.
 
     Raises:
@@ -196,12 +218,17 @@ def states(
     ``states(...) @ Grid.weights(d, shift)`` is the response for any d and shift: a fit runs over the steps once.
 
     Args:
-        gap, weight, lag: As in :func:`response`.
+        gap: P_{i+1} - P_i, shape (n,), >= 0.
+        weight: w, shape (n,), any sign.
         rate: x, shape (M,), >= 0.
         at: Whole numbers i in [0, n], sorted.
+        lag: r, shape (n,), >= 0.
+
+    Raises:
+        InputError: if an argument is not finite or negative, or ``at`` is not sorted or lies outside.
     """
     gap, weight, lag = _inputs(gap, weight, lag)
-    rate, at = _series("rate", rate, low=0.0), np.asarray(at)
+    rate, at = checks.series("rate", rate, low=0.0), np.asarray(at)
     if at.ndim != 1 or at.dtype.kind not in "iu" or np.any((at < 0) | (at > len(gap))) or np.any(at[1:] < at[:-1]):
         raise InputError("at", at.tolist(), f"must be sorted whole numbers in [0, {len(gap)}]", "sort and round them")
     out = np.zeros((len(at), len(rate)))
@@ -214,9 +241,22 @@ def states(
 
 
 def direct(gap: ArrayLike, weight: ArrayLike, kernel: Callable, *, at: ArrayLike | None = None) -> np.ndarray:
-    """The same sums term by term with a ``kernel`` function, O(n) for each i: the readable reference."""
+    """The sums of :func:`response` term by term, O(n) for each i: the readable reference.
+
+    Args:
+        gap: P_{i+1} - P_i, shape (n,), >= 0.
+        weight: w, shape (n,), any sign.
+        kernel: K, from an array of lags to an array.
+        at: Whole numbers i in [0, n]; None for all.
+
+    Returns:
+        y, shape (len(at),).
+
+    Raises:
+        InputError: if an argument is not finite or negative, or ``at`` lies outside.
+    """
     gap, weight, _ = _inputs(gap, weight, None)
-    steps = np.arange(len(gap) + 1) if at is None else np.asarray(at)
+    steps = np.arange(len(gap) + 1) if at is None else checks.whole("at", at, 0, len(gap)).astype(int)
     return np.array([np.sum(weight[:i] * kernel(np.cumsum(gap[:i][::-1])[::-1])) for i in steps])
 
 
@@ -279,21 +319,10 @@ def _cut(series: np.ndarray, length: int, blocks: int) -> np.ndarray:
 def _inputs(
     gap: ArrayLike, weight: ArrayLike, lag: ArrayLike | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    gap, weight = _series("gap", gap, low=0.0), _series("weight", weight)
+    gap, weight = checks.series("gap", gap, low=0.0), checks.series("weight", weight)
     if lag is not None:
-        lag = _series("lag", lag, low=0.0)
+        lag = checks.series("lag", lag, low=0.0)
     for name, value in {"weight": weight, "lag": lag}.items():
         if value is not None and len(value) != len(gap):
             raise InputError(name, len(value), f"needs one value for each of {len(gap)} gaps", "match them")
     return gap, weight, lag
-
-
-def _series(name: str, value: ArrayLike, low: float = -math.inf) -> np.ndarray:
-    array = np.asarray(value, dtype=float)
-    if array.ndim != 1:
-        raise InputError(name, array.shape, "must have one axis", "give a series of numbers")
-    smallest, largest = np.min(array, initial=math.inf), np.max(array, initial=-math.inf)
-    if not (low <= smallest and -math.inf < smallest and largest < math.inf) and array.size:
-        bad = array[~(np.isfinite(array) & (array >= low))][0].item()
-        raise InputError(name, bad, "must be finite" + (" and >= 0" if low == 0 else ""), "correct the series")
-    return array

@@ -1,4 +1,4 @@
-"""How a plan is run on a machine."""
+"""Every setting of the trainer and its experiments: their options, files and defaults all come from here."""
 
 from __future__ import annotations
 
@@ -6,13 +6,23 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from latebloom.theory.expansion import Init, Order
 from latebloom.theory.spec import Count, Positive, Spec
 
-__all__ = ["LOGITS_AT_ONCE", "Activations", "DType", "TrainConfig"]
+__all__ = [
+    "LOGITS_AT_ONCE",
+    "AblationConfig",
+    "Activations",
+    "DType",
+    "DemoConfig",
+    "LRTransferConfig",
+    "TrainConfig",
+]
 
 LOGITS_AT_ONCE = 1 << 24  # 64 MiB of float32
 
 Activations = Literal["keep", "selective", "recompute"]
+AtLeastOne = Annotated[int, Meta(ge=1)]
 DType = Literal["float32", "bfloat16"]
 
 
@@ -21,40 +31,96 @@ class TrainConfig(Spec, frozen=True, kw_only=True):
 
     Attributes:
         seed: Of initialisation and data order.
-        device: ``auto`` takes the GPU if there is one.
-        microbatch: Sequences per forward pass; None: the whole batch.
+        device: ``cpu``, ``cuda``, or ``auto``: the GPU if there is one.
+        microbatch: Sequences per forward pass. None: the whole batch.
         dtype: ``bfloat16`` runs the forward pass under autocast; weights and optimizer stay float32.
-        compile: Compile each block: one graph for all of them, so that growth makes no new one. Validation is eager.
-        activations: What blocks keep for the backward pass: all (``keep``), the results of products and attention
-            (``selective``), or their input (``recompute``, full checkpointing). See
-            :mod:`latebloom.train.model.activations`.
-        evals: Number of validation points, half of them logarithmic, besides those at 0, at expansions and at the end.
-        eval_tokens: Tokens of each.
+        compile: Compile each block: one graph for all, so that growth makes no new one. Validation is eager.
+        activations: What blocks keep for the backward pass: all, products and attention, or only their input.
+        evals: Validation points, half of them logarithmic, besides those at 0, at expansions and at the end.
+        eval_tokens: Tokens of each validation point.
         log_every: Steps between rows of training loss.
         checkpoint_every: Steps between checkpoints; expansions and the end have their own.
         keep_checkpoints: How many stay, the newest ones.
         repeat_data: Allow more than one epoch.
+        quiet: Show nothing while training.
         init_from: Directory of a Hugging Face model of the plan's shape and first depth to start from.
-        diagnostics: Log the RMS of updates and of weights, by kind of parameter, with the training loss.
-        peak_tflops: Peak of the device, for the MFU of each phase; `latebloom doctor` measures it.
+        diagnostics: Log the RMS of updates and weights, by kind of parameter, with the training loss.
+        peak_tflops: Peak of one device, for the MFU; `latebloom doctor` measures it. None: no MFU; 790 in a dry run.
         tracker: Where rows are mirrored to, besides the record.
-        quiet: Show nothing.
     """
 
     seed: Count = 0
     device: str = "auto"
-    microbatch: Annotated[int, Meta(ge=1)] | None = None
+    microbatch: AtLeastOne | None = None
     dtype: DType = "float32"
     compile: bool = False
     evals: Count = 24
-    eval_tokens: Annotated[int, Meta(ge=1)] = 16384
-    log_every: Annotated[int, Meta(ge=1)] = 10
-    checkpoint_every: Annotated[int, Meta(ge=1)] = 200
-    keep_checkpoints: Annotated[int, Meta(ge=1)] = 2
+    eval_tokens: AtLeastOne = 16384
+    log_every: AtLeastOne = 10
+    checkpoint_every: AtLeastOne = 200
+    keep_checkpoints: AtLeastOne = 2
     repeat_data: bool = False
     quiet: bool = False
     activations: Activations = "keep"
-    init_from: str | None = None
+    init_from: Annotated[str, Meta(min_length=1)] | None = None
     diagnostics: bool = False
     peak_tflops: Positive | None = None
     tracker: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
+
+
+class DemoConfig(Spec, frozen=True, kw_only=True):
+    """Size of the demo. The defaults take three to five minutes on two cores.
+
+    Attributes:
+        steps: Horizon of the main runs.
+        batch_tokens: Tokens per step.
+        peak_lr: Peak learning rate of every run, Muon-NSGD.
+        model: Preset; its usual depth is the full depth.
+        small_depth: Depth before the expansion.
+        tolerance: Accepted price of growing, share of the final loss; it places tau*.
+        tokenizer: ``bpe`` (trained on the spot) or ``bytes``.
+        init: How new blocks begin; those with zero in their name, and identity, keep the function.
+        order: Where new blocks stand: on top (stack, last), between the old (inter) or below (first).
+    """
+
+    steps: Annotated[int, Meta(ge=160, le=10**6)] = 800
+    batch_tokens: AtLeastOne = 768
+    peak_lr: Positive = 0.015
+    model: str = "gpt2-tiny"
+    small_depth: Annotated[int, Meta(ge=0)] = 1
+    tolerance: Annotated[float, Meta(gt=0, lt=1)] = 0.005
+    tokenizer: Literal["bpe", "bytes"] = "bpe"
+    init: Init = "random"
+    order: Order = "stack"
+
+
+class AblationConfig(Spec, frozen=True, kw_only=True):
+    """The ways of growing that `latebloom ablate` compares.
+
+    Attributes:
+        small: Depths before the expansion, separated by commas.
+        init: Ways for new blocks to begin, separated by commas.
+        order: Ways for new blocks to stand, separated by commas.
+        seeds: Number of seeds; --seed is the first.
+    """
+
+    small: tuple[Annotated[int, Meta(ge=0)], ...] = (0, 1, 2)
+    init: tuple[Init, ...] = ("random", "copy", "copy_zero_last")
+    order: tuple[Order, ...] = ("stack", "inter", "last")
+    seeds: AtLeastOne = 1
+
+
+class LRTransferConfig(Spec, frozen=True, kw_only=True):
+    """The sweep of `latebloom lr-transfer` and the size that it predicts for.
+
+    Attributes:
+        lrs: Peak learning rates to sweep at the small size, such as 0.005,0.01,0.02,0.04.
+        width: Of the target.
+        depth: Of the target, in blocks.
+        steps: Of the target.
+    """
+
+    lrs: tuple[float, ...]
+    width: AtLeastOne
+    depth: AtLeastOne
+    steps: AtLeastOne

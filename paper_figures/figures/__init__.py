@@ -1,0 +1,1 @@
+"""One module a figure: ``RECORDS``, ``make(records)`` and ``caption(records)``."""

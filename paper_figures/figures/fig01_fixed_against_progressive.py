@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 
-from latebloom.paper_figures.curves import LOOKS, loss_limits, mark_expansion, plot_run
+from latebloom.paper_figures.curves import look, loss_limits, mark_expansion, plot_run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,9 +29,9 @@ def make(records: dict[str, Record]) -> Figure:
     """Two panels, one line a run."""
     figure, (steps, compute) = plt.subplots(1, 2, sharey=True)
     for name, record in records.items():
-        look = LOOKS[name.removeprefix("stdlib_")]
-        plot_run(steps, record, look, against="step")
-        plot_run(compute, record, look, against="flops")
+        shown = look(name.removeprefix("stdlib_"))
+        plot_run(steps, record, shown, against="step")
+        plot_run(compute, record, shown, against="flops")
     one = records["stdlib_one_layer"]
     assert one.plan.tau is not None
     mark_expansion(steps, one.plan.tau, f"grow to {one.plan.depth}")

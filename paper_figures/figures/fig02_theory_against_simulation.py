@@ -45,8 +45,12 @@ def make(records: dict[str, Record]) -> Figure:
                 x, error = [c["theory"] for c in points], [100 * (c["simulated"] / c["theory"] - 1) for c in points]
                 left.plot(x, error, marker, color=color, markersize=3, alpha=0.7, markeredgewidth=0, label=label)
     left.axhspan(-5, 5, color="#999999", alpha=0.2, linewidth=0)
-    left.set(xscale="log", xlabel="predicted final loss", ylabel="simulated over predicted, less 1 (%)",
-             title="runs that grow, band 5 %")  # fmt: skip
+    left.set(
+        xscale="log",
+        xlabel="predicted final loss",
+        ylabel="simulated over predicted, less 1 (%)",
+        title="runs that grow, band 5 %",
+    )
     ticks = (0.02, 0.05, 0.1, 0.2, 0.5)
     left.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     left.set_xticks([], minor=True)
@@ -59,8 +63,12 @@ def make(records: dict[str, Record]) -> Figure:
         spread = at + (np.linspace(-0.25, 0.25, len(mine)) if len(mine) > 1 else np.zeros(len(mine)))
         right.plot(share, spread, "o", color="#0072B2", markersize=2.5, alpha=0.7, markeredgewidth=0, label=check)
     right.axvline(1.0, color="#D55E00", linewidth=0.9)
-    right.set(xscale="log", xlim=(NEAR * 0.7, 10), xlabel="|simulated - theory| / tolerance",
-              title=f"{sum(int(c['holds']) for c in table)} of {len(table)} claims hold")  # fmt: skip
+    right.set(
+        xscale="log",
+        xlim=(NEAR * 0.7, 10),
+        xlabel="|simulated - theory| / tolerance",
+        title=f"{sum(int(c['holds']) for c in table)} of {len(table)} claims hold",
+    )
     right.set_yticks(range(len(checks)), [check.replace("_", " ") for check in checks])
     right.invert_yaxis()
     return figure

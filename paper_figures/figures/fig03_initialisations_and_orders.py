@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 
-from latebloom.paper_figures.curves import LOOKS, Look, mark_expansion, plot_run
+from latebloom.paper_figures.curves import Look, look, mark_expansion, plot_run
+from latebloom.theory.expansion import INITS, Init
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,18 +29,19 @@ if TYPE_CHECKING:
 
 CORPORA = {"shakespeare": "tinyshakespeare", "eltec": "ELTeC novels"}
 STARTS = {"0": "#0072B2", "1": "#D55E00", "2": "#CC79A7"}
-INITS = {"random": "random", "copy": "copied", "copy_zero_last": "copied, last zeroed"}
+COMPARED: tuple[Init, ...] = ("random", "copy", "copy_zero_last")
+LABELS = {init: INITS[init].label for init in COMPARED}
 ORDERS = ("stack", "inter", "last")
 CONTROLS = {
-    "fixed": LOOKS["fixed"], "equal_compute": LOOKS["equal_compute"], "cold_start": LOOKS["cold_start"],
-    **{f"small_{l}": Look(f"depth {l}, never grown", "#009E73", "-.") for l in STARTS},
-}  # fmt: skip
+    name.replace("-", "_"): look(name)
+    for name in ("fixed", "equal_compute", "cold_start", *(f"small-{l}" for l in STARTS))
+}
 GROWN = {
     "grown_0_random": Look("0 → 4, random", STARTS["0"]),
-    **{f"grown_1_{i}": Look(f"1 → 4, {text}", STARTS["1"]) for i, text in INITS.items()},
+    **{f"grown_1_{i}": Look(f"1 → 4, {text}", STARTS["1"]) for i, text in LABELS.items()},
     **{
         f"grown_2_{i}_{o}": Look(f"2 → 4, {t}, {o}", STARTS["2"])
-        for i, t in INITS.items()
+        for i, t in LABELS.items()
         for o in ORDERS
         if (i, o) != ("random", "last")
     },  # the same run as "stack"
@@ -70,8 +72,8 @@ def _final_losses(records: dict[str, Record], corpus: str) -> dict[str, np.ndarr
 def _curves(axes: Axes, runs: dict[str, Record]) -> None:
     shown = ("fixed", "equal_compute", "small_1", "grown_0_random", "grown_1_random", "grown_1_copy")
     for arm in shown:
-        look = Look(ARMS[arm].label, ARMS[arm].color, "--") if arm == "grown_1_copy" else ARMS[arm]
-        plot_run(axes, runs[arm], look, against="step")
+        shown_as = Look(ARMS[arm].label, ARMS[arm].color, "--") if arm == "grown_1_copy" else ARMS[arm]
+        plot_run(axes, runs[arm], shown_as, against="step")
     tau = runs["grown_1_random"].plan.tau
     assert tau is not None
     mark_expansion(axes, tau, "grow")
@@ -93,7 +95,7 @@ def _finals(axes: Axes, final: dict[str, np.ndarray]) -> None:
         if mean > high:
             axes.annotate(f"{mean:+.2f} →", (0.99, place), xycoords=("axes fraction", "data"), fontsize=6.5,
                           ha="right", va="center", color=color)  # fmt: skip
-    axes.set_yticks(range(len(ARMS)), [look.label for look in reversed(ARMS.values())], fontsize=6.5)
+    axes.set_yticks(range(len(ARMS)), [arm.label for arm in reversed(ARMS.values())], fontsize=6.5)
     axes.set(xlim=(low, high), xlabel="final loss − fixed depth (nats/token)")
 
 
@@ -110,7 +112,7 @@ def caption(records: dict[str, Record]) -> str:
         above = {arm: losses - final["fixed"] for arm, losses in final.items()}
         both = {o: np.mean([above[f"grown_2_{i}_{o}"] for i in ("copy", "copy_zero_last")], axis=0) for o in ORDERS}
         controls = "; ".join(f"{CONTROLS[arm].label} {_told(above[arm])}" for arm in CONTROLS if arm != "fixed")
-        ones = ", ".join(f"{text} {_told(above[f'grown_1_{i}'])}" for i, text in INITS.items())
+        ones = ", ".join(f"{text} {_told(above[f'grown_1_{i}'])}" for i, text in LABELS.items())
         orders = ", ".join(f"{order} {_told(values)}" for order, values in both.items())
         seeds = len(SEEDS[corpus])
         over = f"{seeds} seeds, mean and standard error" if seeds > 1 else "one seed"

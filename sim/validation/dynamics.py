@@ -27,6 +27,9 @@ def saxe(*, quick: bool) -> list[Claim]:
     """p' = N p^{2 - 2/N} (sigma - p) for the product p of N equal factors; Euler's error halves with eta.
 
     Tolerance 1 % at 800 steps (measured .1 to .5 %), and 5 % on the ratio 2 (its next order in eta).
+
+    Args:
+        quick: The small version.
     """
     claims = []
     for factors in (2, 3) if quick else (2, 3, 5):
@@ -51,6 +54,9 @@ def time_scaling(*, quick: bool) -> list[Claim]:
     """Residual net from the identity, symmetric teacher: p' = L s^2 p^{2 - 2/L} (t - p); half-time within 1 %.
 
     The time is depth-free at alpha = 1/2 and grows as L at alpha = 1, up to p^{2 - 2/L}, which theory has exactly.
+
+    Args:
+        quick: The small version.
     """
     claims = []
     for alpha in (0.5, 1.0):
@@ -72,7 +78,11 @@ def time_scaling(*, quick: bool) -> list[Claim]:
 
 
 def edge_of_stability(*, quick: bool) -> list[Claim]:
-    """eta_c = 2/(L s^2 t_max^{2 - 2/L}) against 2/lambda_max of the Hessian at the minimum: 1 %."""
+    """eta_c = 2/(L s^2 t_max^{2 - 2/L}) against 2/lambda_max of the Hessian at the minimum: 1 %.
+
+    Args:
+        quick: The small version.
+    """
     claims = []
     for alpha in (0.5, 1.0):
         for depth in (2, 8) if quick else (1, 2, 4, 8, 16):
@@ -90,6 +100,9 @@ def muon_hits(*, quick: bool) -> list[Claim]:
     """Aligned plain net under Muon: every singular value moves by eta a step until sigma^{1/N}; hit step +- 2.
 
     With decoupled decay lambda no factor exceeds 1/lambda: sigma_max(P) <= (1 + s/lambda)^L, checked on a residual net.
+
+    Args:
+        quick: The small version.
     """
     claims, eps, eta = [], 0.05, 2e-3
     for factors in (2, 4):
@@ -107,14 +120,14 @@ def muon_hits(*, quick: bool) -> list[Claim]:
             name = f"Muon hit step, {factors} factors, mode {mode + 1}"
             claims.append(_one(name, float(expected[mode]), float(hits[mode]), 2.0, unit="steps", rule="muon"))
     decay, depth = 2.0, 4
-    family = FullRank(width=4, symmetric=True, teacher_exponent=0.0, alpha=1.0, dtype="float64")
+    residual = FullRank(width=4, symmetric=True, teacher_exponent=0.0, alpha=1.0, dtype="float64")
     rule = POLAR.replace(weight_decay=decay)
-    blocks = family.fresh([0], range(depth))
+    weights = residual.fresh([0], range(depth))
     top = 0.0
     for _ in range(600 if quick else 3000):
-        _descend(family, rule, blocks, 0.02)
-        top = max(top, float(torch.linalg.svdvals(torch.linalg.multi_dot(list(family.maps(blocks)[0].flip(0))))[0]))
-    bound = (1 + family.multiplier(depth) / decay) ** depth
+        _descend(residual, rule, weights, 0.02)
+        top = max(top, float(torch.linalg.svdvals(torch.linalg.multi_dot(list(residual.maps(weights)[0].flip(0))))[0]))
+    bound = (1 + residual.multiplier(depth) / decay) ** depth
     claims.append(_one("Muon with decay: share of (1 + s/lambda)^L", 1.0, top / bound, 1e-3, unit="share", rule="muon"))
     return claims
 
@@ -126,6 +139,9 @@ def noise_floors(*, quick: bool) -> list[Claim]:
     errors. Its edge eta_c = 2/(1 + (d + 1)/B): above it the mean square leaves. Low-rank nets, all modes fitted:
     eta sigma^2 s d sum_{k <= r L} sigma_k/(2 B), first order in eta: 8 %. Muon with momentum: proportional to eta,
     slope 1 within .1.
+
+    Args:
+        quick: The small version.
     """
     claims = []
     d, batch, sigma = 8, 32, 0.5
@@ -135,26 +151,44 @@ def noise_floors(*, quick: bool) -> list[Claim]:
         values = _stationary(family, SGD, depth=1, lr=eta, steps=steps, seeds=seeds)
         v = (eta * sigma**2 / batch) / (2 - eta - eta * (d + 1) / batch)
         exact = d * d / 2 * v
-        claims.append(claim(f"online SGD, V_inf at eta = {eta:g}", optimizer="sgd", theory=[exact] * seeds,
-                            values=values, tolerance=0.03 * exact, unit="loss"))  # fmt: skip
+        claims.append(
+            claim(
+                f"online SGD, V_inf at eta = {eta:g}",
+                optimizer="sgd",
+                theory=[exact] * seeds,
+                values=values,
+                tolerance=0.03 * exact,
+                unit="loss",
+            )
+        )
     limit = 2 / (1 + (d + 1) / batch)
     growth = _mean_square_growth(family, limit)
     claims.append(_one("online SGD, growth of the mean square at eta_c", 1.0, growth, 0.02, unit="a step"))
-    family = LowRank(width=16, rank=2, noise=1.0, batch=64, init_std=1.0)
+    low_rank = LowRank(width=16, rank=2, noise=1.0, batch=64, init_std=1.0)
     depth, eta = 8, 0.16
-    ready = _trained(family, depth, seeds=4)
-    values = _continued(family, ready, lr=eta, steps=1500 if quick else 6000)
+    ready = _trained(low_rank, depth, seeds=4)
+    values = _continued(low_rank, ready, lr=eta, steps=1500 if quick else 6000)
     k = np.arange(1, 17)
-    expected = eta * family.noise**2 * family.multiplier(depth) * 16 * np.sum(1.0 / k) / (2 * family.batch)
-    claims.append(claim("low-rank noise floor", optimizer="sgd", theory=[expected] * len(values), values=values,
-                        tolerance=0.08 * expected, unit="loss"))  # fmt: skip
+    expected = eta * low_rank.noise**2 * low_rank.multiplier(depth) * 16 * np.sum(1.0 / k) / (2 * low_rank.batch)
+    claims.append(
+        claim(
+            "low-rank noise floor",
+            optimizer="sgd",
+            theory=[expected] * len(values),
+            values=values,
+            tolerance=0.08 * expected,
+            unit="loss",
+        )
+    )
     if not quick:
         muon = Optimizer(name="muon", momentum=0.95, weight_decay=0.0, transfer="none")
-        family = LowRank(noise=0.3, batch=32)
+        low_rank = LowRank(noise=0.3, batch=32)
         lrs = np.array([0.0025, 0.005, 0.01, 0.02])
         area = 10.0
-        floors = [np.mean(_stationary(family, muon, depth=8, lr=float(x), steps=round(area / x), seeds=2)) for x in lrs]
-        slope = np.polyfit(np.log(lrs), np.log(np.array(floors) - family.floor(8)), 1)[0]
+        floors = [
+            np.mean(_stationary(low_rank, muon, depth=8, lr=float(lr), steps=round(area / lr), seeds=2)) for lr in lrs
+        ]
+        slope = np.polyfit(np.log(lrs), np.log(np.array(floors) - low_rank.floor(8)), 1)[0]
         claims.append(
             _one("noise floor under Muon, slope over eta", 1.0, float(slope), 0.1, unit="exponent", rule="muon")
         )

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
 from latebloom.sim.claims import Claim, claim
-from latebloom.sim.engine import Arm, Curve, run_arms
+from latebloom.sim.engine import Arm, SimulatedCurve, run_arms
 from latebloom.sim.growth import grow
 from latebloom.sim.lowrank import LowRank
 from latebloom.sim.mapping import SGD
 from latebloom.sim.optimizers import initial_state, update_
-from latebloom.theory.landscapes.normalised import NormalisedLaw, Pilot, fit_normalised
+from latebloom.theory.fitting.curves import LossCurve
+from latebloom.theory.fitting.normalised import fit_normalised
+from latebloom.theory.landscapes.normalised import NormalisedLaw
 from latebloom.theory.plan import Optimizer, Stage
 from latebloom.theory.schedules import AnySchedule, Cosine, Linear, wsd
 
 __all__ = [
-    "SHAPES", "area_law", "copies", "initialisations", "memory", "normalised_law", "normalised_pilots", "rules", "runs",
+    "SHAPES",
+    "area_law",
+    "copies",
+    "initialisations",
+    "memory",
+    "normalised_law",
+    "normalised_pilots",
+    "rules",
+    "runs",
     "stages",
-]  # fmt: skip
+]
 
 FULL = 8
 AREA_LAW = 0.05  # of the loss; measured 1 % from zero layers without noise, 3 % with noise
@@ -31,14 +42,19 @@ WAYS = 4.0  # whole area of normalised runs in units of the way to the largest m
 
 
 def rules(name: str, momentum: float = 0.95) -> Optimizer:
-    """The update rule ``name`` without decay and transfer."""
+    """The update rule ``name`` without decay and transfer.
+
+    Args:
+        name: Of :class:`~latebloom.theory.plan.Optimizer`.
+        momentum: Of every rule but gradient descent, which has none, and Adam, which has 0.9.
+    """
     if name == "sgd":
         return SGD
     adam = {"momentum": 0.9, "beta2": 0.95} if name == "adamw" else {"momentum": momentum}
     return Optimizer(name=name, weight_decay=0.0, transfer="none", **adam)  # type: ignore[arg-type]
 
 
-SHAPES = {
+SHAPES: dict[str, Callable[[int], AnySchedule]] = {
     "wsd": lambda steps: wsd(steps=steps, peak_lr=1.0),
     "cosine": lambda steps: Cosine(steps=steps, peak_lr=1.0),
     "linear": lambda steps: Linear(steps=steps, peak_lr=1.0),
@@ -54,11 +70,22 @@ def runs(
     seeds: int = 1,
     noisy: bool = False,
     every: int = 0,
-) -> list[list[Curve]]:
-    """All ``plans`` of stages under one schedule on common random numbers: [plan][seed], measured ``every`` steps."""
-    arms = [
-        Arm(name="a", seed=seed, schedule=schedule, stages=stages) for stages in plans for seed in range(seeds)
-    ]  # fmt: skip
+) -> list[list[SimulatedCurve]]:
+    """All ``plans`` under one schedule on common random numbers.
+
+    Args:
+        family: Architecture, teacher and data.
+        optimizer: Update rule of all runs.
+        schedule: Learning rates of all runs.
+        plans: Stages of each run.
+        seeds: Runs of each plan, with seeds 0, 1, ...
+        noisy: Train on fresh noisy minibatches; otherwise on the population.
+        every: Steps between measurements; 0 for starts, expansions and ends alone.
+
+    Returns:
+        Loss curves as [plan][seed].
+    """
+    arms = [Arm(name="a", seed=seed, schedule=schedule, stages=stages) for stages in plans for seed in range(seeds)]
     measure = range(0, schedule.horizon + 1, every) if every else ()
     curves = run_arms(family, arms, optimizer=optimizer, noisy=noisy, measure=measure)
     return [list(curves[i : i + seeds]) for i in range(0, len(curves), seeds)]
@@ -75,6 +102,9 @@ def area_law(*, quick: bool) -> list[Claim]:
 
     With noise at a tenth of eta_c, where what noise adds to the loss is still a sum; at half of eta_c, where it is half
     of the loss, the law is up to 10 % too high: modes that are not learnt yet have no noise.
+
+    Args:
+        quick: The small version.
     """
     claims = []
     cases = [("wsd", 1.0), ("cosine", 0.5)] if quick else itertools.product(SHAPES, (0.5, 1.0))
@@ -90,9 +120,11 @@ def area_law(*, quick: bool) -> list[Claim]:
             taus = [round(float(schedule.area_inverse(x * schedule.total_area))) for x in (0.4, 0.7, 0.85, 0.93)]
             plans = [staged((FULL, 0)), *(staged((0, 0), (FULL, tau)) for tau in taus)]
             pilot = runs(family, SGD, schedule, plans[:1], seeds=seeds, every=4)[0]
-            fixed, *grown = runs(family, SGD, schedule, plans, seeds=seeds, noisy=True) if noise else (
-                pilot, *runs(family, SGD, schedule, plans[1:], seeds=seeds)
-            )  # fmt: skip
+            fixed, *grown = (
+                runs(family, SGD, schedule, plans, seeds=seeds, noisy=True)
+                if noise
+                else (pilot, *runs(family, SGD, schedule, plans[1:], seeds=seeds))
+            )
             extra = np.mean([c.final for c in fixed]) - np.mean([c.final for c in pilot])
             for tau, curves in zip(taus, grown, strict=True):
                 left = schedule.total_area - float(schedule.area(tau))
@@ -107,17 +139,29 @@ def area_law(*, quick: bool) -> list[Claim]:
 def normalised_pilots(
     family: LowRank, optimizer: Optimizer, *, steps: int, small: int, noisy: bool, seeds: int = 1
 ) -> tuple[NormalisedLaw, float]:
-    """The law fitted to fixed WSD pilots at two rates (for l >= 1 a small and a grown one too); and the whole area."""
+    """The normalised law fitted to fixed WSD pilots at two rates (for l >= 1 a small and a grown one too).
+
+    Args:
+        family: Architecture, teacher and data.
+        optimizer: Update rule of the pilots.
+        steps: Of the shorter pilot; the longer one has twice as many.
+        small: l, depth to grow from.
+        noisy: Train on fresh noisy minibatches; otherwise on the population.
+        seeds: Runs of each pilot, averaged.
+
+    Returns:
+        The law, and the learning-rate area of each whole pilot.
+    """
     total = WAYS * (FULL * family.multiplier(FULL)) ** -0.5
     if optimizer.name == "adamw":
         total /= family.width**0.5  # Adam moves entries
     fast, slow = (_scaled(SHAPES["wsd"](n), total) for n in (steps, 2 * steps))
 
-    def pilot(schedule: AnySchedule, stages: tuple[Stage, ...], start: int = 0) -> Pilot:
+    def pilot(schedule: AnySchedule, stages: tuple[Stage, ...], tau: int | None = None) -> LossCurve:
         every = max(1, schedule.horizon // 250)
         curves = runs(family, optimizer, schedule, [stages], seeds=seeds, noisy=noisy, every=every)[0]
         loss = np.mean([c.loss for c in curves if c.diverged_at is None], axis=0)
-        return Pilot(schedule=schedule, step=curves[0].step, loss=loss, start=start)
+        return LossCurve(name="pilot", schedule=schedule, step=curves[0].step[1:], loss=loss[1:], tau=tau)
 
     long = wsd(steps=2 * steps, peak_lr=fast.peak)
     law = fit_normalised(
@@ -125,7 +169,7 @@ def normalised_pilots(
         small_depth=small,
         full_depth=FULL,
         small=[pilot(fast, staged((small, 0)))] if small else (),
-        grown=[pilot(long, staged((small, 0), (FULL, steps)), start=steps)] if small else (),
+        grown=[pilot(long, staged((small, 0), (FULL, steps)), tau=steps)] if small else (),
         noisy=noisy,
         floor=family.floor(FULL),
     )
@@ -134,13 +178,22 @@ def normalised_pilots(
 
 def normalised_law(*, quick: bool) -> list[Claim]:
     """Muon, NSGD and Adam from WSD pilots alone: final losses under WSD, cosine and linear, where the trunk has learnt
-    95 % of what it can (before, the law only interpolates)."""
+    95 % of what it can (before, the law only interpolates).
+
+    Args:
+        quick: The small version.
+    """
     claims = []
-    cases = [("muon", 1.0, 0, 0.0), ("nsgd", 0.5, 0, 0.0), ("nsgd", 1.0, 1, 0.0)] if quick else [
-        *itertools.product(("muon", "nsgd"), (0.5, 1.0), (0, 1), (0.0,)),
-        *itertools.product(("muon", "nsgd"), (0.5, 1.0), (0,), (0.3,)),
-        ("adamw", 1.0, 0, 0.0), ("adamw", 0.5, 0, 0.0),
-    ]  # fmt: skip
+    cases = (
+        [("muon", 1.0, 0, 0.0), ("nsgd", 0.5, 0, 0.0), ("nsgd", 1.0, 1, 0.0)]
+        if quick
+        else [
+            *itertools.product(("muon", "nsgd"), (0.5, 1.0), (0, 1), (0.0,)),
+            *itertools.product(("muon", "nsgd"), (0.5, 1.0), (0,), (0.3,)),
+            ("adamw", 1.0, 0, 0.0),
+            ("adamw", 0.5, 0, 0.0),
+        ]
+    )
     for name, alpha, small, noise in cases:
         family, steps = LowRank(alpha=alpha, noise=noise, batch=32), 500 if quick else 1000
         optimizer, seeds, noisy = rules(name, 0.9 if quick else 0.95), 4 if noise else 1, noise > 0
@@ -164,7 +217,11 @@ def normalised_law(*, quick: bool) -> list[Claim]:
 
 
 def initialisations(*, quick: bool) -> list[Claim]:
-    """1 -> 8: zero never leaves the small floor, zero_last keeps the function, random ends as the fixed run."""
+    """1 -> 8: zero never leaves the small floor, zero_last keeps the function, random ends as the fixed run.
+
+    Args:
+        quick: The small version.
+    """
     family, steps, tau = LowRank(width=24, noise=0.0), 2000 if quick else 4000, 400
     schedule = wsd(steps=steps, peak_lr=0.5 * min(family.step_limit(1), family.step_limit(FULL)))
     plans = [
@@ -176,10 +233,13 @@ def initialisations(*, quick: bool) -> list[Claim]:
     small, data = family.floor(1), family.population(1)
     claims = [
         _value("all-zero blocks are dead: final loss is the small floor", small, zero.final, 1e-3 * small),
-        _value("random: final loss by the area law", float(np.interp(
-            schedule.total_area - schedule.area(tau), schedule.area(fixed.step), fixed.loss)), random.final,
-            AREA_LAW * random.final),
-    ]  # fmt: skip
+        _value(
+            "random: final loss by the area law",
+            float(np.interp(schedule.total_area - schedule.area(tau), schedule.area(fixed.step), fixed.loss)),
+            random.final,
+            AREA_LAW * random.final,
+        ),
+    ]
     for init in ("zero_last", "copy_zero_last"):
         stage = Stage(start_step=tau, depth=FULL, init=init)
         after, _ = grow(family, before.blocks, initial_state(SGD, before.blocks), stage=stage, seeds=[0])
@@ -199,6 +259,9 @@ def copies(*, quick: bool) -> list[Claim]:
     apart grows along mode 2. Without products of blocks the rate is s sigma_2. With them, first order of the error in
     both off-diagonal entries must vanish, which leaves (u_1, u_2) ~ (1 + kappa, -1), (v_1, v_2) ~ (1, -1 - kappa), and
     u_2 v_1 gains s kappa: q = (2 + kappa)/(1 + (1 + kappa)^2).
+
+    Args:
+        quick: The small version.
     """
     claims = []
     for alpha in (1.0,) if quick else (0.5, 1.0):
@@ -225,7 +288,11 @@ def copies(*, quick: bool) -> list[Claim]:
 
 
 def memory(*, quick: bool) -> list[Claim]:
-    """Optimizer state carried or reset at tau: no more than M eta of area, 3 % of the final loss."""
+    """Optimizer state carried or reset at tau: no more than M eta of area, 3 % of the final loss.
+
+    Args:
+        quick: The small version.
+    """
     claims = []
     heavy = Optimizer(name="sgd", momentum=0.9, nesterov=False, weight_decay=0.0, transfer="none")
     cases = {"sgd_own": heavy, "muon": rules("muon"), "nsgd": rules("nsgd"), "adamw": rules("adamw")}
@@ -251,6 +318,9 @@ def stages(*, quick: bool) -> list[Claim]:
     Objective J = (P(T) - floor)/(floor_0 - floor) + price x compute/(fixed compute), compute = sum of steps x (2 +
     depth); brute force over all (tau_1, tau_2) of a grid for 0 -> 4 -> 8 against all tau of a finer one for 0 -> 8.
     Gains within 2 % of J are none.
+
+    Args:
+        quick: The small version.
     """
     claims, steps = [], 600
     for alpha in (0.0,) if quick else (0.0, 1.0):
@@ -297,12 +367,16 @@ def _value(name: str, theory: float, value: float, tolerance: float, *, unit: st
     return claim(name, optimizer=rule, theory=[theory], values=[value], tolerance=tolerance, unit=unit)
 
 
-def _judged(name: str, rule: str, theory: list[float], curves: list[Curve], share: float) -> Claim:
+def _judged(name: str, rule: str, theory: list[float], curves: list[SimulatedCurve], share: float) -> Claim:
     """Final losses against ``theory``; runs that are not finite are left out and reported."""
     healthy = [i for i, c in enumerate(curves) if c.diverged_at is None]
     expected = [theory[i] for i in healthy]
     return claim(
-        name, optimizer=rule, theory=expected, values=[curves[i].final for i in healthy],
-        tolerance=share * float(np.mean(expected)) if expected else 0.0, unit="loss",
+        name,
+        optimizer=rule,
+        theory=expected,
+        values=[curves[i].final for i in healthy],
+        tolerance=share * float(np.mean(expected)) if expected else 0.0,
+        unit="loss",
         diverged=len(curves) - len(healthy),
-    )  # fmt: skip
+    )

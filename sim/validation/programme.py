@@ -12,6 +12,7 @@ from pathlib import Path
 
 from latebloom.sim.claims import Claim, claim_data
 from latebloom.theory.errors import InputError
+from latebloom.theory.files import write_whole
 
 __all__ = ["CHECKS", "run_programme"]
 
@@ -55,6 +56,9 @@ def run_programme(
         only: Names of checks; all by default.
         processes: At once; one a core by default.
         on_done: Called with (check, its claims, whether they were stored before) as each is done.
+
+    Raises:
+        InputError: if what stands under ``out`` is no result.
     """
     names = [name for name in CHECKS if not only or name in only]
     found: dict[str, list[dict]] = {}
@@ -73,9 +77,8 @@ def run_programme(
         path = _path(out, name, quick)
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(".part")
-            part.write_text(json.dumps({"check": name, "quick": quick, "claims": claims}, indent=1, allow_nan=False))
-            part.replace(path)
+            result = {"check": name, "quick": quick, "claims": claims}
+            write_whole(path, json.dumps(result, indent=1, allow_nan=False))
         found[name] = claims
         if on_done is not None:
             on_done(name, claims, False)

@@ -17,7 +17,7 @@ taus are early, and the trunk knows only part of what a trained one does (:func:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import scipy.interpolate
@@ -37,22 +37,43 @@ BOUNDS = {"sgd": (0.01, 0.05), "muon": (0.02, 0.08), "adamw": (0.02, 0.08)}  # m
 
 
 def sgd_regret(*, quick: bool) -> list[Claim]:
-    """Median (1 %) and worst (5 %) regret of theory's tau* over schedules, noise, exponents and depth ratios."""
+    """Median (1 %) and worst (5 %) regret of theory's tau* over schedules, noise, exponents and depth ratios.
+
+    Args:
+        quick: The small version.
+    """
     return _summary("sgd", quick=quick)
 
 
 def muon_regret(*, quick: bool) -> list[Claim]:
-    """The same under Muon: 2 % and 8 %."""
+    """The same under Muon: 2 % and 8 %.
+
+    Args:
+        quick: The small version.
+    """
     return _summary("muon", quick=quick)
 
 
 def adam_regret(*, quick: bool) -> list[Claim]:
-    """The same under Adam: 2 % and 8 %."""
+    """The same under Adam: 2 % and 8 %.
+
+    Args:
+        quick: The small version.
+    """
     return _summary("adamw", quick=quick)
 
 
 def regrets(rule: str, *, quick: bool) -> Iterator[tuple[str, float, float, float]]:
-    """(cell, price, tau_theory/T, regret) of every cell of the grid and every price."""
+    """Regret of every cell of the grid at every price.
+
+    Args:
+        rule: 'sgd', 'muon' or 'adamw'.
+        quick: The small version.
+
+    Yields:
+        (cell, price, tau_theory/T, regret).
+    """
+    cells: Iterable[tuple[str, float, tuple[float, float], int]]
     if quick:
         cells = [("wsd", 0.0, (1.0, 1.0), 0), ("cosine", 0.0, (1.0, 1.0), 0)]
     else:
@@ -77,8 +98,9 @@ def _summary(rule: str, *, quick: bool) -> list[Claim]:
     claims = []
     for label, value, bound in zip(("median", "worst"), (np.median(found), found.max()), BOUNDS[rule], strict=True):
         name = f"tau* regret, {label} of {len(found)} cells"
-        claims.append(claim(name, optimizer=rule, theory=[0.0], values=[float(value)], tolerance=bound,
-                            unit="share of J"))  # fmt: skip
+        claims.append(
+            claim(name, optimizer=rule, theory=[0.0], values=[float(value)], tolerance=bound, unit="share of J")
+        )
     return claims
 
 
@@ -92,9 +114,13 @@ def _descent(family: LowRank, schedule: AnySchedule, small: int, tau: np.ndarray
     long = Constant(steps=2 * steps, peak_lr=schedule.peak)
     left, done = schedule.total_area - schedule.area(tau), schedule.area(tau)
     fixed, *grown = runs(
-        family, SGD, long, [staged((FULL, 0)), *([staged((small, 0), (FULL, steps))] if small else [])],
-        seeds=seeds, every=2,
-    )  # fmt: skip
+        family,
+        SGD,
+        long,
+        [staged((FULL, 0)), *([staged((small, 0), (FULL, steps))] if small else [])],
+        seeds=seeds,
+        every=2,
+    )
     area = long.area(fixed[0].step)
     expected = np.mean([np.interp(left, area, c.loss) for c in fixed], axis=0)
     if not small:

@@ -31,17 +31,28 @@ __all__ = ["cold_starts", "coupled_kappa", "hessian"]
 def coupled_kappa(*, quick: bool) -> list[Claim]:
     """kappa of coupled nets, tied and free, for blocks displaced by 1e-3 from the optimum: 3 % (next order).
 
-    Free ends can do all that the blocks do: kappa = 0. Tied ones cannot."""
+    Free ends can do all that the blocks do: kappa = 0. Tied ones cannot.
+
+    Args:
+        quick: The small version.
+    """
     claims = []
     for tied in (True, False):
         for depth in (2,) if quick else (1, 2, 4):
             family = Coupled(width=4, tied=tied, alpha=0.5, init_std=0.3, dtype="float64")
             (optimum,) = run_arms(
                 family,
-                [Arm(name="a", seed=0, schedule=Constant(steps=6000, peak_lr=0.5 * family.step_limit(depth)),
-                     stages=(Stage(start_step=0, depth=depth),))],
-                optimizer=SGD, noisy=False,
-            )  # fmt: skip
+                [
+                    Arm(
+                        name="a",
+                        seed=0,
+                        schedule=Constant(steps=6000, peak_lr=0.5 * family.step_limit(depth)),
+                        stages=(Stage(start_step=0, depth=depth),),
+                    )
+                ],
+                optimizer=SGD,
+                noisy=False,
+            )
             blocks, data = optimum.blocks, family.population(1)
             h = hessian(family, blocks)
             n = blocks[0].numel()
@@ -60,15 +71,25 @@ def coupled_kappa(*, quick: bool) -> list[Claim]:
             measured = (float(family.loss(start, data)[0]) - best) / (bare - best)
             name = f"kappa, coupled {'tied' if tied else 'free'}, depth {depth}"
             claims.append(
-                claim(name, optimizer="sgd", theory=[theory], values=[measured], tolerance=0.03 * abs(theory) + 1e-6,
-                      unit="share")
-            )  # fmt: skip
+                claim(
+                    name,
+                    optimizer="sgd",
+                    theory=[theory],
+                    values=[measured],
+                    tolerance=0.03 * abs(theory) + 1e-6,
+                    unit="share",
+                )
+            )
     return claims
 
 
 def cold_starts(*, quick: bool) -> list[Claim]:
     """Retention over a cold start, R = C - P: nothing from zero layers under descent; from one layer under Muon as much
-    as the normalised law says (fixed and grown pilots), 5 % of the loss."""
+    as the normalised law says (fixed and grown pilots), 5 % of the loss.
+
+    Args:
+        quick: The small version.
+    """
     family, steps = LowRank(noise=0.0), 500
     schedule = SHAPES["wsd"](steps).replace(peak_lr=0.5 * family.step_limit(FULL))
     claims = []
@@ -76,8 +97,11 @@ def cold_starts(*, quick: bool) -> list[Claim]:
         tau = round(float(schedule.area_inverse(share * schedule.total_area)))
         kept = _retention(family, SGD, schedule, 0, tau)
         name = f"retention 0 -> {FULL}, tau = {tau / steps:.2f} T"
-        claims.append(claim(name, optimizer="sgd", theory=[0.0], values=[kept[0] - kept[1]],
-                            tolerance=1e-3 * kept[0], unit="loss"))  # fmt: skip
+        claims.append(
+            claim(
+                name, optimizer="sgd", theory=[0.0], values=[kept[0] - kept[1]], tolerance=1e-3 * kept[0], unit="loss"
+            )
+        )
     for small in (1,) if quick else (0, 1):
         muon = rules("muon", 0.9)
         law, total = normalised_pilots(family, muon, steps=steps, small=small, noisy=False)
@@ -89,13 +113,24 @@ def cold_starts(*, quick: bool) -> list[Claim]:
             tail = Tail(base=schedule, start_step=tau)
             theory = float(law.fixed(tail, tail.horizon, depth=FULL) - law.grown(schedule, steps, tau=tau))
             name = f"retention {small} -> {FULL}, tau = {tau / steps:.2f} T"
-            claims.append(claim(name, optimizer="muon", theory=[theory], values=[cold - grown], tolerance=0.05 * cold,
-                                unit="loss"))  # fmt: skip
+            claims.append(
+                claim(
+                    name, optimizer="muon", theory=[theory], values=[cold - grown], tolerance=0.05 * cold, unit="loss"
+                )
+            )
     return claims
 
 
 def hessian(family: Coupled, blocks: Blocks) -> np.ndarray:
-    """Hessian of the population loss at ``blocks`` (one run), (n, n), by central differences of the hand gradient."""
+    """Hessian of the population loss by central differences of the hand gradient.
+
+    Args:
+        family: Architecture, teacher and data.
+        blocks: Weights of one run.
+
+    Returns:
+        Second derivatives with respect to all weights, tensor after tensor, (n, n).
+    """
     sizes, shapes = [b.numel() for b in blocks], [b.shape for b in blocks]
     theta = torch.cat([b.reshape(-1) for b in blocks])
     n, h = len(theta), 1e-5
@@ -114,6 +149,10 @@ def hessian(family: Coupled, blocks: Blocks) -> np.ndarray:
 def _retention(family: LowRank, optimizer, schedule: AnySchedule, small: int, tau: int) -> tuple[float, float]:
     """Final losses of the cold start and of the grown run."""
     grown = runs(family, optimizer, schedule, [staged((small, 0), (FULL, tau))])[0][0]
-    cold = run_arms(family, [Arm(name="cold", seed=0, schedule=Tail(base=schedule, start_step=tau),
-                                 stages=staged((FULL, 0)), begin=tau)], optimizer=optimizer, noisy=False)  # fmt: skip
+    cold = run_arms(
+        family,
+        [Arm(name="cold", seed=0, schedule=Tail(base=schedule, start_step=tau), stages=staged((FULL, 0)), begin=tau)],
+        optimizer=optimizer,
+        noisy=False,
+    )
     return cold[0].final, grown.final

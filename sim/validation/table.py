@@ -19,7 +19,12 @@ SPLITS = ("theory", "simulated", "low", "high", "tolerance", "holds")
 
 
 def claims_record(found: dict[str, list[dict]], *, quick: bool) -> Record:
-    """One record of all claims, by check; a value that a claim does not have is NaN."""
+    """One record of all claims, by check; a value that a claim does not have is NaN.
+
+    Args:
+        found: Claims of each check, as :func:`latebloom.sim.claims.claim_data` gives them.
+        quick: Whether they are those of the small version.
+    """
     plan = Plan(
         name="validation on deep linear networks",
         model=GPT2Shape(name="deep linear net", width=32, heads=1, vocab_size=32, context=1),
@@ -36,8 +41,8 @@ def claims_record(found: dict[str, list[dict]], *, quick: bool) -> Record:
             metric = f"{check}/{c['optimizer']}/{c['name']}"
             rows += [(split, metric, v) for split, v in zip(SPLITS, values, strict=True)]
     n = len(rows)
-    columns = {name: np.zeros(n, dtype=np.int64) for name in ("step", "tokens", "depth", "phase")}
-    columns |= {name: np.zeros(n) for name in ("flops", "wall_s")}
+    columns: dict[str, np.ndarray] = {name: np.zeros(n) for name in ("flops", "wall_s")}
+    columns |= {name: np.zeros(n, dtype=np.int64) for name in ("step", "tokens", "depth", "phase")}
     columns |= {
         "split": np.array([split for split, _, _ in rows], dtype=object),
         "metric": np.array([metric for _, metric, _ in rows], dtype=object),

@@ -26,6 +26,9 @@ def depth_slopes(*, quick: bool) -> list[Claim]:
 
     Full-rank residual nets. Of the closed forms' p^{2 - 2/L} (curvature) and p^{1 - 1/L} (size of a step) the limits
     L -> oo are kept in the exponent, the rest is divided out; all modes are p = 2 under the normalised rules.
+
+    Args:
+        quick: The small version.
     """
     claims, depths = [], (4, 8, 16) if quick else (4, 8, 16, 32)
     for alpha in (0.5, 1.0):
@@ -48,7 +51,11 @@ def depth_slopes(*, quick: bool) -> list[Claim]:
 
 def width_slopes(*, quick: bool) -> list[Claim]:
     """Muon's steps move every singular value by eta, whatever the width: the rate of an equal floor per output does
-    not depend on it, slope 0 within .05."""
+    not depend on it, slope 0 within .05.
+
+    Args:
+        quick: The small version.
+    """
     widths = (8, 16, 32)
     families = [FullRank(width=d, symmetric=True, init_std=0.05, teacher_exponent=0.0) for d in widths]
     rates = [_rate_of_loss(family, rules("muon", 0.0), 4) for family in families]
@@ -59,6 +66,9 @@ def one_step_optima(*, quick: bool) -> list[Claim]:
     """Best learning rate of one step of gradient descent over width: flat under theory's transfer rules (muP), 1/width
     under the standard parametrisation. Three matrices, f = m v W U x, tuned at width 16, the loss averaged over seeds.
     Slopes within .05, and .1 for the standard one, where what the first matrix learns adds a share of 16/width.
+
+    Args:
+        quick: The small version.
     """
     widths = (64, 128, 256) if quick else (64, 128, 256, 512)
     claims = []
@@ -116,8 +126,12 @@ def _rate_of_loss(family: FullRank, optimizer: Optimizer, depth: int) -> float:
     for rate in rates:
         steps = round(3.0 * 2.0 / (depth * family.multiplier(depth)) / rate * (1 if optimizer.name != "nsgd" else 3))
         steps = max(steps, 200)
-        arm = Arm(name="a", seed=0, schedule=Constant(steps=steps, peak_lr=float(rate)),
-                  stages=(Stage(start_step=0, depth=depth),))  # fmt: skip
+        arm = Arm(
+            name="a",
+            seed=0,
+            schedule=Constant(steps=steps, peak_lr=float(rate)),
+            stages=(Stage(start_step=0, depth=depth),),
+        )
         (curve,) = run_arms(family, [arm], optimizer=optimizer, noisy=False, measure=range(3 * steps // 4, steps))
         losses.append(float(np.mean(curve.loss[curve.step >= 3 * steps // 4])))
     goal = 1e-3 * family.width

@@ -33,7 +33,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from latebloom.theory.fitting.laws import LossCurve, fit_law
+from latebloom.theory.fitting.curves import LossCurve
+from latebloom.theory.fitting.laws import fit_law
 from latebloom.theory.fitting.readers import rates_from_log, read_curves
 from latebloom.theory.landscapes import LAWS
 from latebloom.theory.landscapes.law import Law

@@ -50,7 +50,7 @@ MUTATIONS = (
     Mutation("landscapes/coupled", "return b - c.T @", "return b + c.T @", "coupled"),
     Mutation("landscapes/coupled", "np.exp(-2 * np.multiply.outer", "np.exp(-1 * np.multiply.outer", "coupled"),
     Mutation("planning", "(1 - budget) / (1 - ratio)", "(1 - budget) / (1 + ratio)", "planning"),
-    Mutation("verdict", "retention=cold_start.final() - p,", "retention=p - cold_start.final(),", "planning"),
+    Mutation("verdict", 'self.controls["cold_start"] - self', '-self.controls["cold_start"] - self', "planning"),
     Mutation("tradeoff", "weight *= self.cost_ratio / (1 -", "weight *= self.cost_ratio / (1 +", "timing"),
 )  # fmt: skip
 

@@ -28,8 +28,9 @@ from pathlib import Path
 
 import numpy as np
 
-from latebloom.theory.landscapes.nqs import COSINE, fit_noisy_quadratic
-from latebloom.theory.landscapes.scaling import SizeLaw, fit_shape_law, fit_size_law
+from latebloom.theory.fitting.scaling import fit_noisy_quadratic, fit_shape_law, fit_size_law
+from latebloom.theory.landscapes.nqs import COSINE
+from latebloom.theory.landscapes.scaling import SizeLaw
 
 __all__ = ["leagues", "show"]
 

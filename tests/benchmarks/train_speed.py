@@ -1,4 +1,4 @@
-"""Speed of the loop against a nanoGPT checkout, and of Muon-NSGD against torch.optim.Muon, each in one run.
+"""Speed of the loop against a nanoGPT checkout, in one run.
 
     python -m tests.benchmarks.train_speed [--peer DIR] [--json FILE] [--device cpu] [--threads 1]
 
@@ -6,10 +6,7 @@ Both trainers run nanoGPT's own CPU configuration (4 blocks of width 128, 12 seq
 included, no evaluation, each in a process of its own, in alternate turns of ``STEPS`` steps. Speeds are those of the
 median turn, the ratio is the median over pairs of turns, and on a CPU seconds are the process's own, of all its
 threads, so that other load on the machine matters little. The peer's loop does what its train.py does in a step: batch
-from a memory map, forward, backward, clip, update. Its GELU is the exact one, ours GPT-2's tanh form. Muon steps are
-timed on the matrices of ``--muon-layers`` blocks of 124M (12 x 768: the same shapes): ``muon_speedup`` where both
-optimizers orthogonalise the same matrices, so that torch's is given Q, K and V as three parameters, and
-``muon_speedup_whole_qkv`` where torch's is given them as one of 2304 x 768, which is less work and another update.
+from a memory map, forward, backward, clip, update. Its GELU is the exact one, ours GPT-2's tanh form.
 """
 
 from __future__ import annotations
@@ -18,7 +15,6 @@ import argparse
 import contextlib
 import importlib.util
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -29,20 +25,14 @@ from types import ModuleType
 
 import numpy as np
 import torch
-from torch import nn
 
 from latebloom.theory.plan import GPT2Shape, Optimizer, Plan, Stage
 from latebloom.theory.schedules import wsd
-from latebloom.train.optim.muon import MuonNSGD
-from latebloom.train.run.device import keep_freed_memory
 from latebloom.train.run.loop import TrainConfig, _Run
 
 STEPS, TURNS = 10, 21
 SHAPE = GPT2Shape(name="nano", width=128, heads=4, vocab_size=256, context=64)
 DEPTH, SEQUENCES = 4, 12
-MUON_SHAPES = {
-    "qkv.weight": (2304, 768), "proj.weight": (768, 768), "fc.weight": (3072, 768), "out.weight": (768, 3072),
-}  # fmt: skip
 
 
 def main() -> None:
@@ -51,13 +41,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the result there")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--muon-layers", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    os.environ["OPENBLAS_NUM_THREADS"] = str(args.threads)  # of scipy's BLAS, which is loaded at Muon's first step
     with tempfile.TemporaryDirectory() as folder:
         result = speed(Path(folder), args.peer, args.device)
-    result |= muon_speedup(args.device, args.muon_layers)
     text = json.dumps({key: value if value is None else round(value, 3) for key, value in result.items()})
     print(text)
     if args.json:
@@ -179,31 +166,6 @@ def peer_turn(peer: Path, folder: Path, device: str) -> Callable[[], float]:
                 loss.item()
 
     return timed(turn, device)
-
-
-def muon_speedup(device: str, layers: int) -> dict[str, float | None]:
-    """Time of a step of torch.optim.Muon over that of MuonNSGD: on the same matrices, and with Q, K and V as one."""
-
-    def parameters(qkv: int) -> list[tuple[str, nn.Parameter]]:
-        generator = torch.Generator().manual_seed(0)
-        made = []
-        for layer in range(layers):
-            for name, shape in MUON_SHAPES.items():
-                weight, grad = (torch.randn(shape, generator=generator).to(device) for _ in range(2))
-                parts = qkv if name == "qkv.weight" else 1
-                for w, g in zip(weight.chunk(parts), grad.chunk(parts), strict=True):
-                    p = nn.Parameter(0.02 * w)
-                    p.grad = g.clone()
-                    made.append((f"blocks.{layer}.{name}", p))
-        return made
-
-    if device == "cpu":
-        keep_freed_memory()  # as in training; else every step asks the system for its pages anew
-    ours = MuonNSGD(parameters(1), lr=0.01)
-    same, whole = (torch.optim.Muon([p for _, p in parameters(qkv)], lr=0.01) for qkv in (3, 1))
-    seconds = times([timed(optimizer.step, device) for optimizer in (ours, same, whole)], 9)
-    ratios = np.median(seconds[:, 1:] / seconds[:, :1], axis=0)
-    return dict(zip(("muon_speedup", "muon_speedup_whole_qkv"), map(float, ratios), strict=True))
 
 
 def times(turns: list[Callable[[], float]], repeats: int) -> np.ndarray:

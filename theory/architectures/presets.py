@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from latebloom.theory.architectures.shape import BlockVariant, GPT2Shape
 from latebloom.theory.errors import InputError, nearest
-from latebloom.theory.plan import BlockVariant, GPT2Shape
 
 __all__ = ["PRESETS", "gpt2_124m", "llama3_1b", "preset"]
 
@@ -70,6 +70,9 @@ PRESETS: dict[str, tuple[Callable[[], GPT2Shape], int]] = {
 
 def preset(name: str) -> tuple[GPT2Shape, int]:
     """Shape and usual depth of a named model.
+
+    Args:
+        name: One of :data:`PRESETS`.
 
     Raises:
         InputError: with the nearest known name.

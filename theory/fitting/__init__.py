@@ -1,0 +1,1 @@
+"""From measured runs to landscapes: readers of curves, the fit engine, the fits of each law."""

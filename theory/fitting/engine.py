@@ -1,31 +1,107 @@
-"""Fits of laws that are linear in non-negative coefficients: a Sobol multistart over the few nonlinear ones.
+r"""What all fits share: where they start, how coefficients are projected out, how outliers are weighed.
 
-Private, and kept small so that it can be merged with :mod:`latebloom.theory.fitting.area`.
+A law is linear in some coefficients c >= 0 and not in a few numbers x:
+
+    prediction(x, c) = columns(x) c,      minimise over x in a box and c >= 0   sum_i w_i rho(r_i/h)
+
+with r_i the relative residuals. For each x the coefficients are projected out by non-negative least squares (Golub &
+Pereyra, SIAM J. Numer. Anal. 10 (1973) 413); x is searched from the points of a scrambled Sobol sequence, and the least
+cost is kept. rho is Huber's, r^2/2 up to the threshold h and linear beyond. The thresholds are the scatter of what is
+fitted, and an argument:
+
+    .005    pilots: a validation loss on few batches, read once
+    .002    long logged curves, and shapes of models: averages over many batches
+    .001    published final losses, as in Hoffmann et al. (arXiv 2203.15556) and its refits
+    inf     least squares, where the score is a root mean square
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import scipy
 
 from latebloom.theory.errors import InputError
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-__all__ = ["Projection", "check_points", "project"]
+__all__ = [
+    "Projection", "huber", "huber_weight", "least_cost", "nonnegative", "project", "sobol",
+]  # fmt: skip
 
 SOLVES = 3  # non-negative least squares per evaluation: each re-weights for Huber's loss after the last
-FLOOR = 1e-300
+SMALLEST = 1e-300  # keeps logarithms and ratios finite
+
+
+def sobol(dimension: int, count: int, *, seed: int | np.random.Generator) -> np.ndarray:
+    """Points of a scrambled Sobol sequence in the unit cube, from which a search starts.
+
+    Args:
+        dimension: Axes of the cube.
+        count: Points; a power of 2, or 0.
+        seed: Of the scrambling. An integer and the generator made of it give different points.
+
+    Returns:
+        Shape (count, dimension).
+    """
+    return scipy.stats.qmc.Sobol(dimension, seed=seed).random(count) if count else np.empty((0, dimension))
+
+
+def least_cost(solve: Callable[[np.ndarray], Any], starts: Iterable[np.ndarray]) -> Any | None:
+    """The result of least finite ``cost`` among those of all starts, the first of equals; None if there is none.
+
+    Args:
+        solve: A start to scipy's result.
+        starts: Starting points, shape (parameters,) each.
+    """
+    best = None
+    for start in starts:
+        result = solve(start)
+        if np.isfinite(result.cost) and (best is None or result.cost < best.cost):
+            best = result
+    return best
+
+
+def nonnegative(design: np.ndarray, target: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, float]:
+    """Coefficients c >= 0 that minimise sum_i weight_i^2 (design_i . c - target_i)^2.
+
+    Args:
+        design: Shape (points, coefficients).
+        target: Shape (points,).
+        weight: Of each point, shape (points,).
+
+    Returns:
+        The coefficients, shape (coefficients,), and the square root of the sum.
+    """
+    return scipy.optimize.nnls(design * weight[:, None], target * weight)
+
+
+def huber_weight(residual: np.ndarray, threshold: float) -> np.ndarray:
+    """sqrt(min(1, h/|r|)): multiplying residuals by it makes the next least squares that of Huber's loss."""
+    return np.sqrt(np.minimum(1.0, threshold / np.maximum(np.abs(residual), SMALLEST)))
+
+
+def huber(square: np.ndarray) -> np.ndarray:
+    """Huber's rho of z = (r/h)^2 and its two derivatives, shape (3, points), as ``scipy.optimize.least_squares`` asks.
+
+    rho = z up to 1, 2 sqrt(z) - 1 beyond. scipy's own ``"huber"``, to be weighed point by point.
+    """
+    root = np.sqrt(np.maximum(square, 1.0))
+    far = square > 1
+    return np.array([np.where(far, 2 * root - 1, square), 1 / root, np.where(far, -0.5 / root**3, 0.0)])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Projection:
-    """Optimum of a projected fit: nonlinear parameters, non-negative linear coefficients, Huber cost, evaluations."""
+    """Optimum of a projected fit.
+
+    Attributes:
+        nonlinear: x, shape (parameters,).
+        linear: c >= 0, shape (coefficients,).
+        cost: Huber cost.
+        evaluations: Of the design.
+    """
 
     nonlinear: np.ndarray
     linear: np.ndarray
@@ -38,71 +114,51 @@ def project(
     loss: np.ndarray,
     bounds: np.ndarray,
     *,
-    huber: float,
+    threshold: float,
     starts: int = 8,
     seed: int = 0,
 ) -> Projection:
     r"""Minimise sum_i rho(log(prediction_i/loss_i)), prediction = columns(x) c, over x in a box and c >= 0.
 
-    rho is Huber's function, quadratic up to ``huber``. For each x the coefficients c are projected out by non-negative
-    least squares on relative residuals, re-weighted for rho (Golub & Pereyra, SIAM J. Numer. Anal. 10 (1973) 413).
-
     Args:
-        columns: Nonlinear parameters to design, shape (points, coefficients).
-        loss: Measured losses, positive.
-        bounds: Shape (parameters, 2).
-        huber: Log residual beyond which a point counts linearly; infinite for least squares.
-        starts: Points of a scrambled Sobol sequence to start from; a power of 2.
-        seed: Of the sequence.
+        columns: Nonlinear parameters x to the design, shape (points, coefficients).
+        loss: Measured losses, positive, shape (points,).
+        bounds: Box of x, shape (parameters, 2).
+        threshold: Log residual beyond which a point counts linearly; infinite for least squares.
+        starts: Sobol points to start from; a power of 2.
+        seed: Of the Sobol points.
+
+    Returns:
+        The optimum.
 
     Raises:
         InputError: if no start gives a finite cost.
     """
-    nnls, least_squares = scipy.optimize.nnls, scipy.optimize.least_squares
     low, high = np.asarray(bounds, dtype=float).T
+    robust = bool(np.isfinite(threshold))
 
-    def solve(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        design = columns(x) / loss[:, None]
+    def solve(nonlinear: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        design = columns(nonlinear) / loss[:, None]
         linear, residual, weight = np.zeros(design.shape[1]), np.ones(len(loss)), np.ones(len(loss))
-        for _ in range(SOLVES if np.isfinite(huber) else 1):
-            linear = nnls(design * weight[:, None], weight)[0]
-            residual = np.log(np.maximum(design @ linear, FLOOR))
-            weight = np.sqrt(np.minimum(1.0, huber / np.maximum(np.abs(residual), FLOOR)))
+        for _ in range(SOLVES if robust else 1):
+            linear, _ = nonnegative(design, np.ones(len(loss)), weight)
+            residual = np.log(np.maximum(design @ linear, SMALLEST))
+            weight = huber_weight(residual, threshold)
         return linear, residual
 
-    scale = huber if np.isfinite(huber) else 1.0
-    best, evaluations = None, 0
-    for u in scipy.stats.qmc.Sobol(len(low), seed=seed).random(starts):
-        found = least_squares(
-            lambda x: solve(x)[1] / scale, low + u * (high - low), bounds=(low, high), x_scale=high - low,
-            loss="huber" if np.isfinite(huber) else "linear", max_nfev=100,
+    scale = threshold if robust else 1.0
+    evaluations = 0
+
+    def search(start: np.ndarray) -> Any:
+        nonlocal evaluations
+        result = scipy.optimize.least_squares(
+            lambda nonlinear: solve(nonlinear)[1] / scale, start, bounds=(low, high), x_scale=high - low,
+            loss="huber" if robust else "linear", max_nfev=100,
         )  # fmt: skip
-        evaluations += int(found.nfev)
-        if np.isfinite(found.cost) and (best is None or found.cost < best.cost):
-            best = found
+        evaluations += int(result.nfev)
+        return result
+
+    best = least_cost(search, low + sobol(len(low), starts, seed=seed) * (high - low))
     if best is None:
         raise InputError("loss", loss, "gives no finite cost from any start", "check the data")
     return Projection(nonlinear=best.x, linear=solve(best.x)[0], cost=float(best.cost), evaluations=evaluations)
-
-
-def check_points(parameters: int, /, **columns: ArrayLike) -> list[np.ndarray]:
-    """The columns as float arrays of one length.
-
-    Raises:
-        InputError: if lengths differ, a value is not finite and positive, or there are too few points.
-    """
-    arrays = [np.asarray(column, dtype=float) for column in columns.values()]
-    for name, array in zip(columns, arrays, strict=True):
-        if array.ndim != 1 or len(array) != len(arrays[0]):
-            rule = f"must have one value for each of the {len(arrays[0])} points"
-            raise InputError(name, array.shape, rule, "give columns of one length")
-        bad = ~(np.isfinite(array) & (array > 0))
-        if bad.any():
-            i = int(np.argmax(bad))
-            raise InputError(
-                f"{name}[{i}]", float(array[i]), "must be finite and positive", "drop or correct the point"
-            )
-    if len(arrays[0]) <= parameters:
-        rule = f"points are too few for {parameters} parameters"
-        raise InputError("points", len(arrays[0]), rule, f"give at least {parameters + 1}")
-    return arrays

@@ -2,7 +2,7 @@ r"""Fits any loss law to measured curves: multistart, variable projection, Huber
 
     minimise  (1/R) sum_runs (1/n_run) sum_i rho(ln L(t_i) - ln loss_i) + (e^2/R) sum_p ((theta_p - centre_p)/width_p)^2
 
-Every run counts the same however often it was logged; rho is Huber's (:data:`HUBER`). The last term holds shape
+Every run counts the same however often it was logged; rho is Huber's (:data:`THRESHOLD`). The last term holds shape
 parameters that the curves leave open near where the law expects them (:data:`EXPECTATION`; published laws expect
 nothing). Linear parameters are projected out (Golub & Pereyra 1973, with Kaufman's Jacobian), so the search is over
 the shape parameters only, from Sobol points within the law's bounds, which are in units of the data's own largest area
@@ -20,56 +20,20 @@ import numpy as np
 import scipy
 
 from latebloom.theory.errors import InputError
+from latebloom.theory.fitting.bootstrap import LEVEL, interval, resampled_losses
+from latebloom.theory.fitting.curves import LossCurve
+from latebloom.theory.fitting.engine import huber, least_cost, nonnegative, sobol
 from latebloom.theory.landscapes.law import Law, shape_slopes
-from latebloom.theory.landscapes.lr_history import histories, history
-from latebloom.theory.schedules import Schedule
+from latebloom.theory.landscapes.lr_history import histories
 
-__all__ = ["LawFit", "LossCurve", "bootstrap_laws", "fit_law", "held_out_errors", "law_report"]
+__all__ = ["LawFit", "bootstrap_laws", "fit_law", "held_out_errors", "law_report"]
 
-HUBER = 0.002  # log residual beyond which a point counts linearly
+THRESHOLD = 0.002  # log residual beyond which a point counts linearly
 EXPECTATION = 1e-3  # e: relative misfit of one curve that weighs as much as a parameter one width off
 SCREEN = 64  # Sobol points that are evaluated
 STARTS = 4  # of them are optimised
 OPEN = 1.0  # standard error (of a logarithm, or in widths) beyond which a parameter counts as open
 SILENT = 0.1  # relative error of a held-out prediction that is no prediction: the others leave the law open
-WEBB = np.array([-np.sqrt(1.5), -1.0, -np.sqrt(0.5), np.sqrt(0.5), 1.0, np.sqrt(1.5)])
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossCurve:
-    """Losses of one run, and every learning rate that led to them.
-
-    Args:
-        name: Of the run.
-        schedule: A schedule, or one learning rate for each update from the first, warm-up included.
-        step: Updates done when the losses were measured, increasing.
-        loss: Nats.
-
-    Raises:
-        InputError: for losses that are not positive numbers, steps that do not increase or go beyond the schedule.
-    """
-
-    name: str
-    schedule: Schedule | np.ndarray
-    step: np.ndarray
-    loss: np.ndarray
-
-    def __post_init__(self) -> None:
-        step, loss = np.asarray(self.step), np.asarray(self.loss, dtype=float)
-        if step.shape != loss.shape or step.ndim != 1 or len(step) == 0:
-            rule = f"needs one value for each of {step.shape} steps"
-            raise InputError(f"{self.name}: loss", loss.shape, rule, "match them")
-        if np.any(np.diff(step) <= 0):
-            at = int(np.argmax(np.diff(step) <= 0)) + 1
-            raise InputError(f"{self.name}: step", step[at].item(), "does not increase", "sort the curve")
-        bad = ~(np.isfinite(loss) & (loss > 0))
-        if np.any(bad):
-            rule = f"must be a positive number (step {step[bad][0]})"
-            raise InputError(f"{self.name}: loss", loss[bad][0].item(), rule, "drop diverged points")
-        try:
-            history(self.schedule, step)
-        except InputError as error:
-            raise InputError(f"{self.name}: {error.name}", error.value, error.rule, error.fix) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +41,7 @@ class LawFit:
     """A fitted law.
 
     Attributes:
-        law: It.
+        law: The fitted law.
         curves: What it was fitted to.
         cost: Value of the objective.
         predicted: The law's losses at the curves' points, one array a curve.
@@ -125,12 +89,18 @@ def fit_law(
 def bootstrap_laws(fit: LawFit, *, replicas: int = 40, seed: int = 0) -> tuple[Law, ...]:
     """Replicas of the law by wild cluster bootstrap with held-out residuals, clusters = runs.
 
-    As in :func:`latebloom.theory.fitting.area.bootstrap`: residuals along a curve are correlated, so each run's log
-    residuals stay together and are multiplied by one random weight; they are those of the fit without the run, unless
-    the others are too few points or say nothing of it (:data:`SILENT`). Parameters that the curves leave open are held
-    by the law's expectations in every replica: their intervals say nothing, their :attr:`LawFit.identifiability` does.
+    See :mod:`latebloom.theory.fitting.bootstrap`. A run's residuals are those of the fit without it, unless the others
+    are too few points or say nothing of it (:data:`SILENT`). Parameters that the curves leave open are held by the
+    law's expectations in every replica: their intervals say nothing, their :attr:`LawFit.identifiability` does.
+
+    Args:
+        fit: The fit.
+        replicas: How many.
+        seed: Of the weights.
+
+    Returns:
+        One law a replica.
     """
-    rng = np.random.default_rng(seed)
     kind, shape = type(fit.law), {name: fit.law.parameters[name] for name in type(fit.law).shapes}
     residuals = []
     for curve, predicted in zip(fit.curves, fit.predicted, strict=True):
@@ -141,11 +111,8 @@ def bootstrap_laws(fit: LawFit, *, replicas: int = 40, seed: int = 0) -> tuple[L
                 predicted = alone
         residuals.append(np.log(curve.loss / predicted))
     laws = []
-    for _ in range(replicas):
-        curves = [
-            replace(curve, loss=predicted * np.exp(residual * rng.choice(WEBB)))
-            for curve, predicted, residual in zip(fit.curves, fit.predicted, residuals, strict=True)
-        ]
+    for losses in resampled_losses(fit.predicted, residuals, replicas=replicas, seed=seed):
+        curves = [replace(curve, loss=loss) for curve, loss in zip(fit.curves, losses, strict=True)]
         laws.append(fit_law(kind, curves, start=shape).law)
     return tuple(laws)
 
@@ -157,7 +124,16 @@ def held_out_errors(
 
     A single run is split in steps instead: the last third is predicted from the rest.
 
-    Returns: Errors by run for every law with enough points; laws without are left out.
+    Args:
+        kinds: Laws to compare.
+        curves: Runs of one model.
+        seed: Of the searches.
+
+    Returns:
+        Errors by run for every law with enough points; laws without are left out.
+
+    Raises:
+        InputError: if no law has enough points.
     """
     folds = [([c for c in curves if c is not held], held) for held in curves]
     if len(curves) == 1:
@@ -177,22 +153,33 @@ def held_out_errors(
     return table
 
 
-def law_report(fit: LawFit, replicas: Sequence[Law], *, level: float = 0.9) -> dict[str, Any]:
-    """Parameters with units and intervals, errors by run, and what the runs leave open, as plain data."""
+def law_report(fit: LawFit, replicas: Sequence[Law], *, level: float = LEVEL) -> dict[str, Any]:
+    """Parameters with units and intervals, errors by run, and what the runs leave open, as plain data.
+
+    Args:
+        fit: The fit.
+        replicas: Of :func:`bootstrap_laws`; without any there are no intervals.
+        level: Of the intervals.
+
+    Returns:
+        ``law``, ``parameters``, ``runs``, ``status`` and ``identifiability``.
+    """
     law = fit.law
-    many = {name: [replica.parameters[name] for replica in replicas] for name in law.parameters}
+    spread = {
+        name: interval([replica.parameters[name] for replica in replicas], level=level) if replicas else None
+        for name in law.parameters
+    }
     errors = [np.abs(p / c.loss - 1) for p, c in zip(fit.predicted, fit.curves, strict=True)]
-    ends = [(1 - level) / 2, (1 + level) / 2]
     return {
         "law": law.__struct_config__.tag,
         "parameters": {
             name: {
                 "value": value,
                 "unit": law.units.get(name, "1"),
-                "low": float(np.quantile(many[name], ends[0])) if replicas else None,
-                "high": float(np.quantile(many[name], ends[1])) if replicas else None,
+                "low": around.low if around else None,
+                "high": around.high if around else None,
             }
-            for name, value in law.parameters.items()
+            for (name, value), around in zip(law.parameters.items(), spread.values(), strict=True)
         },
         "runs": {
             c.name: {"points": len(c.step), "mean": float(e.mean()), "worst": float(e.max())}
@@ -239,13 +226,11 @@ class _Problem:
 
     def project(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Linear parameters >= 0 of the least squares of relative residuals; weighted residuals; design."""
-        from scipy.optimize import nnls
-
         root = np.sqrt(self.weights)
         design = self.kind.columns(self.past, self.shape(z)) * (root / self.loss)[:, None]
         size = np.linalg.norm(design, axis=0)
         size[size == 0] = 1.0
-        linear, _ = nnls(design / size, root)
+        linear, _ = nonnegative(design / size, root, np.ones(len(root)))
         return linear / size, design @ (linear / size) - root, design
 
     def residual(self, z: np.ndarray) -> np.ndarray:
@@ -269,15 +254,19 @@ def _search(problem: _Problem, seed: int, start: dict[str, float] | None) -> np.
     if start is not None:
         points = np.clip(problem.unit(start), 0, 1)[None]
     else:
-        points = scipy.stats.qmc.Sobol(len(problem.names), rng=seed).random(SCREEN)
+        points = sobol(len(problem.names), SCREEN, seed=np.random.default_rng(seed))
         costs = [float(np.sum(problem.residual(z) ** 2)) for z in points]
         points = points[np.argsort(costs)[:STARTS]]
     inside = np.clip(points, 1e-6, 1 - 1e-6)
-    found = [
-        scipy.optimize.least_squares(problem.residual, z, problem.jacobian, bounds=(0, 1), max_nfev=100, x_scale="jac")
-        for z in inside
-    ]
-    return min(found, key=lambda one: one.cost).x
+    best = least_cost(
+        lambda start: scipy.optimize.least_squares(
+            problem.residual, start, problem.jacobian, bounds=(0, 1), max_nfev=100, x_scale="jac"
+        ),
+        inside,
+    )
+    if best is None:
+        raise InputError("loss", None, "gives no finite cost from any start", "check the curves")
+    return best.x
 
 
 def _polish(problem: _Problem, curves: Sequence[LossCurve], z: np.ndarray) -> LawFit:
@@ -305,32 +294,31 @@ def _polish(problem: _Problem, curves: Sequence[LossCurve], z: np.ndarray) -> La
         inner /= np.maximum(columns @ weights, lowest)[:, None]
         return np.vstack([inner, np.hstack([np.zeros((len(z), count)), np.diag(problem.stiffness)])])
 
-    def huber(square: np.ndarray) -> np.ndarray:
-        root = np.sqrt(np.maximum(square, 1.0))
-        far = square > 1
-        rho = np.array([np.where(far, 2 * root - 1, square), 1 / root, np.where(far, -0.5 / root**3, 0.0)])
+    def weighed(square: np.ndarray) -> np.ndarray:
+        """Huber's rho for the points, each with its weight; plain squares for the expectations that follow them."""
+        rho = huber(square)
         rho[:, : len(loss)] *= problem.weights
         rho[:, len(loss) :] = np.array([square[len(loss) :], np.ones(len(z)), np.zeros(len(z))])
         return rho
 
     start = np.concatenate([linear / size, z])
     high = np.concatenate([np.full(count, np.inf), np.ones(len(z))])
-    found = scipy.optimize.least_squares(
-        residual, start, jacobian, bounds=(0, high), loss=huber, f_scale=HUBER, x_scale="jac", max_nfev=200
+    best = scipy.optimize.least_squares(
+        residual, start, jacobian, bounds=(0, high), loss=weighed, f_scale=THRESHOLD, x_scale="jac", max_nfev=200
     )
-    weights, shape, columns = parts(found.x)
+    weights, shape, columns = parts(best.x)
     law = kind.from_parameters({**dict(zip(kind.linear, weights.tolist(), strict=True)), **shape})
     predicted = columns @ weights
     errors = _standard_errors(
-        problem, jacobian(found.x)[: len(loss)], found.x, np.log(np.maximum(predicted, lowest) / loss)
+        problem, jacobian(best.x)[: len(loss)], best.x, np.log(np.maximum(predicted, lowest) / loss)
     )
     return LawFit(
         law=law,
         curves=tuple(curves),
-        cost=float(found.cost),
+        cost=float(best.cost),
         predicted=tuple(np.split(predicted, np.cumsum([len(c.loss) for c in curves])[:-1])),
         errors=errors,
-        identifiability=_identifiability(problem, law, errors, found.x[count:]),
+        identifiability=_identifiability(problem, law, errors, best.x[count:]),
     )
 
 
@@ -352,16 +340,18 @@ def _standard_errors(problem: _Problem, jacobian: np.ndarray, x: np.ndarray, mis
 
 def _identifiability(problem: _Problem, law: Law, errors: dict[str, float], z: np.ndarray) -> tuple[str, ...]:
     lines = []
-    at = dict(zip(problem.names, z.tolist(), strict=True))
+    share = dict(zip(problem.names, z.tolist(), strict=True))  # where each lies between its bounds
     for name, error in errors.items():
         value = law.parameters[name]
-        expected = name in at and bool(np.isfinite(problem.width[problem.names.index(name)]))
+        expected = name in share and bool(np.isfinite(problem.width[problem.names.index(name)]))
         held = f" It stands near what the law expects, {value:.3g}." if expected else ""
         remedy = law.remedies.get(name, "A longer run")
-        if name not in at and value == 0 and name != law.linear[0]:
+        if name not in share and value == 0 and name != law.linear[0]:
             lines.append(f"{name}: is 0, these runs show no sign of it. {remedy} would.")
-        elif name in at and not 1e-4 < at[name] < 1 - 1e-4 and (problem.kind.shapes[name].log or at[name] > 0.5):
-            end = "lower" if at[name] < 0.5 else "upper"
+        elif (
+            name in share and not 1e-4 < share[name] < 1 - 1e-4 and (problem.kind.shapes[name].log or share[name] > 0.5)
+        ):
+            end = "lower" if share[name] < 0.5 else "upper"
             lines.append(f"{name}: ends at its {end} bound {value:.3g}. {remedy} would fix it.")
         elif error > OPEN:
             known = "is not fixed at all" if error > 10 else f"is known to a factor of {np.exp(error):.2g} only"

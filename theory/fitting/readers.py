@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from latebloom.theory.errors import InputError
-from latebloom.theory.fitting.laws import LossCurve
-from latebloom.theory.record import Record, read_record
+from latebloom.theory.fitting.curves import LossCurve
+from latebloom.theory.record import FIRST_LINE, RECORD_FILE, Record, read_record
 
 __all__ = ["block_means", "curve_from_record", "is_record", "rates_from_log", "read_curves"]
 
@@ -180,11 +180,11 @@ def _last(name: str) -> str:
 def is_record(path: Path) -> bool:
     """Whether ``path`` is a record file or the directory of a run that has one."""
     if path.is_dir():
-        return (path / "record.jsonl").exists()
+        return (path / RECORD_FILE).exists()
     if path.suffix == ".parquet":
         return True
     with path.open("rb") as file:
-        return file.read(10) == b'{"record":'
+        return file.read(len(FIRST_LINE)) == FIRST_LINE
 
 
 def _tables(path: Path, *, loss: str | None, lr: str | None, step: str | None) -> dict[str, Series]:

@@ -34,14 +34,15 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from msgspec import Meta
 
+from latebloom.theory import checks
 from latebloom.theory.errors import InputError
-from latebloom.theory.landscapes.growth import TwoDepths
+from latebloom.theory.landscapes.growth import GrowthLandscape
 from latebloom.theory.spec import NonNegative, Positive, Spec
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from latebloom.theory.schedules import Schedule
+    from latebloom.theory.schedules import AnySchedule, Schedule
 
 __all__ = ["AreaLaw", "Signal", "noise_response", "noise_segments"]
 
@@ -64,12 +65,17 @@ class Signal(Spec, frozen=True, kw_only=True):
     reference: Positive
 
     def __call__(self, area: ArrayLike) -> np.ndarray:
-        """Value at learning-rate area ``area``."""
-        x = (np.asarray(area, dtype=float) + self.onset) / self.reference
-        return self.amplitude * (x**-self.exponent if self.exponent else -np.log(x))
+        """Value at learning-rate area ``area`` >= 0, any shape. Nats."""
+        ratio = (checks.non_negative("area", area) + self.onset) / self.reference
+        return self.amplitude * (ratio**-self.exponent if self.exponent else -np.log(ratio))
 
     def inverse(self, value: float) -> float:
-        """Area at which the signal has come down to ``value``; infinite if it never does, 0 if it starts below."""
+        """Area at which the signal has come down to ``value``; infinite if it never does, 0 if it starts below.
+
+        Raises:
+            InputError: if ``value`` is not finite.
+        """
+        value = float(checks.finite("value", value))
         if self.amplitude == 0:
             return 0.0 if value >= 0 else np.inf
         ratio = value / self.amplitude
@@ -77,22 +83,25 @@ class Signal(Spec, frozen=True, kw_only=True):
             if ratio <= 0:
                 return np.inf
             with np.errstate(over="ignore"):
-                x = np.power(ratio, -1.0 / self.exponent)
+                shifted = np.power(ratio, -1.0 / self.exponent)
         else:
-            x = np.exp(-ratio)
-        return float(max(0.0, x * self.reference - self.onset))
+            shifted = np.exp(-ratio)
+        return float(max(0.0, shifted * self.reference - self.onset))
 
 
-class AreaLaw(TwoDepths, frozen=True, kw_only=True):
+class AreaLaw(GrowthLandscape, frozen=True, kw_only=True, tag="area"):
     """Loss of small, full and grown runs as a function of learning-rate area.
 
-    Args:
-        small_depth, full_depth: l and L.
-        floor: L0, loss of the full depth after infinite area without noise.
-        small_gap: G, what the small model can never learn.
-        trunk: A. fresh: B.
+    Attributes:
+        small_depth: l.
+        full_depth: L.
+        floor: L0, loss of the full depth after infinite area without noise. Nats.
+        small_gap: G, what the small model can never learn. Nats.
+        trunk: A, signal of modes that the small model has too.
+        fresh: B, signal of modes that only the full depth has.
         kappa: Distance of grown layers over that of fresh ones; with a logarithmic ``fresh`` it must be 1.
-        noise: b, loss per unit of learning rate. noise_rate: C, per unit of area.
+        noise: b, loss per unit of learning rate.
+        noise_rate: C, per unit of area.
     """
 
     floor: float
@@ -131,8 +140,14 @@ class AreaLaw(TwoDepths, frozen=True, kw_only=True):
         """Price of growing Delta = kappa B(u) - B(S_T), in nats.
 
         Args:
-            remaining: u = S_T - S_tau, learning-rate area left at the expansion.
+            remaining: u = S_T - S_tau, learning-rate area left at the expansion, any shape.
             total: S_T.
+
+        Returns:
+            Nats, in the shape of ``remaining``.
+
+        Raises:
+            InputError: if an area is negative or not finite.
         """
         return self.kappa * self.fresh(remaining) - self.fresh(total)
 
@@ -140,10 +155,50 @@ class AreaLaw(TwoDepths, frozen=True, kw_only=True):
         """u_mix: least area to leave so that growing costs at most ``tolerance`` nats; inf if no area does.
 
         Solves kappa B(u) = B(S_T) + tolerance.
+
+        Args:
+            tolerance: Accepted price at the end, nats; negative where growing must win by so much.
+            total: S_T, learning-rate area of the whole run.
+
+        Returns:
+            Learning rate x steps.
+
+        Raises:
+            InputError: if an argument is not finite, or ``total`` not positive.
         """
+        tolerance, total = float(checks.finite("tolerance", tolerance)), float(checks.positive("total", total))
         if self.kappa == 0:
             return 0.0
         return self.fresh.inverse((float(self.fresh(total)) + tolerance) / self.kappa)
+
+    def area_to_leave(self, schedule: AnySchedule, tolerance: float, *, total: float | None = None) -> float:
+        """:meth:`mixing_area` of the schedule's area, or of ``total``; see :class:`GrowthLandscape`."""
+        return self.mixing_area(tolerance, schedule.total_area if total is None else total)
+
+    def tau_star(self, schedule: AnySchedule, tolerance: float) -> float | None:
+        """S^-1(S(T) - u_mix), exact for any schedule; see :class:`GrowthLandscape`."""
+        total = schedule.total_area
+        area = self.mixing_area(tolerance, total)
+        if area >= total:
+            return None
+        return float(schedule.area_inverse(total - area)) if area else float(schedule.horizon)
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """The law's numbers by name."""
+        return {
+            "floor": self.floor,
+            "small_gap": self.small_gap,
+            "trunk_amplitude": self.trunk.amplitude,
+            "trunk_exponent": self.trunk.exponent,
+            "fresh_amplitude": self.fresh.amplitude,
+            "fresh_exponent": self.fresh.exponent,
+            "onset": self.trunk.onset,
+            "reference": self.trunk.reference,
+            "kappa": self.kappa,
+            "noise": self.noise,
+            "noise_rate": self.noise_rate,
+        }
 
 
 def noise_response(schedule: Schedule, step: ArrayLike, rate: float) -> np.ndarray:
@@ -156,8 +211,15 @@ def noise_response(schedule: Schedule, step: ArrayLike, rate: float) -> np.ndarr
     Args:
         schedule: Learning rates eta_k.
         step: t, whole numbers of updates, any shape; exact up to a horizon of SEGMENTS steps, then in as many pieces.
-        rate: C, inverse memory in area.
+        rate: C, inverse memory in area, > 0.
+
+    Returns:
+        In the shape of ``step``.
+
+    Raises:
+        InputError: if ``rate`` is not positive, or a step lies outside the schedule.
     """
+    rate = float(checks.positive("rate", rate))
     area = np.asarray(schedule.area(step))
     edges, lr = noise_segments(schedule, SEGMENTS)
     lags = (np.maximum(now - edges, 0.0) for now in area.ravel())  # what is not yet done has no lag, and cancels

@@ -24,7 +24,9 @@ class PowerLaw(Law, frozen=True, kw_only=True, tag="power"):
     """L0 + A S^-a: learning-rate area alone, no noise.
 
     Args:
-        floor: L0. amplitude: A, the signal at S = 1. exponent: a.
+        floor: L0, nats.
+        amplitude: A, the signal at S = 1, nats.
+        exponent: a.
     """
 
     floor: NonNegative
@@ -49,7 +51,9 @@ class ConvexBound(Law, frozen=True, kw_only=True, tag="convex"):
     eta [psi(x + n) - psi(x)] with x = (S_T - S_end)/eta: exact.
 
     Args:
-        floor: L0. distance2: D^2, squared distance to the optimum. gradient2: G^2, squared gradient norm.
+        floor: L0, nats.
+        distance2: D^2, squared distance to the optimum.
+        gradient2: G^2, squared gradient norm.
 
     References: Defazio et al., arXiv 2310.07831, Theorem 10; Schaipp et al., arXiv 2501.18965; arXiv 2602.07145.
     """
@@ -90,7 +94,10 @@ class MomentumLaw(Law, frozen=True, kw_only=True, tag="momentum"):
     lambda^i. The published C is this one's (1 - lambda).
 
     Args:
-        floor: L0. amplitude: A. exponent: a. gain: C (1/(1 - lambda) times the published).
+        floor: L0, nats.
+        amplitude: A, the signal at S = 1, nats.
+        gain: C, 1/(1 - lambda) times the published one.
+        exponent: a.
         forgetting: -ln(lambda), per update.
 
     References: Tissue, Wang & Wang, arXiv 2408.11029, equation 1.
@@ -108,8 +115,12 @@ class MomentumLaw(Law, frozen=True, kw_only=True, tag="momentum"):
         "forgetting": Shape(low=1.0, high=1000.0, area=-1, rate=1),
     }
     units: ClassVar[dict[str, str]] = {
-        "floor": "nats", "amplitude": "nats A^a", "gain": "nats/R", "exponent": "1", "forgetting": "1/update",
-    }  # fmt: skip
+        "floor": "nats",
+        "amplitude": "nats A^a",
+        "gain": "nats/R",
+        "exponent": "1",
+        "forgetting": "1/update",
+    }
 
     @classmethod
     def columns(cls, past: History, shape: dict[str, Any]) -> np.ndarray:
@@ -127,7 +138,14 @@ class MultiPowerLaw(Law, frozen=True, kw_only=True, tag="multi_power"):
     Falls count after the warm-up; the published C is C eta_ref^g.
 
     Args:
-        floor: L0. amplitude: A. gain: B. exponent: a. memory: C. rate_power: g. tail: b. reference: eta_ref.
+        floor: L0, nats.
+        amplitude: A, the signal at S = 1, nats.
+        gain: B, nats per learning rate.
+        exponent: a.
+        memory: C, per learning-rate area.
+        rate_power: g.
+        tail: b.
+        reference: eta_ref, a learning rate.
 
     References: Luo et al., arXiv 2503.12811, equation 6.
     """
@@ -150,9 +168,15 @@ class MultiPowerLaw(Law, frozen=True, kw_only=True, tag="multi_power"):
         "tail": Shape(low=0.02, high=3.0),
     }
     units: ClassVar[dict[str, str]] = {
-        "floor": "nats", "amplitude": "nats A^a", "gain": "nats/R", "exponent": "1", "memory": "1/A",
-        "rate_power": "1", "tail": "1", "reference": "R",
-    }  # fmt: skip
+        "floor": "nats",
+        "amplitude": "nats A^a",
+        "gain": "nats/R",
+        "exponent": "1",
+        "memory": "1/A",
+        "rate_power": "1",
+        "tail": "1",
+        "reference": "R",
+    }
 
     @classmethod
     def columns(cls, past: History, shape: dict[str, Any]) -> np.ndarray:

@@ -38,8 +38,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy
 
+from latebloom.theory import checks
 from latebloom.theory.errors import InputError
-from latebloom.theory.landscapes.growth import TwoDepths
+from latebloom.theory.landscapes.growth import GrowthLandscape
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -51,11 +52,12 @@ __all__ = ["CoupledQuadratic", "log_signal", "log_spectrum", "observables", "ran
 Vector = tuple[float, ...]
 
 
-class CoupledQuadratic(TwoDepths, frozen=True, kw_only=True):
+class CoupledQuadratic(GrowthLandscape, frozen=True, kw_only=True, tag="coupled"):
     """A quadratic loss over trunk and new layers; small, full and grown runs in closed form.
 
     Args:
-        small_depth, full_depth: l and L.
+        small_depth: l.
+        full_depth: L.
         floor: L0.
         hessian: H, symmetric and positive definite, rows of (A C; C' B); the trunk stands first.
         trunk_start: w_0 - w*, whose length says how many coordinates the trunk has.
@@ -112,14 +114,18 @@ class CoupledQuadratic(TwoDepths, frozen=True, kw_only=True):
 
     def excess(self, remaining: ArrayLike, total: float) -> np.ndarray:
         """Price of growing Delta = P(T) - F(S_T), in nats, with u = ``remaining`` of the area S_T = ``total`` left."""
-        return self.grown_after(total - np.asarray(remaining, dtype=float), remaining) - self.full_after(total)
+        left = checks.within("remaining", remaining, 0.0, float(checks.non_negative("total", total)))
+        return self.grown_after(total - left, left) - self.full_after(total)
 
     def mixing_area(self, tolerance: float, total: float) -> float:
         """u_mix: area to leave so that growing costs ``tolerance`` nats, the one from which on more area costs no more.
 
         Infinite if growing costs more even at the start, 0 if it costs less even at the end.
+
+        Raises:
+            InputError: if ``tolerance`` or ``total`` is not positive and finite.
         """
-        if not tolerance > 0 or not total > 0:
+        if not (0 < tolerance < np.inf and 0 < total < np.inf):
             raise InputError("tolerance", (tolerance, total), "must be positive, as must the total area", "give 0.01")
         left = np.concatenate([[0.0], total * np.geomspace(1e-6, 1.0, 241)])
         price = np.array([float(self.excess(u, total)) for u in left]) - tolerance
@@ -154,11 +160,13 @@ class CoupledQuadratic(TwoDepths, frozen=True, kw_only=True):
 
     def full_after(self, area: ArrayLike) -> np.ndarray:
         """F(S): loss of a fresh full-depth run after learning-rate area S, on gradient flow. Nats."""
-        return self.floor + self._flow(self._fresh_error(), np.asarray(area, dtype=float))
+        return self.floor + self._flow(self._fresh_error(), checks.non_negative("area", area))
 
     def grown_after(self, phase_one: ArrayLike, remaining: ArrayLike) -> np.ndarray:
         """P: loss of a run grown after area S_tau = ``phase_one``, u = ``remaining`` later. Nats; arrays broadcast."""
-        at, u = np.broadcast_arrays(np.asarray(phase_one, dtype=float), np.asarray(remaining, dtype=float))
+        at, u = np.broadcast_arrays(
+            checks.non_negative("phase_one", phase_one), checks.non_negative("remaining", remaining)
+        )
         values = [float(self._flow(self._grown_error(a), b)) for a, b in zip(at.ravel(), u.ravel(), strict=True)]
         return self.floor + np.array(values).reshape(at.shape)
 
@@ -168,6 +176,8 @@ class CoupledQuadratic(TwoDepths, frozen=True, kw_only=True):
 
     def kappa(self, phase_one: float, remaining: float) -> float:
         """kappa(S_tau, u) = |e_x grown|_Q^2/|e_x fresh|_Q^2, each ``remaining`` after its start."""
+        checks.non_negative("phase_one", phase_one)
+        checks.non_negative("remaining", remaining)
         new = slice(len(self.trunk_start), None)
         grown = self._move(self._grown_error(phase_one), remaining)[new]
         fresh = self._move(self._fresh_error(), remaining)[new]
@@ -175,6 +185,7 @@ class CoupledQuadratic(TwoDepths, frozen=True, kw_only=True):
 
     def kappa_limit(self, phase_one: float) -> float:
         """lim_{u -> inf} kappa = (q.e_tau)^2/(q.e_0)^2, q the slowest eigenvector of H that moves new layers at all."""
+        checks.non_negative("phase_one", phase_one)
         _, vectors = np.linalg.eigh(np.array(self.hessian))
         moving = np.linalg.norm(vectors[len(self.trunk_start) :], axis=0) > 1e-9
         q = vectors[:, np.argmax(moving)]
@@ -182,6 +193,7 @@ class CoupledQuadratic(TwoDepths, frozen=True, kw_only=True):
 
     def drop_rate(self, phase_one: float) -> float:
         """-dP/du after the expansion, |H e_tau|^2; |Q x*|^2 after a long phase one with x_tau = 0. Per area."""
+        checks.non_negative("phase_one", phase_one)
         slope = np.array(self.hessian) @ self._grown_error(phase_one)
         return float(slope @ slope)
 
@@ -202,6 +214,9 @@ class CoupledQuadratic(TwoDepths, frozen=True, kw_only=True):
         Args:
             schedule: Learning rates; unstable ones (eta > 2/largest eigenvalue) diverge here as they do in truth.
             tau: Updates before the expansion; T for the small run, None for a fresh full-depth run.
+
+        Raises:
+            InputError: if ``tau`` is not a whole number in [0, T].
         """
         steps, n, w = schedule.horizon, len(self.hessian), len(self.trunk_start)
         if tau is not None and not (0 <= tau <= steps and tau == int(tau)):
@@ -268,11 +283,16 @@ def observables(law: CoupledQuadratic, *, total: float, remaining: ArrayLike) ->
 
     Args:
         law: The coupled law; its partner is :meth:`CoupledQuadratic.uncoupled`.
-        total: S_T. remaining: u, shape (k,), each in (0, S_T].
+        total: S_T > 0.
+        remaining: u, shape (k,), each in (0, S_T].
 
     Returns:
         ``kappa``, ``retention``, ``price``, ``drop_rate``, and the same with ``_uncoupled``, each of shape (k,).
+
+    Raises:
+        InputError: if ``total`` is not positive, or a ``remaining`` lies outside (0, S_T].
     """
+    checks.positive("total", total)
     left = np.atleast_1d(np.asarray(remaining, dtype=float))
     if not (left.ndim == 1 and np.all((left > 0) & (left <= total))):
         raise InputError("remaining", left.tolist(), f"must lie in (0, {total}]", "expand within the run")
@@ -294,12 +314,21 @@ def random_coupled(
     so that H is positive definite for coupling < 1.
 
     Args:
-        trunk, new: Numbers of coordinates.
+        trunk: Number of the trunk's coordinates.
+        new: Number of the new layers' coordinates.
         coupling: In [0, 1).
         exponent: Decay of the spectrum.
         grown: x_tau as a multiple of the fresh x_0; 0 is function-preserving.
         seed: For M, w_0, x* and x_0.
+
+    Raises:
+        InputError: if there are no coordinates, ``coupling`` lies outside [0, 1), or a number is not finite.
     """
+    checks.whole("trunk", trunk, 1)
+    checks.whole("new", new, 1)
+    checks.finite("exponent", exponent)
+    checks.finite("grown", grown)
+    checks.whole("seed", seed, 0)
     if not 0 <= coupling < 1:
         raise InputError("coupling", coupling, "must lie in [0, 1)", "H is not positive definite beyond")
     rng = np.random.default_rng(seed)
@@ -332,13 +361,21 @@ def log_signal(area: ArrayLike, *, slope: float, fastest: float, slowest: float)
 
     Args:
         area: S >= 0.
-        slope: a, nats per e-fold of area.
-        fastest, slowest: lambda_max > lambda_min > 0, per unit of area.
+        slope: a >= 0, nats per e-fold of area.
+        fastest: lambda_max > lambda_min, per unit of area.
+        slowest: lambda_min > 0, per unit of area.
+
+    Returns:
+        B, in the shape of ``area``. Nats.
+
+    Raises:
+        InputError: if a number is negative or not finite, or the rates are in the wrong order.
     """
     from scipy.special import exp1
 
-    area = np.asarray(area, dtype=float)
-    if not (0 < slowest < fastest and slope >= 0 and np.all(area >= 0)):
+    area = checks.finite("area", area)
+    checks.finite("slope", slope)
+    if not (0 < slowest < fastest < np.inf and slope >= 0 and np.all(area >= 0)):
         raise InputError("slowest", slowest, f"must lie in (0, fastest = {fastest}), areas be >= 0", "swap the rates")
     inside = np.where(area > 0, area, 1.0)
     value = exp1(2 * slowest * inside) - exp1(2 * fastest * inside)
@@ -346,7 +383,22 @@ def log_signal(area: ArrayLike, *, slope: float, fastest: float, slowest: float)
 
 
 def log_spectrum(*, slope: float, fastest: float, slowest: float, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """``count`` (eigenvalues, squared distances) whose loss is :func:`log_signal` to the trapezoid rule's accuracy."""
+    """Eigenvalues and squared distances whose loss is :func:`log_signal` to the trapezoid rule's accuracy.
+
+    Args:
+        slope: a >= 0, nats per e-fold of area.
+        fastest: lambda_max > lambda_min, per unit of area.
+        slowest: lambda_min > 0, per unit of area.
+        count: Modes, at least 2.
+
+    Returns:
+        Eigenvalues and squared distances, shape (count,) each.
+
+    Raises:
+        InputError: if a number is negative or not finite, the rates are in the wrong order, or there are too few modes.
+    """
+    log_signal(0.0, slope=slope, fastest=fastest, slowest=slowest)  # refuses what is not a spectrum
+    count = int(checks.whole("count", count, 2))
     rate = np.geomspace(fastest, slowest, count)
     weight = np.full(count, np.log(fastest / slowest) / (count - 1))
     weight[[0, -1]] /= 2

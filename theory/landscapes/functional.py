@@ -14,20 +14,26 @@ from typing import Any, ClassVar
 import numpy as np
 import scipy
 
+from latebloom.theory import checks
 from latebloom.theory.errors import InputError
 from latebloom.theory.landscapes.classical import EXPONENT
 from latebloom.theory.landscapes.law import BestSchedule, Law, Shape, whole
 from latebloom.theory.landscapes.lr_history import History
 from latebloom.theory.spec import NonNegative, Positive
 
-__all__ = ["FunctionalLaw", "NoisyQuadratic", "best_functional_schedule"]
+__all__ = ["FunctionalLaw", "QuadraticLaw", "best_functional_schedule"]
 
 
 class FunctionalLaw(Law, frozen=True, kw_only=True, tag="functional"):
     r"""FSL: L0 + A S^-a + B int eta (1 + C u)^-d dv, u = S_t - v.
 
     Args:
-        floor: L0. amplitude: A. noise: B. exponent: a. memory: C, per area. tail: d.
+        floor: L0, nats.
+        amplitude: A, the signal at S = 1, nats.
+        noise: B, nats per learning rate and area.
+        exponent: a.
+        memory: C, per learning-rate area.
+        tail: d.
     """
 
     floor: NonNegative
@@ -44,8 +50,13 @@ class FunctionalLaw(Law, frozen=True, kw_only=True, tag="functional"):
         "tail": Shape(low=0.1, high=3.0),
     }
     units: ClassVar[dict[str, str]] = {
-        "floor": "nats", "amplitude": "nats A^a", "noise": "nats/(R A)", "exponent": "1", "memory": "1/A", "tail": "1",
-    }  # fmt: skip
+        "floor": "nats",
+        "amplitude": "nats A^a",
+        "noise": "nats/(R A)",
+        "exponent": "1",
+        "memory": "1/A",
+        "tail": "1",
+    }
 
     @classmethod
     def columns(cls, past: History, shape: dict[str, Any]) -> np.ndarray:
@@ -53,7 +64,7 @@ class FunctionalLaw(Law, frozen=True, kw_only=True, tag="functional"):
         return np.column_stack([np.ones(len(past.run)), past.area ** -shape["exponent"], noise])
 
 
-class NoisyQuadratic(Law, frozen=True, kw_only=True, tag="quadratic"):
+class QuadraticLaw(Law, frozen=True, kw_only=True, tag="quadratic"):
     r"""Source/capacity form: a quadratic whose modes lambda carry signal lambda^s and noise lambda^(2 - 1/beta).
 
     Each mode's loss decays as exp(-2 lambda S) and its noise relaxes with the same rate; with densities that fall off
@@ -65,7 +76,11 @@ class NoisyQuadratic(Law, frozen=True, kw_only=True, tag="quadratic"):
     floor of noise proportional to eta, slow ones make progress with S (the river and the valley).
 
     Args:
-        floor: L0. amplitude: A, the signal at S = 0. noise: B. source: s. capacity: beta >= 1/2 (spectrum j^-beta).
+        floor: L0, nats.
+        amplitude: A, the signal at S = 0, nats.
+        noise: B, nats per learning rate and area.
+        source: s.
+        capacity: beta >= 1/2 (spectrum j^-beta).
         sharpness: C, per area (twice the largest curvature).
 
     References: Li et al., arXiv 2509.19189, section 3; Wen et al., arXiv 2410.05192.
@@ -85,8 +100,13 @@ class NoisyQuadratic(Law, frozen=True, kw_only=True, tag="quadratic"):
         "sharpness": Shape(low=1.0, high=1e4, area=-1),
     }
     units: ClassVar[dict[str, str]] = {
-        "floor": "nats", "amplitude": "nats", "noise": "nats/(R A)", "source": "1", "capacity": "1", "sharpness": "1/A",
-    }  # fmt: skip
+        "floor": "nats",
+        "amplitude": "nats",
+        "noise": "nats/(R A)",
+        "source": "1",
+        "capacity": "1",
+        "sharpness": "1/A",
+    }
 
     @classmethod
     def columns(cls, past: History, shape: dict[str, Any]) -> np.ndarray:
@@ -109,10 +129,18 @@ def best_functional_schedule(law: FunctionalLaw, *, steps: float, peak_lr: float
 
     Args:
         law: With d != 2 (there the decay is an exponential).
-        steps: T. peak_lr: eta_max. pieces: Of the returned schedule, geometric in the area left.
+        steps: T > 0.
+        peak_lr: eta_max > 0.
+        pieces: Of the returned schedule, geometric in the area left; at least 2.
+
+    Raises:
+        InputError: if the law's d is 2, or an argument is not positive.
 
     References: Li et al., arXiv 2602.06797, Theorems for the easy and the hard regime (same exponents).
     """
+    checks.positive("steps", steps)
+    checks.positive("peak_lr", peak_lr)
+    checks.whole("pieces", pieces, 2)
     memory, half = law.memory, law.tail / 2
     if abs(half - 1) < 1e-9:
         raise InputError("tail", law.tail, "makes the decay an exponential", "perturb it")
@@ -129,6 +157,7 @@ def best_functional_schedule(law: FunctionalLaw, *, steps: float, peak_lr: float
         )
 
     def schedule(c: float) -> tuple[np.ndarray, np.ndarray]:
+        """Lengths and learning rates of its pieces."""
         total = area(c)
         u = np.concatenate([[0.0], np.geomspace(1e-4 / memory, 1.0 if total < 1e-4 / memory else total, pieces)])
         u = np.minimum(u, total)
@@ -139,11 +168,12 @@ def best_functional_schedule(law: FunctionalLaw, *, steps: float, peak_lr: float
         return lengths[keep], areas[keep] / lengths[keep]
 
     def loss(log_c: float) -> float:
-        return float(law.predict(whole(*reversed(schedule(np.exp(log_c)))))[0])
+        lengths, rates = schedule(np.exp(log_c))
+        return float(law.predict(whole(rates=rates, steps=lengths))[0])
 
     low = np.log(peak_lr) - half * np.log(1 + memory * steps * peak_lr) - 8.0
-    found = scipy.optimize.minimize_scalar(
+    best = scipy.optimize.minimize_scalar(
         loss, bounds=(low, np.log(peak_lr)), method="bounded", options={"xatol": 1e-6}
     )
-    lengths, rates = schedule(float(np.exp(found.x)))
-    return BestSchedule(steps=lengths, lr=rates, loss=float(found.fun))
+    lengths, rates = schedule(float(np.exp(best.x)))
+    return BestSchedule(steps=lengths, lr=rates, loss=float(best.fun))

@@ -1,4 +1,4 @@
-r"""The interface of all loss laws, and what follows for every one of them: curves, gradients, growth, best schedules.
+r"""The interface of all loss laws over schedules, and what follows for each: curves, gradients, best schedules.
 
 A law is a frozen value whose fields are its parameters. It says how the loss depends on the *shape* parameters,
 
@@ -6,7 +6,8 @@ A law is a frozen value whose fields are its parameters. It says how the loss de
 
 and everything else is shared: ``loss`` of a schedule or of an array of learning rates, ``gradient`` with respect to
 parameters, ``schedule_gradient`` with respect to every learning rate (both by complex steps, exact to rounding), the
-least squares of :mod:`theory.fitting`, growth (:class:`Growth`) and the best schedule (:func:`best_schedule`).
+least squares of :mod:`latebloom.theory.fitting.laws`, growth from one law to another
+(:class:`latebloom.theory.landscapes.law_pair.LawPair`) and the best schedule (:func:`best_schedule`).
 
 Units: loss in nats; A for learning-rate area (learning rate x updates), R for learning rate.
 """
@@ -14,7 +15,7 @@ Units: loss in nats; A for learning-rate area (learning rate x updates), R for l
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import scipy
@@ -22,24 +23,14 @@ import scipy
 from latebloom.theory.errors import InputError
 from latebloom.theory.landscapes.lr_history import History, history
 from latebloom.theory.schedules import Schedule
-from latebloom.theory.spec import NonNegative, Spec
+from latebloom.theory.spec import Spec
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from latebloom.theory.plan import Plan
-
-__all__ = ["BestSchedule", "Growth", "Landscape", "Law", "Shape", "best_schedule"]
+__all__ = ["BestSchedule", "Law", "Shape", "best_schedule", "shape_slopes", "whole"]
 
 TINY = 1e-150  # complex step: its square vanishes beside 1
-
-
-class Landscape(Protocol):
-    """Anything that predicts a loss curve."""
-
-    def loss(self, schedule: Schedule | ArrayLike, step: ArrayLike | None = None) -> np.ndarray:
-        """Loss after ``step`` updates (all by default), nats."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,65 +166,6 @@ def whole(rates: np.ndarray, steps: np.ndarray | None = None) -> History:
         edge=np.array([count]),
         warm=np.array([falls[0] if len(falls) and falls[0] > 0 else 0]),
     )
-
-
-class Growth(Spec, frozen=True, kw_only=True):
-    r"""A landscape of two depths between which a run may grow.
-
-    The full depth's signal splits into A, the small depth's own, and B = signal_full - signal_small, modes that only
-    the full depth has; their clock starts at the expansion tau, at kappa of a fresh start:
-
-        L(t) = L_full(t) + kappa B(u) - B(S_t),   u = S_t - S_tau,  t > tau;     L_small(t) before.
-
-    Args:
-        small_depth, full_depth: l and L.
-        small, full: Laws of the two depths, of one kind.
-        kappa: Squared distance of new layers from their optimum over that of fresh ones, in the loss metric.
-    """
-
-    small_depth: int
-    full_depth: int
-    small: Any
-    full: Any
-    kappa: NonNegative = 1.0
-
-    def check(self) -> None:
-        if self.full_depth <= self.small_depth:
-            rule = f"must be larger than the small depth {self.small_depth}"
-            raise InputError("full_depth", self.full_depth, rule, "swap them")
-        for name, law in {"small": self.small, "full": self.full}.items():
-            if not isinstance(law, Law):
-                raise InputError(name, law, "must be a loss law", "give one of latebloom.theory.landscapes")
-
-    def loss(self, plan: Plan, step: ArrayLike | None = None) -> np.ndarray:
-        """Loss of ``plan`` after ``step`` updates (its last by default), nats.
-
-        Raises:
-            InputError: for depths that the laws do not know, and for more than one expansion.
-        """
-        steps = np.atleast_1d(np.asarray(plan.steps if step is None else step))
-        known = {self.small_depth: self.small, self.full_depth: self.full}
-        for stage in plan.stages:
-            if stage.depth not in known:
-                rule = f"is unknown to laws of depths {self.small_depth} and {self.full_depth}"
-                raise InputError("depth", stage.depth, rule, "fit pilots of that depth")
-        if plan.tau is None:
-            return known[plan.depth].loss(plan.schedule, steps)
-        if len(plan.stages) > 2:
-            raise InputError("stages", len(plan.stages), "this law knows one expansion", "give a plan with two stages")
-        out = np.empty(len(steps))
-        before = steps <= plan.tau
-        if np.any(before):
-            out[before] = self.small.loss(plan.schedule, steps[before])
-        if np.any(~before):
-            whole = history(plan.schedule, steps[~before])
-            tail = history(plan.schedule.lrs()[plan.tau :], steps[~before] - plan.tau)
-            out[~before] = self.full.predict(whole) + self.kappa * self._fresh(tail) - self._fresh(whole)
-        return out
-
-    def _fresh(self, past: History) -> np.ndarray:
-        """B: what the full depth's signal has over the small one's."""
-        return self.full.signal(past) - self.small.signal(past)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latebloom.theory import volterra
+from latebloom.theory import checks, volterra
 from latebloom.theory.errors import InputError
 from latebloom.theory.schedules import Schedule
 
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["History", "histories", "history"]
 
 RESOLUTION = 1 / 64  # of the largest learning rate: what a piece averages over
-FEW = 4  # up to so many points of a run the past is resolved geometrically before each; more are edges close enough
+# Runs evaluated at no more than FEW points get extra edges 1, 2, 4, ... updates before each point, because short
+# memories see only the last updates; with more points, the points themselves are edges close enough.
+FEW = 4
 STRONGEST = 1e4  # inverse memories up to this, per area of the whole run, share one grid of rates
 KEPT = 3  # modes driven by other powers of the learning rate
 
@@ -47,6 +49,7 @@ class History:
         run: (N,) run of each point.
         edge: (N,) pieces that are over at each point.
         warm: (B,) pieces of warm-up: those at the start whose learning rates rise.
+        cache: Modes and grids that were computed before, to be left alone.
     """
 
     lr: np.ndarray
@@ -68,6 +71,7 @@ class History:
 
     def drive(self, power: complex) -> np.ndarray:
         """(B, M) eta^power, 0 where eta is 0."""
+        checks.finite("power", np.real(power))
         still = self.lr == 0
         return np.where(still, 0.0, np.where(still, 1.0, self.lr) ** power)
 
@@ -91,6 +95,7 @@ class History:
 
     def power_modes(self, rates: np.ndarray, power: complex) -> np.ndarray:
         """(N, R) Z_x of eta^power in area; the last few are kept for the next call."""
+        checks.series("rates", rates, low=0.0)
         grid = rates.tobytes()
         if ("factors", grid) not in self.cache:
             self.cache["factors", grid] = _factors(rates, self.clock)
@@ -113,14 +118,22 @@ class History:
         r"""(N,) int_0^S eta^power (1 + C u)^-d dv, u = S_t - v, to 1e-6.
 
         Args:
-            memory: C, per area. tail: d in [0.05, 4]. power: Of the learning rate, per unit of area.
+            memory: C > 0, per area.
+            tail: d in [0.05, 4].
+            power: Of the learning rate, per unit of area.
+
+        Raises:
+            InputError: if ``memory`` or ``tail`` is out of range, or a number is not finite.
         """
+        checks.positive("memory", np.real(memory))
+        checks.within("tail", np.real(tail), 0.05, 4.0)
         grid = self._grid(float(np.real(memory)))
         weights = memory**-tail * grid.weights(tail, 1 / memory)  # (1 + C u)^-d = C^-d (1/C + u)^-d
         return self.power_modes(grid.rate, power) @ weights
 
     def average(self, memory: complex, tail: complex, *, power: complex = 1.0) -> np.ndarray:
         r"""(N,) int_0^S eta^power d C (1 + C u)^-(d+1) dv: an average over the past, of weight 1 once C S >> 1."""
+        checks.positive("tail", np.real(tail))
         return tail * memory * self.response(memory, tail + 1, power=power)
 
     def _grid(self, memory: float) -> volterra.Grid:
@@ -154,7 +167,16 @@ def history(schedule: Schedule | ArrayLike, step: ArrayLike | None = None) -> Hi
 
 
 def histories(runs: Sequence[tuple[Schedule | ArrayLike, ArrayLike | None]]) -> History:
-    """Several runs' histories as one, so that a law is evaluated on all of them at once."""
+    """Several runs' histories as one, so that a law is evaluated on all of them at once.
+
+    Args:
+        runs: (schedule, step) of each run, as in :func:`history`; at least one.
+
+    Raises:
+        InputError: as in :func:`history`, or if there is no run.
+    """
+    if not runs:
+        raise InputError("runs", 0, "needs at least one run", "give (schedule, step) pairs")
     pieces = [_pieces(*run) for run in runs]
     width = max(len(lr) for lr, *_ in pieces)
     shape = (len(pieces), width)

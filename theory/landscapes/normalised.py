@@ -39,17 +39,16 @@ References: Jordan et al. (2024), Muon. Bernstein & Newhouse, arXiv 2409.20325 (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import scipy
 from msgspec import Meta
 
+from latebloom.theory import checks
 from latebloom.theory.errors import InputError
 from latebloom.theory.landscapes.area import noise_segments
-from latebloom.theory.landscapes.growth import TwoDepths
+from latebloom.theory.landscapes.growth import GrowthLandscape
 from latebloom.theory.spec import NonNegative, Positive, Spec
 
 if TYPE_CHECKING:
@@ -57,9 +56,8 @@ if TYPE_CHECKING:
 
     from latebloom.theory.schedules import Schedule
 
-__all__ = ["HitTimes", "NormalisedLaw", "Pilot", "delayed_area", "fit_normalised", "hit_area"]
+__all__ = ["HitTimes", "NormalisedLaw", "delayed_area", "floor_response", "hit_area", "mode_shapes"]
 
-HIT_AREAS = 60  # grid of h_j, logarithmic from 1/30 to 3 times the pilots' area: finer changes predictions by < .2 %
 NOISE_SEGMENTS = 400
 
 
@@ -79,12 +77,17 @@ class HitTimes(Spec, frozen=True, kw_only=True):
             raise InputError("areas", len(self.areas), f"needs one for each of {len(self.weights)} weights", "match")
 
     def __call__(self, area: ArrayLike) -> np.ndarray:
-        """Value at learning-rate area ``area`` >= 0, any shape."""
-        area = np.asarray(area, dtype=float)
-        return _shapes(area, np.array(self.areas)) @ np.array(self.weights) if self.areas else np.zeros(area.shape)
+        """Value at learning-rate area ``area`` >= 0, any shape. Nats."""
+        area = checks.non_negative("area", area)
+        return mode_shapes(area, np.array(self.areas)) @ np.array(self.weights) if self.areas else np.zeros(area.shape)
 
     def inverse(self, value: float) -> float:
-        """Area at which the signal has come down to ``value``; 0 if it starts below, infinite for ``value`` < 0."""
+        """Area at which the signal has come down to ``value``; 0 if it starts below, infinite for ``value`` < 0.
+
+        Raises:
+            InputError: if ``value`` is not finite.
+        """
+        value = float(checks.finite("value", value))
         if value < 0:
             return np.inf
         if not self.areas or float(self(0.0)) <= value:
@@ -96,18 +99,23 @@ class HitTimes(Spec, frozen=True, kw_only=True):
         )
 
 
-class NormalisedLaw(TwoDepths, frozen=True, kw_only=True):
-    """Loss of small, full and grown runs under normalised steps; the interface of :class:`theory.AreaLaw`.
+class NormalisedLaw(GrowthLandscape, frozen=True, kw_only=True, tag="normalised"):
+    """Loss of small, full and grown runs under normalised steps.
 
-    Args:
-        small_depth, full_depth: l and L.
+    The delay depends on the rates after tau, so tau* is a root of the loss itself and of no area: the default
+    :meth:`GrowthLandscape.tau_star`.
+
+    Attributes:
+        small_depth: l.
+        full_depth: L.
         floor: L0, loss of the full depth after all modes are hit, without noise.
         small_gap: G, what the small model can never learn.
         trunk: Signal of the small model above L0 + G.
         fresh: Phi of a fixed full-depth run.
         regrown: Phi of the full depth grown from a trained small model, clock at the expansion.
         lag: lambda, per unit of learning rate.
-        noise: b, loss per unit of learning rate. noise_rate: C, per unit of area.
+        noise: b, loss per unit of learning rate.
+        noise_rate: C, per unit of area.
     """
 
     floor: float
@@ -141,29 +149,32 @@ class NormalisedLaw(TwoDepths, frozen=True, kw_only=True):
         """Price of growing a trained trunk, Delta = Phi_regrown(u) - Phi(S_T) in nats, areas already delayed.
 
         Args:
-            remaining: u. total: S_T.
+            remaining: u, any shape.
+            total: S_T.
+
+        Returns:
+            Nats, in the shape of ``remaining``.
         """
         return self.regrown(remaining) - self.fresh(total)
 
     def mixing_area(self, tolerance: float, total: float) -> float:
-        """u_mix: least (delayed) area to leave a trained trunk so that growing costs at most ``tolerance`` nats."""
-        return self.regrown.inverse(float(self.fresh(total)) + tolerance)
+        """Least *delayed* area to leave a trained trunk so that growing costs at most ``tolerance`` nats.
 
-    def tau_star(self, schedule: Schedule, tolerance: float) -> float | None:
-        """Latest step at which growing costs at most ``tolerance`` nats at the end; None if not even the first does.
+        No step of a schedule follows from it alone, since the delay depends on the rates after it: see
+        :meth:`tau_star` and :meth:`area_to_leave`.
 
-        The delay depends on the rates after tau, so tau* is the root of the loss itself, not of an area.
+        Args:
+            tolerance: Accepted price at the end, nats; negative where growing must win by so much.
+            total: S_T, delayed.
+
+        Returns:
+            Learning rate x steps; infinite if no area is enough.
+
+        Raises:
+            InputError: if an argument is not finite, or ``total`` negative.
         """
-        last = schedule.horizon
-        end = float(self.fresh(delayed_area(schedule, last, lag=self.lag))) + tolerance
-
-        def above(tau: float) -> float:
-            since = delayed_area(schedule, last, lag=self.lag, start=tau)
-            return float(self._signal(since, self.learnt(schedule, tau))) - end
-
-        if above(last) <= 0:
-            return float(last)
-        return float(scipy.optimize.brentq(above, 0.0, last, xtol=1e-6 * last)) if above(0.0) <= 0 else None
+        tolerance = float(checks.finite("tolerance", tolerance))
+        return self.regrown.inverse(float(self.fresh(total)) + tolerance)
 
     def learnt(self, schedule: Schedule, tau: float) -> float:
         """w in [0, 1], share of what the small model can learn that it has learnt after ``tau`` updates."""
@@ -177,7 +188,7 @@ class NormalisedLaw(TwoDepths, frozen=True, kw_only=True):
         if not self.noise:
             return 0.0
         step = np.asarray(step, dtype=float)
-        return self.noise * _response(schedule, step.ravel(), self.noise_rate).reshape(step.shape)
+        return self.noise * floor_response(schedule, step.ravel(), self.noise_rate).reshape(step.shape)
 
 
 def hit_area(sigma: ArrayLike, *, start: float = 0.0, share: float = 1.0, factors: int = 2) -> np.ndarray:
@@ -193,7 +204,7 @@ def hit_area(sigma: ArrayLike, *, start: float = 0.0, share: float = 1.0, factor
     0.4
     """
     sigma = np.asarray(sigma, dtype=float)
-    if np.any(sigma < 0) or not share > 0 or factors < 1:
+    if not (np.all(sigma >= 0) and share > 0 and start >= 0 and factors >= 1):
         raise InputError("sigma", sigma.tolist(), "and share must be positive, factors at least 1", "give sizes > 0")
     return np.maximum((sigma / share) ** (1 / factors) - start, 0.0)
 
@@ -202,7 +213,20 @@ def delayed_area(schedule: Schedule, step: ArrayLike, *, lag: float, start: floa
     """u (1 - lambda etabar) after ``step`` updates with the clock started at ``start``; see the module.
 
     u etabar = (1/u) sum_k eta_k [(S_{k+1} - S_start)^2 - (S_k - S_start)^2], exact. A delay of all of u gives 0.
+
+    Args:
+        schedule: Learning rates eta_k.
+        step: Updates done, in [0, horizon], any shape.
+        lag: lambda, area lost per unit of area and of learning rate, >= 0.
+        start: Update at which the clock starts.
+
+    Returns:
+        Learning rate x steps, in the shape of ``step``.
+
+    Raises:
+        InputError: if ``lag`` is negative or not finite, or a step lies outside the schedule.
     """
+    lag = float(checks.non_negative("lag", lag))
     step = np.asarray(step, dtype=float)
     area = np.maximum(schedule.area(step) - schedule.area(start), 0.0)
     if not lag:
@@ -215,122 +239,14 @@ def delayed_area(schedule: Schedule, step: ArrayLike, *, lag: float, start: floa
     return area * np.maximum(1.0 - lag * mean, 0.0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pilot:
-    """A measured run.
-
-    Args:
-        schedule: Its learning rates.
-        step: Updates done at each point, increasing. loss: Measured there, > 0.
-        start: Step at which the clock of its signal began: 0, or tau of a grown run, whose earlier points are not used.
-    """
-
-    schedule: Schedule
-    step: np.ndarray = field(repr=False)
-    loss: np.ndarray = field(repr=False)
-    start: int = 0
-
-
-def fit_normalised(
-    full: Sequence[Pilot],
-    *,
-    small_depth: int,
-    full_depth: int,
-    small: Sequence[Pilot] = (),
-    grown: Sequence[Pilot] = (),
-    noisy: bool = True,
-    floor: float | None = None,
-) -> NormalisedLaw:
-    """Fit the law to fixed-depth pilots (and, for l >= 1, to one grown pilot), relative errors least squares.
-
-    Args:
-        full: Fixed full-depth runs at two or more learning rates; one that decays tells the memory of the floor.
-        small_depth, full_depth: l and L.
-        small: Fixed small-depth runs. grown: Runs grown from a trained trunk; from l = 0 none is needed. Areas beyond
-            those of the pilots are extrapolated: let one pilot be as long as what is to be predicted.
-        noisy: Fit the floor b, C; without it b = 0.
-        floor: L0, if it is known; fitted otherwise.
-
-    Raises:
-        InputError: if one learning rate only is given (delay and signal cannot be told apart), if a loss is not a
-            positive number, or if l >= 1 comes without a grown pilot.
-    """
-    if len({p.schedule.peak for p in full}) < 2:
-        raise InputError("full", len(full), "are pilots of fewer than two learning rates", "run one at half the rate")
-    if small_depth > 0 and not (grown and small):
-        rule = "is a trunk that knows something: its signal is another"
-        raise InputError("small_depth", small_depth, rule, "give a small and a grown pilot")
-    for pilot in (*full, *small, *grown):
-        if not np.all(np.isfinite(pilot.loss) & (np.asarray(pilot.loss) > 0)):
-            raise InputError("loss", None, "of a pilot is not finite and positive", "drop runs that diverged")
-    total = max(p.schedule.total_area for p in full)
-    rate = max(p.schedule.peak for p in full)
-
-    def solved(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        lag, memory = np.exp(theta[0]) / rate, np.exp(theta[1]) / total if noisy else None
-        return _linear(full, total, lag=lag, rate=memory, floor=floor)
-
-    starts = [np.array([np.log(x), np.log(c)]) for x in (0.01, 0.06) for c in ((5.0, 50.0) if noisy else (1.0,))]
-    options = {"xatol": 0.02, "fatol": 1e-9, "maxfev": 120}
-    found = [scipy.optimize.minimize(lambda x: solved(x)[0], s, method="Nelder-Mead", options=options) for s in starts]
-    best = min(found, key=lambda one: one.fun)
-    lag, noise_rate = float(np.exp(best.x[0]) / rate), float(np.exp(best.x[1]) / total)
-    kept = noise_rate if noisy else None
-    _, x = solved(best.x)
-    noise, bottom, fresh = (float(x[-2]) if noisy else 0.0), float(x[-1]), _signal(x, total)
-    more: dict[str, Any] = {"lag": lag, "rate": kept, "noise": noise}
-    regrown = _signal(_linear(grown, total, floor=bottom, **more)[1], total) if grown else fresh
-    known = _linear(small, total, floor=None, **more)[1] if small else None
-    trunk = _signal(known, total) if known is not None else HitTimes()
-    gap = max(float(known[-1]) - bottom, 0.0) if known is not None else float(fresh(0.0))
-    return NormalisedLaw(
-        small_depth=small_depth, full_depth=full_depth, floor=bottom, small_gap=gap, trunk=trunk,
-        fresh=fresh, regrown=regrown, lag=lag, noise=noise, noise_rate=noise_rate,
-    )  # fmt: skip
-
-
-def _linear(
-    pilots: Sequence[Pilot],
-    total: float,
-    *,
-    lag: float,
-    rate: float | None,
-    floor: float | None,
-    noise: float | None = None,
-) -> tuple[float, np.ndarray]:
-    """Relative misfit and (w_1 ... w_n[, b], L0), all >= 0; what is given (``noise``, ``floor``) is not fitted."""
-    blocks, targets = [], []
-    for p in pilots:
-        step, loss = np.asarray(p.step), np.asarray(p.loss, dtype=float)
-        step, loss = step[step > p.start], loss[step > p.start]
-        columns = [_shapes(delayed_area(p.schedule, step, lag=lag, start=p.start), _grid(total))]
-        response = _response(p.schedule, step, rate) if rate is not None else np.zeros(len(step))
-        if rate is not None and noise is None:
-            columns.append(response[:, None])
-        if floor is None:
-            columns.append(np.ones((len(step), 1)))
-        blocks.append(np.concatenate(columns, axis=1) / loss[:, None])
-        targets.append(1.0 - ((noise or 0.0) * response + (floor or 0.0)) / loss)
-    matrix, target = np.concatenate(blocks), np.concatenate(targets)
-    x, misfit = scipy.optimize.nnls(matrix, target)
-    return misfit / len(target) ** 0.5, x if floor is None else np.append(x, floor)
-
-
-def _grid(total: float) -> np.ndarray:
-    return np.geomspace(total / 30, 3 * total, HIT_AREAS)
-
-
-def _signal(x: np.ndarray, total: float) -> HitTimes:
-    kept = np.flatnonzero(x[:HIT_AREAS] > 0)
-    return HitTimes(weights=tuple(x[kept].tolist()), areas=tuple(_grid(total)[kept].tolist()))
-
-
-def _shapes(area: np.ndarray, hit: np.ndarray) -> np.ndarray:
+def mode_shapes(area: np.ndarray, hit: np.ndarray) -> np.ndarray:
+    """(1 - min(S/h, 1)^2)^2 at areas S of shape (...) for hit areas h of shape (modes,); shape (..., modes)."""
     return (1.0 - np.minimum(area[..., None] / hit, 1.0) ** 2) ** 2
 
 
-def _response(schedule: Schedule, step: np.ndarray, rate: float) -> np.ndarray:
-    """N_t on at most ``NOISE_SEGMENTS`` segments of the schedule, (points,)."""
+def floor_response(schedule: Schedule, step: np.ndarray, rate: float) -> np.ndarray:
+    """N_t, the floor per unit of b, on at most ``NOISE_SEGMENTS`` segments of the schedule; shape (points,)."""
+    rate = float(checks.positive("rate", rate))
     edges, lr = noise_segments(schedule, NOISE_SEGMENTS)
     kernel = np.exp(-rate * np.maximum(schedule.area(step)[:, None] - edges, 0.0))
     return np.diff(kernel, axis=1) @ lr

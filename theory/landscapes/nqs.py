@@ -33,23 +33,19 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import scipy
 
+from latebloom.theory import checks
 from latebloom.theory.errors import InputError
-from latebloom.theory.fitting.engine import check_points, project
 from latebloom.theory.spec import NonNegative, Positive, Spec
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["COSINE", "NoisyQuadratic", "cosine", "fit_noisy_quadratic", "modes"]
+__all__ = ["COSINE", "NoisyQuadratic", "cosine", "loss_terms", "modes", "segments_of"]
 
 EXACT_MODES = 16  # summed one by one at either end
 NODES = 24
 CONSTANT = np.ones(1)
 SEGMENTS = 16
-HUBER = np.inf  # least squares: the league's measure is a root mean square
-BOUNDS = np.array(  # p, q, ln Q, r, ln n0, ln B_c
-    [(1.01, 2.0), (0.2, 2.0), (-8.0, 0.0), (0.0, 4.0), (-2.0, 10.0), (-2.0, 8.0)]
-)
 
 
 def cosine(count: int) -> np.ndarray:
@@ -57,7 +53,17 @@ def cosine(count: int) -> np.ndarray:
 
     What segments of constant rate get wrong, mostly noise at the very end, falls as 1/count^2: 0.7 % of the learnable
     loss at 16 where noise dominates.
+
+    Args:
+        count: Segments, at least 1.
+
+    Returns:
+        Learning rate of each segment over the peak, shape (count,).
+
+    Raises:
+        InputError: if ``count`` is not a whole number >= 1.
     """
+    count = int(checks.whole("count", count, 1))
     edge = np.linspace(0, 1, count + 1)
     return 0.5 * (1 + np.diff(np.sin(np.pi * edge)) / (np.pi / count))
 
@@ -70,9 +76,12 @@ class NoisyQuadratic(Spec, frozen=True, kw_only=True):
 
     Args:
         floor: e.
-        signal, signal_exponent: P, p > 1.
-        rate, rate_exponent: Q (peak learning rate x largest curvature, at most 1: no mode overshoots), q.
-        noise, noise_exponent: R, r.
+        signal: P.
+        signal_exponent: p > 1.
+        rate: Q, peak learning rate x largest curvature, at most 1: no mode overshoots.
+        rate_exponent: q.
+        noise: R.
+        noise_exponent: r.
         onset: n0.
         edge: h.
         critical_batch: B_c, examples.
@@ -120,7 +129,9 @@ class NoisyQuadratic(Spec, frozen=True, kw_only=True):
         """The four terms: ``floor``, ``approximation``, ``bias``, ``variance``.
 
         Args:
-            parameters: N. batch: B, examples. steps: K. They broadcast.
+            parameters: N; it broadcasts with the next two.
+            batch: B, examples.
+            steps: K.
             shape: Learning rates over the peak, one for each equal share of the steps, such as :data:`COSINE`.
             lr: Peak learning rate over the one that ``rate`` belongs to.
 
@@ -128,15 +139,15 @@ class NoisyQuadratic(Spec, frozen=True, kw_only=True):
             InputError: if a number is not positive, or ``lr`` makes the top mode overshoot.
         """
         n, b, k, s = np.broadcast_arrays(*[np.asarray(v, dtype=float) for v in (parameters, batch, steps, lr)])
-        check_points(0, parameters=n.ravel(), batch=b.ravel(), steps=k.ravel(), lr=s.ravel())
-        segments = _segments(shape)
+        checks.columns(0, parameters=n.ravel(), batch=b.ravel(), steps=k.ravel(), lr=s.ravel())
+        segments = segments_of(shape)
         if float(np.max(s)) * float(np.max(segments)) * self.rate > 1:
             raise InputError("lr", float(np.max(s)), f"overshoots at rate {self.rate:.3g}", "lower the learning rate")
         x = np.array(
             [self.signal_exponent, self.rate_exponent, np.log(self.rate), self.noise_exponent]
             + [np.log(v) if v > 0 else -np.inf for v in (self.onset, self.critical_batch)]
         )
-        columns = _columns(x, n.ravel(), b.ravel(), k.ravel(), s.ravel(), segments, self.edge, *modes(n.ravel()))
+        columns = loss_terms(x, n.ravel(), b.ravel(), k.ravel(), s.ravel(), segments, self.edge, *modes(n.ravel()))
         approximation, bias, variance = (c.reshape(n.shape) for c in columns)
         return {
             "floor": np.full(n.shape, self.floor),
@@ -144,48 +155,6 @@ class NoisyQuadratic(Spec, frozen=True, kw_only=True):
             "bias": self.signal * bias,
             "variance": self.noise * variance,
         }
-
-
-def fit_noisy_quadratic(
-    parameters: ArrayLike,
-    batch: ArrayLike,
-    steps: ArrayLike,
-    loss: ArrayLike,
-    *,
-    shape: ArrayLike = COSINE,
-    starts: int = 4,
-    seed: int = 0,
-) -> NoisyQuadratic:
-    """Least squares of log loss; e, P and R are projected out, six numbers searched.
-
-    Args:
-        parameters, batch, steps, loss: One value a run, at one peak learning rate.
-        shape: The runs' schedule, see :meth:`NoisyQuadratic.terms`.
-        starts, seed: Of the Sobol multistart; ``starts`` a power of 2.
-
-    Raises:
-        InputError: if columns do not match, a value is not positive, or there are too few points.
-    """
-    n, b, k, y = check_points(9, parameters=parameters, batch=batch, steps=steps, loss=loss)
-    segments, one, sum_modes = _segments(shape), np.ones(len(y)), modes(n)
-
-    def design(x: np.ndarray) -> np.ndarray:
-        approximation, bias, variance = _columns(x, n, b, k, one, segments, 2, *sum_modes)
-        return np.column_stack([one, approximation + bias, variance])
-
-    found = project(design, y, BOUNDS, huber=HUBER, starts=starts, seed=seed)
-    p, q, rate, r, onset, critical = (float(v) for v in found.nonlinear)
-    return NoisyQuadratic(
-        floor=float(found.linear[0]),
-        signal=float(found.linear[1]),
-        signal_exponent=p,
-        rate=float(np.exp(rate)),
-        rate_exponent=q,
-        noise=float(found.linear[2]),
-        noise_exponent=r,
-        onset=float(np.exp(onset)),
-        critical_batch=float(np.exp(critical)),
-    )
 
 
 def modes(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -202,7 +171,7 @@ def modes(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         InputError: if there are fewer modes than that.
     """
-    n = np.floor(parameters)[:, None]
+    n = np.floor(checks.finite("parameters", parameters))[:, None]
     if np.any(n <= 2 * EXACT_MODES):
         rule = f"must be above {2 * EXACT_MODES}"
         raise InputError("parameters", float(n.min()), rule, "a power-law spectrum needs more modes")
@@ -218,7 +187,7 @@ def modes(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return nodes, np.concatenate([one, jacobian, jacobian, one], axis=1)
 
 
-def _columns(
+def loss_terms(
     x: np.ndarray,
     n: np.ndarray,
     b: np.ndarray,
@@ -251,7 +220,18 @@ def _columns(
     return tail / 2, np.sum(signal * kept, axis=1) / 2, np.sum(weight * rate * m**-r * spread, axis=1) / b / 2
 
 
-def _segments(shape: ArrayLike) -> np.ndarray:
+def segments_of(shape: ArrayLike) -> np.ndarray:
+    """Learning rates over the peak, one for each equal share of the steps, as an array.
+
+    Args:
+        shape: Numbers >= 0, some above 0.
+
+    Returns:
+        Shape (segments,).
+
+    Raises:
+        InputError: for anything else.
+    """
     segments = np.atleast_1d(np.asarray(shape, dtype=float))
     if segments.ndim != 1 or not np.all(np.isfinite(segments) & (segments >= 0)) or not np.any(segments > 0):
         raise InputError("shape", shape, "must be learning rates >= 0 over the peak", "give such as [1.0] or COSINE")

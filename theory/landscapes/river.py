@@ -43,9 +43,18 @@ class RiverValley(Law, frozen=True, kw_only=True, tag="river_valley"):
     r"""L0 + A (X/X_ref)^-a + B (X/X_ref)^-g <(eta/eta_ref)^q>, see the module.
 
     Args:
-        floor: L0. amplitude: A, signal at X_ref. noise: B, at X_ref and constant eta_ref.
-        exponent: a. saturation: eta_c. delay: m. memory: C. tail: d. rate_power: q. cooling: g.
-        reference_area: X_ref. reference_lr: eta_ref.
+        floor: L0, nats.
+        amplitude: A, signal at X_ref, nats.
+        noise: B, at X_ref and constant eta_ref, nats.
+        exponent: a.
+        saturation: eta_c, a learning rate.
+        delay: m, share of the warm-up's progress that is lost.
+        memory: C, per learning-rate area.
+        tail: d.
+        rate_power: q.
+        cooling: g.
+        reference_area: X_ref, learning-rate area.
+        reference_lr: eta_ref, a learning rate.
     """
 
     floor: NonNegative
@@ -73,9 +82,19 @@ class RiverValley(Law, frozen=True, kw_only=True, tag="river_valley"):
         "cooling": Shape(low=0.0, high=0.5, log=False, centre=0.15, width=0.15),
     }
     units: ClassVar[dict[str, str]] = {
-        "floor": "nats", "amplitude": "nats", "noise": "nats", "exponent": "1", "saturation": "R", "delay": "1",
-        "memory": "1/A", "tail": "1", "rate_power": "1", "cooling": "1", "reference_area": "A", "reference_lr": "R",
-    }  # fmt: skip
+        "floor": "nats",
+        "amplitude": "nats",
+        "noise": "nats",
+        "exponent": "1",
+        "saturation": "R",
+        "delay": "1",
+        "memory": "1/A",
+        "tail": "1",
+        "rate_power": "1",
+        "cooling": "1",
+        "reference_area": "A",
+        "reference_lr": "R",
+    }
 
     @classmethod
     def columns(cls, past: History, shape: dict[str, Any]) -> np.ndarray:

@@ -28,24 +28,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy
 
+from latebloom.theory import checks
 from latebloom.theory.errors import InputError
-from latebloom.theory.fitting.engine import check_points, project
 from latebloom.theory.spec import NonNegative, Positive, Spec
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["Allocation", "ShapeAllocation", "ShapeLaw", "SizeLaw", "fit_shape_law", "fit_size_law"]
+__all__ = ["Allocation", "ShapeAllocation", "ShapeLaw", "SizeLaw", "log_ratios", "shape_columns"]
 
 FLOPS_PER_PARAMETER_TOKEN = 6.0
-HUBER = 1e-3  # log residual, as in Hoffmann et al. and its refits
-SHAPE_HUBER = 2e-3  # the scatter of a loss averaged over a few batches
-SHAPE_BOUNDS = np.array([(0.02, 2.0), (0.02, 2.0), (0.02, 2.0), (-1.0, 1.0)])  # a, b, c, d
 
 
 @dataclass(frozen=True, kw_only=True)
 class Allocation:
-    """How to spend a compute budget: parameters N, tokens D, and the loss that the law gives."""
+    """How to spend a compute budget.
+
+    Attributes:
+        parameters: N.
+        tokens: D.
+        loss: What the law gives for them, nats.
+    """
 
     parameters: float
     tokens: float
@@ -54,7 +57,14 @@ class Allocation:
 
 @dataclass(frozen=True, kw_only=True)
 class ShapeAllocation:
-    """How to spend a compute budget on a shape: width and depth as real numbers, tokens, loss."""
+    """How to spend a compute budget on a shape.
+
+    Attributes:
+        width: w, a real number.
+        depth: L, a real number.
+        tokens: D.
+        loss: What the law gives for them, nats.
+    """
 
     width: float
     depth: float
@@ -67,8 +77,10 @@ class SizeLaw(Spec, frozen=True, kw_only=True):
 
     Args:
         floor: E.
-        size_amplitude, size_exponent: A, alpha.
-        token_amplitude, token_exponent: B, beta.
+        size_amplitude: A.
+        size_exponent: alpha.
+        token_amplitude: B.
+        token_exponent: beta.
 
     References: Hoffmann et al., arXiv 2203.15556, eq. 2; Besiroglu et al., arXiv 2404.10102.
     """
@@ -81,7 +93,7 @@ class SizeLaw(Spec, frozen=True, kw_only=True):
 
     def loss(self, parameters: ArrayLike, tokens: ArrayLike) -> np.ndarray:
         """Loss in nats; arguments broadcast."""
-        n, d = _positive("parameters", parameters), _positive("tokens", tokens)
+        n, d = checks.positive("parameters", parameters), checks.positive("tokens", tokens)
         return (
             self.floor + self.size_amplitude * n**-self.size_exponent + self.token_amplitude * d**-self.token_exponent
         )
@@ -96,7 +108,7 @@ class SizeLaw(Spec, frozen=True, kw_only=True):
 
         References: Hoffmann et al., arXiv 2203.15556, eq. 4.
         """
-        budget = float(_positive("compute", compute)) / FLOPS_PER_PARAMETER_TOKEN
+        budget = float(checks.positive("compute", compute)) / FLOPS_PER_PARAMETER_TOKEN
         alpha, beta = self.size_exponent, self.token_exponent
         scale = (alpha * self.size_amplitude / (beta * self.token_amplitude)) ** (1 / (alpha + beta))
         n = scale * budget ** (beta / (alpha + beta))
@@ -108,11 +120,18 @@ class ShapeLaw(Spec, frozen=True, kw_only=True):
 
     Args:
         floor: E.
-        width_amplitude, width_exponent: A, a. depth_amplitude, depth_exponent: B, b.
-        token_amplitude, token_exponent: C, c.
+        width_amplitude: A.
+        width_exponent: a.
+        depth_amplitude: B.
+        depth_exponent: b.
+        token_amplitude: C.
+        token_exponent: c.
         lr_exponent: d; the token term's clock is D eta^(d/c).
         noise: F, nats at the reference learning rate.
-        width_reference, depth_reference, token_reference, lr_reference: w0, L0, D0, eta0.
+        width_reference: w0.
+        depth_reference: L0.
+        token_reference: D0.
+        lr_reference: eta0.
     """
 
     floor: NonNegative
@@ -141,15 +160,15 @@ class ShapeLaw(Spec, frozen=True, kw_only=True):
                     "lr", None, "is needed: this law depends on it", "give the learning rate of each shape"
                 )
             lr = self.lr_reference
-        x = _logs(
-            (_positive("width", width), self.width_reference),
-            (_positive("depth", depth), self.depth_reference),
-            (_positive("tokens", tokens), self.token_reference),
-            (_positive("lr", lr), self.lr_reference),
+        x = log_ratios(
+            (checks.positive("width", width), self.width_reference),
+            (checks.positive("depth", depth), self.depth_reference),
+            (checks.positive("tokens", tokens), self.token_reference),
+            (checks.positive("lr", lr), self.lr_reference),
         )
         exponents = np.array([self.width_exponent, self.depth_exponent, self.token_exponent, self.lr_exponent])
         linear = [self.floor, self.width_amplitude, self.depth_amplitude, self.token_amplitude, self.noise]
-        return _shape_columns(exponents, x) @ np.array(linear)
+        return shape_columns(exponents, x) @ np.array(linear)
 
     def optimum(
         self,
@@ -166,13 +185,14 @@ class ShapeLaw(Spec, frozen=True, kw_only=True):
             compute: C in FLOPs.
             parameters: N(w, L), the parameters that every token passes.
             lr: Learning rate of a shape (w, L), in the law's unit; may be left out of a law fitted without it.
-            depth, width: Range of each; equal ends fix it, which gives the best width at a depth or the reverse.
+            depth: Range of L; equal ends fix it, which gives the best width at a depth.
+            width: Range of w; equal ends fix it, which gives the best depth at a width.
 
         Raises:
             InputError: if a range is empty, or the optimum lies on the end of a range that is open (the law then has
                 no opinion: it was not asked about shapes like that).
         """
-        budget = float(_positive("compute", compute)) / FLOPS_PER_PARAMETER_TOKEN
+        budget = float(checks.positive("compute", compute)) / FLOPS_PER_PARAMETER_TOKEN
         for name, (low, high) in {"depth": depth, "width": width}.items():
             if not 0 < low <= high < math.inf:
                 raise InputError(name, (low, high), "must be a range of positive numbers", "give (low, high)")
@@ -198,127 +218,13 @@ class ShapeLaw(Spec, frozen=True, kw_only=True):
         return ShapeAllocation(width=float(w), depth=float(l), tokens=budget / parameters(w, l), loss=float(best.fun))
 
 
-def fit_size_law(
-    parameters: ArrayLike, tokens: ArrayLike, loss: ArrayLike, *, starts: int = 16, seed: int = 0
-) -> SizeLaw:
-    """Least Huber loss of log L over (E, A, alpha, B, beta), the objective of Hoffmann et al., sect. D.2.
-
-    The valley is flat: fits that stop early report amplitudes off by several per cent at equal exponents. This one
-    polishes until the step is below 1e-12.
-
-    Args:
-        parameters, tokens, loss: One value a run.
-        starts, seed: Of the Sobol multistart; ``starts`` a power of 2.
-
-    Raises:
-        InputError: if columns do not match, a value is not positive, or there are too few points.
-    """
-    n, d, y = check_points(5, parameters=parameters, tokens=tokens, loss=loss)
-    logs = np.log(n / np.median(n)), np.log(d / np.median(d)), np.log(y)
-
-    def residual(x: np.ndarray) -> np.ndarray:
-        floor, size, token, alpha, beta = x
-        terms = np.logaddexp(size - alpha * logs[0], token - beta * logs[1])
-        return (np.logaddexp(terms, floor) - logs[2]) / HUBER
-
-    lowest = float(np.log(np.min(y)))
-    low = np.array([lowest - 3, lowest - 6, lowest - 6, 0.05, 0.05])
-    high = np.array([lowest, lowest + 1, lowest + 1, 1.0, 1.0])
-    best = None
-    for u in scipy.stats.qmc.Sobol(5, seed=seed).random(starts):
-        found = scipy.optimize.least_squares(
-            residual, low + u * (high - low), loss="huber", xtol=1e-12, ftol=1e-15, gtol=1e-12, max_nfev=400,
-            x_scale=high - low,
-        )  # fmt: skip
-        if np.isfinite(found.cost) and min(found.x[3:]) > 0 and (best is None or found.cost < best.cost):
-            best = found
-    if best is None:
-        rule = "leads to no exponents above 0 from any start"
-        raise InputError("loss", y, rule, "check that losses fall with parameters and tokens")
-    floor, size, token, alpha, beta = (float(v) for v in best.x)
-    return SizeLaw(
-        floor=math.exp(floor),
-        size_amplitude=math.exp(size) * float(np.median(n)) ** alpha,
-        size_exponent=alpha,
-        token_amplitude=math.exp(token) * float(np.median(d)) ** beta,
-        token_exponent=beta,
-    )
-
-
-def fit_shape_law(
-    width: ArrayLike,
-    depth: ArrayLike,
-    tokens: ArrayLike,
-    loss: ArrayLike,
-    *,
-    lr: ArrayLike | None = None,
-    starts: int = 8,
-    seed: int = 0,
-) -> ShapeLaw:
-    """The shape law of least Huber loss in log L; five coefficients are projected out, four exponents searched.
-
-    Args:
-        width, depth, tokens, loss: One value a point; a run may give several points along its tokens.
-        lr: Learning rate of each point, in any unit, or what a shape rule gives, such as 1/(w sqrt(L)). None: the same
-            everywhere, so that its exponent and noise cannot be told and are 0: the additive law in w, L, D.
-        starts, seed: Of the Sobol multistart; ``starts`` a power of 2.
-
-    Raises:
-        InputError: if columns do not match, a value is not positive, there are too few points, or a column is constant.
-    """
-    names: dict[str, ArrayLike] = {"width": width, "depth": depth, "tokens": tokens}
-    if lr is not None:
-        names["lr"] = lr
-    *arrays, y = check_points(7 if lr is None else 9, **names, loss=loss)
-    for name, array in zip(names, arrays, strict=True):
-        if np.ptp(np.log(array)) < 1e-9:
-            rule = "is the same at every point, so its exponent cannot be told"
-            raise InputError(name, float(array[0]), rule, "leave lr out" if name == "lr" else "add runs that vary it")
-    references = [float(np.exp(np.mean(np.log(array)))) for array in arrays]
-    if lr is None:
-        arrays, references = [*arrays, np.ones(len(y))], [*references, 1.0]
-    x = _logs(*zip(arrays, references, strict=True))
-    free, terms = (4, 5) if lr is not None else (3, 4)
-
-    def columns(exponents: np.ndarray) -> np.ndarray:
-        return _shape_columns(np.append(exponents, np.zeros(4 - free)), x)[:, :terms]
-
-    found = project(columns, y, SHAPE_BOUNDS[:free], huber=SHAPE_HUBER, starts=starts, seed=seed)
-    exponents = [float(v) for v in found.nonlinear] + [0.0] * (4 - free)
-    linear = [float(v) for v in found.linear] + [0.0] * (5 - terms)
-    return ShapeLaw(
-        floor=linear[0],
-        width_amplitude=linear[1],
-        width_exponent=exponents[0],
-        depth_amplitude=linear[2],
-        depth_exponent=exponents[1],
-        token_amplitude=linear[3],
-        token_exponent=exponents[2],
-        lr_exponent=exponents[3],
-        noise=linear[4],
-        width_reference=references[0],
-        depth_reference=references[1],
-        token_reference=references[2],
-        lr_reference=references[3],
-    )
-
-
-def _shape_columns(exponents: np.ndarray, x: np.ndarray) -> np.ndarray:
+def shape_columns(exponents: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Terms of the shape law at unit amplitude, shape (..., 5): floor, width, depth, tokens, noise."""
     a, b, c, d = exponents
     w, l, t, e = np.moveaxis(x, -1, 0)
     return np.stack([np.ones_like(w), np.exp(-a * w), np.exp(-b * l), np.exp(-c * t - d * e), np.exp(e)], axis=-1)
 
 
-def _logs(*pairs: tuple[np.ndarray, float]) -> np.ndarray:
+def log_ratios(*pairs: tuple[np.ndarray, float]) -> np.ndarray:
     """log(value/reference) of each quantity, broadcast, last axis the quantities."""
     return np.stack(np.broadcast_arrays(*[np.log(value / reference) for value, reference in pairs]), axis=-1)
-
-
-def _positive(name: str, value: ArrayLike) -> np.ndarray:
-    array = np.asarray(value, dtype=float)
-    bad = ~(np.isfinite(array) & (array > 0))
-    if bad.any():
-        shown = float(array[bad].ravel()[0]) if array.ndim else float(array)
-        raise InputError(name, shown, "must be finite and positive", "give a positive number")
-    return array

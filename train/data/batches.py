@@ -37,6 +37,7 @@ class Batches:
         self.per_step = plan.batch_tokens // self.context
         self.seed = seed
         self.folder = shards.folder
+        self.data_digest = shards.digest
         self.splits = {"train": shards.train, "val": shards.val}
         self.windows = {split: self._starts(split) for split in SPLITS}
         have, need = len(self.windows["train"]), self.per_step

@@ -23,9 +23,10 @@ import msgspec
 import numpy as np
 
 from latebloom.theory.errors import InputError
+from latebloom.theory.files import commit_directory, file_sha256, write_whole
 from latebloom.theory.spec import Count, Spec, read_spec
-from latebloom.train.data.shards import HEADER_BYTES, SPLITS, FileEntry, Manifest, file_sha256
-from latebloom.train.data.tokenizers import TOKENIZERS, make_encoding
+from latebloom.train.data.shards import HEADER_BYTES, SPLITS, FileEntry, Manifest
+from latebloom.train.data.tokenizers import TOKENIZER_FILE, TOKENIZERS, make_encoding
 
 __all__ = ["documents", "prepare", "python_stdlib_corpus", "text_files"]
 
@@ -106,10 +107,10 @@ def prepare(
     done = _resume(part, hashlib.sha256(json.dumps(arguments).encode()).hexdigest())
     encode, size, saved = make_encoding(
         tokenizer, train_texts=lambda: (parts["train"] for parts in texts() if "train" in parts), vocab_size=vocab_size,
-        bpe_dir=bpe_dir, saved=part / "tokenizer.json",
+        bpe_dir=bpe_dir, saved=part / TOKENIZER_FILE,
     )  # fmt: skip
     part.mkdir(parents=True, exist_ok=True)
-    _write_whole(part / "tokenizer.json", saved)
+    write_whole(part / TOKENIZER_FILE, saved)
     dtype = np.dtype("<u2") if size <= 2**16 else np.dtype("<u4")
     first = HEADER_BYTES if dtype.itemsize == 4 else 0  # nanoGPT's headerless format is uint16 only
     for name in SPLITS:
@@ -127,7 +128,7 @@ def prepare(
             documents=done.documents + len(piece), bytes=sizes_now, characters=characters,
             source_bytes=done.source_bytes + sum(len(text.encode()) for parts in piece for text in parts.values()),
         )  # fmt: skip
-        _write_whole(part / "progress.json", done.to_json())
+        write_whole(part / "progress.json", done.to_json())
         if on_progress:
             on_progress(done.documents, done.source_bytes)
     for name in SPLITS:
@@ -141,10 +142,8 @@ def prepare(
         files=tuple(entries),
     )  # fmt: skip
     (part / "progress.json").unlink(missing_ok=True)
-    _write_whole(part / "manifest.json", manifest.to_json())
-    if out.exists():
-        out.rmdir()
-    part.replace(out)
+    write_whole(part / "manifest.json", manifest.to_json())
+    commit_directory(part, out)
     return manifest
 
 
@@ -241,12 +240,6 @@ def _close(path: Path, split: str, dtype: np.dtype) -> FileEntry:
         with path.open("r+b") as file:
             header.tofile(file)
     return FileEntry(name=path.name, split=split, bytes=path.stat().st_size, tokens=tokens, sha256=file_sha256(path))
-
-
-def _write_whole(path: Path, text: str) -> None:
-    new = path.with_name(path.name + ".new")
-    new.write_text(text, encoding="utf-8")
-    new.replace(path)
 
 
 def _read_text(path: Path) -> str:

@@ -16,9 +16,10 @@ import numpy as np
 from msgspec import Meta
 
 from latebloom.theory.errors import InputError
+from latebloom.theory.files import file_sha256
 from latebloom.theory.spec import Count, Spec, read_spec
 
-__all__ = ["HEADER_BYTES", "SPLITS", "FileEntry", "Manifest", "Shards", "file_sha256", "open_shards"]
+__all__ = ["HEADER_BYTES", "SPLITS", "FileEntry", "Manifest", "Shards", "open_shards"]
 
 MAGIC = {20240520: np.dtype("<u2"), 20240801: np.dtype("<u4")}
 HEADER_BYTES = 256 * 4
@@ -138,9 +139,3 @@ def _check_file(path: Path, entry: FileEntry) -> None:
     if (found := file_sha256(path)) != entry.sha256:
         rule = f"is not the SHA-256 of the manifest, {entry.sha256[:16]}: the file was changed"
         raise InputError(str(path), found[:16], rule, "prepare the data anew")
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 __all__ = [
-    "END", "TOKENIZERS", "Encoding", "byte_tokenizer", "find_tokenizer", "gpt2_tokenizer", "make_encoding", "with_end",
+    "END", "TOKENIZERS", "TOKENIZER_FILE", "Encoding", "byte_tokenizer", "find_tokenizer", "gpt2_tokenizer",
+    "make_encoding", "with_end",
 ]  # fmt: skip
 
+TOKENIZER_FILE = "tokenizer.json"  # beside the tokens, and in a run's directory
 END = "<|endoftext|>"
 LARGEST_VOCABULARY = 2**20  # the trainer sets so much aside at once
 ENDS = (END, "<|end_of_text|>", "</s>", "<eos>")
@@ -90,21 +92,19 @@ def gpt2_tokenizer(bpe_dir: Path) -> Tokenizer:
     return made
 
 
-def find_tokenizer(run: Path) -> Tokenizer | None:
-    """The tokenizer of a run (or of a data directory): its own copy, else its data's; None if nobody kept one."""
+def find_tokenizer(*folders: Path) -> Tokenizer | None:
+    """The tokenizer in the first of ``folders`` (of a run, of data) that has one; None if none has."""
     from tokenizers import Tokenizer
 
-    places = [run]
-    if (run / "data.txt").is_file():
-        places.append(Path((run / "data.txt").read_text(errors="replace").strip()))
-    for place in places:
-        if (place / "tokenizer.json").is_file():
+    for folder in folders:
+        file = folder / TOKENIZER_FILE
+        if file.is_file():
             try:
-                return Tokenizer.from_file(str(place / "tokenizer.json"))
+                return Tokenizer.from_file(str(file))
             except Exception as error:  # the library raises nothing narrower
                 rule = f"is not a tokenizer ({str(error)[:80]})"
-                raise InputError("tokenizer", str(place / "tokenizer.json"), rule, "copy it from the data") from None
-        manifest = place / "manifest.json"
+                raise InputError("tokenizer", str(file), rule, "copy it from the data") from None
+        manifest = folder / "manifest.json"
         if manifest.is_file() and read_spec(manifest, Manifest).tokenizer == "bytes":
             return byte_tokenizer()
     return None

@@ -1,0 +1,1 @@
+"""Several runs for one question: the demo, ablations, learning-rate sweeps, coordinate checks."""

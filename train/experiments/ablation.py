@@ -2,8 +2,8 @@
 
 From one progressive plan follow, at the same expansion step,
 
-    fixed, equal_compute, cold_start, small-l        the controls; small-l never grows from depth l
-    grown-l-INIT-ORDER                               every way of growing from each depth l that is asked for
+    fixed, equal_compute, cold_start, small-l   controls (:mod:`latebloom.theory.controls`); small-l stays at depth l
+    grown-l-INIT-ORDER                          every way of growing from each depth l that is asked for
 
 all on the same batches. The runs that never grow are the trunks of those that do (:mod:`latebloom.train.run.branch`),
 so that a way of growing costs only the steps after the expansion. Differences between arms of one seed are free of the
@@ -20,17 +20,19 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from latebloom.theory.controls import compared, control
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
-from latebloom.theory.plan import Init, Order, Plan, Stage, cold_start, fixed_depth
-from latebloom.theory.planning import equal_compute
+from latebloom.theory.expansion import INITS, Init, Order, placement, sources
+from latebloom.theory.plan import Plan, Stage
 from latebloom.theory.record import Record
-from latebloom.train.config import TrainConfig
-from latebloom.train.growth.operators import placement, source
+from latebloom.train.config import AblationConfig, TrainConfig
 from latebloom.train.run.several import run_all
 
 __all__ = ["Arm", "Ranking", "ablate", "growths"]
 
+USUAL = AblationConfig()
+TRUNK = "small"  # the control that a grown run shares everything before the expansion with
 LONGEST = 200  # steps between a trunk's checkpoints
 
 
@@ -77,19 +79,20 @@ def growths(plan: Plan, small: int, inits: Sequence[Init], orders: Sequence[Orde
     Nothing can be copied from depth 0; below two blocks all orders but ``first`` are one, and where nothing is copied
     those that put the old blocks to the same places.
     """
-    found = []
+    ways = []
     for init in inits:
-        if small == 0 and init.startswith("copy"):
+        copies = INITS[init].copies
+        if small == 0 and copies:
             continue
-        places = {}
+        different: dict[tuple[int, ...], Order] = {}
         for order in orders if small > 1 else orders[:1]:
-            of = source(order, small, plan.depth) if init.startswith("copy") else placement(order, small, plan.depth)
-            places.setdefault(tuple(of), order)
-        for order in places.values():
+            what_differs = sources if copies else placement
+            different.setdefault(tuple(what_differs(order, small, plan.depth)), order)
+        for order in different.values():
             stages = (Stage(start_step=0, depth=small), plan.stages[1].replace(init=init, order=order))
             name = f"grown-{small}-{init}" + (f"-{order}" if small > 1 else "")
-            found.append(plan.replace(name=name, stages=stages))
-    return found
+            ways.append(plan.replace(name=name, stages=stages))
+    return ways
 
 
 def ablate(
@@ -97,10 +100,10 @@ def ablate(
     *,
     data: Path,
     out: Path,
-    small: Sequence[int] = (0, 1, 2),
-    inits: Sequence[Init] = ("random", "copy", "copy_zero_last"),
-    orders: Sequence[Order] = ("stack", "inter", "last"),
-    seeds: int = 1,
+    small: Sequence[int] = USUAL.small,
+    inits: Sequence[Init] = USUAL.init,
+    orders: Sequence[Order] = USUAL.order,
+    seeds: int = USUAL.seeds,
     config: TrainConfig | None = None,
     console: Console | None = None,
 ) -> Ranking:
@@ -111,7 +114,8 @@ def ablate(
         data: Directory of token shards.
         out: Directory of the runs.
         small: Starting depths, below the full one.
-        inits, orders: Ways to grow.
+        inits: How new blocks begin.
+        orders: Where blocks come from and stand.
         seeds: Number of seeds of initialisation and data order.
         config: How to run; its seed is the first.
         console: Where progress is shown.
@@ -128,20 +132,18 @@ def ablate(
     tau = plan.tau
     assert tau is not None
     every = tau // next(k for k in range(math.ceil(tau / LONGEST), tau + 1) if tau % k == 0)
-    arms = {"fixed": fixed_depth(plan, name="fixed"), "equal_compute": equal_compute(plan, name="equal_compute")}
-    arms["cold_start"] = cold_start(plan, name="cold_start")
-    arms |= {f"small-{depth}": fixed_depth(plan, name=f"small-{depth}", depth=depth) for depth in small}
+    arms = _control_plans(plan, small)
     grown = {branch.name: branch for depth in small for branch in growths(plan, depth, inits, orders)}
     records: dict[str, Record] = {}
     numbers = range(config.seed, config.seed + seeds)
     for seed in numbers:
         trunk = config.replace(seed=seed, checkpoint_every=every, keep_checkpoints=math.ceil(plan.steps / every) + 1)
         console.print(f"[bold]seed {seed}[/]  {len(arms)} controls, then {len(grown)} ways of growing")
-        for plans, trunks in ((arms, {}), (grown, {n: f"small-{p.stages[0].depth}" for n, p in grown.items()})):
+        for plans, trunks in ((arms, {}), (grown, {n: f"{TRUNK}-{p.stages[0].depth}" for n, p in grown.items()})):
             named = [p.replace(name=f"{name}-s{seed}") for name, p in plans.items()]
             places = {f"{name}-s{seed}": out / f"{of}-s{seed}" for name, of in trunks.items()}
-            found = run_all(named, data, out, config=trunk, console=console, trunks=places)
-            records |= {p.name: record for p, record in zip(named, found, strict=True)}
+            finished = run_all(named, data, out, config=trunk, console=console, trunks=places)
+            records |= {p.name: record for p, record in zip(named, finished, strict=True)}
     ranked = [
         Arm(
             name=name, flops=plan_flops(p),
@@ -150,3 +152,18 @@ def ablate(
         for name, p in (arms | grown).items()
     ]  # fmt: skip
     return Ranking(arms=tuple(sorted(ranked, key=lambda arm: arm.mean)), records=records)
+
+
+def _control_plans(plan: Plan, starts: Sequence[int]) -> dict[str, Plan]:
+    """Plans of the controls by name; those of the small depth are there for every starting depth, as ``NAME-DEPTH``."""
+    plans = {}
+    for each in dict.fromkeys((*compared(), control(TRUNK))):
+        if each.depth != "small":
+            plans[each.name] = each.plan(plan)
+            continue
+        for depth in starts:
+            expansion = plan.stages[1].replace(init="random", optimizer_state="keep")  # any: controls never reach it
+            grown = plan.replace(stages=(Stage(start_step=0, depth=depth), expansion))
+            member = each.at(depth)
+            plans[member.name] = member.plan(grown)
+    return plans

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from latebloom.theory.errors import InputError
-from latebloom.theory.plan import Base, GPT2Shape, Optimizer
+from latebloom.theory.plan import Base, Optimizer
 from latebloom.theory.plan_transfer import size_factors
+from latebloom.train.experiments.feature_probe import BlockKind, probe_batch, probe_shape, residual_stream, update_
 from latebloom.train.model.transformer import GPT2
-from latebloom.train.optim.muon import build_optimizer
+from latebloom.train.optim.build import build_optimizer
 
 __all__ = ["CoordCheck", "check_text", "coord_check"]
 
@@ -56,6 +56,7 @@ def coord_check(
     widths: Sequence[int] = WIDTHS,
     depths: Sequence[int] = DEPTHS,
     seeds: int = 2,
+    blocks: BlockKind = "gpt2",
 ) -> CoordCheck:
     """Measure both exponents.
 
@@ -67,6 +68,7 @@ def coord_check(
         widths: At the smallest depth; multiples of 16.
         depths: At the smallest width.
         seeds: Averaged over.
+        blocks: Kind of the blocks, ``gpt2`` or ``llama``.
     """
     if not 0 < lr <= LARGEST_LR:
         raise InputError("--lr", lr, f"must lie in (0, {LARGEST_LR:g}]", "give such as 0.002")
@@ -77,7 +79,7 @@ def coord_check(
     spec = Optimizer(name=optimizer, base=base)  # type: ignore[arg-type]
 
     def change(width: int, depth: int) -> float:
-        return float(np.mean([_change(width, depth, spec, lr, updates, seed) for seed in range(seeds)]))
+        return float(np.mean([_change(width, depth, spec, lr, updates, seed, blocks) for seed in range(seeds)]))
 
     by_width, by_depth = [change(w, depths[0]) for w in widths], [change(widths[0], d) for d in depths]
     return CoordCheck(
@@ -99,32 +101,19 @@ def check_text(check: CoordCheck) -> str:
     return "\n".join(lines)
 
 
-def _change(width: int, depth: int, spec: Optimizer, lr: float, updates: int, seed: int) -> float:
-    shape = GPT2Shape(name="probe", width=width, heads=width // 16, vocab_size=64, context=32)
-    model = GPT2(shape, depth, seed=seed)
-    ids = torch.randint(0, 64, (4, 33), generator=torch.Generator().manual_seed(seed))
-    before, stream = _added(model, ids[:, :-1])
+def _change(width: int, depth: int, spec: Optimizer, lr: float, updates: int, seed: int, blocks: BlockKind) -> float:
+    """RMS of the change of what the blocks add to the stream, over that of the stream that comes out before."""
+    model = GPT2(probe_shape(width, heads=width // 16, blocks=blocks), depth, seed=seed)
+    ids = probe_batch(seed)
+    before = residual_stream(model, ids[:, :-1])
     optimizer = build_optimizer(model, spec)
     factors = size_factors(spec, width=width, depth=depth)
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_factor", 1.0) * factors.get(group.get("kind"), 1.0)
-    for _ in range(updates):
-        optimizer.zero_grad()
-        model.loss(ids[:, :-1], ids[:, 1:]).backward()
-        optimizer.step()
-    after, _ = _added(model, ids[:, :-1])
-    return float((after - before).norm() / stream.norm())
-
-
-@torch.no_grad()
-def _added(model: GPT2, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the blocks add to the stream, and the stream that comes out."""
-    assert model.positions is not None
-    begin = model.tokens(ids) + model.positions.weight[: ids.shape[1]]
-    x = begin
-    for block in model.blocks:
-        x = block(x)
-    return x - begin, x
+    update_(model, optimizer, ids, updates)
+    after = residual_stream(model, ids[:, :-1])
+    added_before, added_after = before[-1] - before[0], after[-1] - after[0]
+    return float((added_after - added_before).norm() / before[-1].norm())
 
 
 def _exponent(sizes: Sequence[int], changes: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""The main job on this computer: corpus, pilots, fit, plan, the progressive run and its three controls.
+"""The main job on this computer: corpus, pilots, fit, plan, the progressive run and its controls.
 
 Everything runs through the same functions that a user calls: pilots and runs are Plans, executed by ``train``, and the
 expansion step of the progressive run comes from the landscape that is fitted to the pilots. What was decided before
@@ -13,107 +13,91 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
 
-from msgspec import Meta
 from rich.console import Console
 
 from latebloom.theory.architectures.presets import preset
+from latebloom.theory.controls import compared, control
 from latebloom.theory.cost import depth_cost_ratio, plan_flops
 from latebloom.theory.errors import InputError
-from latebloom.theory.fitting.area import bootstrap, fit_area_law, provenance
-from latebloom.theory.plan import Init, Optimizer, Order, Plan, Stage, cold_start, fixed_depth, write_plan
-from latebloom.theory.planning import equal_compute, plan_expansion
+from latebloom.theory.files import write_whole
+from latebloom.theory.landscapes.registry import DEFAULT, fit_landscape
+from latebloom.theory.plan import Optimizer, Plan, Stage, write_plan
+from latebloom.theory.planning import plan_expansion
 from latebloom.theory.record import Record
 from latebloom.theory.schedules import wsd
-from latebloom.theory.spec import Positive, Spec
 from latebloom.theory.verdict import Verdict, judge, sentence
-from latebloom.train.config import TrainConfig
+from latebloom.train.config import DemoConfig, TrainConfig
 from latebloom.train.data.corpus import prepare, python_stdlib_corpus
 from latebloom.train.data.shards import open_shards
 from latebloom.train.run.several import run_all
 
-__all__ = ["DemoConfig", "demo"]
+__all__ = ["demo"]
+
+PILOTED = "small"  # the control that is run before the plan is made
 
 
-class DemoConfig(Spec, frozen=True, kw_only=True):
-    """Size of the demo. The defaults take three to five minutes on two cores.
-
-    Attributes:
-        steps: Horizon of the main runs.
-        batch_tokens: Tokens per step.
-        peak_lr: Peak learning rate of every run, Muon-NSGD.
-        model: Preset; its usual depth is the full depth.
-        small_depth: Depth before the expansion.
-        tolerance: Accepted price of growing, share of the final loss; it places tau*.
-        tokenizer: ``bpe`` (trained on the spot) or ``bytes``.
-        seed: Of data order and initialisation.
-        init, order: How new blocks begin and where they stand.
-    """
-
-    steps: Annotated[int, Meta(ge=160, le=10**6)] = 800
-    batch_tokens: Annotated[int, Meta(ge=1)] = 768
-    peak_lr: Positive = 0.015
-    model: str = "gpt2-tiny"
-    small_depth: Annotated[int, Meta(ge=0)] = 1
-    tolerance: Annotated[float, Meta(gt=0, lt=1)] = 0.005
-    tokenizer: Literal["bpe", "bytes"] = "bpe"
-    seed: Annotated[int, Meta(ge=0)] = 0
-    init: Init = "random"
-    order: Order = "stack"
-
-
-def demo(out: Path, config: DemoConfig | None = None, *, console: Console | None = None) -> Verdict:
+def demo(
+    out: Path,
+    config: DemoConfig | None = None,
+    *,
+    train: TrainConfig | None = None,
+    console: Console | None = None,
+) -> Verdict:
     """Run the whole job in ``out``; a run that was interrupted goes on where it stopped.
 
     Leaves data/, pilots/, runs/, plan.json and result.json.
+
+    Args:
+        out: Directory of the demo.
+        config: Its size.
+        train: How its runs are executed; its seed is also the fit's.
+        console: Where progress is shown.
+
+    Raises:
+        InputError: if ``out`` is in other use, or the small depth is not below the full one.
     """
-    config, console = config or DemoConfig(), console or Console()
+    config, train, console = config or DemoConfig(), train or TrainConfig(), console or Console()
     began = time.monotonic()
     _, depth = preset(config.model)
     if config.small_depth >= depth:
         raise InputError(
             "--small-depth", config.small_depth, f"must be below the full depth {depth}", "start shallower"
         )
-    _claim(out, config)
+    _claim(out, config, train)
     data = _corpus(out / "data", config, console)
     base = _base_plan(data, config)
 
-    runs_config = TrainConfig(seed=config.seed, quiet=True)
+    runs_config = train.replace(quiet=True)
     pilots = _pilot_plans(base, config)
     console.print(f"[bold]pilots[/]  {len(pilots) - 1} short runs and the small depth for the whole horizon")
     records = run_all(pilots, data, out / "pilots", config=runs_config, console=console)
 
-    plan = _plan(base, records, config, console)
+    plan = _plan(base, records, config, console, seed=train.seed)
     write_plan(plan, out / "plan.json")
     console.print(f"[bold]plan[/]    {plan.provenance.reason}", highlight=False)
 
-    arms = {
-        "fixed": fixed_depth(plan, name="fixed"),
-        "progressive": plan,
-        "equal_compute": equal_compute(plan, name="equal_compute"),
-        "cold_start": cold_start(plan, name="cold_start"),
-    }
-    console.print("[bold]runs[/]    the progressive run and its three controls")
-    runs = dict(
-        zip(arms, run_all(list(arms.values()), data, out / "runs", config=runs_config, console=console), strict=True)
-    )
-    runs["small"] = records[-1]
-    verdict = judge(**runs)
+    piloted = {PILOTED: records[-1]}
+    arms = {"progressive": plan} | {each.name: each.plan(plan) for each in compared() if each.name not in piloted}
+    console.print(f"[bold]runs[/]    the progressive run and its {len(arms) - 1} controls")
+    trained = run_all(list(arms.values()), data, out / "runs", config=runs_config, console=console)
+    runs = dict(zip(arms, trained, strict=True)) | piloted
+    verdict = judge(runs)
     result = _result(plan, verdict, runs, seconds=time.monotonic() - began)
     _write_json(out / "result.json", result)
     return verdict
 
 
-def _claim(out: Path, config: DemoConfig) -> None:
+def _claim(out: Path, config: DemoConfig, train: TrainConfig) -> None:
     """Make ``out`` ours: a finished or differently configured demo is made anew, an interrupted one continued."""
     marker = out / "demo.json"
+    settings = config.to_json() + train.replace(quiet=False).to_json()
     if out.exists() and any(out.iterdir()) and not marker.exists():
         raise InputError("--out", str(out), "is not empty and not a demo's directory", "give another --out")
-    if marker.exists() and ((out / "result.json").exists() or marker.read_text() != config.to_json()):
+    if marker.exists() and ((out / "result.json").exists() or marker.read_text() != settings):
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
-    marker.write_text(config.to_json())
+    marker.write_text(settings)
 
 
 def _corpus(folder: Path, config: DemoConfig, console: Console) -> Path:
@@ -156,16 +140,16 @@ def _pilot_plans(base: Plan, config: DemoConfig) -> list[Plan]:
             Stage(start_step=steps // 2, depth=base.depth, init=config.init, order=config.order),
         )
         plans += [full, full.replace(name=f"grown-{steps}", stages=grown)]
-    return [*plans, fixed_depth(base, name="small", depth=config.small_depth)]
+    return [*plans, control(PILOTED).at(config.small_depth).plan(base, name=PILOTED)]
 
 
-def _plan(base: Plan, pilots: Sequence[Record], config: DemoConfig, console: Console) -> Plan:
+def _plan(base: Plan, pilots: Sequence[Record], config: DemoConfig, console: Console, *, seed: int = 0) -> Plan:
     """Fit the landscape and place the expansion.
 
     Where the landscape knows no expansion within the tolerance, that is printed, and what growing costs is measured
     all the same, half-way: at the budget that lies between the small depth's and the full one's.
     """
-    fit = fit_area_law(pilots, seed=config.seed)
+    fit = fit_landscape(DEFAULT, pilots, seed=seed)
     expansion = functools.partial(
         plan_expansion,
         model=base.model,
@@ -174,12 +158,12 @@ def _plan(base: Plan, pilots: Sequence[Record], config: DemoConfig, console: Con
         schedule=base.schedule,
         batch_tokens=base.batch_tokens,
         law=fit.law,
-        resamples=bootstrap(fit, seed=config.seed),
+        resamples=fit.bootstrap(seed=seed),
         tolerance=config.tolerance,
         init=config.init,
         order=config.order,
         optimizer=base.optimizer,
-        provenance=provenance(fit),
+        provenance=fit.provenance(),
         name="progressive",
     )
     try:
@@ -220,6 +204,4 @@ def _result(plan: Plan, verdict: Verdict, runs: dict[str, Record], *, seconds: f
 
 
 def _write_json(path: Path, content: dict) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_whole(path, json.dumps(content, indent=2) + "\n")

@@ -9,7 +9,8 @@ A model of two blocks, a few updates old, is grown to four by each operator. Mea
 
 and from them the paper's three columns: it *keeps the function* if change is 0; it is *trainable* if every new matrix
 is reached by the second update; it *learns features* if feature is at least a quarter of ``random``'s in both widths
-(FEATURE, a choice), so that it neither stands still nor fades with the width.
+(FEATURE, a choice), so that it neither stands still nor fades with the width. The first two are promised by
+:data:`latebloom.theory.expansion.INITS`.
 """
 
 from __future__ import annotations
@@ -21,14 +22,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latebloom.theory.plan import GPT2Shape, Init, Optimizer, Order, Stage
+from latebloom.theory.expansion import INITS, Init, Order
+from latebloom.theory.plan import Optimizer, Stage
+from latebloom.train.experiments.feature_probe import BlockKind, probe_batch, probe_shape, residual_stream, update_
 from latebloom.train.growth.operators import grow_blocks
 from latebloom.train.model.transformer import GPT2, Block, init_block_
-from latebloom.train.optim.muon import build_optimizer
+from latebloom.train.optim.build import build_optimizer
 
-__all__ = ["INITS", "OperatorRow", "growth_table", "table_text"]
+__all__ = ["OperatorRow", "growth_table", "table_text"]
 
-INITS: tuple[Init, ...] = ("random", "copy", "zero", "zero_last", "copy_zero_last", "copy_zero_norm", "identity")
 FEATURE = 0.25
 LR = 0.02
 
@@ -51,19 +53,22 @@ def growth_table(
     *,
     widths: Sequence[int] = (32, 128),
     orders: Sequence[Order] = ("stack",),
-    inits: Sequence[Init] = INITS,
+    inits: Sequence[Init] = tuple(INITS),
     updates: int = 8,
     seed: int = 0,
+    blocks: BlockKind = "gpt2",
 ) -> list[OperatorRow]:
     """Measure ``inits`` x ``orders`` (a second or two on a CPU).
 
     Args:
         widths: Of the models compared.
-        orders, inits: Operators.
+        orders: Of the blocks.
+        inits: Of new blocks.
         updates: Before the feature is measured.
         seed: Of weights and tokens.
+        blocks: Kind of the blocks, ``gpt2`` or ``llama``.
     """
-    base = {width: _trained(width, seed) for width in widths}
+    base = {width: _trained(width, seed, blocks) for width in widths}
     random = {width: _measure(base[width], "random", "stack", updates, seed)[2] for width in widths}
     rows = []
     for init in inits:
@@ -99,23 +104,20 @@ def table_text(rows: Sequence[OperatorRow]) -> str:
     return "\n".join(lines)
 
 
-def _trained(width: int, seed: int) -> tuple[GPT2, Tensor]:
+def _trained(width: int, seed: int, blocks: BlockKind) -> tuple[GPT2, Tensor]:
     """A model of two blocks after a few updates, and its batch."""
-    shape = GPT2Shape(name="probe", width=width, heads=2, vocab_size=64, context=32)
-    model = GPT2(shape, 2, seed=seed)
-    ids = torch.randint(0, 64, (4, 33), generator=torch.Generator().manual_seed(seed))
+    model = GPT2(probe_shape(width, heads=2, blocks=blocks), 2, seed=seed)
+    ids = probe_batch(seed)
     _update(model, ids, 5)
     return model, ids
 
 
 def _update(model: GPT2, ids: Tensor, count: int) -> None:
+    """Updates of a fresh Muon-NSGD at one learning rate."""
     optimizer = build_optimizer(model, Optimizer(name="muon_nsgd"))
     for group in optimizer.param_groups:
         group["lr"] = LR
-    for _ in range(count):
-        optimizer.zero_grad()
-        model.loss(ids[:, :-1], ids[:, 1:]).backward()
-        optimizer.step()
+    update_(model, optimizer, ids, count)
 
 
 def _measure(
@@ -148,17 +150,13 @@ def _measure(
     return change, (reached[0], reached[1]), float((last - first).norm() / stream.norm())
 
 
-@torch.no_grad()
 def _added(model: GPT2, new: set[int], inputs: Tensor) -> tuple[Tensor, Tensor]:
     """What the new blocks add to the stream, and the stream that reaches the final norm."""
-    assert model.positions is not None
-    x = model.tokens(inputs) + model.positions.weight[: inputs.shape[1]]
-    added = torch.zeros_like(x)
-    for index, block in enumerate(model.blocks):
-        y = block(x)
-        added = added + (y - x if index in new else 0.0)
-        x = y
-    return added, x
+    stream = residual_stream(model, inputs)
+    added = torch.zeros_like(stream[0])
+    for index in sorted(new):
+        added = added + (stream[index + 1] - stream[index])
+    return added, stream[-1]
 
 
 if __name__ == "__main__":

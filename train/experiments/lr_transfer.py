@@ -2,9 +2,9 @@
 
 Each learning rate is a fixed-depth run of the small plan; the loss is a parabola in ln eta around its minimum, whose
 vertex is the optimum (refused if it lies outside the sweep). At the target it is multiplied by
-(T_small/T_target)^(1/2), the convex horizon law eta_ref/sqrt(T), and each kind of parameter by its factor of
-:mod:`latebloom.theory.plan_transfer`, which the trainer applies under a plan whose ``optimizer.base`` is the small
-size.
+(T_small/T_target)^(1/2), the convex horizon law of :func:`latebloom.theory.transfer.horizon_exponent`, and each kind of
+parameter by its factor of :mod:`latebloom.theory.plan_transfer`, which the trainer applies under a plan whose
+``optimizer.base`` is the small size.
 """
 
 from __future__ import annotations
@@ -18,13 +18,19 @@ from pathlib import Path
 
 import numpy as np
 
+from latebloom.theory.controls import fixed_depth
 from latebloom.theory.errors import InputError
-from latebloom.theory.plan import Base, Plan, fixed_depth
+from latebloom.theory.plan import Base, Plan
 from latebloom.theory.plan_transfer import size_factors
 from latebloom.theory.record import read_record
-from latebloom.train.run.loop import NonFiniteLoss, TrainConfig, train
+from latebloom.theory.transfer import horizon_exponent
+from latebloom.train.run.directory import RunDirectory
+from latebloom.train.run.loop import TrainConfig, train
+from latebloom.train.run.trainee import NonFiniteLoss
 
 __all__ = ["LRTransfer", "lr_transfer", "plot", "transfer_text", "vertex"]
+
+CONVEX = 1.0  # signal exponent of the convex bound, whose horizon law is eta_ref/sqrt(T)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +87,7 @@ def lr_transfer(
     for lr in lrs:
         small = fixed_depth(plan, name=f"lr-{lr:g}", schedule=plan.schedule.replace(peak_lr=lr))
         folder = out / small.name
-        record = read_record(folder) if (folder / "record.jsonl").exists() else None
+        record = read_record(folder) if RunDirectory(folder).record_file.exists() else None
         try:
             if record is None or record.plan != small or record.columns["step"].max() < small.steps:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -92,7 +98,7 @@ def lr_transfer(
         if on_run:
             on_run(lr, losses[-1])
     best = vertex(lrs, losses)
-    horizon = (plan.steps / steps) ** 0.5
+    horizon = (plan.steps / steps) ** horizon_exponent(CONVEX)
     base = plan.optimizer.base or Base(width=plan.model.width, depth=max(plan.depth, 1))
     at_base = plan.optimizer.replace(base=base)
     return LRTransfer(

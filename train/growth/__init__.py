@@ -1,0 +1,1 @@
+"""Growing a model in depth in the middle of its training, ours or anyone's."""

@@ -1,48 +1,42 @@
 """Growing a model in depth: which blocks are added, where, how they begin, and what the optimizer remembers of them.
 
-Works on any model that keeps identical blocks in an ``nn.ModuleList``. Old blocks keep their weights; ``placement``
-says where they stand afterwards, and by it the optimizer's state follows them, by name.
+Works on any model that keeps identical blocks in an ``nn.ModuleList``; what each initialisation, order and optimizer
+state means stands in :mod:`latebloom.theory.expansion`. Old blocks keep their weights; ``placement`` says where they
+stand afterwards, and by it the optimizer's state follows them, by name.
 
-    order   new block j of L comes from old block   old block i stands at   example, l = 2 -> L = 6   new blocks
-    stack   j mod l                                 i                       a b a b a b               on top
-    inter   floor(j l / L)                          ceil(i L / l)           a a a b b b               interleaved
-    last    min(j, l - 1)                           i                       a b b b b b               on top
-    first   max(j - L + l, 0)                       i + L - l               a a a a a b               at the bottom
-
-    init             keeps the function   gradient reaches the new block's matrices
-    random           no                   yes
-    copy             no                   yes
-    zero             yes                  no (only the last biases move)
-    zero_last        yes                  yes, its last matrices first
-    copy_zero_last   yes                  yes, its last matrices first
-    copy_zero_norm   yes                  after its norms have moved
-    identity         yes                  yes, its last matrices first
-
-:mod:`latebloom.train.experiments.growth_table` measures these, and how much of a feature each learns. The paper (arXiv
-2511.04981) does not say which tensors its 'zero' operators zero. Here ``zero_last`` zeroes weight and bias of the last
-linear map of each residual branch, found by its name (:data:`LAST_LINEAR`); ``zero_norm`` every vector of the block
-(gains and biases: with the gains alone, biases would still reach the stream), but not the gains of queries and keys,
-which would leave a saddle. Whether such a block keeps the function is tried on noise before anything changes: in a
-post-norm model, or if a branch ends in a name that is not known here, it does not, and growth is refused.
-
-``optimizer_state``: old parameters keep theirs (``keep``) or none does (``reset``); new ones start without, with a copy
-of their source's (``keep_copied``), or with one warmed by gradients alone (``keep_warmed``, in the loop).
+:mod:`latebloom.train.experiments.growth_table` measures the initialisations, and how much of a feature each learns. The
+paper (arXiv 2511.04981) does not say which tensors its 'zero' operators zero. Here ``zero_last`` zeroes weight and bias
+of the last linear map of each residual branch, found by its name (:data:`LAST_LINEAR`); ``zero_norm`` every vector of
+the block (gains and biases: with the gains alone, biases would still reach the stream), but not the gains of queries
+and keys, which would leave a saddle. Whether such a block keeps the function is tried on noise before anything changes:
+in a post-norm model, or if a branch ends in a name that is not known here, it does not, and growth is refused.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from typing import Any
+from typing import assert_never
 
 import torch
 from torch import Tensor, nn
 
 from latebloom.theory.errors import InputError
-from latebloom.theory.plan import Init, Order, Stage, StatePolicy
+from latebloom.theory.expansion import (
+    INITS,
+    STATE_POLICIES,
+    Init,
+    Order,
+    StatePolicy,
+    Weights,
+    Zeroed,
+    placement,
+    sources,
+)
+from latebloom.theory.plan import Stage
 from latebloom.train.growth.foreign import check_growable, check_keeps, copy_block, find_blocks, own_init, renumber
+from latebloom.train.growth.optimizer_state import extend_optimizer
 
-__all__ = ["carried_state", "find_blocks", "grow", "grow_blocks", "placement", "source"]
+__all__ = ["find_blocks", "grow", "grow_blocks"]
 
 # Names, or ends of dotted names, of the maps that end a residual branch: GPT-2, Llama, timm, torch, NeoX, BERT, ours.
 LAST_LINEAR = (
@@ -50,29 +44,6 @@ LAST_LINEAR = (
     "dense_4h_to_h", "output.dense",
 )  # fmt: skip
 KEPT_GAINS = ("q_norm.weight", "k_norm.weight")
-
-
-def source(order: str, old: int, new: int) -> list[int]:
-    """For each of ``new`` blocks, the old block that it continues or copies."""
-    if order == "stack":
-        return [j % old for j in range(new)]
-    if order == "inter":
-        return [j * old // new for j in range(new)]
-    if order == "last":
-        return [min(j, old - 1) for j in range(new)]
-    if order == "first":
-        return [max(j - new + old, 0) for j in range(new)]
-    raise InputError("order", order, "is unknown", "valid: stack, inter, last, first")
-
-
-def placement(order: str, old: int, new: int) -> list[int]:
-    """Where old block i stands among the ``new`` ones: the first place whose source it is (``first``: the last)."""
-    if old == 0:
-        return []
-    if order == "first":
-        return [i + new - old for i in range(old)]
-    sources = source(order, old, new)
-    return [sources.index(i) for i in range(old)]
 
 
 def grow(
@@ -117,23 +88,23 @@ def grow(
             to copy, blocks are unlike or share parameters, nobody initialises a parameter, ``last_linear`` names none,
             or ``init`` would not keep this model's function although it should.
     """
-    if optimizer_state == "keep_warmed":
+    stage = Stage(start_step=1, depth=depth, init=init, order=order, optimizer_state=optimizer_state)
+    if STATE_POLICIES[optimizer_state].new == "warmed":
         rule = "needs batches, which only the loop has"
         raise InputError("optimizer_state", optimizer_state, rule, "use keep_copied")
     path = blocks or find_blocks(model)
     modules = check_growable(model, path)
     old = len(modules)
-    if optimizer_state == "keep_copied" and old == 0:
+    if STATE_POLICIES[optimizer_state].new == "copied" and old == 0:
         raise InputError("optimizer_state", optimizer_state, "has no block to copy from", "use keep")
-    stage = Stage(start_step=1, depth=depth, init=init, order=order, optimizer_state=optimizer_state)
     like = next(model.parameters())
     renamed = grow_blocks(
         model, stage, init_block=init_block or own_init(model, path, make_block), blocks=path, last_linear=last_linear,
         make_block=make_block and (lambda: make_block().to(like.device, like.dtype)),
     )  # fmt: skip
-    renumber(model, path, modules, source(order, old, depth) if old else [0] * depth, old)
+    renumber(model, path, modules, sources(order, old, depth) if old else [0] * depth, old)
     if optimizer is not None:
-        _extend(optimizer, model, renamed, stage, old, path)
+        extend_optimizer(optimizer, model, renamed, stage, old, blocks=path)
     return renamed
 
 
@@ -156,31 +127,31 @@ def grow_blocks(
     old, new = len(modules), stage.depth
     if new <= old:
         raise InputError("depth", new, f"is not deeper than the model's {old} blocks", "grow to more blocks")
-    if old == 0 and stage.init.startswith("copy"):
+    rule = INITS[stage.init]
+    if old == 0 and rule.copies:
         raise InputError("init", stage.init, "cannot copy from a model without blocks", "use 'random' or 'zero_last'")
     if old == 0 and make_block is None:
         raise InputError("make_block", None, "is needed to grow a model without blocks", "give a block's constructor")
     places = placement(stage.order, old, new)
-    sources = source(stage.order, old, new) if old else [0] * new
+    continued = sources(stage.order, old, new) if old else [0] * new
     grown, first = [], min(set(range(new)) - set(places))
     for j in range(new):
         if j in places:
             grown.append(modules[places.index(j)])
             continue
-        block = copy_block(modules[sources[j]]) if old else make_block()  # type: ignore[misc]
-        if not stage.init.startswith("copy") and stage.init != "zero":
-            init_block(block, j)
-        zeroed = []
-        for name, parameter in block.named_parameters():
-            if stage.init == "identity" and parameter.ndim == 2:
-                _tile_identity_(parameter)
-            if _is_zeroed(name, parameter, stage.init, last_linear):
-                parameter.zero_()
-                zeroed.append(name)
-        if j == first and stage.init not in ("random", "copy"):
+        block = copy_block(modules[continued[j]]) if old else make_block()  # type: ignore[misc]
+        _begin(block, j, rule.weights, init_block)
+        zeroed = [
+            name
+            for name, parameter in block.named_parameters()
+            if rule.weights == "zero" or _is_zeroed(name, parameter, rule.zeroed, last_linear)
+        ]
+        for name in zeroed:
+            block.get_parameter(name).zero_()
+        if j == first and rule.keeps_function:
             if not zeroed:
-                rule = f"name none of {', '.join(n for n, p in block.named_parameters() if p.ndim > 1)}"
-                raise InputError("last_linear", list(last_linear), rule, "name the last map of each residual branch")
+                unnamed = f"name none of {', '.join(n for n, p in block.named_parameters() if p.ndim > 1)}"
+                raise InputError("last_linear", list(last_linear), unnamed, "name the last map of each residual branch")
             check_keeps(block, stage.init, zeroed)
         block.zero_grad(set_to_none=True)
         grown.append(block)
@@ -190,35 +161,33 @@ def grow_blocks(
     return {before[id(p)]: name for name, p in model.named_parameters() if id(p) in before}
 
 
-def carried_state(
-    held: dict[str, dict[str, Tensor]], renamed: dict[str, str], stage: Stage, old: int, *, blocks: str = "blocks"
-) -> dict[str, dict[str, Tensor]]:
-    """Optimizer state by name after growth, from ``held`` before it, as ``stage.optimizer_state`` says.
-
-    Args:
-        held: State by old name.
-        renamed: New name by old name, as :func:`grow_blocks` returns.
-        stage: The stage that was grown to.
-        old: Blocks before.
-        blocks: Attribute path of the blocks.
-    """
-    if stage.optimizer_state == "reset":
-        return {}
-    state = {new: held[name] for name, new in renamed.items() if name in held}
-    if stage.optimizer_state == "keep_copied":
-        for name, of in _sources_by_name(renamed, stage, old, blocks).items():
-            state[name] = {key: value.clone() for key, value in held.get(of, {}).items()}
-    return state
+def _begin(block: nn.Module, index: int, weights: Weights, init_block: Callable[[nn.Module, int], None]) -> None:
+    """Give ``block``, a copy of the one that it continues, the weights to begin with."""
+    match weights:
+        case "copied" | "zero":
+            pass
+        case "fresh":
+            init_block(block, index)
+        case "identity":
+            init_block(block, index)
+            for parameter in block.parameters():
+                if parameter.ndim == 2:
+                    _tile_identity_(parameter)
+        case _:
+            assert_never(weights)
 
 
-def _is_zeroed(name: str, parameter: Tensor, init: str, last_linear: tuple[str, ...]) -> bool:
-    if init == "zero":
-        return True
-    if init == "copy_zero_norm":
-        return parameter.ndim < 2 and not name.endswith(KEPT_GAINS)
-    module = name.removesuffix(".weight").removesuffix(".bias")
-    ends = any(f".{n}".endswith(f".{end}") for n in (name, module) for end in last_linear)
-    return (init.endswith("zero_last") or init == "identity") and ends
+def _is_zeroed(name: str, parameter: Tensor, zeroed: Zeroed, last_linear: tuple[str, ...]) -> bool:
+    match zeroed:
+        case "nothing":
+            return False
+        case "norms":
+            return parameter.ndim < 2 and not name.endswith(KEPT_GAINS)
+        case "last_maps":
+            module = name.removesuffix(".weight").removesuffix(".bias")
+            return any(f".{n}".endswith(f".{end}") for n in (name, module) for end in last_linear)
+        case _:
+            assert_never(zeroed)
 
 
 def _tile_identity_(matrix: Tensor) -> None:
@@ -228,65 +197,3 @@ def _tile_identity_(matrix: Tensor) -> None:
     places = torch.arange(max(rows, columns), device=matrix.device)
     matrix.zero_()
     matrix[(places, places % small) if rows >= columns else (places % small, places)] = 1.0
-
-
-def _sources_by_name(renamed: dict[str, str], stage: Stage, old: int, blocks: str) -> dict[str, str]:
-    """Old name of the parameter that each new parameter continues, by new name."""
-    places, found = placement(stage.order, old, stage.depth), {}
-    for j, i in enumerate(source(stage.order, old, stage.depth) if old else []):
-        if j not in places:
-            begins = f"{blocks}.{i}."
-            found |= {f"{blocks}.{j}.{n[len(begins) :]}": n for n in renamed if n.startswith(begins)}
-    return found
-
-
-def _extend(
-    optimizer: torch.optim.Optimizer, model: nn.Module, renamed: dict[str, str], stage: Stage, old: int, blocks: str
-) -> None:
-    """Give the new parameters their groups and states; old ones are the same objects as before."""
-    if stage.optimizer_state == "reset":
-        optimizer.state.clear()
-    parameters = dict(model.named_parameters())
-    group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
-    kin = {new: renamed[name] for new, name in _sources_by_name(renamed, stage, old, blocks).items()}
-    for name, p in parameters.items():
-        if id(p) in group_of:
-            continue
-        if name in renamed.values():
-            continue  # was there, and not optimised: frozen by its owner
-        like = parameters[kin[name]] if name in kin else _alike(p, optimizer, name)
-        if id(like) not in group_of:
-            p.requires_grad_(like.requires_grad)
-            continue
-        group = group_of[id(like)]
-        if name not in kin and "kind" in group:
-            group = _group_of_kind(optimizer, group, "hidden" if p.ndim == 2 else "vector")
-        group["params"].append(p)
-        if "param_names" in group:
-            group["param_names"].append(name)
-        if stage.optimizer_state == "keep_copied" and like in optimizer.state:
-            optimizer.state[p] = copy.deepcopy(optimizer.state[like])
-    names = {id(p): name for name, p in parameters.items()}
-    for group in optimizer.param_groups:
-        if "param_names" in group:
-            pairs = zip(group["params"], group["param_names"], strict=True)
-            group["param_names"] = [names.get(id(p), name) for p, name in pairs]
-
-
-def _group_of_kind(optimizer: torch.optim.Optimizer, like: dict[str, Any], kind: str) -> dict[str, Any]:
-    """The group with the options of ``like`` but for ``kind``, appended if there is none; its names are kept if any."""
-    for group in optimizer.param_groups:
-        if group["kind"] == kind and group.get("rule") == like.get("rule"):
-            return group
-    empty: dict[str, Any] = {key: [] for key in ("params", "param_names") if key in like}
-    optimizer.param_groups.append(like | {"kind": kind} | empty)
-    return optimizer.param_groups[-1]
-
-
-def _alike(p: Tensor, optimizer: torch.optim.Optimizer, name: str) -> Tensor:
-    """A parameter of as many axes, when there was no block to look at."""
-    for group in optimizer.param_groups:
-        for other in group["params"]:
-            if other.ndim == p.ndim:
-                return other
-    raise InputError("optimizer", name, "has no group with a parameter of as many axes", "start from one block or more")

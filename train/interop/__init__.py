@@ -1,0 +1,1 @@
+"""Other libraries: callbacks for their trainers, text from a run."""

@@ -17,6 +17,7 @@ from latebloom.train.data.tokenizers import END, find_tokenizer
 from latebloom.train.model.transformer import GPT2, generator
 from latebloom.train.run import checkpoint
 from latebloom.train.run.device import usable_device
+from latebloom.train.run.directory import RunDirectory
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -41,8 +42,8 @@ def load_run(run: Path, *, device: str = "cpu") -> tuple[GPT2, Tokenizer]:
     """
     path, _ = checkpoint.newest(Path(run))
     manifest = checkpoint.manifest_of(path)
-    plan = checkpoint.read_plan(path / "plan.json")
-    tokenizer = find_tokenizer(Path(run))
+    plan = checkpoint.plan_of(path)
+    tokenizer = find_tokenizer(*RunDirectory(run).tokenizer_folders)
     if tokenizer is None:
         rule = "has no tokenizer.json, nor have its data"
         raise InputError("run", str(run), rule, "put the tokenizer.json of its shards there")

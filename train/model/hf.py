@@ -1,14 +1,6 @@
 """Hugging Face: weights in, a run out, without loading ``transformers``.
 
-    ours                              theirs (GPT2LMHeadModel)
-    tokens.weight                     transformer.wte.weight, tied to lm_head.weight
-    positions.weight                  transformer.wpe.weight
-    blocks.i.norm1, norm2             transformer.h.i.ln_1, ln_2
-    blocks.i.attention.qkv, proj      transformer.h.i.attn.c_attn, c_proj      weights transposed (Conv1D)
-    blocks.i.mlp.fc, proj             transformer.h.i.mlp.c_fc, c_proj         weights transposed
-    norm                              transformer.ln_f
-
-Models with a :class:`~latebloom.theory.plan.BlockVariant` are ``LlamaForCausalLM``, with QK-norm ``Qwen3ForCausalLM``.
+Names and configurations of each family stand in its module (:mod:`latebloom.train.model.registry`).
 
 An export is a directory that ``AutoModelForCausalLM.from_pretrained`` and ``lm_eval --model hf`` read: config.json,
 generation_config.json, model.safetensors, tokenizer files if the run's tokenizer is known, the plan, and a model card
@@ -27,81 +19,50 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from latebloom.theory.architectures.shape import GPT2Shape, tensor_of
 from latebloom.theory.errors import InputError
-from latebloom.theory.plan import BlockVariant, GPT2Shape, Plan
+from latebloom.theory.files import commit_directory
+from latebloom.theory.plan import Plan
 from latebloom.theory.record import Record, read_record
+from latebloom.train.model.registry import MODULES, modules_of
 from latebloom.train.model.transformer import GPT2
 from latebloom.train.run import checkpoint
+from latebloom.train.run.directory import RunDirectory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 __all__ = ["export", "from_hf", "hf_config", "hf_state", "read_hf"]
 
-# Ours -> theirs, for names outside blocks and for modules inside them.
-GPT2_NAMES = ({
-    "tokens.weight": "transformer.wte.weight", "positions.weight": "transformer.wpe.weight",
-    "norm.weight": "transformer.ln_f.weight", "norm.bias": "transformer.ln_f.bias",
-}, "transformer.h", {
-    "norm1": "ln_1", "norm2": "ln_2", "attention.qkv": "attn.c_attn", "attention.proj": "attn.c_proj",
-    "mlp.fc": "mlp.c_fc", "mlp.proj": "mlp.c_proj",
-})  # fmt: skip
-LLAMA_NAMES = ({
-    "tokens.weight": "model.embed_tokens.weight", "norm.weight": "model.norm.weight",
-}, "model.layers", {
-    "norm1": "input_layernorm", "norm2": "post_attention_layernorm", "attention.q": "self_attn.q_proj",
-    "attention.k": "self_attn.k_proj", "attention.v": "self_attn.v_proj", "attention.proj": "self_attn.o_proj",
-    "attention.q_norm": "self_attn.q_norm", "attention.k_norm": "self_attn.k_norm", "mlp.gate": "mlp.gate_proj",
-    "mlp.up": "mlp.up_proj", "mlp.proj": "mlp.down_proj",
-})  # fmt: skip
-# What a configuration may say for its logits to be ours: accepted values and what ours does.
-REQUIRED: dict[str, dict[str, tuple[tuple[Any, ...], str]]] = {
-    "gpt2": {
-        "activation_function": (("gelu_new", "gelu_pytorch_tanh"), "the tanh-approximated GELU"),
-        "layer_norm_epsilon": ((1e-5,), "1e-5"),
-        "scale_attn_weights": ((True,), "scaled attention"),
-        "scale_attn_by_inverse_layer_idx": ((False,), "the same scale in every layer"),
-        "add_cross_attention": ((False,), "no cross-attention"),
-        "tie_word_embeddings": ((True,), "a tied head"),
-    },
-    "llama": {
-        "hidden_act": (("silu",), "SiLU"),
-        "attention_bias": ((False,), "no biases"),
-        "mlp_bias": ((False,), "no biases"),
-        "rope_scaling": ((None,), "unscaled rotary positions"),
-        "tie_word_embeddings": ((True,), "a tied head"),
-    },
+# Family by each of Hugging Face's model types.
+MODEL_TYPES = {
+    model_type: modules.hugging_face for modules in MODULES.values() for model_type in modules.hugging_face.required
 }
-REQUIRED["qwen3"] = REQUIRED["llama"] | {"use_sliding_window": ((False,), "full attention")}
 
 
 def hf_config(shape: GPT2Shape, depth: int) -> dict[str, Any]:
-    """config.json of ``shape`` at ``depth``; dropout is off, as it was in training."""
+    """config.json of ``shape`` at ``depth``; dropout is off, as it was in training.
+
+    Args:
+        shape: Of the model.
+        depth: Number of blocks.
+    """
     common = {
         "vocab_size": shape.vocab_size, "initializer_range": 0.02, "tie_word_embeddings": True, "bos_token_id": None,
         "eos_token_id": None, "dtype": "float32",
     }  # fmt: skip
-    if shape.block:
-        b = shape.block
-        kind = ("qwen3", "Qwen3ForCausalLM") if b.qk_norm else ("llama", "LlamaForCausalLM")
-        return common | {
-            "architectures": [kind[1]], "model_type": kind[0], "hidden_size": shape.width, "num_hidden_layers": depth,
-            "num_attention_heads": shape.heads, "num_key_value_heads": b.kv_heads, "intermediate_size": b.hidden,
-            "head_dim": shape.width // shape.heads, "max_position_embeddings": shape.context, "hidden_act": "silu",
-            "rms_norm_eps": b.norm_eps, "rope_theta": b.rope_theta, "attention_bias": False, "attention_dropout": 0.0,
-            "rope_parameters": {"rope_type": "default", "rope_theta": b.rope_theta},
-        }  # fmt: skip
-    return common | {
-        "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_positions": shape.context,
-        "n_ctx": shape.context, "n_embd": shape.width, "n_layer": depth, "n_head": shape.heads, "n_inner": None,
-        "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "resid_pdrop": 0.0, "embd_pdrop": 0.0,
-        "attn_pdrop": 0.0, "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False,
-    }  # fmt: skip
+    return common | modules_of(shape).hugging_face.config(shape, depth)
 
 
-def hf_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our weights under Hugging Face's names."""
-    return {_their_name(name, state): _turn(name, tensor, state) for name, tensor in state.items()}
+def hf_state(state: Mapping[str, Tensor], shape: GPT2Shape) -> dict[str, Tensor]:
+    """Our weights under Hugging Face's names.
+
+    Args:
+        state: Ours, by name.
+        shape: Of the model.
+    """
+    names = modules_of(shape).hugging_face
+    return {names.name_of(name): _turn(name, tensor, shape) for name, tensor in state.items()}
 
 
 def from_hf(source: PreTrainedModel | str | Path, *, name: str | None = None) -> GPT2:
@@ -119,27 +80,26 @@ def from_hf(source: PreTrainedModel | str | Path, *, name: str | None = None) ->
         config, theirs = read_hf(Path(source))
     else:
         config, theirs = source.config.to_dict(), dict(source.state_dict())
-    kind = config.get("model_type")
-    if kind not in REQUIRED:
-        raise InputError("model_type", kind, "is not one of ours", f"valid: {', '.join(REQUIRED)}")
-    for key, (accepted, ours) in REQUIRED[kind].items():
+    model_type = config.get("model_type")
+    if model_type not in MODEL_TYPES:
+        raise InputError("model_type", model_type, "is not one of ours", f"valid: {', '.join(MODEL_TYPES)}")
+    hugging_face = MODEL_TYPES[model_type]
+    for key, (accepted, ours) in hugging_face.required[model_type].items():
         if config.get(key, accepted[0]) not in accepted:
             raise InputError(key, config[key], f"differs from ours, {ours}", "no model here computes that")
-    shape, depth = (_gpt2_shape if kind == "gpt2" else _llama_shape)(config, name or kind)
-    if kind == "gpt2" and "transformer.wte.weight" not in theirs:  # checkpoints of the first release have no prefix
-        theirs = {f"transformer.{k}": v for k, v in theirs.items()}
-    names = LLAMA_NAMES if shape.block else GPT2_NAMES
-    head, table = theirs.get("lm_head.weight"), theirs.get(names[0]["tokens.weight"])
+    shape, depth = hugging_face.shape(config, name or model_type)
+    theirs = hugging_face.todays_names(theirs)
+    head, table = theirs.get("lm_head.weight"), theirs.get(hugging_face.outer["tokens.weight"])
     if head is not None and table is not None and not torch.equal(head, table):
         raise InputError("lm_head.weight", "another tensor", "is not tied to the embedding", "tie the head first")
     model = GPT2(shape, depth)
     state = model.state_dict()
-    their_names = {key: _their_name(key, state) for key in state}
+    their_names = {key: hugging_face.name_of(key) for key in state}
     missing = [key for key in their_names.values() if key not in theirs]
     if missing:
         raise InputError("weights", missing[:3], f"are missing ({len(missing)} in all)", "save the whole model")
     for key, value in state.items():
-        given = _turn(key, theirs[their_names[key]], state)
+        given = _turn(key, theirs[their_names[key]], shape)
         if given.shape != value.shape:
             rule = f"is not {tuple(value.shape)}"
             raise InputError(their_names[key], tuple(given.shape), rule, "correct config.json")
@@ -147,37 +107,11 @@ def from_hf(source: PreTrainedModel | str | Path, *, name: str | None = None) ->
     return model
 
 
-def _gpt2_shape(config: dict[str, Any], name: str) -> tuple[GPT2Shape, int]:
-    width = config["n_embd"]
-    if config.get("n_inner") not in (None, 4 * width):
-        raise InputError("n_inner", config["n_inner"], f"is not 4 x {width}", "no GPT2 here has another MLP")
-    shape = GPT2Shape(
-        name=name, width=width, heads=config["n_head"], vocab_size=config["vocab_size"], context=config["n_positions"]
-    )
-    return shape, config["n_layer"]
-
-
-def _llama_shape(config: dict[str, Any], name: str) -> tuple[GPT2Shape, int]:
-    width, heads = config["hidden_size"], config["num_attention_heads"]
-    if config.get("head_dim") not in (None, width // heads):
-        raise InputError("head_dim", config["head_dim"], f"is not {width}/{heads}", "no model here has other heads")
-    rope = config.get("rope_parameters") or {}
-    if rope.get("rope_type", "default") != "default":
-        raise InputError("rope_type", rope["rope_type"], "differs from ours, 'default'", "no model here computes that")
-    block = BlockVariant(
-        kv_heads=config.get("num_key_value_heads", heads), hidden=config["intermediate_size"],
-        rope_theta=float(rope.get("rope_theta") or config.get("rope_theta", 10_000.0)),
-        norm_eps=float(config["rms_norm_eps"]), qk_norm=config["model_type"] == "qwen3",
-    )  # fmt: skip
-    shape = GPT2Shape(
-        name=name, width=width, heads=heads, vocab_size=config["vocab_size"],
-        context=config["max_position_embeddings"], block=block,
-    )  # fmt: skip
-    return shape, config["num_hidden_layers"]
-
-
 def read_hf(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(config, tensors) of a directory of safetensors, in one file or sharded; nothing is unpickled.
+
+    Args:
+        folder: As ``save_pretrained`` leaves it.
 
     Raises:
         InputError: if a file is missing.
@@ -228,10 +162,10 @@ def export(run: Path, out: Path, *, to: str = "hf") -> Path:
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    state = {key: value.contiguous() for key, value in hf_state(weights).items()}
+    state = {key: value.contiguous() for key, value in hf_state(weights, plan.model).items()}
     save_file(state, part / "model.safetensors", metadata={"format": "pt"})
     config = hf_config(plan.model, manifest.depth)
-    tokenizer, end = find_tokenizer(run), None
+    tokenizer, end = find_tokenizer(*RunDirectory(run).tokenizer_folders), None
     if tokenizer:
         tokenizer, end = with_end(tokenizer, plan.model.vocab_size)
     eos = tokenizer.token_to_id(end) if tokenizer and end else None
@@ -256,9 +190,7 @@ def export(run: Path, out: Path, *, to: str = "hf") -> Path:
     digest = hashlib.sha256((part / "model.safetensors").read_bytes()).hexdigest()
     card = model_card(plan, record, manifest, weights_digest=digest, tokenizer=tokenizer is not None)
     (part / "README.md").write_text(card, encoding="utf-8")
-    if out.exists():
-        out.rmdir()
-    part.rename(out)
+    commit_directory(part, out)
     return out
 
 
@@ -293,22 +225,9 @@ def model_card(
     ])  # fmt: skip
 
 
-def _is_gpt2(state: Mapping[str, Tensor]) -> bool:
-    return "positions.weight" in state
-
-
-def _their_name(name: str, state: Mapping[str, Tensor]) -> str:
-    outer, blocks, inner = GPT2_NAMES if _is_gpt2(state) else LLAMA_NAMES
-    if name in outer:
-        return outer[name]
-    _, index, rest = name.split(".", 2)
-    module, _, kind = rest.rpartition(".")
-    return f"{blocks}.{index}.{inner[module]}.{kind}"
-
-
-def _turn(name: str, tensor: Tensor, state: Mapping[str, Tensor]) -> Tensor:
-    """GPT-2's matrices inside blocks are stored transposed there."""
-    turned = tensor.ndim == 2 and name.startswith("blocks.") and _is_gpt2(state)
+def _turn(name: str, tensor: Tensor, shape: GPT2Shape) -> Tensor:
+    """The other way round, where Hugging Face stores a block's matrices so."""
+    turned = modules_of(shape).hugging_face.transposed and tensor_of(shape, name).kind == "hidden"
     return tensor.detach().T if turned else tensor.detach()
 
 

@@ -9,13 +9,17 @@ Shapes: B batch, T tokens, D width, H heads, K key-value heads, E = D/H.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latebloom.theory.plan import GPT2Shape
+from latebloom.theory.architectures.shape import BlockVariant, GPT2Shape
+from latebloom.theory.errors import InputError
+from latebloom.train.model.family import HuggingFace, Modules, Required
 
-__all__ = ["Attention", "SwiGLU", "rotate"]
+__all__ = ["MODULES", "Attention", "SwiGLU", "rotate"]
 
 
 class Attention(nn.Module):
@@ -57,8 +61,10 @@ class RMSNorm(nn.RMSNorm):
 class SwiGLU(nn.Module):
     """proj(silu(gate x) * up x)."""
 
-    def __init__(self, width: int, hidden: int):
+    def __init__(self, shape: GPT2Shape):
         super().__init__()
+        assert shape.block is not None
+        width, hidden = shape.width, shape.block.hidden
         self.gate = nn.Linear(width, hidden, bias=False)
         self.up = nn.Linear(width, hidden, bias=False)
         self.proj = nn.Linear(hidden, width, bias=False)
@@ -71,6 +77,10 @@ def rotate(x_BHTE: Tensor, theta: float) -> Tensor:
     """Rotary position embedding (Su et al., arXiv 2104.09864): pair (i, i + E/2) at position t by t theta^(-2 i/E).
 
     The angles are made on the spot, T E/2 of them in float32: no buffer that a grown, moved or meta model could lose.
+
+    Args:
+        x_BHTE: Queries or keys.
+        theta: Base of the frequencies.
     """
     T, E = x_BHTE.shape[-2:]
     rates_E = theta ** (-torch.arange(0, E, 2, device=x_BHTE.device, dtype=torch.float32) / E)
@@ -78,3 +88,76 @@ def rotate(x_BHTE: Tensor, theta: float) -> Tensor:
     cos, sin = angles_TE.cos(), angles_TE.sin()
     a, b = x_BHTE.float().chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x_BHTE.dtype)
+
+
+def make_norm(shape: GPT2Shape) -> nn.Module:
+    """RMSNorm over the width."""
+    assert shape.block is not None
+    return nn.RMSNorm(shape.width, eps=shape.block.norm_eps)
+
+
+def hf_config(shape: GPT2Shape, depth: int) -> dict[str, Any]:
+    """What the config.json of a LLAMA3 or Qwen3 holds beside what all do."""
+    block = shape.block
+    assert block is not None
+    model_type, architecture = ("qwen3", "Qwen3ForCausalLM") if block.qk_norm else ("llama", "LlamaForCausalLM")
+    return {
+        "architectures": [architecture], "model_type": model_type, "hidden_size": shape.width,
+        "num_hidden_layers": depth, "num_attention_heads": shape.heads, "num_key_value_heads": block.kv_heads,
+        "intermediate_size": block.hidden, "head_dim": shape.width // shape.heads,
+        "max_position_embeddings": shape.context, "hidden_act": "silu", "rms_norm_eps": block.norm_eps,
+        "rope_theta": block.rope_theta, "attention_bias": False, "attention_dropout": 0.0,
+        "rope_parameters": {"rope_type": "default", "rope_theta": block.rope_theta},
+    }  # fmt: skip
+
+
+def hf_shape(config: dict[str, Any], name: str) -> tuple[GPT2Shape, int]:
+    """Shape and depth of the config.json of a LLAMA3 or Qwen3."""
+    width, heads = config["hidden_size"], config["num_attention_heads"]
+    if config.get("head_dim") not in (None, width // heads):
+        raise InputError("head_dim", config["head_dim"], f"is not {width}/{heads}", "no model here has other heads")
+    rope = config.get("rope_parameters") or {}
+    if rope.get("rope_type", "default") != "default":
+        raise InputError("rope_type", rope["rope_type"], "differs from ours, 'default'", "no model here computes that")
+    block = BlockVariant(
+        kv_heads=config.get("num_key_value_heads", heads), hidden=config["intermediate_size"],
+        rope_theta=float(rope.get("rope_theta") or config.get("rope_theta", 10_000.0)),
+        norm_eps=float(config["rms_norm_eps"]), qk_norm=config["model_type"] == "qwen3",
+    )  # fmt: skip
+    shape = GPT2Shape(
+        name=name, width=width, heads=heads, vocab_size=config["vocab_size"],
+        context=config["max_position_embeddings"], block=block,
+    )  # fmt: skip
+    return shape, config["num_hidden_layers"]
+
+
+REQUIRED = {
+    "hidden_act": Required(("silu",), "SiLU"),
+    "attention_bias": Required((False,), "no biases"),
+    "mlp_bias": Required((False,), "no biases"),
+    "rope_scaling": Required((None,), "unscaled rotary positions"),
+    "tie_word_embeddings": Required((True,), "a tied head"),
+}
+
+MODULES = Modules(
+    attention=Attention,
+    mlp=SwiGLU,
+    norm=make_norm,
+    hugging_face=HuggingFace(
+        outer={"tokens.weight": "model.embed_tokens.weight", "norm.weight": "model.norm.weight"},
+        blocks="model.layers",
+        inner={
+            "norm1": "input_layernorm", "norm2": "post_attention_layernorm", "attention.q": "self_attn.q_proj",
+            "attention.k": "self_attn.k_proj", "attention.v": "self_attn.v_proj", "attention.proj": "self_attn.o_proj",
+            "attention.q_norm": "self_attn.q_norm", "attention.k_norm": "self_attn.k_norm",
+            "mlp.gate": "mlp.gate_proj", "mlp.up": "mlp.up_proj", "mlp.proj": "mlp.down_proj",
+        },
+        transposed=False,
+        required={
+            "llama": REQUIRED,
+            "qwen3": REQUIRED | {"use_sliding_window": Required((False,), "full attention")},
+        },
+        config=hf_config,
+        shape=hf_shape,
+    ),
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""Update rules and learning rates by kind of parameter."""

@@ -7,9 +7,10 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from latebloom.theory.architectures.tensors import KINDS
 from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Plan
-from latebloom.theory.plan_transfer import KINDS, size_factors
+from latebloom.theory.plan_transfer import size_factors
 
 __all__ = ["PlanLR"]
 
@@ -18,8 +19,8 @@ class PlanLR(LRScheduler):
     """Sets every group's learning rate to the plan's at each step, times the group's ``lr_factor`` (1 if absent).
 
     If the plan says at which size its rate was tuned (``optimizer.base``), each group needs a ``kind`` of
-    :mod:`latebloom.theory.plan_transfer`, as :func:`latebloom.train.optim.muon.split_groups` gives it, and learns at
-    that kind's factor too, for the depth of the stage that executes the step.
+    :mod:`latebloom.theory.architectures.tensors`, as :func:`latebloom.train.optim.build.split_groups` gives it, and
+    learns at that kind's factor too, for the depth of the stage that executes the step.
 
     Unlike ``LambdaLR`` it holds no list as long as the groups, so groups may appear when the model grows, and its state
     carries the plan's digest: loading it under another plan is refused.
@@ -70,6 +71,9 @@ class PlanLR(LRScheduler):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where ``state_dict`` stopped.
+
+        Args:
+            state_dict: From :meth:`state_dict`.
 
         Raises:
             InputError: if it was saved under another plan.

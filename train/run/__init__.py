@@ -1,0 +1,1 @@
+"""One run from plan to record: the loop, checkpoints, what a run takes, what it shows."""

@@ -7,15 +7,15 @@ The record begins with the trunk's rows, and its wall time counts the trunk's, a
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 
 from latebloom.theory.errors import InputError
-from latebloom.theory.plan import Plan, read_plan, write_plan
+from latebloom.theory.plan import Plan
 from latebloom.theory.record import Record, RecordWriter, read_record
 from latebloom.train.run import checkpoint
+from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.loop import resume
 
 __all__ = ["agree_until", "branch"]
@@ -49,26 +49,24 @@ def branch(run: Path, plan: Plan, *, out: Path, data: Path | None = None, quiet:
     Raises:
         InputError: if the plans do not begin alike, no checkpoint is early enough, or ``out`` holds a run.
     """
-    run, out = Path(run), Path(out)
-    checkpoint.check_run(run)
-    checkpoint.check_new(out)
-    until = agree_until(read_plan(run / "plan.json"), plan)
+    trunk, directory = RunDirectory(run), RunDirectory(out)
+    trunk.check_run()
+    directory.check_new()
+    until = agree_until(trunk.plan(), plan)
     if until < 0:
-        rule = f"does not begin as {run} does: model, batch, optimizer and first stage must be equal"
+        rule = f"does not begin as {trunk} does: model, batch, optimizer and first stage must be equal"
         raise InputError("plan", plan.name, rule, "`latebloom plan diff` shows where; train it alone")
-    path = _checkpoint(run, until)
+    path = _checkpoint(trunk.path, until)
     state, weights, optimizer = checkpoint.load(path)
     data_digest = checkpoint.manifest_of(path).data_digest
-    with checkpoint.run_lock(out):
-        write_plan(plan, out / "plan.json")
-        for name in ("config.json", "data.txt", "tokenizer.json"):
-            if (run / name).is_file():
-                shutil.copyfile(run / name, out / name)
+    with directory.lock():
+        directory.begin_as(trunk, plan)
         checkpoint.save(
-            out, plan=plan, data_digest=data_digest, state=state.replace(auto=None), model=weights, optimizer=optimizer
-        )
-        _begin_record(run, out, plan, state.step, state.stage)
-    return resume(out, data=data, quiet=quiet)
+            directory.path, plan=plan, data_digest=data_digest, state=state.replace(auto=None), model=weights,
+            optimizer=optimizer,
+        )  # fmt: skip
+        _begin_record(trunk, directory, plan, state.step, state.stage)
+    return resume(directory.path, data=data, quiet=quiet)
 
 
 def _checkpoint(run: Path, until: int) -> Path:
@@ -80,9 +78,7 @@ def _checkpoint(run: Path, until: int) -> Path:
         except InputError as error:
             passed.append(str(error))
             continue
-        if held.step <= until and (
-            held.stage == 0 or read_plan(path / "plan.json").stages[held.stage].start_step < until
-        ):
+        if held.step <= until and (held.stage == 0 or checkpoint.plan_of(path).stages[held.stage].start_step < until):
             return path
         passed.append(path.name)
     rule = (
@@ -91,14 +87,12 @@ def _checkpoint(run: Path, until: int) -> Path:
     raise InputError("run", str(run), rule, "train the trunk with --checkpoint-every and --keep-checkpoints")
 
 
-def _begin_record(run: Path, out: Path, plan: Plan, step: int, stage: int) -> None:
+def _begin_record(trunk: RunDirectory, directory: RunDirectory, plan: Plan, step: int, stage: int) -> None:
     """The trunk's rows up to ``step`` in ``stage``, under a header of the branch."""
-    trunk = read_record(run)
-    head = trunk.header.replace(name=out.name, plan=plan, plan_digest=plan.digest)
-    with RecordWriter(out / "record.jsonl", head) as writer:
-        rows = (dict(zip(trunk.columns, row, strict=True)) for row in zip(*trunk.columns.values(), strict=True))
-        writer.write(
-            {k: getattr(v, "item", lambda v=v: v)() for k, v in row.items()}
-            for row in rows
-            if row["step"] <= step and row["phase"] <= stage
-        )
+    record = read_record(trunk.record_file)
+    head = record.header.replace(name=directory.name, plan=plan, plan_digest=plan.digest)
+    rows = zip(*(column.tolist() for column in record.columns.values()), strict=True)  # as Python's numbers
+    with RecordWriter(directory.record_file, head) as writer:
+        for row in (dict(zip(record.columns, values, strict=True)) for values in rows):
+            if row["step"] <= step and row["phase"] <= stage:
+                writer.write([row])

@@ -14,29 +14,27 @@ complete. Nothing here is pickled. Reading the manifest needs no torch.
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
 
 from latebloom.theory.errors import InputError
+from latebloom.theory.files import commit_directory, file_sha256, replaced_directory
 from latebloom.theory.plan import Plan, read_plan
 from latebloom.theory.spec import Count, Spec, read_spec
-from latebloom.train.data.shards import file_sha256
+from latebloom.train.run.directory import RunDirectory
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CheckpointManifest", "File", "State", "check_new", "check_run", "checkpoints", "load", "manifest_of",
-           "newest", "run_lock", "save", "verify"]  # fmt: skip
+__all__ = ["BEGINNING", "CheckpointManifest", "File", "State", "checkpoints", "load", "manifest_of", "newest",
+           "plan_of", "save", "verify"]  # fmt: skip
 
+MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+PLAN, MANIFEST = "plan.json", "manifest.json"
 NAME = re.compile(r"step-(\d{8})-stage-(\d+)")
 
 
@@ -72,6 +70,9 @@ class State(Spec, frozen=True, kw_only=True):
     auto: str | None = None
 
 
+BEGINNING = State(step=0, stage=0, wall_s=0.0, train_loss_sum=0.0, train_loss_steps=0)
+
+
 def save(
     run: Path,
     *,
@@ -84,13 +85,25 @@ def save(
 ) -> Path:
     """Write a checkpoint below ``run`` and then, only then, remove all but the newest ``keep``.
 
+    Args:
+        run: The run's directory.
+        plan: What is trained.
+        data_digest: Of the token shards.
+        state: How far the run is.
+        model: Weights by name.
+        optimizer: Each parameter's optimizer state by name; empty for one that was never updated.
+        keep: How many checkpoints stay.
+
+    Returns:
+        The checkpoint's directory.
+
     Raises:
         InputError: if the disk is full, with the bytes needed and free; what was saved before stays.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    folder = run / "checkpoints"
+    folder = RunDirectory(run).checkpoints
     folder.mkdir(exist_ok=True)
     target = folder / f"step-{state.step:08d}-stage-{state.stage}"
     part = folder / f".{target.name}.part"
@@ -99,18 +112,17 @@ def save(
     flat = {f"{name}|{key}": t for name, held in optimizer.items() for key, t in held.items()}
     without = tuple(name for name, held in optimizer.items() if not held)
     try:
-        save_file({k: v.detach().cpu().contiguous() for k, v in model.items()}, part / "model.safetensors")
-        save_file({k: v.detach().cpu().contiguous() for k, v in flat.items()}, part / "optimizer.safetensors")
-        (part / "state.json").write_text(state.replace(without_state=without).to_json())
-        (part / "plan.json").write_text(plan.to_json())
+        save_file({k: v.detach().cpu().contiguous() for k, v in model.items()}, part / MODEL)
+        save_file({k: v.detach().cpu().contiguous() for k, v in flat.items()}, part / OPTIMIZER)
+        (part / STATE).write_text(state.replace(without_state=without).to_json())
+        (part / PLAN).write_text(plan.to_json())
         files = tuple(File(name=p.name, bytes=p.stat().st_size, sha256=file_sha256(p)) for p in sorted(part.iterdir()))
         manifest = CheckpointManifest(
             step=state.step, stage=state.stage, depth=plan.stages[state.stage].depth, plan_digest=plan.digest,
             data_digest=data_digest, files=files,
         )  # fmt: skip
-        (part / "manifest.json").write_text(manifest.to_json())
-        for path in [*part.iterdir(), part]:
-            _flush(path)
+        (part / MANIFEST).write_text(manifest.to_json())
+        commit_directory(part, target)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(part, ignore_errors=True)
         needed = sum(t.numel() * t.element_size() for t in [*model.values(), *flat.values()])
@@ -118,35 +130,34 @@ def save(
         why = getattr(error, "strerror", None) or error
         rule = f"could not be written ({why}): {needed:,} bytes needed, {free:,} free"
         raise InputError(str(target), getattr(error, "errno", None), rule, "free some disk and resume") from None
-    shutil.rmtree(target, ignore_errors=True)
-    part.rename(target)
-    _flush(folder)
-    for old in checkpoints(run)[:-keep]:
+    kept = checkpoints(run)
+    for old in [*kept[:-keep], *(path for path in folder.glob(".step-*") if path not in kept)]:
         shutil.rmtree(old)
     return target
 
 
-def check_new(out: Path) -> None:
-    """Refuse a directory that holds a run."""
-    if (out / "record.jsonl").exists():
-        raise InputError("--out", str(out), "holds a run already", f"`latebloom resume {out}`, or another --out")
-
-
-def check_run(run: Path) -> None:
-    """Refuse a directory that holds none."""
-    if not (run / "plan.json").exists():
-        raise InputError("run", str(run), "is not a run's directory", "name one that `latebloom train` made")
-
-
 def checkpoints(run: Path) -> list[Path]:
-    """Checkpoint directories below ``run``, oldest first."""
-    found = [p for p in (run / "checkpoints").glob("step-*") if NAME.fullmatch(p.name)]
-    return sorted(found, key=lambda p: tuple(map(int, NAME.fullmatch(p.name).groups())))  # type: ignore[union-attr]
+    """Checkpoint directories below ``run``, oldest first; one that was put aside when a process ended is among them."""
+    folder = RunDirectory(run).checkpoints
+    by_place = {_place(path): path for path in folder.glob(replaced_directory(folder / "step-*").name)}
+    by_place |= {_place(path): path for path in folder.glob("step-*") if NAME.fullmatch(path.name)}
+    return [by_place[place] for place in sorted(by_place)]
+
+
+def _place(path: Path) -> tuple[int, int]:
+    """(step, stage) in a checkpoint's name."""
+    step, stage = NAME.search(path.name).groups()  # type: ignore[union-attr]
+    return int(step), int(stage)
+
+
+def plan_of(path: Path) -> Plan:
+    """The plan in a checkpoint."""
+    return read_plan(path / PLAN)
 
 
 def manifest_of(path: Path) -> CheckpointManifest:
     """The manifest of a checkpoint that :func:`newest` or :func:`verify` has checked: nothing is hashed again."""
-    return read_spec(path / "manifest.json", CheckpointManifest)
+    return read_spec(path / MANIFEST, CheckpointManifest)
 
 
 def verify(path: Path) -> CheckpointManifest:
@@ -156,7 +167,7 @@ def verify(path: Path) -> CheckpointManifest:
         InputError: naming the file, what was expected and what is there.
     """
     path = Path(path)
-    if not (path / "manifest.json").is_file():
+    if not (path / MANIFEST).is_file():
         raise InputError("checkpoint", str(path), "has no manifest.json: it is no checkpoint, or torn", "use another")
     manifest = manifest_of(path)
     for entry in manifest.files:
@@ -168,15 +179,11 @@ def verify(path: Path) -> CheckpointManifest:
         if (found := file_sha256(file)) != entry.sha256:
             rule = f"is not the manifest's SHA-256 {entry.sha256[:16]}: the file was changed"
             raise InputError(str(file), found[:16], rule, "use another checkpoint")
-    missing = {"model.safetensors", "optimizer.safetensors", "state.json", "plan.json"} - {
-        f.name for f in manifest.files
-    }
+    missing = {MODEL, OPTIMIZER, STATE, PLAN} - {f.name for f in manifest.files}
     if missing:
         raise InputError(str(path), sorted(missing), "are not in the manifest", "use another checkpoint")
-    if read_plan(path / "plan.json").digest != manifest.plan_digest:
-        raise InputError(
-            str(path / "plan.json"), manifest.plan_digest[:16], "is not its digest", "use another checkpoint"
-        )
+    if plan_of(path).digest != manifest.plan_digest:
+        raise InputError(str(path / PLAN), manifest.plan_digest[:16], "is not its digest", "use another checkpoint")
     return manifest
 
 
@@ -200,12 +207,12 @@ def newest(run: Path) -> tuple[Path, list[str]]:
 
 def load(path: Path) -> tuple[State, dict[str, Tensor], dict[str, dict[str, Tensor]]]:
     """(state, weights by name, optimizer state by name) of a verified checkpoint."""
-    state = read_spec(path / "state.json", State)
+    state = read_spec(path / STATE, State)
     optimizer: dict[str, dict[str, Any]] = {name: {} for name in state.without_state}
-    for key, tensor in _tensors(path / "optimizer.safetensors").items():
+    for key, tensor in _tensors(path / OPTIMIZER).items():
         name, _, what = key.rpartition("|")
         optimizer.setdefault(name, {})[what] = tensor
-    return state, _tensors(path / "model.safetensors"), optimizer
+    return state, _tensors(path / MODEL), optimizer
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
@@ -217,33 +224,3 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         rule = f"is not a safetensors file ({str(error)[:80]})"
         raise InputError("checkpoint", str(path), rule, "use another checkpoint") from None
-
-
-@contextmanager
-def run_lock(run: Path) -> Iterator[None]:
-    """Hold ``run`` for this process; the system releases it when the process ends, however it ends.
-
-    Raises:
-        InputError: naming the process that holds it.
-    """
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            owner = json.loads(file.read() or "{}")
-            rule = f"is in use by process {owner.get('pid')} on {owner.get('host')}"
-            raise InputError("run", str(run), rule, "wait for it, stop it, or use another --out") from None
-        file.truncate(0)
-        file.write(json.dumps({"pid": os.getpid(), "host": os.uname().nodename}))
-        file.flush()
-        yield
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

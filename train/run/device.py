@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 
 import torch
 
 from latebloom.theory.errors import InputError
 
-__all__ = ["check_memory", "keep_freed_memory", "usable_device"]
+__all__ = ["check_memory", "describe", "keep_freed_memory", "usable_device"]
 
 WITHIN = 0.9  # of the peak that the dry run predicts is surely needed: the tests hold it to 10 %
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -34,6 +35,13 @@ def usable_device(name: str) -> torch.device:
         rule = f"is not usable here ({str(error).splitlines()[0][:80]})"
         raise InputError("--device", name, rule, "use cpu, cuda or auto") from None
     return device
+
+
+def describe(device: torch.device) -> str:
+    """The device in words, for records."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
 def check_memory(device: torch.device, *, states: int, peak: int, sequences: int) -> None:

@@ -1,24 +1,16 @@
 """What a plan will take, before anything is loaded: parameters, FLOPs, memory, time. Needs no torch.
 
-Memory of one process in bytes, N parameters at full depth, B x n tokens in a micro-batch, L blocks of width D with H
-heads, V words; e bytes a value in matrix products, 4 or under bfloat16 2; the residual stream is float32 either way:
+Memory of one process in bytes, N parameters at full depth, B x n tokens in a micro-batch, L blocks of width D, V words;
+e bytes a value in matrix products, 4 or under bfloat16 2; the residual stream is float32 either way:
 
-    weights 4 N + gradients 4 N + optimizer state 4 N (Muon-NSGD, momentum SGD), 4 more a value of the embeddings
-                                  (Muon with AdamW) or 8 N (AdamW)
-    activations, a token and GPT-2 block   keep       (8 + 14 e) D + 4 H + 16
-                                           selective  (4 + 9 e) D + 4 H
-                                           recompute  4 D
-    before the head                        4 D + 8 a token
-    head and loss, plain (bfloat16)        e D and up to 12 V a token
-    head and loss, fused (float32)         8 D (tokens + V), or half of it, LOGITS_AT_ONCE and 4 V D; before torch 2.13
-                                           float32 is plain too
+    weights 4 N + gradients 4 N + optimizer state 4 N (Muon-NSGD, momentum SGD), 8 N (AdamW), or 8 for each value that
+                                  AdamW takes and 4 for the others (Muon with AdamW)
+    activations                            what each block keeps, as its family says, and the head:
+                                           :mod:`latebloom.train.model.memory`
     bfloat16 copies of the matrices        2 N under ``keep``, else 2 V D for the head
 
 and while the backward pass is in a block, what ``keep`` would keep there, the gradient of the stream, 4 D, and that
-inside the MLP, 4 e D; in float32 twice that, for the GELU of :mod:`latebloom.train.model.transformer` on a CPU.
-Counted from what each operation saves and held against the allocator in the tests; attention scores are never stored.
-With the blocks of :mod:`latebloom.train.model.llama` the count is that of the CPU, whose RMSNorm saves its result too;
-a fused one saves 4 D less. Not counted: what the update needs when no activation is live, up to 3 GiB under Muon.
+inside the MLP. Not counted: what the update needs when no activation is live, up to 3 GiB under Muon.
 """
 
 from __future__ import annotations
@@ -26,19 +18,33 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import get_args
 
+from latebloom.theory.architectures.shape import block_tensors, outer_tensors
 from latebloom.theory.cost import flops_per_token, parameters, plan_flops
 from latebloom.theory.errors import InputError
-from latebloom.theory.plan import GPT2Shape, Plan
-from latebloom.train.config import LOGITS_AT_ONCE, Activations, DType
+from latebloom.theory.optimizers import UPDATE_RULES, rule_of
+from latebloom.theory.plan import Plan
+from latebloom.train.config import Activations, DType
+from latebloom.train.model.memory import activation_bytes, head_bytes, kept_bytes
 
-__all__ = ["DryRun", "PhaseCost", "activation_bytes", "dry_run", "has_fused_loss", "head_bytes", "state_bytes"]
+__all__ = ["DryRun", "PhaseCost", "dry_run", "state_bytes"]
 
 GIB = 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseCost:
-    """One stage of a plan."""
+    """One stage of a plan.
+
+    Attributes:
+        start_step: First update.
+        depth: Number of blocks.
+        steps: Updates.
+        parameters: At this depth.
+        flops_per_token: Of training, with the head.
+        head_share: Share of the head in them.
+        flops: Of the whole stage.
+        seconds: It takes.
+    """
 
     start_step: int
     depth: int
@@ -54,8 +60,25 @@ class PhaseCost:
 class DryRun:
     """The whole plan; memory in bytes at full depth on one device.
 
-    ``activations`` holds what each mode keeps for the backward pass, without the head; ``memory`` is the peak under
-    ``mode``: states, its activations, copies of weights, and the most that the head or a block's backward pass needs.
+    Attributes:
+        phases: One a stage.
+        flops: Of the plan.
+        fixed_depth_flops: Of the full depth for the same number of steps.
+        seconds: It takes.
+        weights: Bytes.
+        gradients: Bytes.
+        optimizer_state: Bytes.
+        dtype: Of matrix products.
+        mode: What blocks keep.
+        activations: Bytes that each mode keeps for the backward pass, without the head.
+        bfloat16_weights: Bytes of copies.
+        head: Bytes of head and loss.
+        memory: Peak under ``mode``: states, its activations, copies of weights, and the most that the head or a block's
+            backward pass needs.
+        peak_tflops: Of one device.
+        mfu: Share of it that training reaches.
+        devices: Number of them.
+        micro_tokens: Tokens in a micro-batch.
     """
 
     phases: tuple[PhaseCost, ...]
@@ -106,55 +129,18 @@ class DryRun:
         return "\n".join(lines)
 
 
-def activation_bytes(model: GPT2Shape, mode: Activations, dtype: DType) -> int:
-    """What one block keeps of one token for the backward pass; see above."""
-    width, heads, size = model.width, model.heads, 2 if dtype == "bfloat16" else 4
-    if mode == "recompute":
-        return 4 * width
-    block = model.block
-    if block is None:
-        if mode == "selective":
-            return (4 + 9 * size) * width + 4 * heads
-        return (8 + 14 * size) * width + 4 * heads + 16
-    inner, hidden = width // heads * block.kv_heads, block.hidden
-    if mode == "selective":  # input; q, k, v, attention, its projection, gate, up
-        return 4 * width + size * (3 * width + 2 * inner + 2 * hidden) + 4 * heads
-    copies = 5 if dtype == "bfloat16" else 2  # of normed streams: each product under autocast makes its own
-    kept = 16 * width + size * ((copies + 3) * width + 2 * inner + 4 * hidden) + 4 * heads + 8
-    return kept + (8 * (width + inner) + 4 * (heads + block.kv_heads) if block.qk_norm else 0)
-
-
-def head_bytes(model: GPT2Shape, tokens: int, dtype: DType) -> tuple[int, int]:
-    """The most that head and loss hold in the forward and in the backward pass, by
-    :func:`latebloom.train.model.transformer.head_loss`.
-    """
-    width, vocab = model.width, model.vocab_size
-    if dtype == "float32" and tokens >= width and vocab > width and has_fused_loss():  # makes both gradients forward
-        gradients, rows = 4 * width * (tokens + vocab), min(tokens, max(1, LOGITS_AT_ONCE // vocab))
-        packed = 4 * vocab * width  # of oneDNN
-        return 4 * tokens * width + gradients + 4 * rows * vocab + packed, 2 * gradients
-    features = (4 if dtype == "float32" else 2) * tokens * width  # then logits, their logarithms, their gradients
-    return features + 10 * tokens * vocab, features + 12 * tokens * vocab
-
-
-def has_fused_loss() -> bool:
-    """Whether the torch that is installed has the fused loss of :func:`latebloom.train.model.transformer.head_loss`;
-    where none is, yes.
-    """
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        major, minor = version("torch").split(".")[:2]
-    except PackageNotFoundError:
-        return True
-    return (int(major), int(minor)) >= (2, 13)
-
-
 def state_bytes(plan: Plan) -> int:
-    """Weights, gradients and optimizer state at full depth."""
-    second = {"adamw": plan.depth, "muon_adamw": 0}  # of two moments; a block's vectors are few
-    more = 4 * parameters(plan.model, second[plan.optimizer.name]) if plan.optimizer.name in second else 0
-    return 12 * parameters(plan.model, plan.depth) + more
+    """Weights, gradients and optimizer state at full depth: float32 each, as many moments as the update rule keeps.
+
+    Args:
+        plan: Gives model, depth and optimizer.
+
+    Raises:
+        InputError: if the optimizer has no update rule for one of the model's kinds of tensors.
+    """
+    tensors = [*outer_tensors(plan.model), *(plan.depth * block_tensors(plan.model))]
+    rules = (UPDATE_RULES[rule_of(plan.optimizer.name, tensor.kind)] for tensor in tensors)
+    return sum(4 * (2 + rule.moments) * tensor.size for rule, tensor in zip(rules, tensors, strict=True))
 
 
 def dry_run(
@@ -179,7 +165,7 @@ def dry_run(
         dtype: Of matrix products.
 
     Raises:
-        InputError: for a share or a rate out of range.
+        InputError: for a share or a rate out of range, or an optimizer without an update rule for a kind of tensor.
     """
     for name, value, good in (
         ("--peak-tflops", peak_tflops, 0 < peak_tflops < 1e9),
@@ -212,13 +198,11 @@ def dry_run(
     by_mode = {mode: tokens * activation_bytes(model, mode, dtype) for mode in get_args(Activations)}
     kept = {mode: plan.depth * block + tokens * (4 * model.width + 8) for mode, block in by_mode.items()}
     head = head_bytes(model, tokens, dtype)
-    positions = 0 if model.block else model.context * model.width
-    copied = n - positions if activations == "keep" else model.vocab_size * model.width
+    looked_up = sum(tensor.size for tensor in outer_tensors(model) if tensor.kind == "embedding")  # never multiplied
+    copied = n - looked_up if activations == "keep" else model.vocab_size * model.width
     copies = 2 * copied if dtype == "bfloat16" else 0
     states = state_bytes(plan)
-    wide = model.block.hidden if model.block else 4 * model.width
-    within = 2 if dtype == "bfloat16" else 4 if model.block else 8
-    working = tokens * (4 * model.width + within * wide)
+    working = tokens * (4 * model.width + kept_bytes(model, dtype).in_mlp)
     if dtype == "bfloat16" and activations != "keep":
         working += 2 * (parameters(model, 1) - parameters(model, 0))  # copies of this block's
     again = (by_mode["keep"] - by_mode[activations] + working) * (plan.depth > 0)

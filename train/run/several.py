@@ -20,6 +20,7 @@ from latebloom.theory.plan import Plan
 from latebloom.theory.record import Record, read_record
 from latebloom.theory.spec import decode
 from latebloom.train.config import TrainConfig
+from latebloom.train.run.directory import RunDirectory
 
 __all__ = ["run_all"]
 
@@ -79,7 +80,7 @@ def _bars(console: Console, plans: Sequence[Plan], folder: Path) -> Iterator[Cal
 
         def refresh() -> None:
             for plan in plans:
-                path = folder / plan.name / "record.jsonl"
+                path = RunDirectory(folder / plan.name).record_file
                 if plan.name in told or not path.exists():
                     continue
                 record = read_record(path)
@@ -129,14 +130,14 @@ def _run_one(plan_json: str, data: Path, out: Path, config: TrainConfig, trunk: 
 def _run(plan: Plan, data: Path, out: Path, config: TrainConfig, trunk: Path | None) -> None:
     """Start, resume or branch, unless the run is finished."""
     from latebloom.train.run.branch import branch
+    from latebloom.train.run.checkpoint import checkpoints
     from latebloom.train.run.loop import resume, train
 
-    if (out / "record.jsonl").exists():
-        record = read_record(out)
-        step, _ = record.curve()
-        if len(step) and step[-1] == plan.steps:
-            return
-        if any((out / "checkpoints").glob("step-*")):
+    directory = RunDirectory(out)
+    if directory.is_finished(plan):
+        return
+    if directory.record_file.exists():
+        if checkpoints(out):
             resume(out)
             return
         shutil.rmtree(out)

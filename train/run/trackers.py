@@ -68,7 +68,8 @@ class _Service:
     """Weights & Biases and Trackio share ``init``, ``log`` and ``finish``; each step is sent once, whole."""
 
     def __init__(self, module: Any):
-        self.module, self.held, self.step = module, {}, 0
+        self.module, self.step = module, 0
+        self.held: dict[str, float] = {}
 
     def log(self, name: str, value: float, step: int) -> None:
         if step != self.step:

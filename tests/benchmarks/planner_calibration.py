@@ -1,0 +1,574 @@
+"""How honest the planner is: coverage, decisions and regret on runs that no law made and on planted worlds.
+
+    python -m tests.benchmarks.planner_calibration --json [--worlds 200]
+
+Three sources, all committed or computed here:
+
+    gpt      86 runs of 1 -> 4 blocks (``paper_figures/data/demo_scale``, three seeds, this project's own trainer):
+             gaps at tau = 160, 360, 600 of 800, controls of equal compute interpolated in ln T between measured ends
+    sim      deep linear nets grown to depth 8 (``tests/golden/planner_worlds.parquet``), with a constant added so that
+             the depth gap is 1.6 % of the loss
+    planted  laws drawn at random, of two kinds: the area law with a trunk that conditions, and regrowth, in which new
+             layers on a trained trunk recover a function of the remaining area
+
+Intervals are 90 %. ``gap``, ``gap_equal``, ``gap_never``: growing against the full depth for as many steps, the full
+depth and the small depth of equal compute; gpt and planted pooled, ``coverage_by_source`` apart. ``gap_sim`` is the
+mean over the three gaps and all nine worlds of the simulator, ``gap_sim_held_out`` and ``coverage_by_source`` over
+those on which nothing was chosen. ``best_arm_rate``: of decided planted worlds, the share in which the head is
+right; ``demo`` holds the three seeds of the GPT runs. ``regret_*`` is that of the arm taken in planted worlds, in per
+cent of the loss; ``pilot_cost`` what the pilots cost beyond the small depth's own run, in units of the fixed run.
+``gap_error_median``: per cent of the loss, GPT runs, full depth seen to T/4 and to T/2. ``seconds``: CPU time of fit,
+menu, decision and the value of every candidate pilot, the slowest.
+
+How the hyperparameters were chosen (2026-11-26): on the simulator's worlds marked ``tuned``, some eighty settings by
+hand. First by the log interval score of the gaps, planted worlds of another stream included: that prefers a narrow
+field (level_slope .3, common .7, prior A^-1/2, one discrepancy of .004), which calls a fifth of the depth gap that a
+pair of pilots measured noise (``sim kept`` of ``--choose``). So the rule became: each gap covered in >= .80 there and
+little of a measured depth gap lost. Two were left, equal within their errors: spread of the noise .5 with common .7
+(.07 lost, coverage .82 .85 .84) and .7 with .45 (.10 lost, .88 .88 .85); the second was taken for its coverage. Beside
+the prototype's values, chosen on such worlds too, that changed grids alone: amplitudes to .10 (gaps of 20 %), exponents
+below 0 and above 1, a second discrepancy, the noise on a grid with a prior; coverage there was .68 .76 .73 before.
+What was not blind: the rule was changed after that fault was seen on the GPT records; their numbers, and those of the
+held-out worlds, were printed for about twenty settings; and which pilots ``demo`` uses was chosen knowing the runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from latebloom.theory.cost import flops_per_token
+from latebloom.theory.fitting.recovery_field import AnnealedEnd, FieldPrior, ends_of, fit_recovery_field
+from latebloom.theory.menu import MenuArm, candidate_pilots, decide, equal_compute_menu, schedule_for
+from latebloom.theory.plan import GPT2Shape, Optimizer, Plan, Stage
+from latebloom.theory.record import read_record
+from latebloom.theory.schedules import WSD
+from tests.benchmarks.planner_worlds import FULL, HORIZON, TABLE, between, schedule
+
+RECORDS = Path(__file__).resolve().parents[2] / "paper_figures" / "data" / "demo_scale"
+TAUS = (160, 360, 600)
+GAPS = ("gap", "gap_equal", "gap_never")
+SMALL_ENDS = ("small-200", "small-400", "small-800")
+GPT_DESIGNS = {  # names of pilots; the full depth seen to T/4 or to T/2
+    "T/4": (
+        ("full-200", *SMALL_ENDS),
+        ("full-200", "grown200-90", *SMALL_ENDS),
+        ("full-200", "grown-600", *SMALL_ENDS),
+    ),
+    "T/2": (("full-200", "full-400", "grown400-180", *SMALL_ENDS), ("full-200", "full-400", "grown-600", *SMALL_ENDS)),
+}
+DEMO_DESIGN = ("full-200", "grown-600", *SMALL_ENDS)  # .54 of the fixed run beyond the small depth's own
+SIM_DESIGNS = (
+    ("full-200", *SMALL_ENDS),
+    ("full-100", "full-200", "small-100", *SMALL_ENDS, "grown424-400", "grown448-400", "grown496-400"),
+    ("full-200", "grown-600", *SMALL_ENDS),
+    ("full-200", "full-400", "grown400-180", *SMALL_ENDS),
+)
+SIM_GAP = 0.016  # depth gap of the GPT runs, relative
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One predicted quantity: where from, which, its draws' 5, 50 and 95 %, and what was true; losses relative."""
+
+    source: str
+    quantity: str
+    low: float
+    median: float
+    high: float
+    truth: float
+
+    @property
+    def covered(self) -> bool:
+        """Is the truth within the interval?"""
+        return self.low <= self.truth <= self.high
+
+    @property
+    def interval_score(self) -> float:
+        """Width and 20 times what the truth lies outside, per cent (Gneiting & Raftery 2007), at most 40."""
+        outside = max(self.low - self.truth, 0) + max(self.truth - self.high, 0)
+        return min(100 * (self.high - self.low + 20 * outside), 40.0)
+
+
+def score(source: str, quantity: str, draws: np.ndarray, truth: float) -> Score:
+    """The score of ``draws``."""
+    low, median, high = np.quantile(draws, [0.05, 0.5, 0.95])
+    return Score(source=source, quantity=quantity, low=low, median=median, high=high, truth=truth)
+
+
+# --- runs: GPTs and deep linear nets ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Ends of one seed by name (``full-800``, ``small-200``, ``grown-360``), and the plan they share."""
+
+    source: str
+    plan: Plan
+    small_depth: int
+    full_depth: int
+    ends: dict[str, AnnealedEnd]
+
+    def fixed(self, kind: str, steps: float) -> float:
+        """Measured loss of ``kind`` at ``steps``, linear in ln T between measured ends."""
+        known = sorted((end.steps, end.loss) for end in self.ends.values() if end.kind == kind)
+        horizons, losses = np.array(known).T
+        return float(np.interp(np.log(steps), np.log(horizons), losses))
+
+
+def gpt(seed: int) -> Experiment:
+    """The GPT runs of one seed that share warm-up, peak and recipe."""
+    records = {path.stem[3:]: read_record(path) for path in sorted(RECORDS.glob(f"s{seed}_*.parquet"))}
+    kept = {name: r for name, r in records.items() if name.split("-")[0] in ("full", "small", "two") or "grown" in name}
+    kept = {name: r for name, r in kept.items() if not name.startswith("p")}
+    ends = ends_of(list(kept.values()), small_depth=1, full_depth=4)
+    return Experiment(
+        source="gpt",
+        plan=records["full-800"].plan,
+        small_depth=1,
+        full_depth=4,
+        ends=dict(zip(kept, ends, strict=True)),
+    )
+
+
+def simulated(*, tuned: bool) -> list[Experiment]:
+    """The deep linear nets, one experiment a world and seed."""
+    table = pd.read_parquet(TABLE)
+    shape = gpt(0).plan.model
+    out = []
+    for (_, seed), rows in table[table.tuned == tuned].groupby(["world", "seed"]):
+        small = int(rows.small.iloc[0])
+        mean = table[(table.world == rows.world.iloc[0]) & (table.tau == 0) & (table.steps == HORIZON)]
+        full, never = (float(mean[mean.depth == d].loss.mean()) for d in (FULL, small))
+        constant = (never - full) / SIM_GAP - full
+        stages = (Stage(start_step=0, depth=FULL),)
+        plan = Plan(
+            name="sim",
+            model=shape,
+            batch_tokens=768,
+            schedule=schedule(HORIZON, 1.0),
+            stages=stages,
+            optimizer=Optimizer(),
+        )
+        ends = {}
+        for row in rows.itertuples():
+            name, end = _simulated_end(row, small, constant, int(seed))
+            ends[name] = end
+        if all(np.isfinite(end.loss) for end in ends.values()):
+            out.append(Experiment(source="sim", plan=plan, small_depth=small, full_depth=FULL, ends=ends))
+    return out
+
+
+def _simulated_end(row, small: int, constant: float, seed: int) -> tuple[str, AnnealedEnd]:
+    rates = schedule(row.steps, 1.0, tail=row.steps - row.tau if row.tau else None)
+    kind = "grown" if row.tau else {small: "small", FULL: "full", between(small): "between"}[row.depth]
+    horizon = "" if row.steps == HORIZON or not row.tau else row.steps
+    name = f"grown{horizon}-{row.tau}" if row.tau else f"{'two' if kind == 'between' else kind}-{row.steps}"
+    total = rates.total_area
+    end = AnnealedEnd(
+        name=name,
+        kind=kind,
+        depth=FULL if row.tau else row.depth,
+        steps=row.steps,
+        tau=row.tau,
+        area=total,
+        area_before={"grown": float(rates.area(row.tau)), "small": total}.get(kind, 0.0),
+        loss=constant + row.loss,
+        seed=seed,
+        data=None,
+        trunk=f"depth {row.depth}",
+        recipe="random stack keep" if row.tau else "",
+        peak_lr=1.0,
+        warmup_steps=rates.warmup_steps,
+    )
+    return name, end
+
+
+def scores_of_runs(experiment: Experiment, design: Sequence[str], prior: FieldPrior | None = None) -> list[Score]:
+    """Gaps and final losses of the runs grown at ``TAUS``, predicted from the pilots named in ``design``."""
+    if any(name not in experiment.ends for name in design):
+        return []
+    rates = experiment.plan.schedule
+    field = fit_recovery_field(
+        [experiment.ends[name] for name in design],
+        full_depth=experiment.full_depth,
+        reference=rates.total_area,
+        prior=prior,
+    )
+    model = experiment.plan.model
+    ratio = flops_per_token(model, 1) / flops_per_token(model, 4)  # the prices of the demo in the simulator as well
+    out = []
+    for tau in TAUS:
+        equal = round(tau * ratio + HORIZON - tau)
+        never = round(equal / ratio)
+        before = float(rates.area(tau))
+        areas = [schedule_for(rates, steps).total_area for steps in (HORIZON, equal, never, HORIZON)]
+        small, full = experiment.small_depth, experiment.full_depth
+        points = field.points(
+            [before, 0.0, 0.0, areas[2], areas[3]],
+            [areas[0] - before, areas[0], areas[1], 0.0, 0.0],
+            [full, full, full, small, small],
+        )
+        drawn = field.draws(points, number=1000, measured=True).T
+        truth = [experiment.ends[f"grown-{tau}"].loss]
+        truth += [experiment.fixed("full", HORIZON), experiment.fixed("full", equal)]
+        truth += [experiment.fixed("small", never), experiment.fixed("small", HORIZON)]
+        for i, quantity in enumerate(GAPS, start=1):
+            out.append(score(experiment.source, quantity, drawn[0] / drawn[i] - 1, truth[0] / truth[i] - 1))
+        for i in (0, 1):
+            out.append(score(experiment.source, "final_loss", drawn[i] / truth[i] - 1, 0.0))
+    return out
+
+
+# --- planted worlds ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planted:
+    """A law drawn at random: ``loss(S, u)`` in units of the full run's area, and what a step costs."""
+
+    plan: Plan
+    small_depth: int
+    full_depth: int
+    never_grown: tuple[float, float, float]  # base, amplitude, exponent of the small depth
+    kind: str  # "area" or "regrowth"
+    gap: float
+    numbers: tuple[float, ...]
+
+    def loss(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Expected final loss after areas S and u; u = 0 is never grown, S = 0 the full depth."""
+        before, after = np.asarray(before, float), np.asarray(after, float)
+        base, amplitude, exponent = self.never_grown
+        never = base + amplitude * (before + after) ** -exponent
+        return never - np.where(after > 0, self.recovered(before, after), 0.0)
+
+    def recovered(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """z(S, u)."""
+        if self.kind == "area":
+            exponent, onset, kappa, conditioned, crossing, preserving = self.numbers
+            signal = lambda u: (np.asarray(u, float) + onset) ** -exponent  # noqa: E731
+            size = self.gap / (signal(crossing) - signal(1.0))
+            share = 1 - np.exp(-before / conditioned)
+            z = size * (signal(crossing) - (1 + (kappa - 1) * share) * signal(after))
+            return np.maximum(z, -3 * self.gap * np.exp(-after / 0.02)) if preserving else z
+        fresh, regrown, conditioned, power_fresh, power_regrown, top = self.numbers
+        rise = lambda y, k: y**k / (1 + y**k)  # noqa: E731
+        new = self.gap * rise((before + after) / fresh, power_fresh) / rise(1 / fresh, power_fresh)
+        unit = 1.0 if regrown > 1 else 1 / rise(1 / regrown, power_regrown)
+        old = top * self.gap * rise(after / regrown, power_regrown) * unit
+        share = 1 - np.exp(-before / conditioned)
+        return (1 - share) * new + share * old
+
+
+def planted(generator: np.random.Generator) -> Planted:
+    """A world: slope of the small depth .01 to .12 of the loss an e-fold, depth gap .4 to 5 %, n .045 to .7."""
+
+    def log_uniform(low: float, high: float) -> float:
+        return float(np.exp(generator.uniform(np.log(low), np.log(high))))
+
+    loss, depth, width, context = 4.6, 24, 96, 64
+    exponent = generator.uniform(0.15, 0.5)
+    amplitude = loss * log_uniform(0.01, 0.12) / exponent
+    ratio = log_uniform(0.045, 0.7)
+    head = (depth * ratio - 1) / (1 - ratio)  # n = (head + 1)/(head + L), prices in blocks
+    vocabulary = max(1, round(head * (12 * width + 2 * context)))
+    kind = "area" if generator.uniform() < 0.4 else "regrowth"
+    if kind == "area":
+        crossing = 0.0 if generator.uniform() < 0.5 else log_uniform(0.003, 0.35)
+        numbers = (
+            generator.uniform(0.05, 1.2),
+            log_uniform(0.005, 0.1),
+            log_uniform(0.7, 1.5),
+            log_uniform(0.005, 0.3),
+            crossing,
+            float(generator.uniform() < 0.5),
+        )
+    else:
+        numbers = (
+            log_uniform(0.01, 0.5),
+            log_uniform(0.02, 8.0),
+            log_uniform(0.01, 0.3),
+            generator.uniform(0.7, 1.5),
+            generator.uniform(0.7, 1.5),
+            generator.uniform(0.8, 1.1),
+        )
+    return Planted(
+        plan=Plan(
+            name="planted",
+            model=GPT2Shape(name="planted", width=width, heads=4, vocab_size=vocabulary, context=context),
+            batch_tokens=768,
+            schedule=WSD(steps=HORIZON, peak_lr=1.0, warmup_steps=16, decay_steps=80, decay="linear", final=0.0),
+            stages=(Stage(start_step=0, depth=depth),),
+        ),
+        small_depth=1,
+        full_depth=depth,
+        never_grown=(loss - amplitude, amplitude, exponent),
+        kind=kind,
+        gap=loss * log_uniform(0.004, 0.05),
+        numbers=numbers,
+    )
+
+
+def pilots_of(world: Planted, generator: np.random.Generator) -> tuple[list[AnnealedEnd], float]:
+    """Annealed ends of ``planner.md``'s trunks and branches, with errors, and what they cost beyond the small trunk.
+
+    Small trunk to T, annealed at T/8, T/4, T/2, T; grown at T/2, annealed .03, .06, .12 T later; full trunk to T/4,
+    annealed at T/8, T/4.
+    """
+    small, full = world.small_depth, world.full_depth
+    runs = [(steps, small, 0) for steps in (100, 200, 400, 800)]
+    runs += [(400 + tail, small, 400) for tail in (24, 48, 96)]
+    runs += [(steps, full, 0) for steps in (100, 200)]
+    unit = world.plan.schedule.total_area
+    noise = 4.6 * float(np.exp(generator.uniform(np.log(0.001), np.log(0.0025))))
+    shift = 4.6 * 0.006 * generator.normal()
+    trunk = {depth: np.sqrt(0.6) * noise * generator.normal() for depth in (small, full)}
+    ends = []
+    for steps, depth, tau in runs:
+        rates = schedule(steps, 1.0, tail=steps - tau if tau else None)
+        kind = "grown" if tau else "small" if depth == small else "full"
+        total = rates.total_area
+        before = {"grown": float(rates.area(tau)), "small": total}.get(kind, 0.0)
+        own = np.sqrt(0.4) * noise * generator.normal()
+        loss = float(world.loss(np.array(before / unit), np.array((total - before) / unit)))
+        ends.append(
+            AnnealedEnd(
+                name=f"{kind}-{steps}",
+                kind=kind,
+                depth=full if tau else depth,
+                steps=steps,
+                tau=tau,
+                area=total,
+                area_before=before,
+                loss=loss + shift + trunk[depth] + own,
+                seed=0,
+                data=None,
+                trunk=f"depth {depth}",
+                recipe="random stack keep" if tau else "",
+                peak_lr=1.0,
+                warmup_steps=16,
+            )
+        )
+    ratio = flops_per_token(world.plan.model, small) / flops_per_token(world.plan.model, full)
+    anneals = 0.1 * (100 + 200 + 400) * ratio  # of the small trunk; that at T is the run itself
+    growth = 0.9 * 496 - 400 + sum(min(0.1 * (400 + tail), tail) for tail in (24, 48, 96))
+    fixed = 200 + 0.1 * 100
+    return ends, (anneals + growth + fixed) / HORIZON
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlantedResult:
+    """What was decided in one world: P(growing is best), whether it is, and what the choice costs, relative."""
+
+    p_grow: float
+    grow_is_best: bool
+    head: str
+    regret: float
+    cost: float
+    scores: tuple[Score, ...]
+
+    @property
+    def decided(self) -> bool:
+        """Did the decision have a head?"""
+        return self.head != "not decided"
+
+
+def judge_planted(index: int, *, stream: int, prior: FieldPrior | None = None, budget: float = 0.7) -> PlantedResult:
+    """One world: pilots, field, menu at ``budget`` of the fixed run's FLOPs, decision."""
+    world = planted(np.random.default_rng([stream, index]))
+    ends, cost = pilots_of(world, np.random.default_rng([stream, index, 1]))
+    unit = world.plan.schedule.total_area
+    field = fit_recovery_field(ends, full_depth=world.full_depth, reference=unit, prior=prior)
+    fixed = HORIZON * 768.0 * flops_per_token(world.plan.model, world.full_depth)
+    menu = equal_compute_menu(
+        world.plan, small_depth=1, full_depth=world.full_depth, budget=budget * fixed, most_steps=2 * HORIZON
+    )
+    decision = decide(field, menu, world.plan)
+    truth = _truth(world, menu, unit)
+    grows = np.array([arm.tau is not None for arm in menu])
+    grown = menu[decision.growth]
+    gaps = (decision.fixed, decision.equal_compute, decision.never)
+    controls = [gap.against for gap in gaps]
+    losses = _truth(world, [grown, *controls], unit)
+    drawn = field.draws(
+        field.points(
+            [a.area_before for a in (grown, *controls)],
+            [a.area_after for a in (grown, *controls)],
+            [a.depths[-1] for a in (grown, *controls)],
+        ),
+        number=1000,
+    ).T
+    scores = [
+        score("planted", name, drawn[0] / drawn[i] - 1, losses[0] / losses[i] - 1) for i, name in enumerate(GAPS, 1)
+    ]
+    scores += [score("planted", "final_loss", drawn[i] / losses[i] - 1, 0.0) for i in (0, 1)]
+    return PlantedResult(
+        p_grow=decision.p_grow,
+        grow_is_best=bool(grows[truth.argmin()]),
+        head=decision.head,
+        regret=float(truth[decision.best] / truth.min() - 1),
+        cost=cost,
+        scores=tuple(scores),
+    )
+
+
+def _truth(world: Planted, arms: Sequence[MenuArm], unit: float) -> np.ndarray:
+    return world.loss(np.array([a.area_before for a in arms]) / unit, np.array([a.area_after for a in arms]) / unit)
+
+
+# --- all of it --------------------------------------------------------------------------------------------------------
+
+
+def demo(seed: int, prior: FieldPrior | None = None) -> dict[str, object]:
+    """The decision of one seed of the GPT runs at the compute of growing at 360, and whether it names the best arm."""
+    experiment = gpt(seed)
+    plan = experiment.plan
+    begun = time.process_time()
+    field = fit_recovery_field(
+        [experiment.ends[name] for name in DEMO_DESIGN],
+        full_depth=4,
+        reference=plan.schedule.total_area,
+        prior=prior,
+    )
+    budget = experiment.ends["grown-360"].flops
+    menu = equal_compute_menu(plan, small_depth=1, full_depth=4, budget=budget, depths=(2,))
+    decision = decide(field, menu, plan, pilots=candidate_pilots(field, plan, horizon=HORIZON, depths=(2,)))
+    seconds = time.process_time() - begun
+    best = decision.choices[decision.best]
+    return {
+        "seed": seed,
+        "arm": best.arm.name,
+        "p_best": best.p_best,
+        "p_grow": decision.p_grow,
+        "head": decision.head,
+        "right": best.arm.depths == (1,),
+        "seconds": seconds,
+    }
+
+
+def calibrate(worlds: int, prior: FieldPrior | None = None) -> dict[str, object]:
+    """Every number of the benchmark."""
+    results = [judge_planted(index, stream=1, prior=prior) for index in range(worlds)]
+    scores = [s for result in results for s in result.scores]
+    errors: dict[str, float] = {}
+    for seen, designs in GPT_DESIGNS.items():
+        runs = [s for seed in range(3) for d in designs for s in scores_of_runs(gpt(seed), d, prior)]
+        errors[seen] = float(np.median([abs(s.median - s.truth) for s in runs if s.quantity == "gap"])) * 100
+        scores += runs
+    tuned, held_out = (
+        [s for e in simulated(tuned=t) for d in SIM_DESIGNS for s in scores_of_runs(e, d, prior)] for t in (True, False)
+    )
+    decided = [r for r in results if r.decided]
+    regrets = np.array([r.regret for r in results]) * 100
+    demos = [demo(seed, prior) for seed in range(3)]
+    quantities = ("final_loss", *GAPS)
+    by_source = {
+        source: {
+            q: _coverage([s for s in [*scores, *held_out] if s.source == source and s.quantity == q])
+            for q in quantities
+        }
+        for source in ("gpt", "planted", "sim")
+    }
+    coverage = {q: _coverage([s for s in scores if s.quantity == q]) for q in quantities}
+    coverage["gap_sim"] = _coverage([s for s in [*tuned, *held_out] if s.quantity in GAPS])
+    coverage["gap_sim_held_out"] = _coverage([s for s in held_out if s.quantity in GAPS])
+    return {
+        "coverage": coverage,
+        "coverage_by_source": by_source,
+        "best_arm_rate": float(np.mean([(r.head == "grow") == r.grow_is_best for r in decided])),
+        "decided_rate": len(decided) / len(results),
+        "brier": float(np.mean([(r.p_grow - r.grow_is_best) ** 2 for r in results])),
+        "regret_median": float(np.median(regrets)),
+        "regret_mean": float(regrets.mean()),
+        "gap_error_median": errors,
+        "pilot_cost": float(np.mean([r.cost for r in results])),
+        "seconds": max(float(d["seconds"]) for d in demos),
+        "demo": demos,
+    }
+
+
+def _coverage(scores: Sequence[Score]) -> float:
+    return float(np.mean([s.covered for s in scores]))
+
+
+def choose(worlds: int = 60) -> None:
+    """Vary hyperparameters and print scores on the simulator's tuned worlds and on planted ones of another stream."""
+    experiments = simulated(tuned=True)
+    variations: dict[str, tuple] = {
+        "discrepancies": ((0.004, 0.016), (0.004,), (0.002, 0.008)),
+        "exponents": (FieldPrior().exponents[2:],),
+        "noises": ((0.001, 0.002), (0.001, 0.002, 0.004)),
+        "noise_spread": (0.5, 1.0),
+        "level": (1.0, 2.8),
+        "level_slope": (0.3, 0.9),
+        "slope": (0.3, 0.8),
+        "wander": (0.2, 0.7),
+        "common": (0.25, 0.7),
+        "p0": (0.03, 0.15),
+        "p1": (2.0, 6.0),
+        "u0": (0.01, 0.04),
+    }
+    for name, values in variations.items():
+        for value in values:
+            print(name, value, _objective(replace(FieldPrior(), **{name: value}), experiments, worlds), flush=True)
+
+
+def _objective(prior: FieldPrior, experiments: Sequence[Experiment], worlds: int) -> dict[str, float]:
+    sim = [s for e in experiments for d in SIM_DESIGNS for s in scores_of_runs(e, d, prior)]
+    results = [judge_planted(index, stream=2, prior=prior) for index in range(worlds)]
+    made = [s for r in results for s in r.scores]
+    out = {"score": 0.0}
+    for label, scores in (("sim", sim), ("planted", made)):
+        for quantity in GAPS:
+            chosen = [s for s in scores if s.quantity == quantity]
+            out[f"{label} {quantity}"] = round(_coverage(chosen), 3)
+        out[f"{label} score"] = float(np.mean([np.log(s.interval_score) for s in scores if s.quantity in GAPS]))
+    out["score"] = out["sim score"] + out["planted score"]
+    out["sim kept"] = 1 - float(np.median([_lost(e, d, prior) for e in experiments for d in SIM_DESIGNS]))
+    out["regret"] = float(np.mean([r.regret for r in results])) * 100
+    return {name: round(value, 3) for name, value in out.items()}
+
+
+def _lost(experiment: Experiment, design: Sequence[str], prior: FieldPrior) -> float:
+    """Share of the depth gap that the pilots measured at T/4 by which the field's mean misses it."""
+    ends = experiment.ends
+    field = fit_recovery_field(
+        [ends[name] for name in design],
+        full_depth=experiment.full_depth,
+        reference=experiment.plan.schedule.total_area,
+        prior=prior,
+    )
+    area = ends["full-200"].area
+    points = field.points([area, 0.0], [0.0, area], [experiment.small_depth, experiment.full_depth])
+    mean, _ = field.moments(points)
+    measured = ends["small-200"].loss - ends["full-200"].loss
+    return abs(float(mean[0] - mean[1]) - measured) / abs(measured)
+
+
+def main() -> None:
+    """Print the numbers."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--worlds", type=int, default=200, help="planted worlds")
+    parser.add_argument("--choose", action="store_true", help="vary hyperparameters on the simulator instead")
+    options = parser.parse_args()
+    if options.choose:
+        choose()
+        return
+    result = calibrate(options.worlds)
+    if options.json:
+        print(json.dumps(result))
+        return
+    for name, value in result.items():
+        print(f"{name:20s} {value}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Deep linear nets for the planner's calibration: annealed ends of fixed, grown and never grown runs, as one table.
+
+    python -m tests.benchmarks.planner_worlds        (writes tests/golden/planner_worlds.parquet; needs torch, minutes)
+
+Each world is one family of low-rank residual networks under one optimizer (:mod:`latebloom.sim`), depth 1 or 2 grown to
+8, with one depth between trained too. All arms of a seed see the same minibatches. The schedules are those of the GPT
+runs in ``paper_figures/data/demo_scale``: WSD, 16 steps of warm-up, a tenth of linear decay; a growth trunk, grown
+half-way, is annealed over at most all that follows the expansion. Rows hold what a run ends with, nothing else.
+``tuned`` marks the worlds on which the field's hyperparameters were chosen; the others judge them.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from latebloom.theory.plan import Optimizer, Stage
+from latebloom.theory.schedules import WSD
+
+TABLE = Path(__file__).resolve().parents[1] / "golden" / "planner_worlds.parquet"
+HORIZON = 800
+WARMUP = 16
+FULL = 8
+WIDTH = 24
+SEEDS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """One family and optimizer. ``reach``: peak rate of SGD over its stability limit; else area over distance."""
+
+    optimizer: str
+    small: int
+    alpha: float
+    teacher_exponent: float
+    reach: float
+    tuned: bool
+
+
+WORLDS = (
+    World(optimizer="muon", small=1, alpha=1.0, teacher_exponent=1.0, reach=1.5, tuned=True),
+    World(optimizer="muon", small=1, alpha=0.5, teacher_exponent=0.6, reach=2.0, tuned=False),
+    World(optimizer="muon", small=2, alpha=1.0, teacher_exponent=1.0, reach=1.5, tuned=False),
+    World(optimizer="sgd", small=1, alpha=1.0, teacher_exponent=1.0, reach=0.3, tuned=True),
+    World(optimizer="sgd", small=1, alpha=0.5, teacher_exponent=0.6, reach=0.1, tuned=False),
+    World(optimizer="sgd", small=2, alpha=1.0, teacher_exponent=1.0, reach=0.05, tuned=True),
+    World(optimizer="adamw", small=1, alpha=1.0, teacher_exponent=1.0, reach=1.5, tuned=False),
+    World(optimizer="adamw", small=2, alpha=0.5, teacher_exponent=0.6, reach=2.0, tuned=True),
+    World(optimizer="muon", small=2, alpha=0.5, teacher_exponent=1.0, reach=3.0, tuned=True),
+)
+
+
+def schedule(steps: int, peak_lr: float, *, tail: int | None = None) -> WSD:
+    """WSD of ``steps``; a run grown ``tail`` steps before its end does not decay before it grows."""
+    decay = round(0.1 * steps) if tail is None else min(round(0.1 * steps), tail)
+    return WSD(steps=steps, peak_lr=peak_lr, warmup_steps=WARMUP, decay_steps=decay, decay="linear", final=0.0)
+
+
+def between(small: int) -> int:
+    """The depth between that is trained as well."""
+    return 3 if small == 1 else 4
+
+
+def programme(small: int) -> list[tuple[int, int, int]]:
+    """(steps, first depth, tau) of every arm; tau = 0 for a run of one depth."""
+    fixed = [(steps, FULL, 0) for steps in (100, 200, 400, 550, 650, 800)]
+    never = [(steps, small, 0) for steps in (100, 200, 400, 550, 650, 800, 942, 1115, 1372)]
+    middle = [(steps, between(small), 0) for steps in (100, 200, 400, 800, 1100)]
+    late = [(HORIZON, small, tau) for tau in (80, 160, 360, 480, 600, 680)]
+    short = [(400, small, 180), (200, small, 90)]
+    trunk = [(HORIZON // 2 + tail, small, HORIZON // 2) for tail in (24, 48, 96)]
+    return fixed + never + middle + late + short + trunk
+
+
+def simulate(world: World) -> pd.DataFrame:
+    """Every arm of ``world`` at every seed: world, seed, steps, depth, tau, loss (in units of the toy)."""
+    from latebloom.sim.engine import Arm, run_arms
+    from latebloom.sim.lowrank import LowRank
+    from latebloom.sim.mapping import SGD
+
+    family = LowRank(width=WIDTH, alpha=world.alpha, teacher_exponent=world.teacher_exponent, noise=0.3, batch=64)
+    if world.optimizer == "sgd":
+        optimizer = SGD
+        peak = world.reach * min(family.step_limit(world.small), family.step_limit(FULL))
+    else:
+        momentum = 0.9 if world.optimizer == "adamw" else 0.95
+        optimizer = Optimizer(name=world.optimizer, momentum=momentum, weight_decay=0.0, transfer="none")
+        area = world.reach * (FULL * family.multiplier(FULL)) ** -0.5
+        area /= WIDTH**0.5 if world.optimizer == "adamw" else 1.0
+        peak = area / schedule(HORIZON, 1.0).total_area
+    rows = []
+    by_horizon: dict[int, list[tuple[int, int, int]]] = {}
+    for arm in programme(world.small):
+        by_horizon.setdefault(arm[0], []).append(arm)
+    for steps, arms in by_horizon.items():
+        runs = []
+        for _, depth, tau in arms:
+            stages = (Stage(start_step=0, depth=depth),)
+            if tau:
+                stages += (Stage(start_step=tau, depth=FULL),)
+            rates = schedule(steps, peak, tail=steps - tau if tau else None)
+            runs += [Arm(name="", seed=seed, schedule=rates, stages=stages) for seed in range(SEEDS)]
+        curves = run_arms(family, runs, optimizer=optimizer, measure=[steps])
+        for curve, (arm, seed) in zip(curves, [(a, s) for a in arms for s in range(SEEDS)], strict=True):
+            loss = curve.final if curve.diverged_at is None else np.nan
+            rows.append((WORLDS.index(world), world.tuned, world.small, seed, arm[0], arm[1], arm[2], loss))
+    columns = ["world", "tuned", "small", "seed", "steps", "depth", "tau", "loss"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def main() -> None:
+    """Simulate every world and write the table."""
+    import torch
+
+    torch.set_num_threads(1)
+    tables = []
+    for index, world in enumerate(WORLDS):
+        tables.append(simulate(world))
+        table = tables[-1].groupby(["depth", "tau", "steps"]).loss.mean()
+        gap = table[(world.small, 0, HORIZON)] - table[(FULL, 0, HORIZON)]
+        print(f"{index + 1} of {len(WORLDS)}: {world}, depth gap {gap:.4g}", file=sys.stderr, flush=True)
+    TABLE.parent.mkdir(exist_ok=True)
+    pd.concat(tables, ignore_index=True).to_parquet(TABLE, compression="zstd", index=False)
+
+
+if __name__ == "__main__":
+    main()

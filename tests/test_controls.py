@@ -1,0 +1,181 @@
+"""The table of controls: their plans, families, and that one more row appears everywhere."""
+
+import re
+import shutil
+
+import pytest
+
+from latebloom.paper_figures.curves import CONTROL_STYLES, Look, look
+from latebloom.paper_figures.report import write_report
+from latebloom.theory import InputError, Stage, controls, fixed_depth, plan_expansion, wsd
+from latebloom.theory.controls import CONTROLS, Control, compared, control, controls_among
+from latebloom.theory.cost import plan_flops
+from latebloom.theory.verdict import NEEDED, from_prediction, judge, sentence
+from latebloom.train.experiments import ablation
+from tests.helpers import tiny_plan, tiny_shape
+from tests.test_figures import experiment
+from tests.test_theory_planning import COMMON, SCHEDULE, law, run
+
+PLAN = tiny_plan(steps=100, tau=60, full=4)
+
+
+def test_what_each_control_trains():
+    """(depth, steps) of every row, beside a run that grows from 1 to 4 blocks at step 60 of 100."""
+    made = {name: row.plan(PLAN) for name, row in CONTROLS.items() if row.depth is not None}
+    assert {name: (plan.depth, plan.steps) for name, plan in made.items() if not CONTROLS[name].at_equal_compute} == {
+        "fixed": (4, 100),
+        "cold_start": (4, 40),
+        "small": (1, 100),
+    }
+    assert {name: plan.depth for name, plan in made.items() if CONTROLS[name].at_equal_compute} == {
+        "equal_compute": 4,
+        "small_equal_compute": 1,
+    }
+    for name, plan in made.items():
+        assert (plan.name, plan.tau) == (name, None)
+        if CONTROLS[name].at_equal_compute:
+            assert plan_flops(plan) == pytest.approx(plan_flops(PLAN), rel=0.5 / plan.steps)
+            assert plan.schedule == PLAN.schedule.with_steps(plan.steps)
+    assert made["small_equal_compute"].steps > 100 > made["equal_compute"].steps
+
+
+def test_a_family_has_a_member_a_depth():
+    family = CONTROLS["depth_equal_compute"]
+    with pytest.raises(InputError, match="stands for one control a depth; choose one: depth_equal_compute-2"):
+        family.plan(PLAN)
+    for depth in (1, 2, 3, 4):
+        member = family.at(depth)
+        assert member == control(f"depth_equal_compute-{depth}")
+        assert (member.label, member.row) == (f"depth {depth}, equal compute", "depth_equal_compute")
+        plan = member.plan(PLAN)
+        assert plan.depth == depth
+        assert plan_flops(plan) == pytest.approx(plan_flops(PLAN), rel=0.5 / plan.steps)
+    assert family.at(1).plan(PLAN).stages == CONTROLS["small_equal_compute"].plan(PLAN).stages
+    assert CONTROLS["small"].at(0).plan(PLAN) == fixed_depth(PLAN, name="small-0", depth=0)
+
+
+def test_names():
+    assert [c.name for c in compared()] == ["fixed", "equal_compute", "cold_start", "small"]
+    assert set(NEEDED) <= set(controls.COMPARED)
+    assert all(name == row.name == row.row for name, row in CONTROLS.items())
+    assert len({row.label for row in CONTROLS.values()}) == len(CONTROLS)
+    runs = ["small-2", "progressive", "full-100", "small-10", "cold_start", "fixed", "small-", "small-x"]
+    assert [c.name for c in controls_among(runs)] == ["fixed", "cold_start", "small-2", "small-10"]
+    with pytest.raises(InputError, match="control = 'fixd': is unknown; did you mean 'fixed'"):
+        control("fixd")
+
+
+def test_every_control_has_a_look():
+    assert set(CONTROL_STYLES) == set(CONTROLS)
+    looks = [look(name) for name in CONTROLS]
+    assert len({(shown.color, shown.line) for shown in looks}) == len(looks)
+    assert look("small-2") == Look("depth 2, never grown", *CONTROL_STYLES["small"])
+
+
+def test_never_growing_at_equal_compute_is_judged_like_any_control():
+    landscape = law(fresh=0.05, trunk=1.5, kappa=1.0)
+    plan = plan_expansion(**COMMON, law=landscape, tolerance=0.02)
+    names = ("fixed", "equal_compute", "cold_start", "small_equal_compute")
+    runs = {name: run(control(name).plan(plan), landscape, name) for name in names}
+    verdict = judge({"progressive": run(plan, landscape, "p")} | runs)
+    assert verdict.gap("small_equal_compute") == verdict.progressive / runs["small_equal_compute"].final() - 1
+    worth = -verdict.gap("small_equal_compute")
+    assert worth > 0
+    assert sentence(verdict).endswith(f"; it ends {worth:.2%} below never grown, equal compute.")
+    runs["small_equal_compute"] = run(control("small").plan(plan), landscape, "s")
+    with pytest.raises(InputError, match="small_equal_compute = .* must cost what the progressive run costs"):
+        judge({"progressive": run(plan, landscape, "p")} | runs)
+
+
+def test_judge_names_the_run_that_is_missing():
+    landscape = law()
+    plan = plan_expansion(**COMMON, law=landscape)
+    runs = {name: run(control(name).plan(plan), landscape, name) for name in controls.COMPARED}
+    with pytest.raises(InputError, match="lack 'progressive'"):
+        judge(runs)
+    runs = {"progressive": run(plan, landscape, "p")} | runs
+    with pytest.raises(InputError, match="lack 'cold_start'"):
+        judge({name: record for name, record in runs.items() if name != "cold_start"})
+
+
+@pytest.fixture
+def one_more(monkeypatch):
+    """A control that the package does not have: half the batch, for as many steps."""
+
+    def half_the_batch(plan, *, name, depth=None):
+        return fixed_depth(plan, name=name, depth=depth).replace(batch_tokens=plan.batch_tokens // 2)
+
+    row = Control(
+        name="half_batch",
+        label="half the batch",
+        controls_for="what tokens are worth",
+        make=half_the_batch,
+        depth="full",
+    )
+    monkeypatch.setitem(CONTROLS, row.name, row)
+    monkeypatch.setitem(CONTROL_STYLES, row.name, ("#F0E442", "-"))
+    monkeypatch.setattr(controls, "COMPARED", (*controls.COMPARED, row.name))
+    return row
+
+
+def test_one_more_row_is_predicted(one_more):
+    landscape = law()
+    plan = plan_expansion(**COMMON, law=landscape)
+    assert plan.predicted.control_losses == {"half_batch": float(landscape.loss(one_more.plan(plan)))}
+    verdict = from_prediction(plan.predicted)
+    assert list(verdict.controls) == ["fixed", "equal_compute", "cold_start", "small", "half_batch"]
+    assert plan.predicted.verdict.endswith(" half the batch.")
+
+
+def test_one_more_row_is_an_arm_of_the_ablation(one_more):
+    assert list(ablation._control_plans(PLAN, (0, 1))) == [
+        "fixed", "equal_compute", "cold_start", "small-0", "small-1", "half_batch",
+    ]  # fmt: skip
+
+
+def test_one_more_row_is_judged_and_drawn(one_more, tmp_path):
+    verdict = experiment(tmp_path, further=[one_more])
+    assert sentence(verdict).endswith("; it ends 7.41% below half the batch.")
+    page = write_report(tmp_path).read_text()
+    row = re.search(r"<tr><td>half the batch</td>.*?</tr>", page)[0]
+    assert "2.7000" in row
+    assert "#f0e442" in page.lower()  # the line of its look
+
+
+def test_a_report_of_fewer_controls_shows_those_there_are(tmp_path):
+    experiment(tmp_path)
+    shutil.rmtree(tmp_path / "runs" / "cold_start")
+    page = write_report(tmp_path).read_text()
+    assert "<td>fixed depth</td>" in page
+    assert "<td>cold start</td>" not in page
+    shutil.rmtree(tmp_path / "runs" / "progressive")
+    with pytest.raises(InputError, match="lack 'progressive'"):
+        write_report(tmp_path)
+
+
+def test_rows_of_the_small_depth_are_arms_of_every_start(monkeypatch):
+    monkeypatch.setattr(controls, "COMPARED", (*controls.COMPARED, "small_equal_compute", "depth_equal_compute-3"))
+    copied = PLAN.replace(stages=(PLAN.stages[0], PLAN.stages[1].replace(init="copy")))
+    arms = ablation._control_plans(copied, (0, 2))
+    assert list(arms)[3:] == [
+        "small-0", "small-2", "small_equal_compute-0", "small_equal_compute-2", "depth_equal_compute-3",
+    ]  # fmt: skip
+    from_two = PLAN.replace(stages=(Stage(start_step=0, depth=2), PLAN.stages[1]))
+    assert plan_flops(arms["small_equal_compute-2"]) == pytest.approx(plan_flops(from_two), rel=0.01)
+    assert arms["small_equal_compute-2"].depth == 2
+
+
+def test_predictions_of_today_are_those_without_further_controls():
+    plan = plan_expansion(**COMMON, law=law())
+    assert plan.predicted.control_losses is None
+    assert sentence(from_prediction(plan.predicted)) == plan.predicted.verdict
+
+
+def test_a_depth_that_the_law_does_not_know_is_not_predicted(monkeypatch):
+    monkeypatch.setattr(controls, "COMPARED", (*controls.COMPARED, "depth_equal_compute-3", "depth_equal_compute-1"))
+    shape = tiny_shape()
+    plan = plan_expansion(
+        model=shape, small_depth=1, full_depth=6, schedule=wsd(steps=2000, peak_lr=SCHEDULE.peak), batch_tokens=64,
+        law=law(),
+    )  # fmt: skip
+    assert list(plan.predicted.control_losses) == ["depth_equal_compute-1"]

@@ -1,0 +1,243 @@
+"""The recovery field: exact limits, pairing, calibration on planted laws, determinism, refusals."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from latebloom.theory.errors import InputError
+from latebloom.theory.fitting.recovery_field import AnnealedEnd, depth_share, ends_of, fit_recovery_field
+from latebloom.theory.plan import Stage
+from latebloom.theory.schedules import WSD
+from tests.helpers import synthetic_record, tiny_plan
+
+REFERENCE = 740.0  # area of 800 steps at rate 1, warm-up 16, the last tenth decaying
+EXACT = 1e-12
+
+
+def end(kind: str, steps: int, loss: float, *, tau: int = 0, seed: int = 0, **changes) -> AnnealedEnd:
+    """A 1 -> 4 end at peak rate 1 with 16 steps of warm-up and a tenth of decay."""
+    rates = WSD(steps=steps, peak_lr=1.0, warmup_steps=16, decay_steps=round(0.1 * steps), decay="linear", final=0.0)
+    total = rates.total_area
+    values = {
+        "name": f"{kind}-{steps}",
+        "kind": kind,
+        "depth": {"small": 1, "between": 2}.get(kind, 4),
+        "steps": steps,
+        "tau": tau,
+        "area": total,
+        "area_before": {"grown": float(rates.area(tau)), "small": total}.get(kind, 0.0),
+        "loss": loss,
+        "seed": seed,
+        "data": "d",
+        "trunk": {"full": "F", "between": "B"}.get(kind, "S"),
+        "recipe": "random stack keep" if kind == "grown" else "",
+        "peak_lr": 1.0,
+        "warmup_steps": 16,
+    }
+    return AnnealedEnd(**values | changes)
+
+
+def never_grown(area):
+    return 3.5 + 1.2 * np.asarray(area / REFERENCE) ** -0.3
+
+
+def recovered(after):
+    return 0.03 * np.log1p(np.asarray(after / REFERENCE) / 0.02)
+
+
+def pilots(*, seed: int = 0, shift: float = 0.0, noise: float = 0.0, generator=None) -> list[AnnealedEnd]:
+    """Ends of a planted law in which recovery depends on the remaining area alone."""
+    generator = generator or np.random.default_rng(0)
+    made = [end("small", t, 0.0, seed=seed) for t in (100, 200, 400, 800)]
+    made += [end("full", t, 0.0, seed=seed) for t in (100, 200)]
+    made += [end("grown", 450, 0.0, tau=400, seed=seed), end("grown", 500, 0.0, tau=400, seed=seed)]
+    out = []
+    for e in made:
+        loss = never_grown(e.area) - (0.0 if e.kind == "small" else recovered(e.area - e.area_before))
+        out.append(dataclasses.replace(e, loss=float(loss + shift + noise * generator.normal())))
+    return out
+
+
+def fit(ends, **changes):
+    return fit_recovery_field(ends, full_depth=4, reference=REFERENCE, **changes)
+
+
+@pytest.fixture(scope="module")
+def field():
+    return fit(pilots())
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_growing_at_the_first_step_is_the_fixed_run(field, measured):
+    points = field.points([0.0, 0.0, 300.0], [REFERENCE, REFERENCE, REFERENCE - 300.0], [4, 4, 4])
+    draws = field.draws(points, measured=measured)
+    assert np.abs(draws[:, 0] - draws[:, 1]).max() <= EXACT
+    assert np.abs(draws[:, 0] - draws[:, 2]).max() > 1e-3
+
+
+def test_growing_after_the_last_step_is_never_growing(field):
+    points = field.points([REFERENCE, REFERENCE], [0.0, 0.0], [4, 1])
+    draws = field.draws(points)
+    assert np.abs(draws[:, 0] - draws[:, 1]).max() <= EXACT
+
+
+def test_recovery_is_continuous_at_the_first_step(field):
+    """Growing after a thousandth of the run is growing at once to a hundredth of the loss's gap."""
+    points = field.points([0.0, 0.001 * REFERENCE], [REFERENCE, 0.999 * REFERENCE], [4, 4])
+    draws = field.draws(points)
+    assert np.abs(np.diff(draws, axis=1)).mean() < 0.01
+
+
+def test_draws_are_the_same_twice(field):
+    points = field.points([300.0], [440.0], [4])
+    again = fit(pilots())
+    assert np.array_equal(field.draws(points, seed=3), again.draws(points, seed=3))
+    assert not np.array_equal(field.draws(points, seed=3), field.draws(points, seed=4))
+
+
+def test_draws_have_the_moments_of_the_mixture(field):
+    points = field.points([300.0, 0.0, REFERENCE], [440.0, REFERENCE, 0.0], [4, 4, 1])
+    mean, covariance = field.moments(points)
+    draws = field.draws(points, number=20000)
+    scale = np.sqrt(np.diag(covariance))
+    assert draws.mean(0) == pytest.approx(mean, abs=4 * scale.max() / np.sqrt(20000))
+    assert np.cov(draws.T) / np.outer(scale, scale) == pytest.approx(covariance / np.outer(scale, scale), abs=0.05)
+
+
+def test_a_seed_shifts_losses_and_no_difference():
+    """Pairing: a shift of all runs of a seed by 1 % moves the gap by less than a hundredth of that."""
+    shift = 0.045
+    fields = [fit(pilots()), fit(pilots(shift=shift))]
+    points = [f.points([300.0, 0.0], [440.0, REFERENCE], [4, 4]) for f in fields]
+    means = np.array([f.moments(p)[0] for f, p in zip(fields, points, strict=True)])
+    assert np.diff(means[:, 0]) == pytest.approx(shift, rel=0.1)
+    assert abs(np.diff(means[:, 0] - means[:, 1]).item()) < 0.01 * shift
+
+
+def test_gap_is_known_better_than_two_unpaired_losses(field):
+    points = field.points([300.0, REFERENCE], [440.0, 0.0], [4, 1])
+    _, covariance = field.moments(points)
+    gap = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+    assert gap < 0.7 * (covariance[0, 0] + covariance[1, 1])  # what two unpaired losses would give
+
+
+def test_two_seeds_are_better_than_one():
+    points = ([300.0, 0.0], [440.0, REFERENCE], [4, 4])
+    spread = []
+    for seeds in ((0,), (0, 1)):
+        generator = np.random.default_rng(1)
+        field = fit([e for s in seeds for e in pilots(seed=s, shift=0.03 * s, noise=0.004, generator=generator)])
+        _, covariance = field.moments(field.points(*points))
+        spread.append(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    assert spread[1] < spread[0]
+
+
+def test_intervals_cover_a_planted_law():
+    """90 % intervals of the gap to the full depth hold in at least 31 of 40 noisy sets of pilots."""
+    generator = np.random.default_rng(5)
+    truth = -float(recovered(440.0) - recovered(REFERENCE)) / float(never_grown(REFERENCE) - recovered(REFERENCE))
+    covered = 0
+    for _ in range(40):
+        field = fit(pilots(shift=0.03 * generator.normal(), noise=0.006, generator=generator))
+        draws = field.draws(field.points([300.0, 0.0], [440.0, REFERENCE], [4, 4]), number=400)
+        low, high = np.quantile(draws[:, 0] / draws[:, 1] - 1, [0.05, 0.95])
+        covered += low <= truth <= high
+    assert covered >= 31  # 1 in 100 of binomial(40, .9) lies below
+
+
+def test_a_depth_between_is_interpolated():
+    """A run of depth 2 narrows what is said of depth 2, and a depth without a run is left wide."""
+    between = [end("between", steps, 0.0) for steps in (200, 400)]
+    between = [dataclasses.replace(e, loss=float(never_grown(e.area) - 0.7 * recovered(e.area))) for e in between]
+    point = ([0.0, REFERENCE], [REFERENCE, 0.0], [2, 1])
+    spread = []
+    for ends in (pilots(), [*pilots(), *between]):
+        field = fit(ends)
+        _, covariance = field.moments(field.points(*point))
+        spread.append(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    assert spread[1] < 0.7 * spread[0]
+
+
+def test_depth_share_is_0_at_the_small_and_1_at_the_full_depth():
+    assert [depth_share(d, 0, 12) for d in (0, 12)] == [0.0, 1.0]
+    assert 0 < depth_share(3, 0, 12) < depth_share(6, 0, 12) < 1
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ends", "name", "words"),
+    [
+        (pilots()[4:], "pilots", ("no run of the small depth", "anneal it at")),
+        (pilots()[2:], "pilots", ("too few annealed ends", "step 200")),
+        ([*pilots(), end("full", 400, 4.0, seed=7)], "full-400: seed", ("unpaired", "small depth with seed 7")),
+        ([*pilots(), end("full", 400, 4.0, data="other")], "full-400: seed", ("unpaired",)),
+        ([*pilots(), end("full", 400, 4.0, warmup_steps=8)], "full-400: warmup_steps", ("16 steps", "train it again")),
+        ([*pilots(), end("full", 400, 4.0, peak_lr=2.0)], "full-400: peak_lr", ("peak learning rate",)),
+        (
+            [*pilots(), end("grown", 600, 4.0, tau=300, recipe="copy stack keep")],
+            "grown-600: recipe",
+            ("another recipe", "random stack keep"),
+        ),
+        ([*pilots(), end("full", 400, float("nan"))], "full-400: loss", ("diverged",)),
+    ],
+    ids=["no small run", "too few", "other seed", "other data", "warm-up", "peak", "recipe", "diverged"],
+)
+def test_refusals_name_the_pilot_that_mends_them(ends, name, words):
+    with pytest.raises(InputError) as error:
+        fit(ends)
+    assert error.value.name == name
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_a_reference_must_be_an_area():
+    with pytest.raises(InputError, match="reference"):
+        fit_recovery_field(pilots(), full_depth=4, reference=0.0)
+
+
+def record(*, steps=100, tau=None, small=1, full=3, name="run"):
+    plan = tiny_plan(steps=steps, tau=tau, small=small, full=full)
+    return synthetic_record(plan, np.array([0, steps]), np.array([5.0, 4.0]), name=name)
+
+
+def test_ends_of_records():
+    made = ends_of(
+        [record(full=1), record(full=2), record(full=3), record(tau=60, full=3)], small_depth=1, full_depth=3
+    )
+    assert [e.kind for e in made] == ["small", "between", "full", "grown"]
+    assert made[0].area_before == made[0].area and made[1].area_before == made[2].area_before == 0
+    assert 0 < made[3].area_before < made[3].area
+    assert made[0].trunk == made[3].trunk != made[2].trunk
+    assert made[3].recipe and not made[2].recipe
+    assert {e.warmup_steps for e in made} == {2}
+    assert made[2].flops > made[3].flops > made[0].flops > 0
+
+
+def test_one_trunk_whatever_the_horizon():
+    first, second = (ends_of([record(full=1, steps=steps)], small_depth=1, full_depth=3)[0] for steps in (100, 124))
+    assert first.trunk == second.trunk  # both warm up for 2 steps
+    assert first.trunk != ends_of([record(full=1, steps=400)], small_depth=1, full_depth=3)[0].trunk
+
+
+@pytest.mark.parametrize(("small", "full", "tau"), [(2, 3, 60), (1, 4, None), (1, 2, 60)])
+def test_other_depths_are_refused(small, full, tau):
+    with pytest.raises(InputError, match="leave it out"):
+        ends_of([record(small=small, full=full, tau=tau)], small_depth=1, full_depth=3)
+
+
+def test_ladders_are_refused():
+    plan = tiny_plan(tau=60, full=3)
+    ladder = plan.replace(stages=(*plan.stages[:1], Stage(start_step=40, depth=2), plan.stages[1]))
+    made = synthetic_record(ladder, np.array([0, 100]), np.array([5.0, 4.0]), name="ladder")
+    with pytest.raises(InputError, match="ladder: depths"):
+        ends_of([made], small_depth=1, full_depth=3)
+
+
+def test_an_unfinished_run_is_refused():
+    plan = tiny_plan(tau=None)
+    made = synthetic_record(plan, np.array([0, 50]), np.array([5.0, 4.0]), name="half")
+    with pytest.raises(InputError, match="resume the run"):
+        ends_of([made], small_depth=1, full_depth=3)

@@ -1,0 +1,60 @@
+"""The settings of `latebloom plan`: its options, files and defaults come from here."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from latebloom.theory.expansion import Init, Order, StatePolicy
+from latebloom.theory.spec import Count, Spec
+
+__all__ = ["PlanConfig"]
+
+
+class PlanConfig(Spec, frozen=True, kw_only=True):
+    """What a plan is made from; rules between the numbers stand where they are used.
+
+    Attributes:
+        model: Preset that the plan is for.
+        steps: Horizon in optimizer steps.
+        batch_tokens: Tokens per step.
+        small_depth: Depth before the expansion.
+        depth: Depth after the expansion. None: the model's.
+        vocab_size: Of the data. None: the model's.
+        schedule: Shape of the learning rate over the run.
+        peak_lr: Peak learning rate. None: 10/sqrt(steps).
+        base_width: Width at which --peak-lr was tuned. None: the model's.
+        base_depth: Blocks at which --peak-lr was tuned. None: one rate at every depth.
+        warmup: Share of the steps.
+        decay: Share of the steps (wsd).
+        u_mix: Mixing area as a share of peak_lr x steps, such as 0.12.
+        u_mix_area: Mixing area in learning rate x steps.
+        tolerance: Accepted price of growing, share of the final loss.
+        budget: Spend at most this share of the fixed-depth FLOPs.
+        init: How new blocks begin; those with zero in their name, and identity, keep the function.
+        order: Where new blocks stand: on top (stack, last), between the old (inter) or below (first).
+        optimizer_state: Kept at the expansion, new blocks starting with none, a copied or a warmed one; or reset.
+        law: Landscape fitted to pilots: area, normalised or pair.
+        seed: Of the fit to pilots and its bootstrap.
+    """
+
+    model: str
+    steps: int
+    batch_tokens: int
+    small_depth: int = 1
+    depth: int | None = None
+    vocab_size: int | None = None
+    schedule: Literal["wsd", "cosine", "linear", "constant"] = "wsd"
+    peak_lr: float | None = None
+    base_width: int | None = None
+    base_depth: int | None = None
+    warmup: float = 0.02
+    decay: float = 0.1
+    u_mix: float | None = None
+    u_mix_area: float | None = None
+    tolerance: float = 0.01
+    budget: float | None = None
+    init: Init = "random"
+    order: Order = "stack"
+    optimizer_state: StatePolicy = "keep"
+    law: str = "area"
+    seed: Count = 0

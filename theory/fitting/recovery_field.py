@@ -1,0 +1,502 @@
+r"""The recovery field: a Gaussian posterior of what growing recovers, from annealed ends of paired runs.
+
+It stands in ``theory/fitting`` because it is what its neighbours are: runs in, a landscape with its uncertainty out.
+Only annealed ends count, losses at the end of a whole schedule, and they are paired: runs of one seed and data order
+share most of their error, which cancels in every difference.
+
+Notation
+    S, u        learning-rate area before and after the expansion, in units of the full depth's at ``reference`` area
+    s(S + u)    annealed loss of the small depth alone
+    z(S, u)     what growing recovers of it
+    q           share of the way from the small to the full depth, ln((d + 1)/(l + 1)) / ln((L + 1)/(l + 1)) at depth d
+
+    never grown  y = s(S) + e                              u = 0
+    grown        y = s(S + u) - z(S, u) + e
+    full depth   y = s(u) - z(0, u) + e                    the depth gap delta is z at S = 0
+    between      y = s(u) - z_q(0, u) + e                  z_1 = z, z_0 = 0
+
+Both limits are exact, not fitted: a run grown at step 0 *is* the fixed run (the same S = 0, u), and z(., 0) = 0.
+
+    s   power law a + c t^-b, b on a grid, a and c vague, and a smooth discrepancy (squared exponential in ln t)
+    z   A^2 [o^2 (1 + g l)(1 + g l') + m^2 l l' + w^2 min(|l|, |l'|)] [c + (1 - c) exp(-|p - p'|/p1)] (q q')^v r(q, q')
+        with l = ln((u + u0)/u1), p = ln(1 + S/p0), r = exp(-|ln q - ln q'|/q1), A on a grid
+    e   a part common to a seed, one common to a trunk, and a run's own; the size of the last two on a grid
+
+Given a point of the grid everything is linear and Gaussian: one Cholesky each, and the posterior is their mixture.
+
+Not supported, and refused: ladders of several expansions; growth from, or to, a depth between the two (fit a field of
+its own for those two depths); different peak rates. A fixed depth of which no run exists is predicted from the prior's
+correlation over depth alone, and says so by its width.
+
+References: Rasmussen & Williams (2006), Gaussian Processes for Machine Learning, algorithm 2.1. The discrepancy is
+Kennedy & O'Hagan's (2001), J. R. Stat. Soc. B 63, 425.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from latebloom.theory.cost import plan_flops
+from latebloom.theory.errors import InputError
+
+if TYPE_CHECKING:
+    from latebloom.theory.plan import Plan
+    from latebloom.theory.record import Record
+
+__all__ = ["AnnealedEnd", "FieldPrior", "Points", "RecoveryField", "depth_share", "ends_of", "fit_recovery_field"]
+
+Kind = Literal["small", "between", "full", "grown"]
+FEWEST_SMALL_ENDS = 3  # a power law has three numbers
+KEPT_WEIGHT = 0.995  # of the mixture: points of the grid beyond it are dropped in predictions
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnealedEnd:
+    """The end of one finished run, and what it shares with others.
+
+    Attributes:
+        name: Of the run.
+        kind: ``small``, ``full`` or a depth ``between``, never grown; or ``grown`` from the small to the full depth.
+        depth: Blocks at the end.
+        steps: Horizon T.
+        tau: Expansion step, 0 for a run of one depth.
+        area: Learning-rate area of the whole schedule, learning rate x steps.
+        area_before: Area before the expansion: 0 for a run of one depth, all of it for the small one.
+        loss: Validation loss at the horizon, nats per token.
+        seed: Of weights and data order.
+        data: Digest of the data, None if it was not recorded.
+        trunk: Equal for runs that are one run until they decay or grow.
+        recipe: How the new blocks begin, '' for a run of one depth.
+        peak_lr: Peak learning rate.
+        warmup_steps: Steps until it is reached.
+        flops: Training FLOPs of the run alone, its trunk included.
+        digest: SHA-256 of its plan, '' if there is none.
+    """
+
+    name: str
+    kind: Kind
+    depth: int
+    steps: int
+    tau: int
+    area: float
+    area_before: float
+    loss: float
+    seed: int
+    data: str | None
+    trunk: str
+    recipe: str
+    peak_lr: float
+    warmup_steps: int
+    flops: float = 0.0
+    digest: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldPrior:
+    """Hyperparameters, relative to the smallest loss and to the reference area; chosen on simulations, see
+    ``tests/benchmarks/planner_calibration.py``.
+
+    Attributes:
+        amplitudes: Grid of A.
+        exponents: Grid of b; below 0 for losses that fall faster and faster in ln t, as before a power law sets in.
+        noises: Grid of the standard deviation of one run about its seed's mean.
+        noise_typical: Where its prior is largest.
+        noise_spread: Standard deviation of its logarithm under the prior.
+        trunk_share: Share of that variance which runs of one trunk have in common.
+        seed: Standard deviation of what a seed shifts all its runs by.
+        vague: Standard deviation of a and c.
+        discrepancies: Grid of the standard deviation of s about its power law.
+        discrepancy_range: Its range in ln t.
+        u0, u1: Onset and origin of l.
+        level, level_slope: o and g.
+        slope: m.
+        wander: w, the Brownian part's.
+        p0, p1: Onset and range of the memory of S.
+        common: c, the part of z that does not depend on S.
+        depth_power, depth_range: v and q1.
+    """
+
+    amplitudes: tuple[float, ...] = (0.0008, 0.0016, 0.0032, 0.0064, 0.0128, 0.0256, 0.0512, 0.1024)
+    exponents: tuple[float, ...] = (-1.0, -0.4, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.55, 0.75, 1.0, 1.5, 2.5)
+    noises: tuple[float, ...] = (0.0005, 0.001, 0.002, 0.004, 0.008)
+    noise_typical: float = 0.0015
+    noise_spread: float = 0.7
+    trunk_share: float = 0.6
+    seed: float = 0.006
+    vague: float = 3.0
+    discrepancies: tuple[float, ...] = (0.004, 0.016)
+    discrepancy_range: float = 1.0
+    u0: float = 0.02
+    u1: float = 0.3
+    level: float = 1.8
+    level_slope: float = 0.6
+    slope: float = 0.5
+    wander: float = 0.4
+    p0: float = 0.07
+    p1: float = 3.5
+    common: float = 0.45
+    depth_power: float = 0.5
+    depth_range: float = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Points:
+    """Where the field is asked: runs with ``before`` and ``after`` learning-rate area and the depth at their end.
+
+    Attributes:
+        before: S, learning rate x steps, (points,).
+        after: u, learning rate x steps, (points,).
+        share: q, 0 at the small and 1 at the full depth, (points,).
+    """
+
+    before: np.ndarray
+    after: np.ndarray
+    share: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.before)
+
+
+def depth_share(depth: int, small_depth: int, full_depth: int) -> float:
+    """q = ln((d + 1)/(l + 1)) / ln((L + 1)/(l + 1)).
+
+    Args:
+        depth: d.
+        small_depth: l.
+        full_depth: L.
+
+    >>> depth_share(1, 1, 4), depth_share(4, 1, 4)
+    (0.0, 1.0)
+    """
+    return float(np.log((depth + 1) / (small_depth + 1)) / np.log((full_depth + 1) / (small_depth + 1)))
+
+
+# --- records in -------------------------------------------------------------------------------------------------------
+
+
+def ends_of(records: Sequence[Record], *, small_depth: int, full_depth: int) -> tuple[AnnealedEnd, ...]:
+    """The annealed ends of finished runs.
+
+    Args:
+        records: Finished runs of one experiment.
+        small_depth: l.
+        full_depth: L.
+
+    Raises:
+        InputError: if a run did not finish, or is none of: one depth from l to L, or l grown once to L.
+    """
+    return tuple(_end(record, small_depth, full_depth) for record in records)
+
+
+def _end(record: Record, small_depth: int, full_depth: int) -> AnnealedEnd:
+    plan, header = record.plan, record.header
+    depths = [stage.depth for stage in plan.stages]
+    rule = f"is neither one depth from {small_depth} to {full_depth} nor one growth {small_depth} -> {full_depth}"
+    if depths[0] < small_depth or depths[-1] > full_depth or len(depths) > 2:
+        raise InputError(f"{header.name}: depths", depths, rule, "leave it out")
+    kind: Kind = "between"
+    if len(depths) == 2:
+        if depths != [small_depth, full_depth]:
+            fix = f"leave it out; to plan {depths[0]} -> {depths[1]}, fit a field of those two depths"
+            raise InputError(f"{header.name}: depths", depths, rule, fix)
+        kind = "grown"
+    elif depths[0] in (small_depth, full_depth):
+        kind = "small" if depths[0] == small_depth else "full"
+    total = plan.schedule.total_area
+    before = {"grown": float(plan.schedule.area(plan.tau or 0)), "small": total}.get(kind, 0.0)
+    last = plan.stages[-1]
+    return AnnealedEnd(
+        name=header.name,
+        kind=kind,
+        depth=depths[-1],
+        steps=plan.steps,
+        tau=plan.tau or 0,
+        area=total,
+        area_before=before,
+        loss=record.final(),
+        seed=header.seed,
+        data=header.data_digest,
+        trunk=_trunk(plan),
+        recipe=f"{last.init} {last.order} {last.optimizer_state}" if kind == "grown" else "",
+        peak_lr=plan.schedule.peak,
+        warmup_steps=_warmup_steps(plan),
+        flops=plan_flops(plan),
+        digest=header.plan_digest,
+    )
+
+
+def _warmup_steps(plan: Plan) -> int:
+    """Updates until the learning rate is at its peak, of whatever shape."""
+    return int(np.argmax(plan.schedule.lrs())) + 1
+
+
+def _trunk(plan: Plan) -> str:
+    """Runs that begin at one depth, with one optimizer and one constant rate after one warm-up, are one run so far."""
+    schedule = plan.schedule
+    start = f"{schedule.peak} {_warmup_steps(plan)}" if type(schedule).__name__ in ("WSD", "Constant") else plan.digest
+    return f"depth {plan.stages[0].depth}, {plan.batch_tokens} tokens, {plan.optimizer}, {start}"
+
+
+def _check(ends: Sequence[AnnealedEnd]) -> None:
+    """Refuse what no field can be fitted to, and name the pilot that would mend it."""
+    small = [end for end in ends if end.kind == "small"]
+    others = [end for end in ends if end.kind != "small"]
+    if not small:
+        fix = "train the small depth to the horizon and anneal it at an eighth, a quarter, a half and all of it"
+        raise InputError("pilots", [end.name for end in ends], "hold no run of the small depth alone", fix)
+    horizons = sorted({end.steps for end in small})
+    if len(horizons) < FEWEST_SMALL_ENDS:
+        missing = [t for t in (horizons[-1] // 4, horizons[-1] // 2, horizons[-1] // 8) if t not in horizons]
+        wanted = " and ".join(str(t) for t in missing[: FEWEST_SMALL_ENDS - len(horizons)])
+        rule = f"too few annealed ends of the small depth: its slope needs {FEWEST_SMALL_ENDS} horizons"
+        raise InputError("pilots", horizons, rule, f"anneal the small depth's trunk at step {wanted} too")
+    pairs = {(end.seed, end.data) for end in small}
+    for end in others:
+        if (end.seed, end.data) not in pairs:
+            rule = f"is unpaired: no run of the small depth has its seed {end.seed} and its data order"
+            raise InputError(f"{end.name}: seed", end.seed, rule, f"train the small depth with seed {end.seed}")
+    common = max({end.warmup_steps for end in small}, key=[end.warmup_steps for end in small].count)
+    for end in ends:
+        if end.warmup_steps != common:
+            rule = f"differs from the warm-up of the other runs, {common} steps"
+            fix = f"train it again with a warm-up of {common} steps: pilots keep the warm-up in steps"
+            raise InputError(f"{end.name}: warmup_steps", end.warmup_steps, rule, fix)
+        if not np.isclose(end.peak_lr, small[0].peak_lr):
+            rule = f"differs from the peak learning rate of the other runs, {small[0].peak_lr:g}"
+            raise InputError(f"{end.name}: peak_lr", end.peak_lr, rule, "leave it out, or train it at that rate")
+        if not np.isfinite(end.loss):
+            raise InputError(f"{end.name}: loss", end.loss, "is not a number: the run diverged", "leave it out")
+    grown = [end for end in ends if end.kind == "grown"]
+    for end in grown:
+        if end.recipe != grown[0].recipe:
+            rule = f"is a growth of another recipe than {grown[0].name}: {grown[0].recipe}"
+            fix = f"grow it again by {grown[0].recipe}, or plan each recipe with its own pilots"
+            raise InputError(f"{end.name}: recipe", end.recipe, rule, fix)
+
+
+# --- the posterior ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecoveryField:
+    """The posterior: a mixture over ``grid`` of Gaussian fields. Losses in nats per token, areas as they are given.
+
+    Attributes:
+        ends: What it was fitted to.
+        prior: Hyperparameters.
+        reference: Area that is called 1.
+        scale: Smallest loss of the ends, to which the hyperparameters are relative.
+        small_depth, full_depth: l and L.
+        grid: (A, b, discrepancy, noise) of each point, (grid, 4), relative.
+        weights: Posterior probabilities of the points, (grid,).
+    """
+
+    ends: tuple[AnnealedEnd, ...]
+    prior: FieldPrior
+    reference: float
+    scale: float
+    small_depth: int
+    full_depth: int
+    grid: np.ndarray
+    weights: np.ndarray
+
+    def points(self, area_before: Sequence[float], area_after: Sequence[float], depths: Sequence[int]) -> Points:
+        """Runs that end at ``depths`` after these areas; a run of the small depth has no area after.
+
+        Args:
+            area_before: S, learning rate x steps, (points,).
+            area_after: u, learning rate x steps, (points,).
+            depths: Blocks at the end, (points,).
+        """
+        share = [depth_share(depth, self.small_depth, self.full_depth) for depth in depths]
+        return Points(before=np.asarray(area_before, float), after=np.asarray(area_after, float), share=np.array(share))
+
+    def draws(self, points: Points, *, number: int = 200, seed: int = 0, measured: bool = False) -> np.ndarray:
+        """Joint posterior draws of the losses at ``points``, (number, points).
+
+        Args:
+            points: Where.
+            number: How many draws.
+            seed: Of the generator; equal seeds give equal draws.
+            measured: Draw what runs on the first pilot's seed and trunks will show, with an error of their own each,
+                instead of expected losses over seeds. A point whose end is known already is still a new run.
+
+        Returns:
+            Losses, equal to the last digit for equal points.
+        """
+        unique, inverse = _distinct(points)
+        generator = np.random.default_rng(seed)
+        weights, means, covariances = self._mixture(unique, self._trunks(unique, measured))
+        counts = generator.multinomial(number, weights)
+        values, vectors = np.linalg.eigh(covariances[counts > 0])
+        roots = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
+        parts = zip(means[counts > 0], roots, counts[counts > 0], strict=True)
+        drawn = [mean + generator.normal(size=(count, len(mean))) @ root.T for mean, root, count in parts]
+        return np.concatenate(drawn)[generator.permutation(number)][:, inverse]
+
+    def moments(
+        self, points: Points, *, measured: bool = False, trunks: Sequence[str] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean, (points,), and covariance, (points, points), of the mixture.
+
+        Args:
+            points: Where.
+            measured: As in :meth:`draws`.
+            trunks: Trunk of each point, '' for expected losses; overrides ``measured``.
+        """
+        weights, means, covariances = self._mixture(points, trunks or self._trunks(points, measured))
+        mean = weights @ means
+        apart = means - mean
+        return mean, np.tensordot(weights, covariances, 1) + (weights[:, None] * apart).T @ apart
+
+    def _mixture(self, points: Points, trunks: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Weights, means and covariances at ``points`` of the grid's points that matter."""
+        order = np.argsort(self.weights)[::-1]
+        kept = order[: int(np.searchsorted(np.cumsum(self.weights[order]), KEPT_WEIGHT)) + 1]
+        runs = _runs_of(self.ends, self.small_depth, self.full_depth, self.reference)
+        loss = np.array([end.loss for end in self.ends])
+        asked = _Runs(
+            points=_scaled(points, self.reference), seeds=[runs.seeds[0] if t else None for t in trunks], trunks=trunks
+        )
+        kernel = _Kernel(prior=self.prior, scale=self.scale, grid=self.grid[kept])
+        factors = np.linalg.cholesky(kernel.covariance(runs, runs, same=True))
+        cross = kernel.covariance(runs, asked)
+        right = np.concatenate([cross, np.broadcast_to(loss[:, None], (len(kept), len(loss), 1))], axis=2)
+        half = np.linalg.solve(factors, right)
+        half, whitened = half[..., :-1], half[..., -1:]
+        turned = half.transpose(0, 2, 1)
+        weights = self.weights[kept] / self.weights[kept].sum()
+        return weights, (turned @ whitened)[..., 0], kernel.covariance(asked, asked, same=True) - turned @ half
+
+    def _trunks(self, points: Points, measured: bool) -> list[str]:
+        return self.trunks_of(points) if measured else [""] * len(points)
+
+    def trunks_of(self, points: Points) -> list[str]:
+        """The trunk on which a run at each point goes on: that of the pilots of its first depth, else a new one."""
+        by_share: dict[float, str] = {}
+        for end in self.ends:
+            begins = self.small_depth if end.kind == "grown" else end.depth
+            by_share.setdefault(depth_share(begins, self.small_depth, self.full_depth), end.trunk)
+        first = np.where(points.before > 0, 0.0, points.share)
+        return [by_share.get(float(share), f"new trunk {share}") for share in first]
+
+
+def fit_recovery_field(
+    ends: Sequence[AnnealedEnd], *, full_depth: int, reference: float, prior: FieldPrior | None = None
+) -> RecoveryField:
+    """The posterior of the recovery field given annealed ends.
+
+    Args:
+        ends: Of paired runs, see :func:`ends_of`. With the small depth's alone, z is its prior.
+        full_depth: L.
+        reference: Learning-rate area of the full depth's whole run, the unit of the prior.
+        prior: Hyperparameters.
+
+    Returns:
+        The field; the same ends give the same field.
+
+    Raises:
+        InputError: for too few annealed ends, unpaired runs, different warm-ups or peak rates, growth of different
+            recipes, or diverged runs; each names the pilot that mends it.
+    """
+    prior = prior or FieldPrior()
+    _check(ends)
+    if not reference > 0:
+        raise InputError("reference", reference, "must be positive", "give the full run's learning-rate area")
+    small_depth = next(end.depth for end in ends if end.kind == "small")
+    runs = _runs_of(ends, small_depth, full_depth, reference)
+    loss = np.array([end.loss for end in ends])
+    scale = float(loss.min())
+    axes = (prior.amplitudes, prior.exponents, prior.discrepancies, prior.noises)
+    grid = np.array(list(itertools.product(*axes)))
+    factors = np.linalg.cholesky(_Kernel(prior=prior, scale=scale, grid=grid).covariance(runs, runs, same=True))
+    whitened = np.linalg.solve(factors, np.broadcast_to(loss[:, None], (len(grid), len(loss), 1)))[..., 0]
+    log_weight = -0.5 * (whitened**2).sum(1) - np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(1)
+    log_weight -= 0.5 * (np.log(grid[:, 3] / prior.noise_typical) / prior.noise_spread) ** 2
+    weights = np.exp(log_weight - log_weight.max())
+    return RecoveryField(
+        ends=tuple(ends),
+        prior=prior,
+        reference=reference,
+        scale=scale,
+        small_depth=small_depth,
+        full_depth=full_depth,
+        grid=grid,
+        weights=weights / weights.sum(),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Runs:
+    """Points in units of the reference area, and whose errors they share; no seed: an expected loss, without error."""
+
+    points: Points
+    seeds: Sequence[tuple[int, str | None] | None]
+    trunks: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kernel:
+    """Prior covariances between two sets of runs, one matrix for each point of ``grid``, in nats squared."""
+
+    prior: FieldPrior
+    scale: float
+    grid: np.ndarray
+
+    def covariance(self, a: _Runs, b: _Runs, *, same: bool = False) -> np.ndarray:
+        """(grid, a, b); ``same``: both are the same runs, each of which has an error of its own."""
+        prior = self.prior
+        amplitude, exponent, discrepancy, noise = (column[:, None, None] for column in self.grid.T)
+        t, t2 = (runs.points.before + runs.points.after for runs in (a, b))
+        distance = np.log(t)[:, None] - np.log(t2)[None, :]
+        law = 1 + t[:, None] ** -exponent * t2[None, :] ** -exponent
+        never = prior.vague**2 * law + discrepancy**2 * np.exp(-0.5 * (distance / prior.discrepancy_range) ** 2)
+        seeds = np.array([[s is not None and s == s2 for s2 in b.seeds] for s in a.seeds], float)
+        trunks = np.array([[trunk == trunk2 for trunk2 in b.trunks] for trunk in a.trunks], float) * seeds
+        own = np.diag([float(s is not None) for s in a.seeds]) if same else 0.0
+        error = prior.trunk_share * trunks + (1 - prior.trunk_share) * own
+        field = never + amplitude**2 * self.recovery(a.points, b.points)
+        return self.scale**2 * (field + prior.seed**2 * seeds + noise**2 * error)
+
+    def recovery(self, a: Points, b: Points) -> np.ndarray:
+        """Covariance of z at A = 1 and relative to the loss, exactly 0 where nothing follows the expansion."""
+        prior = self.prior
+        l, l2 = (np.log((x.after + prior.u0) / prior.u1) for x in (a, b))
+        p, p2 = (np.log1p(x.before / prior.p0) for x in (a, b))
+        level = np.outer(1 + prior.level_slope * l, 1 + prior.level_slope * l2)
+        same_side = np.sign(l)[:, None] == np.sign(l2)[None, :]
+        wander = np.where(same_side, np.minimum(np.abs(l)[:, None], np.abs(l2)[None, :]), 0.0)
+        along = prior.level**2 * level + prior.slope**2 * np.outer(l, l2) + prior.wander**2 * wander
+        memory = prior.common + (1 - prior.common) * np.exp(-np.abs(p[:, None] - p2[None, :]) / prior.p1)
+        q, q2 = (np.where(x.share > 0, x.share, 1.0) for x in (a, b))
+        depth = np.outer(q, q2) ** prior.depth_power
+        depth = depth * np.exp(-np.abs(np.log(q)[:, None] - np.log(q2)[None, :]) / prior.depth_range)
+        grown = np.outer((a.after > 0) & (a.share > 0), (b.after > 0) & (b.share > 0))
+        return along * memory * depth * grown
+
+
+def _runs_of(ends: Sequence[AnnealedEnd], small_depth: int, full_depth: int, reference: float) -> _Runs:
+    before = np.array([end.area_before for end in ends])
+    total = np.array([end.area for end in ends])
+    share = np.array([depth_share(end.depth, small_depth, full_depth) for end in ends])
+    return _Runs(
+        points=_scaled(Points(before=before, after=total - before, share=share), reference),
+        seeds=[(end.seed, end.data) for end in ends],
+        trunks=[end.trunk for end in ends],
+    )
+
+
+def _scaled(points: Points, reference: float) -> Points:
+    return Points(before=points.before / reference, after=points.after / reference, share=points.share)
+
+
+def _distinct(points: Points) -> tuple[Points, np.ndarray]:
+    """The distinct points and where each stands among them: a draw has one value at one point."""
+    table = np.stack([points.before, points.after, np.where(points.after > 0, points.share, 0.0)], axis=1)
+    unique, inverse = np.unique(table, axis=0, return_inverse=True)
+    return Points(before=unique[:, 0], after=unique[:, 1], share=unique[:, 2]), inverse.reshape(-1)

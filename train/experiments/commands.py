@@ -1,0 +1,121 @@
+"""Commands of whole experiments: ablate, coord-check, lr-transfer. torch is imported inside them, when they need it.
+
+``latebloom demo`` ends in a report and so stands in paper_figures/commands.py; what it does is in demo.py beside this.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from latebloom.theory.errors import InputError
+from latebloom.theory.options import settings
+from latebloom.train.config import AblationConfig, LRTransferConfig, TrainConfig
+from latebloom.train.options import PATH, plan_of
+
+__all__ = ["ablate_command", "coord_check_command", "lr_transfer_command"]
+
+
+@click.command("ablate")
+@click.argument("plan_path", metavar="PLAN", type=PATH)
+@click.option("--data", type=PATH, required=True, help="Directory of token shards.")
+@click.option("--out", type=PATH, required=True, help="Directory of the runs; finished ones are kept.")
+@click.option("--parquet", type=PATH, help="Write each record there as OUT's name and the arm's.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@settings(
+    {"ways": AblationConfig, "config": TrainConfig},
+    without=("checkpoint_every", "keep_checkpoints"),  # a trunk keeps those that its branches start from
+)
+def ablate_command(
+    plan_path: Path,
+    data: Path,
+    out: Path,
+    ways: AblationConfig,
+    config: TrainConfig,
+    parquet: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare ways of growing as PLAN does: starting depths, initialisations, orders, with every control."""
+    from rich.console import Console
+
+    from latebloom.theory.record import write_parquet
+    from latebloom.train.experiments.ablation import ablate
+
+    ranking = ablate(
+        plan_of(plan_path), data=data, out=out, small=ways.small, inits=ways.init, orders=ways.order,
+        seeds=ways.seeds, config=config.replace(quiet=True), console=Console(quiet=as_json or config.quiet),
+    )  # fmt: skip
+    for name, record in ranking.records.items():
+        if parquet:
+            write_parquet(record, parquet / f"{out.name}_{name.replace('-', '_')}.parquet")
+    if as_json:
+        rows = [{"arm": a.name, "losses": a.losses, "flops": a.flops} for a in ranking.arms]
+        click.echo(json.dumps(rows))
+        return
+    click.echo(f"{'arm':<28}{'final loss':>11}{'against fixed':>22}{'compute':>9}")
+    for arm in ranking.arms:
+        mean, error = ranking.against(arm)
+        spread = f"{mean:+.4f}" + (f" +- {error:.4f}" if ways.seeds > 1 else "")
+        click.echo(f"{arm.name:<28}{arm.mean:>11.4f}{spread:>22}{arm.flops / ranking.fixed.flops:>9.0%}")
+
+
+@click.command("coord-check")
+@click.option(
+    "--optimizer",
+    type=click.Choice(["muon_nsgd", "muon_adamw", "adamw", "sgd"]),
+    default="muon_nsgd",
+    show_default=True,
+    help="The update rule.",
+)
+@click.option(
+    "--rule",
+    type=click.Choice(["transfer", "none"]),
+    default="transfer",
+    show_default=True,
+    help="Scale learning rates from size to size, or not: the check should then fail.",
+)
+@click.option("--lr", type=float, default=0.002, show_default=True, help="At the smallest size.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def coord_check_command(optimizer: str, rule: str, lr: float, as_json: bool) -> None:
+    """Do features move alike in wide and deep models? Exit code 0: pass, 1: fail. Under a minute on a CPU."""
+    from dataclasses import asdict
+
+    from latebloom.train.experiments.coord_check import check_text, coord_check
+
+    check = coord_check(optimizer=optimizer, rule=rule, lr=lr)
+    click.echo(json.dumps(asdict(check) | {"passed": check.passed}, indent=2) if as_json else check_text(check))
+    sys.exit(0 if check.passed else 1)
+
+
+@click.command("lr-transfer")
+@click.argument("plan_path", metavar="PLAN", type=PATH)
+@click.option("--data", type=PATH, required=True, help="Directory of token shards.")
+@click.option("--out", type=PATH, required=True, help="Directory of the runs; finished ones are kept.")
+@click.option("--plot", "plot_path", type=PATH, help="Write the curve there (.svg, .pdf, .png).")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@settings({"target": LRTransferConfig, "config": TrainConfig}, without=("evals",))  # only the final loss is read
+def lr_transfer_command(
+    plan_path: Path,
+    data: Path,
+    out: Path,
+    target: LRTransferConfig,
+    config: TrainConfig,
+    plot_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Sweep the learning rate of the small PLAN at its full depth, and predict the optimum at the target."""
+    from latebloom.train.experiments.lr_transfer import lr_transfer, plot, transfer_text
+
+    if plot_path and (plot_path.suffix not in (".svg", ".pdf", ".png") or not plot_path.absolute().parent.is_dir()):
+        rule = "is not a .svg, .pdf or .png in a directory that is there"
+        raise InputError("--plot", str(plot_path), rule, "name such a file")
+    result = lr_transfer(
+        plan_of(plan_path), data=data, out=out, lrs=target.lrs, width=target.width, depth=target.depth,
+        steps=target.steps, config=config.replace(quiet=config.quiet or as_json, evals=0),
+    )  # fmt: skip
+    if plot_path:
+        plot(result, plot_path)
+    click.echo(json.dumps(result.as_dict(), indent=2) if as_json else transfer_text(result))

@@ -1,0 +1,55 @@
+"""What each tensor of a model is: as its family states it, or for anyone's model as its axes and name suggest."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from latebloom.theory.architectures.shape import GPT2Shape, tensor_of
+from latebloom.theory.architectures.tensors import Kind, TensorSpec
+from latebloom.theory.errors import InputError
+
+__all__ = ["Describe", "describe", "inferred_tensor"]
+
+Describe = Callable[[str, Tensor], TensorSpec]  # of a parameter's name in the model and the parameter
+
+
+def describe(model: nn.Module) -> Describe:
+    """What says of each parameter of ``model`` what it is.
+
+    Args:
+        model: A :class:`latebloom.train.model.transformer.GPT2`, whose family states its tensors, or anyone's model.
+
+    Returns:
+        A function of a parameter's name and the parameter; for a GPT2 it refuses names that the family does not state,
+        for another model what :func:`inferred_tensor` refuses.
+    """
+    shape = getattr(model, "shape", None)
+    if not isinstance(shape, GPT2Shape):
+        return inferred_tensor
+    return functools.partial(_stated_tensor, shape)
+
+
+def _stated_tensor(shape: GPT2Shape, name: str, parameter: Tensor) -> TensorSpec:
+    return tensor_of(shape, name)
+
+
+def inferred_tensor(name: str, parameter: Tensor) -> TensorSpec:
+    """A tensor of anyone's model: with two axes a hidden matrix, three of them if its name ends in ``qkv.weight``; with
+    fewer axes a vector.
+
+    Args:
+        name: Of the parameter.
+        parameter: The tensor.
+
+    Raises:
+        InputError: if it has more than two axes: stacked matrices, a convolution or a table cannot be told apart.
+    """
+    if parameter.ndim > 2:
+        rule = f"has {parameter.ndim} axes: whether it is a stack of matrices is not known"
+        raise InputError("parameter", name, rule, "say what it is, by describe=...")
+    matrices = 3 if name.endswith("qkv.weight") else 1
+    kind: Kind = "hidden" if parameter.ndim == 2 else "vector"
+    return TensorSpec(name=name, shape=tuple(parameter.shape), kind=kind, matrices=matrices)

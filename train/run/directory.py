@@ -1,0 +1,203 @@
+"""A run's directory: the names of its files, what stands in them when it begins, and the lock.
+
+    plan.json      the plan                      planned.json    the plan before an online expansion moved it
+    config.json    how it was run                data.txt        where its token shards are
+    record.jsonl   what was measured             tokenizer.json  a copy of the data's, if they have one
+    checkpoints/   the newest ones               lock            held by the process that trains here
+
+Needs no torch.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from latebloom.theory.errors import InputError
+from latebloom.theory.files import write_whole
+from latebloom.theory.plan import Plan, diff, read_plan, write_plan
+from latebloom.theory.record import RECORD_FILE, read_header, read_record
+from latebloom.theory.spec import read_spec
+from latebloom.train.config import TrainConfig
+from latebloom.train.data.tokenizers import TOKENIZER_FILE
+
+__all__ = ["FREE_TO_CHANGE", "RunDirectory"]
+
+# Where and how fast a run computes, and what is kept and shown of it. All other settings decide its numbers.
+FREE_TO_CHANGE = frozenset({
+    "device", "microbatch", "compile", "activations", "checkpoint_every", "keep_checkpoints", "repeat_data",
+    "diagnostics", "peak_tflops", "tracker", "quiet",
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The directory of one run.
+
+    Attributes:
+        path: Where it is, or will be.
+    """
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def name(self) -> str:
+        """The run's name in its record and in trackers."""
+        return self.path.name
+
+    @property
+    def plan_file(self) -> Path:
+        """The plan that is executed."""
+        return self.path / "plan.json"
+
+    @property
+    def planned_file(self) -> Path:
+        """The plan before an online expansion moved it; absent where none did."""
+        return self.path / "planned.json"
+
+    @property
+    def config_file(self) -> Path:
+        """The settings, a TrainConfig."""
+        return self.path / "config.json"
+
+    @property
+    def data_file(self) -> Path:
+        """One line: the directory of token shards."""
+        return self.path / "data.txt"
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """A copy of the data's tokenizer."""
+        return self.path / TOKENIZER_FILE
+
+    @property
+    def record_file(self) -> Path:
+        """The record, written while running."""
+        return self.path / RECORD_FILE
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    def check_new(self) -> None:
+        """Refuse a directory that holds a run."""
+        if self.record_file.exists():
+            raise InputError("--out", str(self), "holds a run already", f"`latebloom resume {self}`, or another --out")
+
+    def check_run(self) -> None:
+        """Refuse a directory that holds none."""
+        if not self.plan_file.exists():
+            raise InputError("run", str(self), "is not a run's directory", "name one that `latebloom train` made")
+
+    def is_finished(self, plan: Plan) -> bool:
+        """Whether its record reaches the last step of ``plan``."""
+        if not self.record_file.exists():
+            return False
+        step, _ = read_record(self.record_file).curve()
+        return len(step) > 0 and int(step[-1]) == plan.steps
+
+    def begin(self, plan: Plan, config: TrainConfig, data: Path) -> None:
+        """Write what a run begins with: plan, tokenizer, settings, and where the data are."""
+        write_plan(plan, self.plan_file)
+        tokenizer = data / TOKENIZER_FILE
+        if tokenizer.is_file():
+            write_whole(self.tokenizer_file, tokenizer.read_bytes())
+        write_whole(self.config_file, config.to_json())
+        write_whole(self.data_file, f"{data.resolve()}\n")
+
+    def begin_as(self, trunk: RunDirectory, plan: Plan) -> None:
+        """Write what a branch of ``trunk`` begins with: its own plan, all else as there."""
+        write_plan(plan, self.plan_file)
+        for theirs, ours in (
+            (trunk.config_file, self.config_file), (trunk.data_file, self.data_file),
+            (trunk.tokenizer_file, self.tokenizer_file),
+        ):  # fmt: skip
+            if theirs.is_file():
+                write_whole(ours, theirs.read_bytes())
+
+    def plan(self) -> Plan:
+        """The plan that is executed."""
+        return read_plan(self.plan_file)
+
+    def plan_begun(self, began: Plan) -> Plan:
+        """The plan to go on with from a checkpoint of ``began``.
+
+        Raises:
+            InputError: if plan.json was edited since.
+        """
+        plan = self.plan()
+        planned = read_plan(self.planned_file).digest if self.planned_file.exists() else None
+        if plan.digest != began.digest and planned in (
+            plan.digest,
+            began.digest,
+        ):  # stopped while it moved its expansion
+            write_plan(began, self.plan_file)
+            return began
+        if plan.digest != began.digest:
+            path, was, now = diff(began, plan)[0]
+            rule = f"was {was!r} when the run began"
+            raise InputError(f"{self.plan_file}: {path}", now, rule, "restore it, or start another run")
+        return plan
+
+    def config_begun(self) -> TrainConfig:
+        """The settings to go on with: those of config.json.
+
+        Raises:
+            InputError: if one that decides the run's numbers is not what the record says the run began with.
+        """
+        config = read_spec(self.config_file, TrainConfig)
+        began = read_header(self.record_file).config if self.record_file.exists() else {}
+        for name, now in msgspec.to_builtins(config).items():
+            if name not in FREE_TO_CHANGE and name in began and began[name] != now:
+                rule = f"was {began[name]!r} when the run began"
+                raise InputError(f"{self.config_file}: $.{name}", now, rule, "restore it, or start another run")
+        return config
+
+    def data(self) -> Path | None:
+        """The directory of token shards with which the run began; None if that was not kept."""
+        if not self.data_file.is_file():
+            return None
+        return Path(self.data_file.read_text(encoding="utf-8", errors="replace").strip())
+
+    @property
+    def tokenizer_folders(self) -> tuple[Path, ...]:
+        """Where a tokenizer may be: here, or with the data."""
+        data = self.data()
+        return (self.path,) if data is None else (self.path, data)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Make the directory and hold it for this process; the system releases it when the process ends, however.
+
+        Raises:
+            InputError: naming the process that holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                owner = json.loads(file.read() or "{}")
+                rule = f"is in use by process {owner.get('pid')} on {owner.get('host')}"
+                raise InputError("run", str(self), rule, "wait for it, stop it, or use another --out") from None
+            except OSError:  # a file system without locks: nobody can be kept out, and nobody is held up
+                pass
+            file.truncate(0)
+            file.write(json.dumps({"pid": os.getpid(), "host": os.uname().nodename}))
+            file.flush()
+            yield

@@ -1,0 +1,131 @@
+"""What a run measures: rows of its record, when it validates, its speed, and how many graphs were compiled."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+
+from latebloom.theory.cost import flops_per_token, plan_flops
+from latebloom.theory.plan import Plan
+from latebloom.theory.record import RecordWriter
+from latebloom.train.config import TrainConfig
+from latebloom.train.run.checkpoint import State
+from latebloom.train.run.progress import Display
+from latebloom.train.run.trackers import Tracker
+from latebloom.train.run.trainee import Trainee, Update
+
+__all__ = ["Measure", "graphs_compiled", "validation_steps"]
+
+
+class Measure:
+    """Writes what a trainee does into its record, its tracker and its display.
+
+    Args:
+        trainee: It is asked where it is, and validated.
+        state: How far the run was; time and training loss go on from there.
+        writer: The record.
+        tracker: Where rows are mirrored.
+        display: What is shown.
+    """
+
+    def __init__(self, trainee: Trainee, state: State, *, writer: RecordWriter, tracker: Tracker, display: Display):
+        self.trainee = trainee
+        self.wall_s = state.wall_s  # seconds of training
+        self.train_loss_sum, self.train_loss_steps = state.train_loss_sum, state.train_loss_steps  # since the last row
+        self.writer, self.tracker, self.display = writer, tracker, display
+        self.config: TrainConfig = trainee.config
+        self.graphs = 0
+        self.begin_stage()
+
+    def begin_stage(self) -> None:
+        """Measure speed anew, from the first update of this stage on: it may compile."""
+        self.speed_from: tuple[int, float] | None = None  # step and wall_s
+
+    def update(self) -> Update:
+        """Have the trainee make an update, and time it."""
+        start, graphs = time.perf_counter(), graphs_compiled()
+        logged = self.config.diagnostics and (self.trainee.step + 1) % self.config.log_every == 0
+        update = self.trainee.update(measure_movement=logged)
+        if self.config.compile:
+            self._count_graphs(graphs)
+        self.wall_s += time.perf_counter() - start
+        self.train_loss_sum += update.loss
+        self.train_loss_steps += 1
+        if self.speed_from is None:
+            self.speed_from = self.trainee.step, self.wall_s
+        return update
+
+    def log_update(self, update: Update) -> None:
+        """Rows of the mean training loss since the last ones, and of ``update``."""
+        self._row("train", "loss", self.train_loss_sum / self.train_loss_steps)
+        self._row("train", "lr", update.lr)
+        self._row("train", "gradient_norm", update.gradient_norm)
+        for metric, value in update.movement.items():
+            self._row("train", metric, value)
+        self.train_loss_sum, self.train_loss_steps = 0.0, 0
+
+    def validate(self, metric: str = "loss") -> None:
+        """Validation loss, as a row."""
+        loss = self.trainee.validate()
+        self._row("val", metric, loss)
+        self.display.validation(self.trainee.step, loss)
+
+    def log_speed(self) -> None:
+        """Speed of the stage that ends, and its share of the device's peak, with formula and head."""
+        step, wall_s = self.trainee.step, self.wall_s
+        if self.speed_from is None or step == self.speed_from[0]:
+            return
+        plan, depth, peak = self.trainee.plan, self.trainee.depth, self.config.peak_tflops
+        speed = (step - self.speed_from[0]) * plan.batch_tokens / (wall_s - self.speed_from[1])
+        self._row("train", "tokens_per_s", speed)
+        text = f"depth {depth}: {speed:,.0f} tokens/s"
+        if peak:
+            per_token = flops_per_token(plan.model, depth)
+            mfu = speed * per_token / (peak * 1e12)
+            self._row("train", "mfu", mfu)
+            head = flops_per_token(plan.model, 0) / per_token
+            text += (
+                f", MFU {mfu:.1%} = {speed:,.0f} x {per_token / 1e9:.3g} GFLOP/token / {peak:g} "
+                f"TFLOP/s (6 FLOPs a weight and token, attention in full; the head is {head:.0%})"
+            )
+        self.display.note(text)
+
+    def _count_graphs(self, before: int) -> None:
+        """All blocks share one compiled graph; more mean that something recompiles, which is said at once."""
+        self.graphs += graphs_compiled() - before
+        if self.graphs > 1:
+            raise RuntimeError(
+                f"step {self.trainee.step - 1}: {self.graphs} block graphs were compiled instead of one; "
+                "TORCH_LOGS=recompiles says why. Train without --compile meanwhile"
+            )
+
+    def _row(self, split: str, metric: str, value: float) -> None:
+        trainee, plan = self.trainee, self.trainee.plan
+        self.tracker.log(f"{split}/{metric}", value, trainee.step)
+        self.writer.write(
+            [
+                {
+                    "step": trainee.step, "tokens": trainee.step * plan.batch_tokens,
+                    "flops": float(plan_flops(plan, trainee.step)), "wall_s": self.wall_s,
+                    "depth": trainee.depth, "phase": trainee.stage, "split": split, "metric": metric, "value": value,
+                }
+            ]
+        )  # fmt: skip
+
+
+def graphs_compiled() -> int:
+    """Graphs that torch.compile has made in this process."""
+    return torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+
+def validation_steps(plan: Plan, count: int) -> frozenset[int]:
+    """Steps after which to validate: logarithmic and even over the run, logarithmic after each expansion, the ends."""
+    steps = {plan.steps, *(stage.start_step for stage in plan.stages)}
+    starts = [stage.start_step for stage in plan.stages]
+    for start, end in zip(starts, [*starts[1:], plan.steps], strict=True):
+        share = max(2, round(count / 2 * (end - start) / plan.steps))
+        steps |= set(start + np.geomspace(max(1, (end - start) / 100), end - start, share).round().astype(int))
+    steps |= set(np.linspace(0, plan.steps, count // 2 + 2).round().astype(int))
+    return frozenset(int(s) for s in steps if 0 < s <= plan.steps)

@@ -1,0 +1,314 @@
+"""The trainee: a model with its optimizer, schedule and batches, on a device, in one stage of a plan.
+
+It makes updates, grows, and gives and takes the tensors of a checkpoint; it writes no file and shows nothing. Nothing
+outside this module asks where a tensor lives or how large its batch is: on several devices, each with its rows of every
+tensor, the callers' lines stay as they are. So numbers leave it as Python floats, tensors by name, and ``update``,
+``grow`` and ``validate`` are what every process would call together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from latebloom.theory.errors import InputError, RunError
+from latebloom.theory.plan import Plan
+from latebloom.train.config import TrainConfig
+from latebloom.train.data.batches import Batches, Prefetch
+from latebloom.train.growth.operators import grow_blocks
+from latebloom.train.growth.optimizer_state import carried_state
+from latebloom.train.model.transformer import GPT2, Block, init_block_
+from latebloom.train.optim.build import build_optimizer
+from latebloom.train.optim.plan_lr import PlanLR
+from latebloom.train.optim.state import load_named_state, named_state
+
+__all__ = ["NonFiniteLoss", "Trainee", "Update", "sequences_in_pass"]
+
+COMPILE_BACKEND = "inductor"
+WARMING = 10  # batches whose gradients warm new blocks' optimizer state, the last ones before the expansion
+VALIDATION_SEQUENCES = 64  # in a forward pass, at most
+
+
+class NonFiniteLoss(RunError):
+    """Loss or gradient was not finite; the update was not made and the last checkpoint is good."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """What one update was.
+
+    Attributes:
+        loss: Mean over the batch, before the update, in nats per token.
+        gradient_norm: Of all parameters together.
+        lr: The plan's learning rate; groups may have theirs.
+        movement: RMS of update and weight by kind of parameter; empty where it was not asked for.
+    """
+
+    loss: float
+    gradient_norm: float
+    lr: float
+    movement: dict[str, float] = field(default_factory=dict)
+
+
+class Trainee:
+    """A model in training. It has weights after :meth:`begin` or :meth:`load`.
+
+    Args:
+        plan: What is trained.
+        config: How.
+        batches: Its data.
+        device: Where it is computed.
+
+    Raises:
+        InputError: if ``config.microbatch`` does not divide the batch.
+    """
+
+    model: GPT2
+    optimizer: torch.optim.Optimizer
+    scheduler: PlanLR
+    parameters: list[nn.Parameter]
+
+    def __init__(self, plan: Plan, config: TrainConfig, batches: Batches, *, device: torch.device):
+        self.plan, self.config, self.device = plan, config, device
+        self.step = self.stage = 0
+        self.sequences = sequences_in_pass(plan, config)
+        if batches.per_step % self.sequences:
+            rule = f"does not divide the batch of {batches.per_step} sequences"
+            raise InputError("--microbatch", config.microbatch, rule, "choose a divisor")
+        self.validation = [self._on_device(windows) for windows in batches.val(config.eval_tokens)]
+        self.data, self.data_digest = batches.folder, batches.data_digest
+        self.batches = Prefetch(batches)
+
+    @property
+    def depth(self) -> int:
+        """Blocks of the model as it is now."""
+        return self.model.depth
+
+    @property
+    def growth_is_due(self) -> bool:
+        """Whether the plan expands the model before the next update."""
+        later = self.plan.stages[self.stage + 1 :]
+        return bool(later) and later[0].start_step == self.step
+
+    def begin(self) -> None:
+        """Take fresh weights, or those of ``config.init_from``.
+
+        Raises:
+            InputError: if those are not of the plan's shape and first depth.
+        """
+        self.model = GPT2(self.plan.model, self.plan.stages[0].depth, seed=self.config.seed).to(self.device)
+        if self.config.init_from is not None:
+            self.model.load_state_dict(self._given_weights(Path(self.config.init_from)))
+        self._bind({})
+
+    def load(
+        self, *, step: int, stage: int, weights: dict[str, Tensor], optimizer_state: dict[str, dict[str, Tensor]]
+    ) -> None:
+        """Be what :meth:`weights` and :meth:`optimizer_state` were after ``step`` updates, in ``stage``.
+
+        Raises:
+            InputError: if a tensor is missing, unknown, or of another shape.
+        """
+        self.step, self.stage = step, stage
+        self.model = GPT2(self.plan.model, self.plan.stages[stage].depth).to(self.device)
+        shapes = {name: tensor.shape for name, tensor in self.model.state_dict().items()}
+        _check_names("weights", shapes.keys(), weights.keys())
+        for name, shape in shapes.items():
+            _check_shape("weights", name, weights[name], shape)
+        self.model.load_state_dict(weights)
+        self._bind(optimizer_state)
+        self._check_optimizer_state(optimizer_state)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The model's tensors by name."""
+        return self.model.state_dict()
+
+    def optimizer_state(self) -> dict[str, dict[str, Tensor]]:
+        """Each parameter's optimizer state by name; empty for one that was never updated."""
+        return named_state(self.optimizer)
+
+    def update(self, *, measure_movement: bool = False) -> Update:
+        """Make the next update.
+
+        Args:
+            measure_movement: Measure how far weights move, too; takes a copy of them.
+
+        Raises:
+            NonFiniteLoss: before anything is changed.
+        """
+        total = self._backward(self.step)
+        norms = torch._foreach_norm([p.grad for p in self.parameters if p.grad is not None])
+        loss, gradient_norm = torch.stack([total, torch.stack(norms).norm()]).tolist()  # one look at the device a step
+        if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
+            raise NonFiniteLoss(
+                f"step {self.step}: loss {loss}, gradient norm {gradient_norm} on batch {self.step} "
+                f"of seed {self.config.seed}; the update was not made. Lower the peak learning rate "
+                f"({self.plan.schedule.peak:.4g}) and start another run"
+            )
+        lr = float(self.plan.schedule.lr(self.step))
+        before = [p.detach().clone() for p in self.parameters] if measure_movement else []
+        self.optimizer.step()
+        movement = self._movement(before) if measure_movement else {}
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scheduler.step()
+        self.step += 1
+        return Update(loss=loss, gradient_norm=gradient_norm, lr=lr, movement=movement)
+
+    def grow(self) -> None:
+        """Grow to the next stage's depth; what was there keeps its weights and, as the plan says, optimizer state."""
+        index = self.stage + 1
+        stage = self.plan.stages[index]
+        seed = (self.config.seed + 1) * 1_000_003 + index  # not the seed of a fresh model of that depth
+
+        def init_block(block: nn.Module, j: int) -> None:
+            init_block_(block, depth=stage.depth, seed=seed, name=f"blocks.{j}")
+
+        def make_block() -> Block:
+            return Block(self.plan.model).to(self.device)
+
+        state, old_depth = self.optimizer_state(), self.depth
+        renamed = grow_blocks(self.model, stage, init_block=init_block, make_block=make_block)
+        self.stage = index
+        self._bind(carried_state(state, renamed, stage, old_depth))
+        if stage.optimizer_state == "keep_warmed":
+            self.warm(set(renamed.values()))
+
+    def warm(self, old: set[str]) -> None:
+        """Give parameters not in ``old`` the optimizer state that the last :data:`WARMING` batches leave at learning
+        rate 0, at which no weight moves; the others keep theirs."""
+        kept = {
+            name: {key: value.clone() for key, value in held.items()}
+            for name, held in self.optimizer_state().items()
+            if name in old
+        }
+        for group in self.optimizer.param_groups:
+            group["lr"] = 0.0
+        for step in range(max(0, self.step - WARMING), self.step):
+            self._backward(step)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        warmed = {name: held for name, held in self.optimizer_state().items() if name not in old}
+        load_named_state(self.optimizer, kept | warmed)
+        self.scheduler.set_rates()
+
+    @torch.no_grad()
+    def validate(self) -> float:
+        """Mean loss of the validation windows, eagerly, in no more memory than training takes."""
+        inputs, targets = self.validation
+        size = min(VALIDATION_SEQUENCES, self.sequences)
+        losses, counts = [], []
+        for x_BT, y_BT in zip(inputs.split(size), targets.split(size), strict=True):
+            with torch.compiler.set_stance("force_eager"):
+                losses.append(self._loss(x_BT, y_BT))
+            counts.append(len(x_BT))
+        return float(np.average(torch.stack(losses).tolist(), weights=counts))
+
+    def close(self) -> None:
+        """End the thread that makes batches."""
+        self.batches.close()
+
+    def _bind(self, optimizer_state: dict[str, dict[str, Tensor]]) -> None:
+        """Compile new blocks, and make optimizer and scheduler for the model as it is now."""
+        for block in self.model.blocks:
+            block.activations = self.config.activations  # type: ignore[assignment]  # torch types attributes as tensors
+            if self.config.compile:
+                block.compile(backend=COMPILE_BACKEND, dynamic=False)
+        self.optimizer = build_optimizer(self.model, self.plan.optimizer)
+        load_named_state(self.optimizer, optimizer_state)
+        self.scheduler = PlanLR(self.optimizer, self.plan, last_epoch=self.step - 1)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+
+    def _given_weights(self, folder: Path) -> dict[str, Tensor]:
+        """The weights of a Hugging Face model."""
+        from latebloom.train.model.hf import from_hf
+
+        given, depth = from_hf(folder, name=self.plan.model.name), self.plan.stages[0].depth
+        if (given.shape, given.depth) != (self.plan.model, depth):
+            rule = f"has shape {given.shape} and depth {given.depth}, not the plan's first stage"
+            raise InputError("init_from", str(folder), rule, "make the plan for it")
+        return given.state_dict()
+
+    def _check_optimizer_state(self, state: dict[str, dict[str, Tensor]]) -> None:
+        """Refuse a state in which a parameter lacks what the others of its group have."""
+        names = [name for group in self.optimizer.param_groups for name in group["param_names"]]
+        _check_names("optimizer state", names, state.keys())
+        for group in self.optimizer.param_groups:
+            keys = {key for name in group["param_names"] for key in state[name]}
+            for name, parameter in zip(group["param_names"], group["params"], strict=True):
+                if state[name]:  # a new parameter has none yet
+                    _check_names(f"optimizer state of {name}", keys, state[name].keys())
+                for tensor in state[name].values():
+                    if tensor.ndim:  # a number of steps has no shape
+                        _check_shape("optimizer state", name, tensor, parameter.shape)
+
+    def _backward(self, step: int) -> Tensor:
+        """Gradients of the batch of ``step``; its mean loss, on the device."""
+        inputs, targets = (self._on_device(windows) for windows in self.batches.train(step))
+        parts = len(inputs) // self.sequences
+        total = torch.zeros((), device=self.device)
+        for x_BT, y_BT in zip(inputs.split(self.sequences), targets.split(self.sequences), strict=True):
+            loss = self._loss(x_BT, y_BT) / parts
+            loss.backward()
+            total += loss.detach()
+        return total
+
+    def _loss(self, x_BT: Tensor, y_BT: Tensor) -> Tensor:
+        with self._autocast():
+            return self.model.loss(x_BT, y_BT)
+
+    @torch.no_grad()
+    def _movement(self, before: list[Tensor]) -> dict[str, float]:
+        """RMS of update and weight for each kind of parameter."""
+        sums: dict[str, list[Tensor]] = {}
+        counts: Counter[str] = Counter()
+        names = [name for name, p in self.model.named_parameters() if p.requires_grad]
+        for name, p, b in zip(names, self.parameters, before, strict=True):
+            kind = name.split(".")[0]
+            kind = f"blocks_{'matrices' if p.ndim == 2 else 'vectors'}" if kind == "blocks" else kind
+            sums.setdefault(kind, []).append(torch.stack([(p - b).square().sum(), p.square().sum()]))
+            counts[kind] += p.numel()
+        totals = torch.stack([torch.stack(parts).sum(0) for parts in sums.values()]).tolist()  # one look at the device
+        rms = {}
+        for kind, (update, weight) in zip(sums, totals, strict=True):
+            rms[f"update_rms_{kind}"] = (update / counts[kind]) ** 0.5
+            rms[f"weight_rms_{kind}"] = (weight / counts[kind]) ** 0.5
+        return rms
+
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        if self.config.dtype == "bfloat16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16, cache_enabled=False)  # no weight comes twice
+        return contextlib.nullcontext()
+
+    def _on_device(self, array: np.ndarray) -> Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+
+def sequences_in_pass(plan: Plan, config: TrainConfig) -> int:
+    """Sequences in one forward and backward pass."""
+    return config.microbatch or plan.batch_tokens // plan.model.context
+
+
+def _check_names(what: str, expected: Iterable[str], given: Iterable[str]) -> None:
+    """Refuse tensors that are missing or unknown."""
+    expected, given = set(expected), set(given)
+    for names, rule in ((expected - given, "is missing"), (given - expected, "is not of this model")):
+        if names:
+            more = f", and {len(names) - 1} more" if len(names) > 1 else ""
+            raise InputError(what, min(names), f"{rule}{more}", "use another checkpoint")
+
+
+def _check_shape(what: str, name: str, tensor: Tensor, shape: torch.Size) -> None:
+    if tensor.shape != shape:
+        rule = f"has the shape {tuple(tensor.shape)}, the model {tuple(shape)}"
+        raise InputError(what, name, rule, "use another checkpoint")
