@@ -1,4 +1,4 @@
-r"""A study: a declared grid of runs that asks, at equal compute, whether a run that grows beats every run that does not.
+r"""A study: a declared grid of runs that asks, at equal compute, whether growing beats every run that does not grow.
 
 One TOML file declares shapes, depths, amounts of compute, ways of growing and seeds. With c_d the FLOPs of a step at
 depth d, C an amount of compute in steps of the full depth L, and n = c_l/c_L, the arms of one C are
@@ -17,6 +17,7 @@ Seeds are replicates. Differences are taken within a seed, where initialisation 
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,14 +29,26 @@ from rich.console import Console
 
 from latebloom.theory.cost import flops_per_token, plan_flops
 from latebloom.theory.errors import InputError
-from latebloom.theory.plan import GPT2Shape, Init, Optimizer, Order, Plan, Stage, StatePolicy
-from latebloom.theory.record import Record
+from latebloom.theory.expansion import INITS, Init, Order, StatePolicy
+from latebloom.theory.plan import GPT2Shape, Optimizer, Plan, Stage
+from latebloom.theory.record import Record, read_record
 from latebloom.theory.schedules import WSD
-from latebloom.theory.spec import Count, Fraction, Positive, Spec
+from latebloom.theory.spec import Count, Fraction, Positive, Spec, finite_plain, from_plain
 from latebloom.train.config import TrainConfig
+from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.several import run_all
 
-__all__ = ["Arm", "GrowthGrid", "Study", "arms", "price", "run_study", "table"]
+__all__ = [
+    "GrowthGrid",
+    "Study",
+    "StudyArm",
+    "StudyRow",
+    "price",
+    "read_study",
+    "run_study",
+    "study_arms",
+    "study_table",
+]
 
 CHECKPOINTS = 64  # of a trunk: a branch repeats at most a 64th of it
 
@@ -124,7 +137,7 @@ class Study(Spec, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arm:
+class StudyArm:
     """One way to spend an amount of compute.
 
     Attributes:
@@ -145,7 +158,11 @@ class Arm:
         return self.plan.tau is not None
 
     def own_flops(self, trunk_every: int) -> float:
-        """FLOPs of what this run trains itself, its trunk's part left out."""
+        """FLOPs of what this run trains itself, its trunk's part left out.
+
+        Args:
+            trunk_every: Steps between the trunk's checkpoints.
+        """
         total = float(plan_flops(self.plan))
         if self.trunk is None:
             return total
@@ -153,22 +170,47 @@ class Arm:
         return total - float(plan_flops(self.plan, shared // trunk_every * trunk_every))
 
 
-def arms(study: Study) -> list[Arm]:
-    """Every arm of ``study``, trunks first."""
-    made: dict[str, Arm] = {}
+def read_study(path: Path) -> Study:
+    """The study that a TOML file declares.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: naming the file and the field, the value, the rule and the fix.
+    """
+    try:
+        plain = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError("study", str(path), "is not there", "name the TOML file that declares it") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError("study", str(path), f"is not TOML ({error})", "correct it there") from None
+    try:
+        return from_plain(finite_plain(plain), Study)
+    except InputError as error:
+        raise error.within(path) from None
+
+
+def study_arms(study: Study) -> list[StudyArm]:
+    """Every arm of ``study``, trunks first.
+
+    Args:
+        study: The study.
+    """
+    made: dict[str, StudyArm] = {}
     longest = max(study.computes)
     for compute in sorted(study.computes, reverse=True):
         for depth in sorted(study.depths):
             name = f"fixed-{depth}-C{compute}"
             trunk = None if compute == longest else f"fixed-{depth}-C{longest}"
-            stages = (Stage(start_step=0, depth=depth),)
+            stages: tuple[Stage, ...] = (Stage(start_step=0, depth=depth),)
             steps = max(2, round(compute * _price(study, study.full_depth) / _price(study, depth)))
-            made[name] = Arm(name=name, compute=compute, plan=_plan(study, name, steps, stages), trunk=trunk)
+            made[name] = StudyArm(name=name, compute=compute, plan=_plan(study, name, steps, stages), trunk=trunk)
     for grid in study.growth:
         for compute in sorted(grid.computes or study.computes, reverse=True):
-            for name, steps, stages in _growths(study, grid, compute):
+            for name, steps, grown in _growths(study, grid, compute):
                 trunk = f"fixed-{grid.small}-C{longest}"
-                made[name] = Arm(name=name, compute=compute, plan=_plan(study, name, steps, stages), trunk=trunk)
+                made[name] = StudyArm(name=name, compute=compute, plan=_plan(study, name, steps, grown), trunk=trunk)
     return sorted(made.values(), key=lambda arm: arm.trunk is not None)
 
 
@@ -177,13 +219,13 @@ def _growths(study: Study, grid: GrowthGrid, compute: int) -> Iterator[tuple[str
     full = study.full_depth if grid.full is None else grid.full
     budget = compute * _price(study, study.full_depth)
     small_price, full_price = _price(study, grid.small), _price(study, full)
-    every = checkpoint_every(study, grid.small)
+    every = _checkpoint_every(study, grid.small)
     for share in grid.at:
         horizon = budget / (small_price * share + full_price * (1 - share))
         tau = max(1, round(share * horizon / every)) * every  # where the trunk has a checkpoint
         steps = tau + max(1, round((budget - tau * small_price) / full_price))
         for init in grid.init:
-            if grid.small == 0 and init.startswith("copy"):
+            if grid.small == 0 and INITS[init].copies:
                 continue
             for order in grid.order if grid.small > 1 else grid.order[:1]:
                 name = f"grown-{grid.small}-{full}-x{share:g}-{init}-{order}-C{compute}"
@@ -193,16 +235,20 @@ def _growths(study: Study, grid: GrowthGrid, compute: int) -> Iterator[tuple[str
                 yield name, steps, (Stage(start_step=0, depth=grid.small), grow)
 
 
-def checkpoint_every(study: Study, depth: int) -> int:
+def _checkpoint_every(study: Study, depth: int) -> int:
     """Steps between checkpoints of the trunk of ``depth``."""
     longest = max(study.computes) * _price(study, study.full_depth) / _price(study, depth)
     return max(1, round(longest / CHECKPOINTS))
 
 
 def price(study: Study) -> float:
-    """FLOPs of the whole study, trunks shared."""
-    every = {depth: checkpoint_every(study, depth) for depth in study.depths}
-    return len(study.seeds) * sum(arm.own_flops(every[arm.plan.stages[0].depth]) for arm in arms(study))
+    """FLOPs of the whole study, trunks shared.
+
+    Args:
+        study: The study.
+    """
+    every = {depth: _checkpoint_every(study, depth) for depth in study.depths}
+    return len(study.seeds) * sum(arm.own_flops(every[arm.plan.stages[0].depth]) for arm in study_arms(study))
 
 
 def run_study(
@@ -229,47 +275,96 @@ def run_study(
     records: dict[str, Record] = {}
     for seed in study.seeds:
         for depth in sorted(study.depths):
-            every = checkpoint_every(study, depth)
+            every = _checkpoint_every(study, depth)
             here = config.replace(seed=seed, checkpoint_every=every, keep_checkpoints=2 * CHECKPOINTS)
-            mine = [arm for arm in arms(study) if arm.plan.stages[0].depth == depth]
+            mine = [arm for arm in study_arms(study) if arm.plan.stages[0].depth == depth]
             for part in ([arm for arm in mine if arm.trunk is None], [arm for arm in mine if arm.trunk is not None]):
                 plans = [arm.plan.replace(name=f"{arm.name}-s{seed}") for arm in part]
                 trunks = {f"{arm.name}-s{seed}": out / f"{arm.trunk}-s{seed}" for arm in part if arm.trunk}
-                done = run_all(plans, data, out, config=here, console=console, trunks=trunks)
+                if all(RunDirectory(out / plan.name).is_finished(plan) for plan in plans):
+                    done = [read_record(out / plan.name) for plan in plans]
+                else:
+                    done = run_all(plans, data, out, config=here, console=console, trunks=trunks)
                 records |= {plan.name: record for plan, record in zip(plans, done, strict=True)}
     return records
 
 
-def table(study: Study, finals: dict[str, float]) -> list[dict[str, object]]:
-    """One row an arm: its loss, and its paired distance from the best fixed depth of equal compute.
+@dataclass(frozen=True, kw_only=True)
+class StudyRow:
+    """What one arm ended at, beside the best run of equal compute that does not grow.
+
+    Attributes:
+        compute: C, in steps of the full depth.
+        arm: Its name.
+        grown: Whether it grows.
+        steps: Its horizon.
+        flops: What it takes.
+        losses: Final losses by seed, nats a token.
+        above_best_fixed: Mean over seeds of its loss minus that of the fixed depth whose mean is lowest at C, nats.
+        standard_error: Of that mean, over seeds; nan with one.
+        rho: Transfer efficiency: it ends where the full depth ends after (T - tau) + rho tau steps; nan for fixed runs
+            and outside the full depth's measured range. Growing beats the full depth where rho > n.
+        n: Price of a step of the small depth, in steps of the depth it grows to; nan for fixed runs.
+    """
+
+    compute: int
+    arm: str
+    grown: bool
+    steps: int
+    flops: float
+    losses: tuple[float, ...]
+    above_best_fixed: float
+    standard_error: float
+    rho: float
+    n: float
+
+    @property
+    def mean(self) -> float:
+        """Mean final loss over seeds."""
+        return float(np.mean(self.losses))
+
+
+def study_table(study: Study, finals: dict[str, float]) -> list[StudyRow]:
+    """One row an arm, by compute and mean loss.
 
     Args:
         study: The study.
         finals: Final losses by ``ARM-sSEED``, nats a token.
-
-    Returns:
-        Rows with ``compute``, ``arm``, ``losses`` by seed, ``mean``, and ``above_best_fixed``: mean and standard error
-        over seeds of the loss minus that of the fixed depth whose mean is lowest at that compute.
     """
-    rows: list[dict[str, object]] = []
-    every_arm = arms(study)
+    every_arm = study_arms(study)
     losses = {arm.name: np.array([finals[f"{arm.name}-s{seed}"] for seed in study.seeds]) for arm in every_arm}
+    rows: list[StudyRow] = []
     for compute in sorted(study.computes):
         here = [arm for arm in every_arm if arm.compute == compute]
         best = min((arm.name for arm in here if not arm.grown), key=lambda name: losses[name].mean())
-        for arm in sorted(here, key=lambda arm: losses[arm.name].mean()):
+        for arm in here:
             differences = losses[arm.name] - losses[best]
+            rho, n = _transfer_efficiency(study, arm, losses)
             rows.append(
-                {
-                    "compute": compute,
-                    "arm": arm.name,
-                    "steps": arm.plan.steps,
-                    "losses": losses[arm.name].tolist(),
-                    "mean": float(losses[arm.name].mean()),
-                    "above_best_fixed": (float(differences.mean()), _standard_error(differences)),
-                }
-            )
-    return rows
+                StudyRow(
+                    compute=compute, arm=arm.name, grown=arm.grown, steps=arm.plan.steps,
+                    flops=float(plan_flops(arm.plan)), losses=tuple(losses[arm.name].tolist()),
+                    above_best_fixed=float(differences.mean()), standard_error=_standard_error(differences),
+                    rho=rho, n=n,
+                )
+            )  # fmt: skip
+    return sorted(rows, key=lambda row: (row.compute, row.mean))
+
+
+def _transfer_efficiency(study: Study, arm: StudyArm, losses: dict[str, np.ndarray]) -> tuple[float, float]:
+    """(rho, n) of a grown arm, the full depth's loss interpolated in the logarithm of its steps."""
+    if not arm.grown:
+        return math.nan, math.nan
+    tau, depth = arm.plan.stages[1].start_step, arm.plan.depth
+    n = _price(study, arm.plan.stages[0].depth) / _price(study, depth)
+    computes = np.array(sorted(study.computes))
+    steps = computes * _price(study, study.full_depth) / _price(study, depth)
+    fixed = np.array([losses[f"fixed-{depth}-C{compute}"].mean() for compute in computes])
+    loss = losses[arm.name].mean()
+    if not fixed.min() <= loss <= fixed.max() or np.any(np.diff(fixed) >= 0):
+        return math.nan, n
+    equal = math.exp(np.interp(-loss, -fixed, np.log(steps)))
+    return (equal - (arm.plan.steps - tau)) / tau, n
 
 
 def _standard_error(values: np.ndarray) -> float:
