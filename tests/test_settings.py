@@ -190,7 +190,7 @@ def test_what_print_config_writes_config_reads(name, capsys, tmp_path):
         if name == "lr-transfer"
         else []
     )
-    again = run(capsys, *name.split(), *needed, "--config", tmp_path / "settings.toml", "--print-config")
+    again = run(capsys, *name.split(), *ARGUMENTS[name][:needed], "--config", tmp_path / "settings.toml", "--print-config")
     assert again == (0, changed, "")
     usual = run(capsys, *name.split(), *ARGUMENTS[name], "--print-config")[1]
     for before, after in zip(usual.splitlines(), changed.splitlines(), strict=True):
