@@ -183,14 +183,9 @@ def test_what_print_config_writes_config_reads(name, capsys, tmp_path):
     code, changed, err = run(capsys, *name.split(), *ARGUMENTS[name], *words, "--print-config")
     assert (code, err) == (0, "")
     (tmp_path / "settings.toml").write_text(changed)
-    needed = (
-        ARGUMENTS[name]
-        if name in ("simulate", "ablate", "study")
-        else ARGUMENTS[name][:5]
-        if name == "lr-transfer"
-        else []
-    )
-    again = run(capsys, *name.split(), *ARGUMENTS[name][:needed], "--config", tmp_path / "settings.toml", "--print-config")
+    count = {"simulate": 1, "ablate": 5, "study": 1, "lr-transfer": 5}.get(name, 0)
+    given = [*ARGUMENTS[name][:count], "--config", tmp_path / "settings.toml"]
+    again = run(capsys, *name.split(), *given, "--print-config")
     assert again == (0, changed, "")
     usual = run(capsys, *name.split(), *ARGUMENTS[name], "--print-config")[1]
     for before, after in zip(usual.splitlines(), changed.splitlines(), strict=True):
