@@ -59,6 +59,8 @@ OTHER_THINGS = {
     ("lr-transfer", "width"): "of the target, which must be given",
     ("sample", "device"): "a CPU is enough for text",
     ("hellaswag", "device"): "a CPU is enough for a score",
+    ("schedule", "name"): "laws over schedules alone; the default is the one whose best schedule is a closed form",
+    ("schedule", "warmup"): "updates before the first logged rate",
     ("simulate", "alpha"): "of the toy",
     ("simulate", "batch"): "of the toy",
     ("simulate", "peak_lr"): "of the toy",
