@@ -48,7 +48,13 @@ ROWS_KEY = "DCP_SHARDING_INFO"  # torch.distributed.checkpoint's name for where 
 
 
 class File(Spec, frozen=True, kw_only=True):
-    """One file of a checkpoint."""
+    """One file of a checkpoint.
+
+    Attributes:
+        name: Beside the manifest.
+        bytes: Its size.
+        sha256: Of the whole file.
+    """
 
     name: Annotated[str, Meta(pattern=r"^[a-z]+(-\d{5}-of-\d{5})?\.(safetensors|json)$")]
     bytes: int
@@ -56,7 +62,17 @@ class File(Spec, frozen=True, kw_only=True):
 
 
 class CheckpointManifest(Spec, frozen=True, kw_only=True):
-    """What a checkpoint holds, without its tensors."""
+    """What a checkpoint holds, without its tensors.
+
+    Attributes:
+        checkpoint_version: Of the format.
+        step: Updates done.
+        stage: Index of the plan's stage.
+        depth: Blocks of the model.
+        plan_digest: SHA-256 of the plan.
+        data_digest: Of the token shards.
+        files: All but the manifest.
+    """
 
     checkpoint_version: Literal[1] = 1
     step: Count
@@ -119,7 +135,17 @@ AnyManifest = CheckpointManifest | RowsManifest
 
 
 class State(Spec, frozen=True, kw_only=True):
-    """What the loop needs besides tensors to go on bit for bit."""
+    """What the loop needs besides tensors to go on bit for bit.
+
+    Attributes:
+        step: Updates done.
+        stage: Index of the plan's stage.
+        wall_s: Seconds of training so far.
+        train_loss_sum: Training loss summed since the last row of the record.
+        train_loss_steps: Updates in that sum.
+        without_state: Parameters that have no optimizer state yet.
+        auto: JSON of the rule that decides the expansion online, as far as it had got; None: the plan decides.
+    """
 
     step: Count
     stage: Count
@@ -271,7 +297,11 @@ def rank_file(kind: str, rank: int, world: int) -> str:
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """Checkpoint directories below ``run``, oldest first; one that was put aside when a process ended is among them."""
+    """Checkpoint directories below ``run``, oldest first; one that was put aside when a process ended is among them.
+
+    Args:
+        run: The run's directory.
+    """
     folder = RunDirectory(run).checkpoints
     by_place = {_place(path): path for path in folder.glob(replaced_directory(folder / "step-*").name)}
     by_place |= {_place(path): path for path in folder.glob("step-*") if NAME.fullmatch(path.name)}
@@ -285,12 +315,20 @@ def _place(path: Path) -> tuple[int, int]:
 
 
 def plan_of(path: Path) -> Plan:
-    """The plan in a checkpoint."""
+    """The plan in a checkpoint.
+
+    Args:
+        path: The checkpoint's directory.
+    """
     return read_plan(path / PLAN)
 
 
 def manifest_of(path: Path) -> AnyManifest:
-    """The manifest of a checkpoint that :func:`newest` or :func:`verify` has checked: nothing is hashed again."""
+    """The manifest of a checkpoint that :func:`newest` or :func:`verify` has checked: nothing is hashed again.
+
+    Args:
+        path: The checkpoint's directory.
+    """
     file = path / MANIFEST
     if '"checkpoint_version": 2' in file.read_text(encoding="utf-8", errors="replace")[:100]:
         return read_spec(file, RowsManifest)
@@ -299,6 +337,9 @@ def manifest_of(path: Path) -> AnyManifest:
 
 def verify(path: Path) -> AnyManifest:
     """Check every file of one checkpoint against its manifest; needs no torch.
+
+    Args:
+        path: The checkpoint's directory.
 
     Raises:
         InputError: naming the file, what was expected and what is there.
@@ -329,6 +370,9 @@ def verify(path: Path) -> AnyManifest:
 def newest(run: Path) -> tuple[Path, list[str]]:
     """The newest complete checkpoint of ``run``, and a line for each newer one that was passed over.
 
+    Args:
+        run: The run's directory.
+
     Raises:
         InputError: if there is none.
     """
@@ -348,7 +392,7 @@ def load(path: Path, *, ranks: Ranks = ALONE) -> tuple[State, dict[str, Tensor],
     """(state, weights by name, optimizer state by name) of a verified checkpoint, whoever wrote it.
 
     Args:
-        path: The checkpoint.
+        path: The checkpoint's directory.
         ranks: Each reads its rows of every tensor; one that is alone reads all.
     """
     state = read_spec(path / STATE, State)

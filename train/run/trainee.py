@@ -135,7 +135,11 @@ class Trainee:
     ) -> None:
         """Be what :meth:`weights` and :meth:`optimizer_state` were after ``step`` updates, in ``stage``.
 
-        Several ranks take their rows of each tensor.
+        Args:
+            step: Updates done.
+            stage: Index of the plan's stage.
+            weights: By name; of several ranks, this one's rows.
+            optimizer_state: By name; empty for a parameter that was never updated.
 
         Raises:
             InputError: if a tensor is missing, unknown, or of another shape.
@@ -222,8 +226,12 @@ class Trainee:
             self.warm(set(renamed.values()))
 
     def warm(self, old: set[str]) -> None:
-        """Give parameters not in ``old`` the optimizer state that the last :data:`WARMING` batches leave at learning
-        rate 0, at which no weight moves; the others keep theirs."""
+        """Give new parameters the optimizer state that the last :data:`WARMING` batches leave at learning rate 0, at
+        which no weight moves; old ones keep theirs.
+
+        Args:
+            old: Names of the parameters that were there before.
+        """
         kept = {
             name: {key: value.clone() for key, value in held.items()}
             for name, held in self.optimizer_state().items()
@@ -380,7 +388,13 @@ class Trainee:
 
 
 def sequences_in_pass(plan: Plan, config: TrainConfig, world: int = 1) -> int:
-    """Sequences in one forward and backward pass of one of ``world`` ranks."""
+    """Sequences in one forward and backward pass of one rank.
+
+    Args:
+        plan: Gives the batch.
+        config: Gives the micro-batch; without one a pass takes the rank's whole share of the batch.
+        world: Number of ranks.
+    """
     return config.microbatch or max(1, plan.batch_tokens // plan.model.context // world)
 
 
