@@ -3,6 +3,9 @@
 import json
 import os
 import signal
+import subprocess
+import sys
+import tomllib
 from collections import Counter
 from pathlib import Path
 
@@ -12,16 +15,28 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import latebloom
-from latebloom.theory import InputError, Optimizer, Stage, read_record
+from latebloom.theory import (
+    InputError,
+    Optimizer,
+    Plan,
+    Stage,
+    plan_expansion,
+    preset,
+    read_record,
+    write_plan,
+    wsd,
+)
 from latebloom.theory.plan import BlockVariant
 from latebloom.train.data.batches import Batches
 from latebloom.train.data.shards import open_shards
 from latebloom.train.ranks import Ranks, joined, refuse_ranks, rows_of
 from latebloom.train.run import checkpoint, trainee
 from latebloom.train.run.branch import branch
+from latebloom.train.run.dryrun import dry_run
 from latebloom.train.run.loop import TrainConfig, make_trainee, resume, train
 from latebloom.train.run.trainee import Trainee
-from tests.helpers import tiny_plan
+from tests.fake_ranks import peak_bytes
+from tests.helpers import ROOT, needs_checkout, tiny_plan
 from tests.ranks import on_ranks
 
 # A micro-batch is half of the batch of four sequences: two ranks sum what one accumulates, in the same order.
@@ -359,3 +374,66 @@ def test_one_process_joins_nothing():
         ranks.ask_to_stop(signal.SIGTERM)
         assert ranks.stop == signal.SIGTERM
     assert not torch.distributed.is_initialized() and Ranks().stop is None
+
+
+def test_torchrun_trains_by_the_command_and_one_rank_speaks(data, tmp_path):
+    write_plan(plan_of(), tmp_path / "plan.json")
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "latebloom",
+    ]
+    options = ["--data", data, "--repeat-data", "--microbatch", "2", "--device", "cpu", "--evals", "2", "--json"]
+    command = [*torchrun, "train", tmp_path / "plan.json", "--out", tmp_path / "run", *options, "--eval-tokens", "160"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["final_loss"] == run(plan_of(), data, tmp_path / "one")
+
+
+def test_restarted_ranks_go_on_from_the_newest_checkpoint(data, tmp_path):
+    final = run(plan_of(), data, tmp_path / "whole")
+    on_ranks(stopped_at, 2, plan_of(), data, tmp_path / "cut", 7)
+    assert on_ranks(run, 2, plan_of(), data, tmp_path / "cut", TORCHELASTIC_RESTART_COUNT="1") == [final, final]
+
+
+@needs_checkout
+def test_examples_are_settings_and_scripts(tmp_path):
+    folder = ROOT / "examples"
+    text = (folder / "README.md").read_text()
+    recipes = {"train-124m": ("gpt2-124m", 1), "train-7b-8": ("gpt2-7b", 8), "train-7b-64": ("gpt2-7b", 64)}
+    assert {path.stem for path in folder.glob("*.toml")} == set(recipes)
+    for name, (model, devices) in recipes.items():
+        config = TrainConfig(**tomllib.loads((folder / f"{name}.toml").read_text()))
+        shape, depth = preset(model)
+        plan = plan_expansion(
+            model=shape, small_depth=1, full_depth=depth, schedule=wsd(steps=100_000, peak_lr=0.03),
+            batch_tokens=524_288, mixing_area=360.0,
+        )  # fmt: skip
+        cost = dry_run(
+            plan, devices=devices, micro_sequences=config.microbatch, activations=config.activations, dtype=config.dtype
+        )
+        assert f"| `{name}.toml` | {model}, {depth} blocks | {devices} | {cost.memory / 2**30:.1f} GiB |" in text
+    for path in folder.glob("*.sh"):
+        assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("world", "depth", "sequences", "activations", "dtype"),
+    [(2, 2, 2, "recompute", "bfloat16"), (8, 4, 8, "keep", "float32"), (64, 4, 1, "selective", "bfloat16")],
+)
+def test_the_dry_run_of_a_rank_is_what_a_fake_rank_holds(world, depth, sequences, activations, dtype):
+    """An account of every storage, fully_shard's own included; the promise is 10 %."""
+    shape = preset("gpt2-124m")[0].replace(vocab_size=8192)
+    plan = Plan(
+        name="fake", model=shape, batch_tokens=1024 * sequences * world, schedule=wsd(steps=2, peak_lr=0.1),
+        stages=(Stage(start_step=0, depth=depth),),
+    )  # fmt: skip
+    counted = peak_bytes(plan, world, sequences=sequences, activations=activations, dtype=dtype)
+    said = dry_run(plan, devices=world, micro_sequences=sequences, activations=activations, dtype=dtype)
+    assert said.memory == pytest.approx(counted, rel=0.1)
+    assert said.gathered > 0 and f"memory on each of {world} devices" in said.text()

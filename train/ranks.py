@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed.device_mesh import DeviceMesh
 
-__all__ = ["ALONE", "PeerLost", "Ranks", "joined", "refuse_ranks", "restarts", "rows_of", "world_size"]
+__all__ = ["ALONE", "PeerLost", "Ranks", "joined", "refuse_ranks", "restarts", "rows_of", "speaks",
+           "world_size"]  # fmt: skip
 
 JOIN_S = 300  # seconds that a rank waits for the others to start
 TIMEOUT_S = 900  # seconds after which a collective operation is given up
@@ -245,6 +246,11 @@ def world_size() -> int:
 def restarts() -> int:
     """How often torchrun has started these processes again, as it does after a failure under ``--max-restarts``."""
     return _number("TORCHELASTIC_RESTART_COUNT", 0)
+
+
+def speaks() -> bool:
+    """Whether this process prints what all have in common."""
+    return world_size() == 1 or _number("RANK", None) == 0
 
 
 def refuse_ranks(what: str) -> None:

@@ -216,9 +216,7 @@ def dry_run_error(world: int, sequences: int) -> dict[str, float]:
         stages=(Stage(start_step=0, depth=depth),),
     )  # fmt: skip
     exact = peak_bytes(plan, world, sequences=sequences, activations="recompute", dtype="bfloat16")
-    said = dry_run(
-        plan, devices=world, micro_sequences=sequences, activations="recompute", dtype="bfloat16"
-    )
+    said = dry_run(plan, devices=world, micro_sequences=sequences, activations="recompute", dtype="bfloat16")
     return {
         f"dry_run_error_{world}": abs(said.memory / exact - 1), f"dry_run_gib_{world}": said.memory / 2**30,
         f"accounted_gib_{world}": exact / 2**30,

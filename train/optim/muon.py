@@ -171,12 +171,13 @@ class MuonNSGD(torch.optim.Optimizer):
             by_dtype[torch.bfloat16 if in_half else p.dtype].append(name)
         for dtype, names in by_dtype.items():
             for bucket in owners.buckets(names, BATCH_ELEMENTS):
-                directions = {}
+                directions: dict[str, Tensor] = {}
                 for group, _ in held:
                     members = [name for name in bucket if group_of[name] is group]
                     if members:
                         buffers = [self.state[parameters[name]]["momentum"] for name in members]
-                        ahead = _directions(group, [parameters[name].grad for name in members], buffers)
+                        _, grads = _with_gradients([parameters[name] for name in members])
+                        ahead = _directions(group, grads, buffers)
                         directions |= {name: t.to(dtype) for name, t in zip(members, ahead, strict=True)}
                 updates = owners.updates(directions, lambda wholes: self._whole_updates(wholes, group_of))
                 for name, update in updates.items():

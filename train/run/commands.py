@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,6 +16,7 @@ from latebloom.theory.options import settings
 from latebloom.theory.plan import Plan
 from latebloom.train.config import TrainConfig
 from latebloom.train.options import PATH, plan_of, use_threads
+from latebloom.train.ranks import speaks
 
 __all__ = ["branch_command", "doctor_command", "resume_command", "train_command", "verify_command"]
 
@@ -72,7 +74,10 @@ def train_command(
         auto = AutoExpansion(schedule=plan.schedule, mixing_area=plan.predicted.mixing_area)
     record = train(plan, data=data, out=out or Path("runs") / _file_name(plan), config=config, auto=auto)
     result = summary(record)
-    click.echo(json.dumps(result) if as_json else f"{result['name']}: final validation loss {result['final_loss']:.6f}")
+    if speaks():
+        click.echo(
+            json.dumps(result) if as_json else f"{result['name']}: final validation loss {result['final_loss']:.6f}"
+        )
 
 
 @click.command("resume")
@@ -87,7 +92,10 @@ def resume_command(run: Path, data: Path | None, threads: int | None, quiet: boo
 
     use_threads(threads)
     result = summary(resume(run, data=data, quiet=quiet or as_json))
-    click.echo(json.dumps(result) if as_json else f"{result['name']}: final validation loss {result['final_loss']:.6f}")
+    if speaks():
+        click.echo(
+            json.dumps(result) if as_json else f"{result['name']}: final validation loss {result['final_loss']:.6f}"
+        )
 
 
 @click.command("branch")
@@ -111,7 +119,7 @@ def branch_command(
     use_threads(threads)
     plan = plan_of(plan_path)
     result = summary(branch(run, plan, out=out, data=data, quiet=quiet or as_json or None))
-    click.echo(json.dumps(result) if as_json else f"{result['name']}: final validation loss {result['final_loss']:.6f}")
+    _show(result, as_json)
 
 
 @click.command("verify")
@@ -134,6 +142,11 @@ def doctor_command(as_json: bool) -> None:
 
     found = examine()
     click.echo(json.dumps(found, indent=2) if as_json else examine_text(found))
+
+
+def _show(result: dict[str, Any], as_json: bool) -> None:
+    """Print the summary of a finished run."""
+    click.echo(json.dumps(result) if as_json else f"{result['name']}: final validation loss {result['final_loss']:.6f}")
 
 
 def _file_name(plan: Plan) -> str:

@@ -17,8 +17,8 @@ all gathered in float32, the peak has besides activations and copies of weights
 
     4 r + the larger of    4 b + the head,    4 V D + 12 b + the backward pass of a block
 
-(a block is fetched while the head is at work; later the head's gradient waits for the embedding's, and there are a block,
-the next one, and a gradient). Held against an account of every storage under a fake process group in the tests.
+(a block is fetched while the head is at work; later the head's gradient waits for the embedding's, and there are a
+block, the next one, and a gradient). Held against an account of every storage under a fake process group in the tests.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ class DryRun:
         activations: Bytes that each mode keeps for the backward pass, without the head.
         bfloat16_weights: Bytes of copies.
         head: Bytes of head and loss.
-        memory: Peak of one device under ``mode``: states, its activations, copies of weights, and the most that the head
-            or a block's backward pass needs.
+        memory: Peak of one device under ``mode``: states, its activations, copies of weights, and the most that the
+            head or a block's backward pass needs.
         gathered: Bytes at the peak of other devices' rows and of whole gradients, beyond what one device takes.
         communication: Bytes that a device receives and sends in one update.
         peak_tflops: Of one device.
@@ -124,28 +124,27 @@ class DryRun:
                 f"FLOPs per token {p.flops_per_token / 1e9:.2f} G (head {p.head_share:.0%}), {_time(p.seconds)}"
             )
         full = self.phases[-1]
+        where = "one device" if self.devices == 1 else f"each of {self.devices} devices"
         states = self.weights + self.gradients + self.optimizer_state
         lines += [
             f"full depth: parameters {full.parameters / 1e9:.3f}B, FLOPs per token {full.flops_per_token / 1e9:.2f} G",
             f"total: {self.flops:.4g} FLOPs, {1 - self.flops / self.fixed_depth_flops:.1%} less than fixed depth",
-            f"memory on {'one device' if self.devices == 1 else f'each of {self.devices} devices'}: {self.memory / GIB:.1f} GiB = {states / GIB:.1f} GiB (weights "
+            f"memory on {where}: {self.memory / GIB:.1f} GiB = {states / GIB:.1f} GiB (weights "
             f"{self.weights / GIB:.1f}, gradients {self.gradients / GIB:.1f}, optimizer "
             f"{self.optimizer_state / GIB:.1f}) + {(self.memory - states) / GIB:.1f} GiB for {self.micro_tokens} "
             f"tokens in {self.dtype} under --activations {self.mode}",
             "activations: "
             + ", ".join(f"{mode} {size / GIB:.1f} GiB" for mode, size in self.activations.items())
             + f"; head {self.head / GIB:.1f} GiB, bfloat16 weights {self.bfloat16_weights / GIB:.1f} GiB",
-            *(
-                [
-                    f"of others while computing: {self.gathered / GIB:.1f} GiB; communication in an update: "
-                    f"{self.communication / GIB:.1f} GiB a device"
-                ]
-                if self.devices > 1
-                else []
-            ),
             f"time: {_time(self.seconds)} on {self.devices} device(s) at {self.mfu:.0%} of {self.peak_tflops:g} "
             "TFLOP/s",
         ]
+        if self.devices > 1:
+            lines.insert(
+                -1,
+                f"rows and gradients of other devices at the peak: {self.gathered / GIB:.1f} GiB; each device sends "
+                f"{self.communication / GIB:.1f} GiB in an update",
+            )
         return "\n".join(lines)
 
 
