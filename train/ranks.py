@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import os
 import re
 import signal
@@ -198,22 +199,23 @@ class Ranks:
             raise refusal
         raise SystemExit(2)
 
-    def check_same(self, what: str, value: str) -> None:
+    def check_same(self, values: dict[str, str]) -> None:
         """Refuse ranks that were given different things.
 
         Args:
-            what: Such as ``plan``.
-            value: This rank's, or its digest.
+            values: This rank's, by what they are, such as ``plan``.
 
         Raises:
-            InputError: naming the first rank that differs from rank 0.
+            InputError: naming the first rank that differs from rank 0, and in what.
         """
-        values = self.texts(value)
-        for rank, other in enumerate(values):
-            if other != values[0]:
-                with self.together():
-                    rule = f"of rank {rank} is not that of rank 0, {values[0][:16]}"
-                    raise InputError(what, other[:16], rule, "give all ranks the same plan, settings and data")
+        given = [json.loads(text) for text in self.texts(json.dumps(values))]
+        with self.together():
+            for rank, other in enumerate(given):
+                for name, value in given[0].items():
+                    if other.get(name) != value:
+                        rule = f"of rank {rank} is not that of rank 0, {value!r}"
+                        fix = "give all ranks the same plan, settings and data"
+                        raise InputError(name, other.get(name), rule, fix)
 
 
 ALONE = Ranks()

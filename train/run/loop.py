@@ -13,6 +13,7 @@ gradient of attention is summed in no fixed order, and the loss is the same up t
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -173,9 +174,9 @@ def _check_agreement(trainee: Trainee) -> None:
     """Refuse ranks that were given another plan, other settings or other data."""
     ranks = trainee.ranks
     if not ranks.alone:
-        ranks.check_same("plan", trainee.plan.digest)
-        ranks.check_same("settings", trainee.config.replace(quiet=True).to_json())
-        ranks.check_same("data", trainee.data_digest)
+        settings = msgspec.to_builtins(trainee.config.replace(quiet=True))
+        digests = {"plan": trainee.plan.digest[:16], "data": trainee.data_digest[:16]}
+        ranks.check_same(digests | {f"settings: $.{name}": json.dumps(value) for name, value in settings.items()})
 
 
 def make_trainee(plan: Plan, data: Path, config: TrainConfig, ranks: Ranks = ALONE) -> Trainee:
