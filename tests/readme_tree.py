@@ -17,6 +17,7 @@ REST = (
         "docs/",
         "derivation.md: the chain on one page; equations.md: equation, function, proof, test; log.md: what failed",
     ),
+    ("examples/", "recipes for one, 8 and 64 devices, torchrun, Slurm"),
     ("notebooks/", "the same objects, narrated"),
     ("tests/", "flat, by package; benchmarks/ measures speed and accuracy"),
 )

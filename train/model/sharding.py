@@ -102,16 +102,13 @@ class OwnRows:
     Args:
         model: From :func:`sharded_model`.
 
-    Attributes:
-        parameters: By name.
-        shapes: Of the whole tensors, by name.
+    ``parameters`` holds them by name.
     """
 
     def __init__(self, model: GPT2):
         self._model = model
         self._sharded = dict(model.named_parameters())
         self.parameters = {name: nn.Parameter(local(p.detach())) for name, p in self._sharded.items()}
-        self.shapes = {name: tuple(p.shape) for name, p in self._sharded.items()}
 
     def take_gradients(self) -> None:
         """Take what the backward pass left; fully_shard may have moved the rows, too, when it first ran."""

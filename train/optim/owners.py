@@ -29,9 +29,7 @@ class Owners:
         tensors: What each whole tensor is, by its name in the model.
         ranks: Among which rows are divided.
 
-    Attributes:
-        owner: Rank by name.
-        loads: Multiply-adds of each rank.
+    ``owner`` is the rank by name, ``loads`` the multiply-adds of each rank.
     """
 
     def __init__(self, tensors: dict[str, TensorSpec], ranks: Ranks):

@@ -99,6 +99,7 @@ class RowsManifest(Spec, frozen=True, kw_only=True):
     """What a checkpoint of several ranks holds, without its tensors.
 
     Attributes:
+        checkpoint_version: Of the format.
         step: Updates done.
         stage: Of the plan.
         depth: Blocks.
@@ -122,7 +123,11 @@ class RowsManifest(Spec, frozen=True, kw_only=True):
     files: tuple[File, ...]
 
     def check(self) -> None:
-        """Refuse rows that are missing or there twice."""
+        """Refuse rows that are missing or there twice.
+
+        Raises:
+            InputError: naming the tensor.
+        """
         for name, tensor in (*self.model.items(), *self.optimizer.items()):
             starts, ends = [first for first, _ in tensor.rows], [after for _, after in tensor.rows]
             count = tensor.shape[0] if tensor.shape else 1

@@ -186,6 +186,7 @@ def make_trainee(plan: Plan, data: Path, config: TrainConfig, ranks: Ranks = ALO
         plan: What is trained.
         data: Directory of token shards.
         config: How it is run.
+        ranks: Among which it is divided.
 
     Raises:
         InputError: if they do not.
