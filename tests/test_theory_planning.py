@@ -44,6 +44,7 @@ def test_what_is_predicted_is_what_runs_on_the_landscape_show(fresh, trunk, grow
     assert measured.small == pytest.approx(predicted.small, rel=1e-12)
     assert measured.progressive == pytest.approx(predicted.progressive, rel=1e-12)
     assert measured.retention == pytest.approx(predicted.retention, abs=1e-12)
+    assert measured.retention == pytest.approx(measured.controls["cold_start"] - measured.progressive, abs=1e-12)
     assert measured.saving_same_horizon == pytest.approx(predicted.saving_same_horizon, rel=1e-12)
     assert measured.gap_same_horizon == pytest.approx(0.02, abs=1e-4)  # the tolerance is what growing costs
     assert (measured.gap_equal_compute < 0) == grows

@@ -301,7 +301,7 @@ class TestOptimum:
         exact = PAPER.replace(fresh_exponent=0.6, fresh=50.0)
         law = power_law().replace(fresh=Signal(amplitude=50.0, exponent=0.6, onset=1e-9, reference=1.0))
         found = winning_compute(
-            law, schedule=Constant(steps=9, peak_lr=1.0), cost_ratio=0.0216, small_depth=1, compute=(20.0, 5000.0),
+            law, schedule=Constant(steps=9, peak_lr=1.0), cost_ratio=0.0216, compute=(20.0, 5000.0),
             accuracy=0.2,
         )  # fmt: skip
         closed = (0.6 * 50 / 0.3 * 0.0216 / 0.9784) ** (1 / 0.3)
@@ -401,7 +401,7 @@ class TestAutoExpansion:
         (lambda: mixing_after(power_law(), math.nan, tolerance=0.1), r"tolerance = "),
         (
             lambda: winning_compute(power_law(), schedule=Constant(steps=9, peak_lr=1.0), cost_ratio=0.1,
-                                    small_depth=1, compute=(50.0, 20.0)),
+                                    compute=(50.0, 20.0)),
             r"compute = \(50.0, 20.0\): must be a range",
         ),
         (lambda: mixing_step([1, 2], [1.0, math.nan], [1.0, 1.0], tolerance=0.1, start=0), r"progressive = nan"),

@@ -119,7 +119,6 @@ def answer(
             law,
             schedule=chosen,
             cost_ratio=ratio,
-            small_depth=law.small_depth,
             compute=(max(compute / WINNING_RANGE, 11.0), min(compute * WINNING_RANGE, 9e8)),
             accuracy=WINNING_ACCURACY,
             against=against,

@@ -21,6 +21,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Final, Literal, Protocol
 
+from latebloom.theory import checks
 from latebloom.theory.cost import flops_per_token, plan_flops
 from latebloom.theory.errors import InputError, nearest
 from latebloom.theory.plan import Plan, Prediction, Provenance, Stage
@@ -129,6 +130,7 @@ class Control:
         Args:
             depth: Number of blocks.
         """
+        checks.whole("depth", depth, 0, fix="give the number of blocks")
         return dataclasses.replace(
             self, name=f"{self.name}-{depth}", label=f"depth {depth}, {self.label}", depth=depth, family=self.row
         )

@@ -40,6 +40,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from latebloom.theory import checks
 from latebloom.theory.errors import InputError
 
 __all__ = [
@@ -166,9 +167,11 @@ def sources(order: Order, old: int, new: int) -> list[int]:
         Numbers of old blocks, L of them.
 
     Raises:
-        InputError: if the order is unknown.
+        InputError: if the order is unknown or a number of blocks is none.
     """
     rule = _order(order)
+    checks.whole("old", old, 1, fix="give the number of blocks")
+    checks.whole("new", new, 1, fix="give the number of blocks")
     return [rule.source(place, old, new) for place in range(new)]
 
 
@@ -187,9 +190,11 @@ def placement(order: Order, old: int, new: int) -> list[int]:
         Places, l of them, increasing.
 
     Raises:
-        InputError: if the order is unknown.
+        InputError: if the order is unknown, a number of blocks is none, or there are fewer blocks afterwards.
     """
     rule = _order(order)
+    checks.whole("old", old, 0, fix="give the number of blocks")
+    checks.whole("new", new, max(old, 1), fix="give the number of blocks")
     if old == 0:
         return []
     continued = sources(order, old, new)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from latebloom.theory import checks
 from latebloom.theory.cost import flops_per_token
 from latebloom.theory.errors import InputError
 from latebloom.theory.menu import Quantiles, schedule_for
@@ -90,6 +91,7 @@ def growth_conditions(
     Raises:
         InputError: if the budget does not hold the warm-up.
     """
+    checks.positive("budget", budget, fix="give training FLOPs")
     small, full = (
         float(plan.batch_tokens) * flops_per_token(plan.model, d) for d in (field.small_depth, field.full_depth)
     )

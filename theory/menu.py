@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from latebloom.theory import checks
 from latebloom.theory.cost import flops_per_token
 from latebloom.theory.errors import InputError
 
@@ -269,6 +270,10 @@ def equal_compute_menu(
     Raises:
         InputError: if the budget does not buy the cheapest arm's warm-up and one step.
     """
+    checks.whole("full_depth", full_depth, small_depth + 1, fix="give a larger number of blocks")
+    checks.positive("budget", budget, fix="give training FLOPs")
+    if most_steps is not None:
+        checks.whole("most_steps", most_steps, 1)
     for depth in depths:
         if not small_depth <= depth <= full_depth:
             raise InputError("depths", depth, f"must lie from {small_depth} to {full_depth}", "leave it out")
@@ -430,6 +435,7 @@ def candidate_pilots(
         horizon: T, steps of the run to be planned.
         depths: Fixed depths between that stand on the menu.
     """
+    checks.whole("horizon", horizon, 1)
     tokens = float(plan.batch_tokens)
     small, full = field.small_depth, field.full_depth
     price = {d: tokens * flops_per_token(plan.model, d) for d in {small, full, *depths}}

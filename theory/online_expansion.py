@@ -84,7 +84,7 @@ class AutoExpansion(Spec, frozen=True, kw_only=True):
         Raises:
             InputError: if steps do not increase or leave the schedule, or a value is not finite.
         """
-        if not (step == int(step) and self.step < step <= self.schedule.horizon):
+        if not (self.step < step <= self.schedule.horizon and step == int(step)):
             rule = f"must be a whole number in ({self.step}, {self.schedule.horizon}]"
             raise InputError("step", step, rule, "feed observations in order, each once")
         if not (math.isfinite(lr) and lr >= 0):

@@ -214,7 +214,6 @@ def winning_compute(
     *,
     schedule: AnySchedule,
     cost_ratio: float,
-    small_depth: int,
     compute: tuple[float, float],
     accuracy: float = 0.02,
     against: Literal["full", "best"] = "full",
@@ -225,10 +224,9 @@ def winning_compute(
     (relative). The schedule keeps its peak.
 
     Args:
-        law: Landscape of growing from ``small_depth``.
+        law: Landscape of growing from its small depth l.
         schedule: Its shape and peak.
         cost_ratio: n = c_l/c_L, in (0, 1).
-        small_depth: l.
         compute: Range (low, high), full-depth steps, low > 10.
         accuracy: Relative, > 0.
         against: What growing must beat: the "full" depth, or the "best" of full and small depth.
@@ -243,7 +241,7 @@ def winning_compute(
     if not 10 < low < high < 1e9:
         raise InputError("compute", compute, "must be a range of full-depth steps in (10, 1e9)", "give (low, high)")
     checks.positive("accuracy", accuracy)
-    peak = schedule.peak
+    peak, small_depth = schedule.peak, law.small_depth
 
     def wins(c: float) -> bool:
         best = best_growth(

@@ -35,12 +35,14 @@ Kennedy & O'Hagan's (2001), J. R. Stat. Soc. B 63, 425.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from latebloom.theory import checks
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
 
@@ -177,6 +179,9 @@ def depth_share(depth: int, small_depth: int, full_depth: int) -> float:
     >>> depth_share(1, 1, 4), depth_share(4, 1, 4)
     (0.0, 1.0)
     """
+    checks.whole("small_depth", small_depth, 0, fix="give the number of blocks")
+    checks.whole("full_depth", full_depth, small_depth + 1, fix="give a larger number of blocks")
+    checks.whole("depth", depth, small_depth, full_depth, fix="give a depth from the small to the full one")
     return float(np.log((depth + 1) / (small_depth + 1)) / np.log((full_depth + 1) / (small_depth + 1)))
 
 
@@ -334,6 +339,8 @@ class RecoveryField:
         Returns:
             Losses, equal to the last digit for equal points.
         """
+        checks.whole("number", number, 1)
+        checks.whole("seed", seed, 0)
         unique, inverse = _distinct(points)
         generator = np.random.default_rng(seed)
         weights, means, covariances = self._mixture(unique, self._trunks(unique, measured))
@@ -411,9 +418,10 @@ def fit_recovery_field(
     """
     prior = prior or FieldPrior()
     _check(ends)
-    if not reference > 0:
+    if not 0 < reference < math.inf:
         raise InputError("reference", reference, "must be positive", "give the full run's learning-rate area")
     small_depth = next(end.depth for end in ends if end.kind == "small")
+    checks.whole("full_depth", full_depth, small_depth + 1, fix="give the number of blocks")
     runs = _runs_of(ends, small_depth, full_depth, reference)
     loss = np.array([end.loss for end in ends])
     scale = float(loss.min())
