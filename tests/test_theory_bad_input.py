@@ -77,11 +77,6 @@ CASES = CALLS | {
         RUN | {"tau": 1, "small_gap": 0.5, "fresh": 1.0, "initial": 1.0},
         zero="lrs tau small_gap fresh initial",
     ),
-    "bounds:progressive_difference": Case(
-        bounds.progressive_difference,
-        {"lrs": LRS, "tau": 1, "small_gap": 0.5, "fresh": 1.0, "initial": 1.0},
-        zero="lrs tau small_gap fresh initial",
-    ),
     "bounds:restarted": Case(bounds.restarted, RUN | {"tau": 1}, zero="lrs tau"),
     "decay_shapes:decay_integral": Case(
         decay_shapes.decay_integral, {"y": 0.5, "f": 0.1}, zero="y f", fixed={"shape": "linear"}

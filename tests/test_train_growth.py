@@ -238,7 +238,7 @@ def step(model, optimizer):
 def test_measured_table():
     """The three columns of the paper's table, measured; zero and zeroed norms keep the function and block features."""
     rows = {r.init: r for r in growth_table(widths=(16, 64), updates=8)}
-    assert {i: (r.keeps_function, r.trainable, r.learns_features) for i, r in rows.items()} == {
+    published = {
         "random": (False, True, True),
         "copy": (False, True, True),
         "zero": (True, False, False),
@@ -247,6 +247,8 @@ def test_measured_table():
         "copy_zero_norm": (True, True, False),
         "identity": (True, True, True),
     }
+    of_init = {i: (r.keeps_function, r.trainable, r.learns_features) for i, r in rows.items()}
+    assert of_init | published == of_init  # later rows are held by the test below
     assert "learns features" in table_text(list(rows.values()))
 
 

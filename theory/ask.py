@@ -11,12 +11,15 @@ from collections.abc import Sequence
 
 from latebloom.theory.cost import depth_cost_ratio, flops_per_token, plan_flops
 from latebloom.theory.errors import InputError
+from latebloom.theory.landscapes.area import AreaLaw
 from latebloom.theory.landscapes.coupled import CoupledQuadratic
+from latebloom.theory.landscapes.growth import GrowthLandscape
 from latebloom.theory.landscapes.registry import FittedLandscape
 from latebloom.theory.optimum import Optimum, best_growth, winning_compute
 from latebloom.theory.plan import Plan
 from latebloom.theory.spec import Spec
 from latebloom.theory.timing import TimingIntervals, timing_intervals
+from latebloom.theory.tradeoff import BestRun, Tradeoff
 
 __all__ = ["Answers", "answer", "answers_text"]
 
@@ -41,6 +44,7 @@ class Answers(Spec, frozen=True, kw_only=True):
         winning_flops_full: The same against the full depth.
         retention: Loss of a cold start minus that of the best grown run, nats; None unless the law is exact about it.
         left_open: What the pilots leave open.
+        closed_form: The best run by power laws at a constant rate alone, against the full depth; of the area law.
     """
 
     flops: float
@@ -55,6 +59,7 @@ class Answers(Spec, frozen=True, kw_only=True):
     winning_flops_full: float | None
     retention: float | None
     left_open: tuple[str, ...]
+    closed_form: BestRun | None = None
 
 
 def answer(
@@ -143,7 +148,25 @@ def answer(
         winning_flops_full=None if winning["full"] is None else winning["full"] * per_step,
         retention=retention,
         left_open=best.left_open,
+        closed_form=_closed_form(law, peak=optimum.peak_lr, cost_ratio=ratio, compute=compute),
     )
+
+
+def _closed_form(law: GrowthLandscape, *, peak: float, cost_ratio: float, compute: float) -> BestRun | None:
+    """What :class:`Tradeoff` says of the area law's power laws, without onsets, decay and noise."""
+    if not isinstance(law, AreaLaw) or not min(law.trunk.amplitude, law.fresh.amplitude, law.kappa) > 0:
+        return None
+    if not min(law.trunk.exponent, law.fresh.exponent) > 0:
+        return None
+    trunk, fresh = (s.amplitude * (peak / s.reference) ** -s.exponent for s in (law.trunk, law.fresh))
+    return Tradeoff(
+        cost_ratio=cost_ratio,
+        trunk=trunk,
+        trunk_exponent=law.trunk.exponent,
+        fresh=fresh,
+        fresh_exponent=law.fresh.exponent,
+        kappa=law.kappa,
+    ).best(compute)
 
 
 def answers_text(answers: Answers, plan: Plan) -> str:
@@ -191,6 +214,10 @@ def answers_text(answers: Answers, plan: Plan) -> str:
             f"from {flops:.3g} FLOPs on" if flops is not None else f"nowhere within {WINNING_RANGE:g} x this compute"
         )
         lines.append(f"  beats {name}: {where}")
+    if answers.closed_form is not None:
+        closed = answers.closed_form
+        text = f"expand at {closed.tau / closed.horizon:.0%}; {closed.iso_loss_gain:.2f} x cheaper than the full depth"
+        lines.append(f"  by power laws at a constant rate: {text if closed.grows else 'no expansion pays'}")
     steps = plan.schedule.horizon
     if answers.tau_star is None:
         lines.append(f"On the plan's own {steps} steps growing costs more than {answers.tolerance:.1%} at every step.")
