@@ -10,6 +10,7 @@ For every update rule and seed these runs, on common random numbers:
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -180,9 +181,9 @@ def _claims(toy: Toy, curves: Curves, seeds: int, eps: float) -> list[Claim]:
     def final(run: str) -> list[float]:
         return [curves[run, seed][1].final for seed in healthy]
 
-    common = {"optimizer": rule, "diverged": bad}
+    judged = functools.partial(claim, optimizer=rule, diverged=bad)
     if not healthy:
-        return [claim("all claims", theory=[], values=[], tolerance=0.0, unit="loss", **common)]
+        return [judged("all claims", theory=[], values=[], tolerance=0.0, unit="loss")]
     noise = float(np.mean(final("fixed")) - np.mean(final("pilot")))
     lands = [
         Landscape(
@@ -198,7 +199,11 @@ def _claims(toy: Toy, curves: Curves, seeds: int, eps: float) -> list[Claim]:
     equal_area = curves["equal_compute", healthy[0]][0].schedule.total_area
     grown = [land.final_loss(left) for land in lands]
     equal = [land.final_loss(equal_area) for land in lands]
-    tried = sorted((p.tau, run) for (run, s), (p, _) in curves.items() if run.startswith("tau-") and s == healthy[0])
+    tried = sorted(
+        (p.tau, run)
+        for (run, s), (p, _) in curves.items()
+        if p.tau is not None and run.startswith("tau-") and s == healthy[0]
+    )
     stars = [
         simulated_tau_star(
             [t for t, _ in tried], [curves[run, s][1].final / curves["fixed", s][1].final - 1 for _, run in tried], eps
@@ -207,23 +212,28 @@ def _claims(toy: Toy, curves: Curves, seeds: int, eps: float) -> list[Claim]:
     ]
     mixed = [_mixing_step(curves["progressive", s][1], curves["fixed", s][1], tau, eps) for s in healthy]
     near, far = LOSS_TOLERANCE * float(np.mean(grown)), LOSS_TOLERANCE * float(np.mean(equal))
-    loss = {"unit": "loss", **common}
-    step = {"unit": "steps", "tolerance": STEP_TOLERANCE * horizon, **common}
+    of_loss = functools.partial(judged, unit="loss")
+    of_step = functools.partial(judged, unit="steps", tolerance=STEP_TOLERANCE * horizon)
     gaps = [p / e - 1 for p, e in zip(final("progressive"), final("equal_compute"), strict=True)]
     expected_gaps = [p / e - 1 for p, e in zip(grown, equal, strict=True)]
     kept = [c - p for c, p in zip(final("cold_start"), final("progressive"), strict=True)]
     stars_expected = [land.tau_star(eps) for land in lands]
     mixed_expected = [land.mixing_step(tau, eps) for land in lands]
     return [
-        claim("final loss, area law", theory=grown, values=final("progressive"), tolerance=near, **loss),
-        claim(f"tau* (mixes within {eps:.0%})", theory=stars_expected, values=stars, **step),
-        claim("mixing step of the plan", theory=mixed_expected, values=mixed, **step),
-        claim("final loss, equal compute", theory=equal, values=final("equal_compute"), tolerance=far, **loss),
-        claim("final loss, cold start", theory=grown, values=final("cold_start"), tolerance=near, **loss),
-        claim("retention over cold start", theory=[0.0] * len(kept), values=kept, tolerance=near, **loss),
-        claim("gap to equal compute", theory=expected_gaps, values=gaps, unit="relative",
-              tolerance=LOSS_TOLERANCE * (1 + float(np.mean(expected_gaps))), **common),
-    ]  # fmt: skip
+        of_loss("final loss, area law", theory=grown, values=final("progressive"), tolerance=near),
+        of_step(f"tau* (mixes within {eps:.0%})", theory=stars_expected, values=stars),
+        of_step("mixing step of the plan", theory=mixed_expected, values=mixed),
+        of_loss("final loss, equal compute", theory=equal, values=final("equal_compute"), tolerance=far),
+        of_loss("final loss, cold start", theory=grown, values=final("cold_start"), tolerance=near),
+        of_loss("retention over cold start", theory=[0.0] * len(kept), values=kept, tolerance=near),
+        judged(
+            "gap to equal compute",
+            theory=expected_gaps,
+            values=gaps,
+            unit="relative",
+            tolerance=LOSS_TOLERANCE * (1 + float(np.mean(expected_gaps))),
+        ),
+    ]
 
 
 def _mixing_step(grown: SimulatedCurve, fixed: SimulatedCurve, tau: int, eps: float) -> float | None:

@@ -22,18 +22,14 @@ PLAN = tiny_plan(steps=100, tau=60, full=4)
 def test_what_each_control_trains():
     """(depth, steps) of every row, beside a run that grows from 1 to 4 blocks at step 60 of 100."""
     made = {name: row.plan(PLAN) for name, row in CONTROLS.items() if row.depth is not None}
-    assert {name: (plan.depth, plan.steps) for name, plan in made.items() if not CONTROLS[name].at_equal_compute} == {
-        "fixed": (4, 100),
-        "cold_start": (4, 40),
-        "small": (1, 100),
-    }
-    assert {name: plan.depth for name, plan in made.items() if CONTROLS[name].at_equal_compute} == {
-        "equal_compute": 4,
-        "small_equal_compute": 1,
-    }
+    expected = {"fixed": (4, 100), "cold_start": (4, 40), "small": (1, 100)}
+    assert {name: (made[name].depth, made[name].steps) for name in expected} == expected
+    assert (made["equal_compute"].depth, made["small_equal_compute"].depth) == (4, 1)
     for name, plan in made.items():
-        assert (plan.name, plan.tau) == (name, None)
-        if CONTROLS[name].at_equal_compute:
+        row = CONTROLS[name]
+        assert (plan.name, plan.tau, plan.depth) == (name, None, {"full": 4, "small": 1}[row.depth])
+        assert row.at_equal_compute or plan.steps == (40 if row.starts_at_expansion else 100)
+        if row.at_equal_compute:
             assert plan_flops(plan) == pytest.approx(plan_flops(PLAN), rel=0.5 / plan.steps)
             assert plan.schedule == PLAN.schedule.with_steps(plan.steps)
     assert made["small_equal_compute"].steps > 100 > made["equal_compute"].steps

@@ -113,7 +113,7 @@ def _one_line(error: Exception) -> str:
     message = error.message.rstrip(".")
     if found := re.match(r"No such command '(.*?)'", message):
         group = error.ctx.command if error.ctx else None
-        known = group.list_commands(error.ctx) if isinstance(group, click.Group) else []
+        known = group.list_commands(error.ctx) if error.ctx and isinstance(group, click.Group) else []
         return str(InputError("command", found[1], "is not a command", nearest(found[1], known)))
     if isinstance(error, click.BadOptionUsage):
         rule = re.sub(rf"^Option '{re.escape(error.option_name)}' ", "", message)

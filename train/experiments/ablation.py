@@ -29,7 +29,7 @@ from latebloom.theory.record import Record
 from latebloom.train.config import AblationConfig, TrainConfig
 from latebloom.train.run.several import run_all
 
-__all__ = ["Arm", "Ranking", "ablate", "growths"]
+__all__ = ["AblationArm", "Ranking", "ablate", "growths"]
 
 USUAL = AblationConfig()
 TRUNK = "small"  # the control that a grown run shares everything before the expansion with
@@ -37,7 +37,7 @@ LONGEST = 200  # steps between a trunk's checkpoints
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arm:
+class AblationArm:
     """One way of training, over the seeds.
 
     Attributes:
@@ -65,15 +65,15 @@ class Ranking:
         records: By arm and seed, as ``ARM-sSEED``.
     """
 
-    arms: tuple[Arm, ...]
+    arms: tuple[AblationArm, ...]
     records: dict[str, Record]
 
     @property
-    def fixed(self) -> Arm:
+    def fixed(self) -> AblationArm:
         """The full depth from the start."""
         return next(arm for arm in self.arms if arm.name == "fixed")
 
-    def against(self, arm: Arm) -> tuple[float, float]:
+    def against(self, arm: AblationArm) -> tuple[float, float]:
         """(mean, standard error) over seeds of the loss of ``arm`` minus that of ``fixed``; nan with one seed."""
         differences = np.subtract(arm.losses, self.fixed.losses)
         n = len(differences)
@@ -158,7 +158,7 @@ def ablate(
             finished = run_all(named, data, out, config=trunk, console=console, trunks=places)
             records |= {p.name: record for p, record in zip(named, finished, strict=True)}
     ranked = [
-        Arm(
+        AblationArm(
             name=name, flops=plan_flops(p),
             losses=tuple(records[f"{name}-s{seed}"].final() for seed in numbers),
         )

@@ -82,7 +82,9 @@ def _checkpoint(run: Path, until: int) -> Path:
         except InputError as error:
             passed.append(str(error))
             continue
-        if held.step <= until and (held.stage == 0 or checkpoint.plan_of(path).stages[held.stage].start_step < until):
+        if held.step <= until and (
+            held.stage == 0 or checkpoint.saved_plan(path).stages[held.stage].start_step < until
+        ):
             return path
         passed.append(path.name)
     rule = (

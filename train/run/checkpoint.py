@@ -30,8 +30,19 @@ from latebloom.train.run.directory import RunDirectory
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BEGINNING", "CheckpointManifest", "File", "State", "checkpoints", "load", "manifest_of", "newest",
-           "plan_of", "save", "verify"]  # fmt: skip
+__all__ = [
+    "BEGINNING",
+    "CheckpointManifest",
+    "File",
+    "State",
+    "checkpoints",
+    "load",
+    "manifest_of",
+    "newest",
+    "save",
+    "saved_plan",
+    "verify",
+]  # fmt: skip
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 PLAN, MANIFEST = "plan.json", "manifest.json"
@@ -180,7 +191,7 @@ def _place(path: Path) -> tuple[int, int]:
     return int(step), int(stage)
 
 
-def plan_of(path: Path) -> Plan:
+def saved_plan(path: Path) -> Plan:
     """The plan in a checkpoint.
 
     Args:
@@ -223,7 +234,7 @@ def verify(path: Path) -> CheckpointManifest:
     missing = {MODEL, OPTIMIZER, STATE, PLAN} - {f.name for f in manifest.files}
     if missing:
         raise InputError(str(path), sorted(missing), "are not in the manifest", "use another checkpoint")
-    if plan_of(path).digest != manifest.plan_digest:
+    if saved_plan(path).digest != manifest.plan_digest:
         raise InputError(str(path / PLAN), manifest.plan_digest[:16], "is not its digest", "use another checkpoint")
     return manifest
 

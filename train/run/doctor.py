@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-__all__ = ["examine", "examine_text", "matmul_tflops"]
+__all__ = ["examine_machine", "examine_text", "matmul_tflops"]
 
 PACKAGES = {
     "torch": "train", "safetensors": "train", "tokenizers": "train", "transformers": "hf", "datasets": "data",
@@ -18,7 +18,7 @@ PACKAGES = {
 }  # fmt: skip
 
 
-def examine(folder: Path = Path(".")) -> dict[str, Any]:
+def examine_machine(folder: Path = Path(".")) -> dict[str, Any]:
     """Everything, as plain data; takes about a second.
 
     Args:
@@ -53,7 +53,7 @@ def examine_text(found: dict[str, Any]) -> str:
     """The same to read.
 
     Args:
-        found: From :func:`examine`.
+        found: From :func:`examine_machine`.
     """
     lines = [f"python {found['python']}, {found['cores']} cores, torch uses {found['threads']} threads"]
     for d in found["devices"]:

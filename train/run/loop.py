@@ -25,7 +25,7 @@ from latebloom.train.config import TrainConfig
 from latebloom.train.data.batches import Batches
 from latebloom.train.data.shards import open_shards
 from latebloom.train.run import checkpoint
-from latebloom.train.run.device import check_memory, describe, keep_freed_memory, usable_device
+from latebloom.train.run.device import check_memory, device_text, keep_freed_memory, usable_device
 from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.dryrun import dry_run, state_bytes
 from latebloom.train.run.measure import Measure, validation_steps
@@ -104,7 +104,7 @@ def resume(out: Path, *, data: Path | None = None, quiet: bool | None = None) ->
     directory = RunDirectory(Path(out))
     directory.check_run()
     path, passed_over = checkpoint.newest(directory.path)
-    plan, config = directory.plan_begun(checkpoint.plan_of(path)), directory.config_begun()
+    plan, config = directory.plan_begun(checkpoint.saved_plan(path)), directory.config_begun()
     if quiet is not None:
         config = config.replace(quiet=quiet)
     folder = data or directory.data()
@@ -169,7 +169,7 @@ def _execute(
     tracker = make_tracker(config.tracker, directory.path, trainee.plan, config)
     head = header(
         trainee.plan, seed=config.seed, config=msgspec.to_builtins(config), data_digest=trainee.data_digest,
-        machine=describe(trainee.device), name=directory.name,
+        machine=device_text(trainee.device), name=directory.name,
     )  # fmt: skip
     with (
         contextlib.closing(trainee), contextlib.closing(tracker), RecordWriter(directory.record_file, head) as writer,
