@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,9 +19,10 @@ from latebloom.theory.plan import Plan
 from latebloom.theory.record import Record, read_record
 from latebloom.theory.spec import decode
 from latebloom.train.config import TrainConfig
+from latebloom.train.data.shards import open_shards
 from latebloom.train.run.directory import RunDirectory
 
-__all__ = ["run_all"]
+__all__ = ["check_reuse", "run_all", "run_one"]
 
 
 def run_all(
@@ -37,13 +37,17 @@ def run_all(
     """Execute ``plans``, as many at once as the machine has cores (one GPU: one at a time).
 
     Args:
-        plans: With names of their own; what an interrupted call has finished is kept.
+        plans: With names of their own; what an interrupted call has finished is kept, what it has begun goes on.
         data: Directory of token shards.
         folder: Each run's directory stands in it, by the plan's name.
         config: How to run them.
         console: Where progress is shown.
         trunks: By a plan's name, the run it is a branch of (:mod:`latebloom.train.run.branch`).
+
+    Raises:
+        InputError: before any work, if a run stands there under a plan's name and is not of this plan, data and seed.
     """
+    check_reuse(plans, data, folder, config=config)
     trunks = trunks or {}
     workers, threads = _workers(config.device)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(threads))  # of Muon's Cholesky inverses
@@ -67,6 +71,25 @@ def run_all(
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     return [read_record(folder / plan.name) for plan in plans]
+
+
+def check_reuse(plans: Sequence[Plan], data: Path, folder: Path, *, config: TrainConfig) -> None:
+    """Refuse runs under the plans' names that are not the runs asked for.
+
+    Args:
+        plans: As of :func:`run_all`.
+        data: Directory of token shards.
+        folder: Where the runs' directories stand.
+        config: How they would be run.
+
+    Raises:
+        InputError: naming what differs in the first of them.
+    """
+    directories = {plan.name: RunDirectory(folder / plan.name) for plan in plans}
+    if any(directory.record_file.exists() for directory in directories.values()):
+        digest = open_shards(data).digest
+        for plan in plans:
+            directories[plan.name].check_same(plan, config, digest)
 
 
 @contextmanager
@@ -119,7 +142,7 @@ def _run_one(plan_json: str, data: Path, out: Path, config: TrainConfig, trunk: 
     from latebloom.train.run.loop import Interrupted
 
     try:
-        _run(decode(plan_json, Plan), data, out, config, trunk)
+        run_one(decode(plan_json, Plan), data, out, config=config, trunk=trunk)
     except Interrupted:
         parent = parent_process()
         if parent is not None and not parent.is_alive():
@@ -127,24 +150,28 @@ def _run_one(plan_json: str, data: Path, out: Path, config: TrainConfig, trunk: 
         raise
 
 
-def _run(plan: Plan, data: Path, out: Path, config: TrainConfig, trunk: Path | None) -> None:
-    """Start, resume or branch, unless the run is finished."""
+def run_one(plan: Plan, data: Path, out: Path, *, config: TrainConfig, trunk: Path | None = None) -> Record:
+    """Start, resume or branch, unless the run is finished.
+
+    Args:
+        plan: What is trained.
+        data: Directory of token shards.
+        out: Directory of the run, which :func:`check_reuse` has looked at.
+        config: How to run it.
+        trunk: The run it is a branch of, if it is one.
+    """
     from latebloom.train.run.branch import branch
     from latebloom.train.run.checkpoint import checkpoints
     from latebloom.train.run.loop import resume, train
 
     directory = RunDirectory(out)
     if directory.is_finished(plan):
-        return
-    if directory.record_file.exists():
-        if checkpoints(out):
-            resume(out)
-            return
-        shutil.rmtree(out)
+        return read_record(out)
+    if directory.record_file.exists() and checkpoints(out):
+        return resume(out, quiet=config.quiet)
     if trunk is not None:
-        branch(trunk, plan, out=out, data=data)
-    else:
-        train(plan, data=data, out=out, config=config)
+        return branch(trunk, plan, out=out, data=data)
+    return train(plan, data=data, out=out, config=config)
 
 
 def _workers(device: str) -> tuple[int, int]:
