@@ -111,6 +111,8 @@ def test_coordinate_check_passes_by_the_rules_and_fails_without():
     without = coord_check(optimizer="adamw", lr=1e-4, rule="none", **sizes)
     assert without.width_exponent > 0.4
     assert coord_check(optimizer="muon_nsgd", rule="none", **sizes).depth_exponent > 0.4
+    with pytest.raises(InputError, match="optimizer = 'nsgd': is not one of the trainer's; use muon_nsgd, muon_adamw"):
+        coord_check(optimizer="nsgd", **sizes)
 
 
 def test_learning_rate_transfer(data, tmp_path, capsys):

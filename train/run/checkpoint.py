@@ -1,4 +1,4 @@
-"""Checkpoints that survive what happens: whole or absent, checked by hash, executing nothing when read.
+"""Checkpoints: written whole or not at all, checked by hash, read without executing anything.
 
 A checkpoint is a directory ``step-00000060-stage-1`` with
 
@@ -9,7 +9,8 @@ A checkpoint is a directory ``step-00000060-stage-1`` with
     manifest.json          bytes and SHA-256 of the others, plan and data digests; written last
 
 written under a temporary name, flushed to disk and renamed. Reading goes from the newest back to the first that is
-complete. Nothing here is pickled. Reading the manifest needs no torch.
+complete. Nothing here is pickled. Reading the manifest needs no torch. Name, manifest, state, plan and weights must be
+of one moment, and the weights finite: a run that diverged leaves the checkpoints before as they are.
 """
 
 from __future__ import annotations
@@ -230,9 +231,9 @@ def verify(path: Path) -> CheckpointManifest:
             raise InputError(str(file), None, f"is missing; {entry.bytes} bytes are expected", "use another checkpoint")
         if (size := file.stat().st_size) != entry.bytes:
             raise InputError(str(file), size, f"bytes; the manifest says {entry.bytes}", "use another checkpoint")
-        if (found := file_sha256(file)) != entry.sha256:
+        if (actual := file_sha256(file)) != entry.sha256:
             rule = f"is not the manifest's SHA-256 {entry.sha256[:16]}: the file was changed"
-            raise InputError(str(file), found[:16], rule, "use another checkpoint")
+            raise InputError(str(file), actual[:16], rule, "use another checkpoint")
     missing = {MODEL, OPTIMIZER, STATE, PLAN} - {f.name for f in manifest.files}
     if missing:
         raise InputError(str(path), sorted(missing), "are not in the manifest", "use another checkpoint")

@@ -52,12 +52,15 @@ def run_all(
     workers, threads = _workers(config.device)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(threads))  # of Muon's Cholesky inverses
     order = sorted(plans, key=plan_flops, reverse=True)  # longest first leaves the cores busy to the end
+    unfinished = [plan for plan in order if not RunDirectory(folder / plan.name).is_finished(plan)]
+    if not unfinished:
+        return [read_record(folder / plan.name) for plan in plans]
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_follow_parent)
     try:
         with _bars(console, order, folder) as refresh:
             pending = {
                 pool.submit(_run_one, plan.to_json(), data, folder / plan.name, config, trunks.get(plan.name), threads)
-                for plan in order
+                for plan in unfinished
             }
             while pending:
                 done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -99,12 +102,12 @@ def _bars(console: Console, plans: Sequence[Plan], folder: Path) -> Iterator[Cal
                TextColumn("{task.fields[loss]}"), TimeElapsedColumn())  # fmt: skip
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         tasks = {plan.name: progress.add_task(plan.name, total=plan.steps, loss="", start=False) for plan in plans}
-        told: set[str] = set()
+        reported: set[str] = set()
 
         def refresh() -> None:
             for plan in plans:
                 path = RunDirectory(folder / plan.name).record_file
-                if plan.name in told or not path.exists():
+                if plan.name in reported or not path.exists():
                     continue
                 record = read_record(path)
                 step, loss = record.curve()
@@ -114,7 +117,7 @@ def _bars(console: Console, plans: Sequence[Plan], folder: Path) -> Iterator[Cal
                 at = max(int(record.columns["step"].max()), int(step[-1]))
                 progress.update(tasks[plan.name], completed=at, loss=f"loss {loss[-1]:.3f}")
                 if step[-1] == plan.steps:
-                    told.add(plan.name)
+                    reported.add(plan.name)
                     if not console.is_terminal:
                         console.print(f"  {plan.name:<16} {plan.steps} steps, loss {loss[-1]:.4f}", highlight=False)
 
