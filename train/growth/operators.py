@@ -73,7 +73,9 @@ def grow(
             blocks were compiled one by one, compile the new ones afterwards.
         optimizer: Any torch optimizer over its parameters.
         depth: Blocks afterwards.
-        init: How new blocks begin; with ``init_block`` given, ``random`` means that.
+        init: How new blocks begin; with ``init_block`` given, ``random`` means that. ``copy_zero_norm`` never trains an
+            MLP that multiplies two maps of its norm (SwiGLU): in models of this trainer it is refused, of others it is
+            not known.
         order: Where they come from and stand.
         optimizer_state: ``keep``, ``keep_copied`` or ``reset``.
         blocks: Attribute path of the list of blocks; the only one there is by default.
