@@ -43,7 +43,6 @@ ARGUMENTS = {  # what a command needs beside its settings
 OTHER_THINGS = {
     ("ablate", "init"): "a list of what is compared",
     ("ablate", "order"): "a list of what is compared",
-    ("coord-check", "optimizer"): "those that the trainer can check",
     ("coord-check", "lr"): "a rate",
     ("data prepare", "tokenizer"): "gpt2 as well: the data need not be the demo's",
     ("data prepare", "vocab_size"): "of the tokenizer that is trained; a plan's is the model's",

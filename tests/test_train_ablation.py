@@ -10,6 +10,7 @@ from latebloom.theory.controls import cold_start, equal_compute, fixed_depth
 from latebloom.train.config import TrainConfig
 from latebloom.train.data.corpus import prepare
 from latebloom.train.experiments.ablation import ablate, growths
+from latebloom.train.run import checkpoint
 from latebloom.train.run import several as runs
 from tests.helpers import tiny_plan
 
@@ -95,6 +96,49 @@ def test_every_arm_is_the_run_of_its_plan(data, tmp_path, monkeypatch, capsys):
         cli.main([*args, "--json"])
     assert len(json.loads(capsys.readouterr().out)) == len(arms)
     assert {p: p.stat().st_mtime_ns for p in before} == before  # nothing was trained twice
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"plan": PLAN.replace(batch_tokens=128)},
+            r"fixed-s0/record\.jsonl: \$\.batch_tokens = 64: is not 128, which is",
+        ),
+        ({"config": CONFIG.replace(dtype="bfloat16")}, r"record\.jsonl: \$\.dtype = 'float32': is not 'bfloat16'"),
+        ({"data": "other"}, r"record\.jsonl: data = '[0-9a-f]{16}': is not the digest of the data that are given now"),
+    ],
+    ids=["plan", "settings", "data"],
+)
+def test_results_of_something_else_are_not_reused(change, message, data, tmp_path, monkeypatch):
+    in_this_process(monkeypatch)
+    (tmp_path / "text.txt").write_text("bloom late depth grow " * 2000)
+    prepare([tmp_path / "text.txt"], tmp_path / "other", tokenizer="bytes")
+    asked = {"plan": PLAN, "data": data, "config": CONFIG}
+    ways = {"out": tmp_path / "ways", "small": [1], "inits": ["random"], "orders": ["stack"]}
+    ranking = ablate(asked.pop("plan"), **asked, **ways)
+    files = {path: path.read_bytes() for path in (tmp_path / "ways").glob("*/record.jsonl")}
+    asked = {"plan": PLAN, "data": data, "config": CONFIG} | change
+    asked["data"] = tmp_path / "other" if asked["data"] == "other" else data
+    with pytest.raises(InputError, match=message):
+        ablate(asked.pop("plan"), **asked, **ways)
+    assert {path: path.read_bytes() for path in files} == files
+    again = ablate(PLAN, data=data, config=CONFIG.replace(microbatch=2, device="auto"), **ways)  # only rounding
+    assert again.arms == ranking.arms
+
+
+def test_an_arm_stopped_before_its_first_checkpoint_begins_anew(data, tmp_path, monkeypatch):
+    in_this_process(monkeypatch)
+    ways = {"out": tmp_path / "ways", "small": [1], "inits": ["random"], "orders": ["stack"]}
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            ablate(PLAN, data=data, config=CONFIG, **ways)
+    assert len(ablate(PLAN, data=data, config=CONFIG, **ways).arms) == 5
 
 
 def test_refusals(data, tmp_path):

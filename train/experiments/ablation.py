@@ -134,7 +134,8 @@ def ablate(
         console: Where progress is shown.
 
     Raises:
-        InputError: if the plan has not one expansion, or a starting depth is not below the full one.
+        InputError: if the plan has not one expansion, a starting depth is not below the full one, or a run stands in
+            ``out`` under the name of one of these and is of another plan, other data or another seed.
     """
     config, console = config or TrainConfig(quiet=True), console or Console(quiet=True)
     if len(plan.stages) != 2:

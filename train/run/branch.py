@@ -55,12 +55,12 @@ def branch(run: Path, plan: Plan, *, out: Path, data: Path | None = None, quiet:
     """
     trunk, directory = RunDirectory(run), RunDirectory(out)
     trunk.check_run()
-    directory.check_new()
     until = agree_until(trunk.plan(), plan)
     if until < 0:
         rule = f"does not begin as {trunk} does: model, batch, optimizer and first stage must be equal"
         raise InputError("plan", plan.name, rule, "`latebloom plan diff` shows where; train it alone")
     path = _checkpoint(trunk.path, until)
+    directory.check_new(but=path.name)
     state, weights, optimizer = checkpoint.load(path)
     data_digest = checkpoint.manifest_of(path).data_digest
     with directory.lock():
@@ -94,11 +94,14 @@ def _checkpoint(run: Path, until: int) -> Path:
 
 
 def _begin_record(trunk: RunDirectory, directory: RunDirectory, plan: Plan, step: int, stage: int) -> None:
-    """The trunk's rows up to ``step`` in ``stage``, under a header of the branch."""
+    """The trunk's rows up to ``step`` in ``stage``, under a header of the branch; all of them or none."""
     record = read_record(trunk.record_file)
     head = record.header.replace(name=directory.name, plan=plan, plan_digest=plan.digest)
     rows = zip(*(column.tolist() for column in record.columns.values()), strict=True)  # as Python's numbers
-    with RecordWriter(directory.record_file, head) as writer:
+    part = directory.record_file.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    with RecordWriter(part, head) as writer:
         for row in (dict(zip(record.columns, values, strict=True)) for values in rows):
             if row["step"] <= step and row["phase"] <= stage:
                 writer.write([row])
+    part.replace(directory.record_file)

@@ -132,8 +132,8 @@ def doctor_command(as_json: bool) -> None:
     """Say what this machine can do: devices, matrix-product rate, packages, disk."""
     from latebloom.train.run.doctor import examine_machine, examine_text
 
-    found = examine_machine()
-    click.echo(json.dumps(found, indent=2) if as_json else examine_text(found))
+    findings = examine_machine()
+    click.echo(json.dumps(findings, indent=2) if as_json else examine_text(findings))
 
 
 def _file_name(plan: Plan) -> str:

@@ -49,22 +49,22 @@ def examine_machine(folder: Path = Path(".")) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def examine_text(found: dict[str, Any]) -> str:
+def examine_text(findings: dict[str, Any]) -> str:
     """The same to read.
 
     Args:
-        found: From :func:`examine_machine`.
+        findings: From :func:`examine_machine`.
     """
-    lines = [f"python {found['python']}, {found['cores']} cores, torch uses {found['threads']} threads"]
-    for d in found["devices"]:
+    lines = [f"python {findings['python']}, {findings['cores']} cores, torch uses {findings['threads']} threads"]
+    for d in findings["devices"]:
         rates = ", ".join(f"{name} {rate:.3g} TFLOP/s" for name, rate in d["matmul_tflops"].items())
         rates = f": matrix products {rates}; give it as --peak-tflops" if rates else ""
         lines.append(f"{d['device']} ({d['name']}){rates}")
-    for name, version in found["packages"].items():
+    for name, version in findings["packages"].items():
         fix = f"pip install 'latebloom[{PACKAGES[name]}]'" if PACKAGES[name] != "-" else f"pip install {name}"
         lines.append(f"{name} {version}" if version else f"{name}: not installed ({fix}), needed only for what uses it")
-    writable = "writable" if found["writable"] else "NOT writable"
-    lines.append(f"this folder: {writable}, {found['free_gib']:.0f} GiB free")
+    writable = "writable" if findings["writable"] else "NOT writable"
+    lines.append(f"this folder: {writable}, {findings['free_gib']:.0f} GiB free")
     return "\n".join(lines)
 
 

@@ -69,8 +69,10 @@ def train(
         What was measured.
 
     Raises:
-        InputError: if the data does not fit the plan, or ``out`` holds a run already; nothing is written then.
+        InputError: if the data does not fit the plan, or ``out`` holds a run already; nothing is written then. A run
+            that was stopped before its first checkpoint begins anew.
         NonFiniteLoss: if the loss diverges.
+        NonFiniteWeights: if a weight does.
     """
     config, data, directory = config or TrainConfig(), Path(data), RunDirectory(Path(out))
     directory.check_new()
@@ -80,6 +82,7 @@ def train(
     trainee.begin()
     check_tracker(config.tracker)
     with directory.lock():
+        directory.check_new()  # another process may have begun here meanwhile
         directory.begin(plan, config, data)
         return _execute(directory, trainee, checkpoint.BEGINNING, auto)
 
@@ -103,6 +106,9 @@ def resume(out: Path, *, data: Path | None = None, quiet: bool | None = None) ->
     """
     directory = RunDirectory(Path(out))
     directory.check_run()
+    if directory.record_file.exists() and directory.never_saved:
+        rule = "was stopped before its first checkpoint"
+        raise InputError("run", str(directory), rule, "start it again as it was started, with `latebloom train`")
     path, passed_over = checkpoint.newest(directory.path)
     plan, config = directory.plan_begun(checkpoint.saved_plan(path)), directory.config_begun()
     if quiet is not None:
@@ -166,7 +172,7 @@ def _execute(
     display = Display(trainee.plan, quiet=config.quiet)
     for note in notes:
         display.note(note)
-    tracker = make_tracker(config.tracker, directory.path, trainee.plan, config)
+    tracker = make_tracker(config.tracker, directory.path, trainee.plan, config, step=trainee.step)
     head = header(
         trainee.plan, seed=config.seed, config=msgspec.to_builtins(config), data_digest=trainee.data_digest,
         machine=device_text(trainee.device), name=directory.name,
