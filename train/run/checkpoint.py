@@ -245,7 +245,7 @@ def verify(path: Path) -> CheckpointManifest:
 
 def _check_agreement(path: Path, manifest: CheckpointManifest) -> None:
     """Refuse a manifest of another moment than the name, the state or the plan beside it."""
-    plan, state = plan_of(path), read_spec(path / STATE, State)
+    plan, state = saved_plan(path), read_spec(path / STATE, State)
     step, stage = manifest.step, manifest.stage
     if (state.step, state.stage) != (step, stage):
         rule = f"is not the manifest's step {step}, stage {stage}"
