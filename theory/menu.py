@@ -22,12 +22,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from latebloom.theory.cost import flops_per_token
 from latebloom.theory.errors import InputError
+from latebloom.theory.prediction import Head, Quantiles
 
 if TYPE_CHECKING:
     from latebloom.theory.fitting.recovery_field import Points, RecoveryField
@@ -41,7 +42,6 @@ __all__ = [
     "MenuArm",
     "Pilot",
     "PilotValue",
-    "Quantiles",
     "candidate_pilots",
     "decide",
     "equal_compute_menu",
@@ -94,21 +94,6 @@ class MenuArm:
         if self.tau is None:
             return f"depth {self.depths[0]}"
         return f"{self.depths[0]} -> {self.depths[-1]} at {self.tau}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quantiles:
-    """Median and 90 % interval.
-
-    Attributes:
-        low: 5 % quantile.
-        median: 50 % quantile.
-        high: 95 % quantile.
-    """
-
-    low: float
-    median: float
-    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +188,7 @@ class Decision:
         next_pilots: Candidates by fall in regret per FLOP, best first.
     """
 
-    head: Literal["grow", "do not grow", "not decided"]
+    head: Head
     p_grow: float
     choices: tuple[Choice, ...]
     best: int
