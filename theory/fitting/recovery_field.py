@@ -305,6 +305,11 @@ class RecoveryField:
     grid: np.ndarray
     weights: np.ndarray
 
+    @property
+    def noise(self) -> float:
+        """Standard deviation of one run's final loss about its seed's mean, nats per token, root of its mean square."""
+        return self.scale * float(np.sqrt(self.weights @ self.grid[:, 3] ** 2))
+
     def points(self, area_before: Sequence[float], area_after: Sequence[float], depths: Sequence[int]) -> Points:
         """Runs that end at ``depths`` after these areas; a run of the small depth has no area after.
 

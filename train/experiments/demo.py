@@ -1,40 +1,45 @@
-"""The main job on this computer: corpus, pilots, fit, plan, the progressive run and its controls.
+"""The main job on this computer: corpus, pilots, fit, plan, the run that grows and all other ways to spend its compute.
 
 Everything runs through the same functions that a user calls: pilots and runs are Plans, executed by ``train``, and the
-expansion step of the progressive run comes from the landscape that is fitted to the pilots. What was decided before
-the runs is in ``plan.json`` before they begin.
+expansion step of the progressive run comes from the recovery field that is fitted to the pilots. What was decided
+before the runs is in ``plan.json`` before they begin, and ``result.json`` holds it beside what was measured. Runs that
+begin alike are branches of one another (:mod:`latebloom.train.run.branch`).
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+import numpy as np
 from rich.console import Console
 
 from latebloom.theory.architectures.presets import preset
-from latebloom.theory.controls import compared, control
-from latebloom.theory.cost import depth_cost_ratio, plan_flops
+from latebloom.theory.controls import compared, depths_between
+from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.files import write_whole
-from latebloom.theory.landscapes.registry import DEFAULT, fit_landscape
-from latebloom.theory.plan import Optimizer, Plan, Stage, write_plan
-from latebloom.theory.planning import plan_expansion
+from latebloom.theory.fitting.recovery_field import RecoveryField, ends_of, fit_recovery_field
+from latebloom.theory.menu import decide, equal_compute_menu, explain, schedule_for
+from latebloom.theory.pilots import pilot_plans, spent_flops
+from latebloom.theory.plan import Optimizer, Plan, Prediction, Provenance, Stage, write_plan
 from latebloom.theory.record import Record
 from latebloom.theory.schedules import wsd
-from latebloom.theory.verdict import Verdict, judge, sentence
+from latebloom.theory.scoring import draws_of, gap_draws, gap_quantiles, pit
+from latebloom.theory.verdict import Verdict, details, judge, sentence
 from latebloom.train.config import DemoConfig, TrainConfig
 from latebloom.train.data.corpus import prepare, python_stdlib_corpus
 from latebloom.train.data.shards import open_shards
+from latebloom.train.run.branch import share_trunks
 from latebloom.train.run.several import run_all
 
 __all__ = ["demo"]
 
-PILOTED = "small"  # the control that is run before the plan is made
+CHECKPOINTS = 20  # of a trunk over the horizon: a branch repeats at most a 20th of it
 
 
 def demo(
@@ -69,20 +74,35 @@ def demo(
     base = _base_plan(data, config)
 
     runs_config = train.replace(quiet=True)
-    pilots = _pilot_plans(base, config)
-    console.print(f"[bold]pilots[/]  {len(pilots) - 1} short runs and the small depth for the whole horizon")
-    records = run_all(pilots, data, out / "pilots", config=runs_config, console=console)
+    every = max(1, base.steps // CHECKPOINTS)
+    trunk_config = runs_config.replace(checkpoint_every=every, keep_checkpoints=4 * CHECKPOINTS)
+    pilots = pilot_plans(base, small_depth=config.small_depth, init=config.init, order=config.order)
+    pilot_trunks = share_trunks(pilots, out / "pilots", every=every)
+    pilot_flops = spent_flops(pilots, {name: trunk.steps for name, trunk in pilot_trunks.items()})
+    console.print(f"[bold]pilots[/]  {len(pilots)} ends of {len(pilots) - len(pilot_trunks)} runs")
+    records = run_all(
+        pilots, data, out / "pilots", config=runs_config, trunk_config=trunk_config, console=console,
+        trunks={name: trunk.run for name, trunk in pilot_trunks.items()},
+    )  # fmt: skip
 
-    plan = _plan(base, records, config, console, seed=train.seed)
+    field = _field(base, records, config)
+    plan = _plan(base, field, config, seed=train.seed)
     write_plan(plan, out / "plan.json")
     console.print(f"[bold]plan[/]    {plan.provenance.reason}", highlight=False)
 
-    piloted = {PILOTED: records[-1]}
-    arms = {"progressive": plan} | {each.name: each.plan(plan) for each in compared() if each.name not in piloted}
-    console.print(f"[bold]runs[/]    the progressive run and its {len(arms) - 1} controls")
-    trained = run_all(list(arms.values()), data, out / "runs", config=runs_config, console=console)
-    runs = dict(zip(arms, trained, strict=True)) | piloted
-    verdict = judge(runs)
+    depths = depths_between(config.small_depth, base.depth)
+    arms = {"progressive": plan} | {each.name: each.plan(plan) for each in compared(depths)}
+    used = {trunk.run for trunk in pilot_trunks.values()}  # others have no early checkpoints
+    places = {out / "pilots" / pilot.name: pilot for pilot in pilots if out / "pilots" / pilot.name in used}
+    trunks = share_trunks(list(arms.values()), out / "runs", every=every, finished=places)
+    console.print(f"[bold]runs[/]    the run that grows, and {len(arms) - 1} others to compare it with")
+    trained = run_all(
+        list(arms.values()), data, out / "runs", config=runs_config, trunk_config=trunk_config, console=console,
+        trunks={name: trunk.run for name, trunk in trunks.items()},
+    )  # fmt: skip
+    runs = dict(zip(arms, trained, strict=True))
+    reused = plan_flops(plan, trunks["progressive"].steps) if "progressive" in trunks else 0.0
+    verdict = judge(runs, noise=field.noise, pilot_flops=pilot_flops - reused)
     result = _result(plan, verdict, runs, seconds=time.monotonic() - began)
     _write_json(out / "result.json", result)
     return verdict
@@ -123,80 +143,79 @@ def _base_plan(data: Path, config: DemoConfig) -> Plan:
     )
 
 
-def _pilot_plans(base: Plan, config: DemoConfig) -> list[Plan]:
-    """Full depth and grown, each at an eighth and a quarter of the horizon, and last the small depth for all of it.
+def _field(base: Plan, pilots: Sequence[Record], config: DemoConfig) -> RecoveryField:
+    """The posterior of what growing recovers, given the pilots."""
+    ends = ends_of(pilots, small_depth=config.small_depth, full_depth=base.depth)
+    return fit_recovery_field(ends, full_depth=base.depth, reference=base.schedule.total_area)
 
-    Two horizons a role, so that a run can be predicted from the others and the interval means something. The small
-    depth is what never growing ends at, a control that has to be run anyway, and it is cheap: with it the trunk's
-    signal and floor are seen, where short pilots alone leave the final loss open by 7 %.
+
+def _plan(base: Plan, field: RecoveryField, config: DemoConfig, *, seed: int = 0) -> Plan:
+    """The run that grows at the best step for the budget, with what is expected of every way to spend it.
+
+    It is made whether or not growing is advised: that growing is not worth it is measured too.
     """
-    plans = []
-    for share in (4, 8):
-        steps = max(config.steps // share, 20)
-        schedule = base.schedule.with_steps(steps)
-        full = base.replace(name=f"full-{steps}", schedule=schedule)
-        grown = (
-            Stage(start_step=0, depth=config.small_depth),
-            Stage(start_step=steps // 2, depth=base.depth, init=config.init, order=config.order),
-        )
-        plans += [full, full.replace(name=f"grown-{steps}", stages=grown)]
-    return [*plans, control(PILOTED).at(config.small_depth).plan(base, name=PILOTED)]
-
-
-def _plan(base: Plan, pilots: Sequence[Record], config: DemoConfig, console: Console, *, seed: int = 0) -> Plan:
-    """Fit the landscape and place the expansion.
-
-    Where the landscape knows no expansion within the tolerance, that is printed, and what growing costs is measured
-    all the same, half-way: at the budget that lies between the small depth's and the full one's.
-    """
-    fit = fit_landscape(DEFAULT, pilots, seed=seed)
-    expansion = functools.partial(
-        plan_expansion,
-        model=base.model,
-        small_depth=config.small_depth,
-        full_depth=base.depth,
-        schedule=base.schedule,
-        batch_tokens=base.batch_tokens,
-        law=fit.law,
-        resamples=fit.bootstrap(seed=seed),
-        tolerance=config.tolerance,
-        init=config.init,
-        order=config.order,
-        optimizer=base.optimizer,
-        provenance=fit.provenance(),
-        name="progressive",
+    depths = depths_between(config.small_depth, base.depth)
+    menu = equal_compute_menu(
+        base, small_depth=config.small_depth, full_depth=base.depth, budget=config.budget * plan_flops(base),
+        depths=depths,
+    )  # fmt: skip
+    decision = decide(field, menu, base, seed=seed)
+    assert decision.growth is not None
+    arm = decision.choices[decision.growth].arm
+    assert arm.tau is not None
+    grow = Stage(start_step=arm.tau, depth=base.depth, init=config.init, order=config.order)
+    stages = (Stage(start_step=0, depth=config.small_depth), grow)
+    plan = base.replace(name="progressive", stages=stages, schedule=schedule_for(base.schedule, arm.steps))
+    arms = {"progressive": plan} | {each.name: each.plan(plan) for each in compared(depths)}
+    draws = draws_of(field, arms, seed=seed)
+    median = dict(zip(draws.names, np.median(draws.losses, axis=0).tolist(), strict=True))
+    predicted = Prediction(
+        final_loss=median["progressive"],
+        fixed_final_loss=median["fixed"],
+        equal_compute_final_loss=median["equal_compute"],
+        draws=draws,
     )
-    try:
-        return expansion()
-    except InputError as error:
-        if error.name != "tolerance":
-            raise
-        console.print(f"[bold]advice[/]  {error}; measured all the same", highlight=False)
-        return expansion(budget=(1 + depth_cost_ratio(base.model, config.small_depth, base.depth)) / 2)
+    provenance = Provenance(landscape="recovery field", reason=explain(decision))
+    return plan.replace(schema_version=2, predicted=predicted, provenance=provenance)
 
 
 def _result(plan: Plan, verdict: Verdict, runs: dict[str, Record], *, seconds: float) -> dict:
-    """What result.json says."""
-    p = plan.predicted
-    assert p.final_loss is not None
-    interval = p.tau_interval
+    """What result.json says: every arm and every gap, predicted beside measured, and where each fell in the draws."""
+    draws = plan.predicted.draws
+    assert draws is not None
+    medians = dict(zip(draws.names, np.median(draws.losses, axis=0).tolist(), strict=True))
+    gaps = {}
+    for name in verdict.controls:
+        drawn = gap_draws(draws, "progressive", name)
+        gaps[name] = {
+            "predicted": msgspec.to_builtins(gap_quantiles(draws, "progressive", name)),
+            "measured": verdict.gap(name),
+            "p_below": float((drawn < 0).mean()),
+            "pit": pit(drawn, verdict.gap(name)),
+        }
+    predicted = medians["progressive"]
     return {
         "verdict": sentence(verdict),
-        "predicted_verdict": p.verdict,
-        "predicted_final_loss": p.final_loss,
+        "details": list(details(verdict)),
+        "head": verdict.head,
+        "best": verdict.best,
+        "predicted_reason": plan.provenance.reason,
+        "resolution": verdict.resolution,
+        "pilot_flops": verdict.pilot_flops,
+        "predicted_final_loss": predicted,
         "measured_final_loss": verdict.progressive,
-        "prediction_error": abs(p.final_loss / verdict.progressive - 1),
+        "prediction_error": abs(predicted / verdict.progressive - 1),
         "tau": plan.tau,
-        "tau_star": p.tau_star,
-        "tau_interval": [interval.low, interval.high] if interval else None,
         "saving_same_horizon": verdict.saving_same_horizon,
         "gap_same_horizon": verdict.gap_same_horizon,
         "saving_equal_compute": verdict.saving_equal_compute,
         "gap_equal_compute": verdict.gap_equal_compute,
         "retention": verdict.retention,
         "gain_over_small": verdict.gain_over_small,
-        "losses": {name: record.final() for name, record in runs.items()},
-        "flops": {name: plan_flops(record.plan) for name, record in runs.items()},
+        "losses": {name: arm.loss for name, arm in verdict.arms.items()},
+        "predicted_losses": medians,
+        "flops": {name: arm.flops for name, arm in verdict.arms.items()},
+        "gaps": gaps,
         "plan_digest": plan.digest,
         "data_digest": runs["progressive"].header.data_digest,
         "seconds": round(seconds, 1),
