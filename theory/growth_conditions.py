@@ -151,7 +151,7 @@ def describe(conditions: GrowthConditions, *, smallest: float | None = None) -> 
     elif possible[0] > conditions.conditions[0].share:
         text += f" It can only from {possible[0]:.0%} of the run on."
     if smallest is not None and smallest > conditions.budget:
-        text += f" At {middle.share:.0%} it could from {smallest:.2g} FLOPs on."
+        text += f" At {middle.share:.0%} it could from {smallest:.2g} FLOPs on, by extrapolation."
     return text
 
 

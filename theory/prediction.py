@@ -152,7 +152,7 @@ class PlannedDecision(Spec, frozen=True, kw_only=True):
         p_grow: Probability that a row that grows is the best of the menu.
         best: Name of the row of least expected loss.
         growth: Name of the growing row of least expected loss, None if none grows.
-        next_pilot: What is most worth knowing next; None if no candidate was looked at.
+        next_pilot: What is most worth knowing next; None if nothing is expected to change the choice.
         next_pilot_flops: Its price, FLOPs.
         next_pilot_decides: Probability that it decides between growing and not.
     """
