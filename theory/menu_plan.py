@@ -315,7 +315,14 @@ def _draws(field: RecoveryField, decision: Decision, base: Plan, seed: int) -> J
         cold = dataclasses.replace(grown, area_before=0.0)
         arms += [grown, *growth_controls(grown, base), cold]
         names += ["grown", "fixed", "equal_compute", "never", "small", "cold_start"]
-        measured += [True] * 6
+        between = [
+            arm
+            for arm in arms[: len(measured)]
+            if arm.tau is None and grown.depths[0] < arm.depths[0] < field.full_depth
+        ]
+        arms += between
+        names += [f"depth_equal_compute-{arm.depths[0]}" for arm in between]
+        measured += [True] * (len(arms) - len(measured))
     drawn = field.draws(points_of(field, arms), number=DRAWS, seed=seed, measured=measured)
     losses = tuple(tuple(row) for row in drawn.round(DECIMALS).tolist())
     return JointDraws(names=tuple(names), measured=tuple(measured), losses=losses)

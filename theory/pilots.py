@@ -13,15 +13,14 @@ small depth's trunk is the beginning of the run that grows, and of the one that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import Init, Order
 from latebloom.theory.menu import schedule_for
 from latebloom.theory.plan import Plan, Stage
 
-__all__ = ["pilot_plans", "spent_flops"]
+__all__ = ["pilot_plans"]
 
 SMALL_ENDS = (1, 2, 4, 8)  # eighths of T
 FULL_ENDS = (1, 2)
@@ -68,13 +67,3 @@ def _annealed(plan: Plan, name: str, steps: int) -> Plan:
     if plan.tau is not None and decay is not None:
         schedule = schedule.replace(decay_steps=min(decay, steps - plan.tau))
     return plan.replace(name=name, schedule=schedule)
-
-
-def spent_flops(plans: Sequence[Plan], shared: Mapping[str, int]) -> float:
-    """Training FLOPs of runs of which some are branches of others.
-
-    Args:
-        plans: With names of their own.
-        shared: By a plan's name, the steps that it takes over from its trunk.
-    """
-    return float(sum(plan_flops(plan) - plan_flops(plan, shared.get(plan.name, 0)) for plan in plans))

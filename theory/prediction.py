@@ -171,7 +171,8 @@ class JointDraws(Spec, frozen=True, kw_only=True):
 
     Attributes:
         names: Of the runs: rows of the menu, and the controls of the best growing row: ``fixed``, ``equal_compute``,
-            ``never``, ``small``, and ``grown`` for that row itself.
+            ``never``, ``small``, ``cold_start``, ``depth_equal_compute-D`` for depths between, and ``grown`` for that
+            row itself.
         measured: Whether each name is what one run of the pilots' seed will show (with its error), or the loss expected
             over seeds.
         losses: A draw a row, a loss a name, nats per token.

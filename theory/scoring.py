@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from latebloom.theory.fitting.recovery_field import RecoveryField
     from latebloom.theory.plan import Plan
 
-__all__ = ["draws_of", "gap_draws", "gap_quantiles", "pit"]
+__all__ = ["draws_of", "gap_draws", "loss_draws", "pit", "quantiles"]
 
 DRAWS = 200
+DRAWN_AS = {"progressive": "grown", "small_equal_compute": "never"}  # names of runs in a plan's draws
 
 
 def draws_of(field: RecoveryField, plans: Mapping[str, Plan], *, number: int = DRAWS, seed: int = 0) -> JointDraws:
@@ -46,6 +47,23 @@ def draws_of(field: RecoveryField, plans: Mapping[str, Plan], *, number: int = D
     )
 
 
+def loss_draws(draws: JointDraws, name: str) -> np.ndarray:
+    """What the run called ``name`` ends at, in every draw, (draws,).
+
+    Args:
+        draws: Joint.
+        name: ``progressive``, of a control, or of a row of the menu.
+
+    Raises:
+        InputError: if it is not among them.
+    """
+    drawn = DRAWN_AS.get(name, name)
+    drawn = drawn if drawn in draws.names else name
+    if drawn not in draws.names:
+        raise InputError("draws", name, f"is not among {', '.join(draws.names)}", "plan again with it")
+    return np.array(draws.losses)[:, draws.names.index(drawn)]
+
+
 def gap_draws(draws: JointDraws, grown: str, against: str) -> np.ndarray:
     """(grown - control)/control in every draw, (draws,).
 
@@ -57,22 +75,16 @@ def gap_draws(draws: JointDraws, grown: str, against: str) -> np.ndarray:
     Raises:
         InputError: if the draws do not hold both.
     """
-    for name in (grown, against):
-        if name not in draws.names:
-            raise InputError("draws", name, f"is not among {', '.join(draws.names)}", "plan again with it")
-    losses = np.array(draws.losses)
-    return losses[:, draws.names.index(grown)] / losses[:, draws.names.index(against)] - 1
+    return loss_draws(draws, grown) / loss_draws(draws, against) - 1
 
 
-def gap_quantiles(draws: JointDraws, grown: str, against: str) -> Quantiles:
-    """Median and 90 % interval of :func:`gap_draws`.
+def quantiles(drawn: np.ndarray) -> Quantiles:
+    """Median and 90 % interval.
 
     Args:
-        draws: Joint.
-        grown: Name of the run that grows.
-        against: Name of the control.
+        drawn: Of one quantity, (n,).
     """
-    low, median, high = np.quantile(gap_draws(draws, grown, against), [0.05, 0.5, 0.95])
+    low, median, high = np.quantile(drawn, [0.05, 0.5, 0.95])
     return Quantiles(low=float(low), median=float(median), high=float(high))
 
 

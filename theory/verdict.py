@@ -290,7 +290,8 @@ def from_prediction(plan: Plan) -> Verdict:
     losses |= p.control_losses or {}
     arms = {"progressive": _arm(plan, p.final_loss)}
     arms |= {name: _arm(control(name).plan(plan), loss) for name, loss in losses.items()}
-    return Verdict(arms=arms, saving_equal_compute=p.saving_equal_compute, measured=False)
+    pilots = None if p.pilots is None else p.pilots.flops - p.pilots.reused
+    return Verdict(arms=arms, saving_equal_compute=p.saving_equal_compute, pilot_flops=pilots, measured=False)
 
 
 def sentence(v: Verdict) -> str:
@@ -299,8 +300,8 @@ def sentence(v: Verdict) -> str:
     Args:
         v: Measured or predicted.
     """
-    ends = "ends" if v.measured else "would end"
-    told = [f"{arm.label}{f' {ends}' if i == 0 else ''} at {loss}" for i, (arm, loss) in enumerate(_menu_in_digits(v))]
+    (lowest, loss), *others = _menu_in_digits(v)
+    told = [f"{lowest.label} {_ends(v, lowest)} at {loss}", *(f"{arm.label} at {other}" for arm, other in others)]
     text = [_headline(v), f"At this compute ({v.flops:.3g} FLOPs) {', '.join(told)}."]
     if v.measured:
         known = v.resolution is not None
@@ -343,9 +344,8 @@ def details(v: Verdict) -> tuple[str, ...]:
         v: Measured or predicted.
     """
     grown, fixed, cold = (v.arms[name] for name in ("progressive", "fixed", "cold_start"))
-    ends = "ends" if v.measured else "would end"
     told = [
-        f"For as many steps, {fixed.label} from the start {ends} at {fixed.loss:.3f}: growing ends "
+        f"For as many steps, {fixed.label} from the start {_ends(v, fixed)} at {fixed.loss:.3f}: growing ends "
         f"{_beside(v.gap('fixed'))} that for {v.saving_same_horizon:.1%} less compute."
     ]
     if v.saving_equal_compute is not None:
@@ -355,23 +355,29 @@ def details(v: Verdict) -> tuple[str, ...]:
             f"{'more' if more >= 0 else 'less'} compute{' (extrapolated)' if v.extrapolated else ''}."
         )
     told.append(
-        f"A cold start, {cold.label} for the last {cold.steps} steps alone, {ends} at {cold.loss:.3f}: "
+        f"From a cold start, {cold.label} {_ends(v, cold)} after the last {cold.steps} steps alone at {cold.loss:.3f}: "
         f"the small phase is worth {v.retention:+.3f} nats."
     )
     if "small" in v.arms:
         small = v.arms["small"]
         told.append(
-            f"Never grown, {small.label} {ends} at {small.loss:.3f} after as many steps, for {small.flops:.3g} FLOPs: "
-            f"growing ends {_beside(v.gap('small'))} that."
+            f"Never grown, {small.label} {_ends(v, small)} at {small.loss:.3f} after as many steps, "
+            f"for {small.flops:.3g} FLOPs: growing ends {_beside(v.gap('small'))} that."
         )
     shown = {"progressive", "fixed", "cold_start", "small", *v.menu}
-    told += [
-        f"{control(name).label[0].upper()}{control(name).label[1:]} {ends} at {arm.loss:.3f}: growing ends "
-        f"{_beside(v.gap(name))} that."
-        for name, arm in v.arms.items()
-        if name not in shown
-    ]
+    for name, arm in v.arms.items():
+        if name not in shown:
+            label = control(name).label
+            told.append(
+                f"{label[0].upper()}{label[1:]}: {arm.loss:.3f} after {arm.steps} steps; growing ends "
+                f"{_beside(v.gap(name))} that."
+            )
     return tuple(told)
+
+
+def _ends(v: Verdict, arm: TrainedArm) -> str:
+    """The verb: measured or predicted, of one block or of several."""
+    return "would end" if not v.measured else "end" if arm.label.endswith("blocks") else "ends"
 
 
 def _beside(gap: float) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 
 from latebloom.theory.architectures.presets import preset
 from latebloom.theory.controls import compared, depths_between
@@ -24,12 +25,12 @@ from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.files import write_whole
 from latebloom.theory.fitting.recovery_field import RecoveryField, ends_of, fit_recovery_field
-from latebloom.theory.menu import decide, equal_compute_menu, explain, schedule_for
-from latebloom.theory.pilots import pilot_plans, spent_flops
-from latebloom.theory.plan import Optimizer, Plan, Prediction, Provenance, Stage, write_plan
+from latebloom.theory.menu_plan import plan_from_menu
+from latebloom.theory.pilots import pilot_plans
+from latebloom.theory.plan import Optimizer, Plan, Stage, write_plan
 from latebloom.theory.record import Record
 from latebloom.theory.schedules import wsd
-from latebloom.theory.scoring import draws_of, gap_draws, gap_quantiles, pit
+from latebloom.theory.scoring import gap_draws, loss_draws, pit, quantiles
 from latebloom.theory.verdict import Verdict, details, judge, sentence
 from latebloom.train.config import DemoConfig, TrainConfig
 from latebloom.train.data.corpus import prepare, python_stdlib_corpus
@@ -78,7 +79,6 @@ def demo(
     trunk_config = runs_config.replace(checkpoint_every=every, keep_checkpoints=4 * CHECKPOINTS)
     pilots = pilot_plans(base, small_depth=config.small_depth, init=config.init, order=config.order)
     pilot_trunks = share_trunks(pilots, out / "pilots", every=every)
-    pilot_flops = spent_flops(pilots, {name: trunk.steps for name, trunk in pilot_trunks.items()})
     console.print(f"[bold]pilots[/]  {len(pilots)} ends of {len(pilots) - len(pilot_trunks)} runs")
     records = run_all(
         pilots, data, out / "pilots", config=runs_config, trunk_config=trunk_config, console=console,
@@ -88,7 +88,7 @@ def demo(
     field = _field(base, records, config)
     plan = _plan(base, field, config, seed=train.seed)
     write_plan(plan, out / "plan.json")
-    console.print(f"[bold]plan[/]    {plan.provenance.reason}", highlight=False)
+    console.print(f"[bold]plan[/]    {escape(plan.provenance.reason or '')}", highlight=False)
 
     depths = depths_between(config.small_depth, base.depth)
     arms = {"progressive": plan} | {each.name: each.plan(plan) for each in compared(depths)}
@@ -101,8 +101,8 @@ def demo(
         trunks={name: trunk.run for name, trunk in trunks.items()},
     )  # fmt: skip
     runs = dict(zip(arms, trained, strict=True))
-    reused = plan_flops(plan, trunks["progressive"].steps) if "progressive" in trunks else 0.0
-    verdict = judge(runs, noise=field.noise, pilot_flops=pilot_flops - reused)
+    costs = plan.predicted.pilots
+    verdict = judge(runs, noise=field.noise, pilot_flops=costs.flops - costs.reused if costs else None)
     result = _result(plan, verdict, runs, seconds=time.monotonic() - began)
     _write_json(out / "result.json", result)
     return verdict
@@ -153,59 +153,50 @@ def _plan(base: Plan, field: RecoveryField, config: DemoConfig, *, seed: int = 0
     """The run that grows at the best step for the budget, with what is expected of every way to spend it.
 
     It is made whether or not growing is advised: that growing is not worth it is measured too.
+
+    Raises:
+        InputError: if the budget buys no run that grows.
     """
+    growth = Stage(start_step=1, depth=base.depth, init=config.init, order=config.order)
+    budget = config.budget * plan_flops(base)
     depths = depths_between(config.small_depth, base.depth)
-    menu = equal_compute_menu(
-        base, small_depth=config.small_depth, full_depth=base.depth, budget=config.budget * plan_flops(base),
-        depths=depths,
-    )  # fmt: skip
-    decision = decide(field, menu, base, seed=seed)
-    assert decision.growth is not None
-    arm = decision.choices[decision.growth].arm
-    assert arm.tau is not None
-    grow = Stage(start_step=arm.tau, depth=base.depth, init=config.init, order=config.order)
-    stages = (Stage(start_step=0, depth=config.small_depth), grow)
-    plan = base.replace(name="progressive", stages=stages, schedule=schedule_for(base.schedule, arm.steps))
-    arms = {"progressive": plan} | {each.name: each.plan(plan) for each in compared(depths)}
-    draws = draws_of(field, arms, seed=seed)
-    median = dict(zip(draws.names, np.median(draws.losses, axis=0).tolist(), strict=True))
-    predicted = Prediction(
-        final_loss=median["progressive"],
-        fixed_final_loss=median["fixed"],
-        equal_compute_final_loss=median["equal_compute"],
-        draws=draws,
-    )
-    provenance = Provenance(landscape="recovery field", reason=explain(decision))
-    return plan.replace(schema_version=2, predicted=predicted, provenance=provenance)
+    plans = plan_from_menu(field, base, budget=budget, growth=growth, depths=depths, seed=seed)
+    if plans.growing is None:
+        raise InputError("budget", config.budget, "buys no run that grows", "allow more")
+    return plans.growing.replace(name="progressive")
 
 
 def _result(plan: Plan, verdict: Verdict, runs: dict[str, Record], *, seconds: float) -> dict:
     """What result.json says: every arm and every gap, predicted beside measured, and where each fell in the draws."""
-    draws = plan.predicted.draws
-    assert draws is not None
-    medians = dict(zip(draws.names, np.median(draws.losses, axis=0).tolist(), strict=True))
+    p = plan.predicted
+    assert p.draws is not None and p.decision is not None and p.pilots is not None
     gaps = {}
     for name in verdict.controls:
-        drawn = gap_draws(draws, "progressive", name)
+        drawn = gap_draws(p.draws, "progressive", name)
         gaps[name] = {
-            "predicted": msgspec.to_builtins(gap_quantiles(draws, "progressive", name)),
-            "measured": verdict.gap(name),
+            "predicted": msgspec.to_builtins(quantiles(drawn)),
             "p_below": float((drawn < 0).mean()),
+            "measured": verdict.gap(name),
             "pit": pit(drawn, verdict.gap(name)),
         }
+    medians = {name: float(np.median(loss_draws(p.draws, name))) for name in verdict.arms}
     predicted = medians["progressive"]
     return {
         "verdict": sentence(verdict),
         "details": list(details(verdict)),
         "head": verdict.head,
         "best": verdict.best,
-        "predicted_reason": plan.provenance.reason,
+        "predicted_verdict": p.verdict,
+        "predicted_head": p.decision.head,
+        "p_grow": p.decision.p_grow,
         "resolution": verdict.resolution,
-        "pilot_flops": verdict.pilot_flops,
+        "pilots": {"flops": p.pilots.flops, "reused": p.pilots.reused, "share_of_fixed": p.pilots.share_of_fixed},
         "predicted_final_loss": predicted,
         "measured_final_loss": verdict.progressive,
         "prediction_error": abs(predicted / verdict.progressive - 1),
         "tau": plan.tau,
+        "tau_star": p.tau_star,
+        "tau_interval": [p.tau_interval.low, p.tau_interval.high] if p.tau_interval else None,
         "saving_same_horizon": verdict.saving_same_horizon,
         "gap_same_horizon": verdict.gap_same_horizon,
         "saving_equal_compute": verdict.saving_equal_compute,
