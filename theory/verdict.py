@@ -322,11 +322,12 @@ def _menu_in_digits(v: Verdict) -> list[tuple[TrainedArm, str]]:
 def _headline(v: Verdict) -> str:
     """What to do, naming the lowest arm."""
     grown, best = v.arms["progressive"], v.arms[v.best]
-    way = f"{grown.label} blocks at step {grown.tau} of {grown.steps}"
     of_small = best.depths == grown.depths[:1]
     train = f"train {best.label} {'longer' if of_small else f'for {best.steps} steps from the start'}"
     if v.head == "grow":
-        return f"Grow: {way}."
+        before = " -> ".join(map(str, grown.depths[:-1]))
+        blocks = "block" if before == "1" else "blocks"
+        return f"Grow: train {before} {blocks} for {grown.tau} of {grown.steps} steps, then grow to {grown.depths[-1]}."
     if v.head == "do not grow":
         return f"Do not grow: {train}."
     if v.best == "progressive" and NEVER not in v.arms:

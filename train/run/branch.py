@@ -63,11 +63,12 @@ def share_trunks(
         finished: Plans of runs there are already, by their directories; preferred where both save as much.
 
     Returns:
-        Trunks by the names of plans. Of ``plans`` only longer ones are trunks, so that no two wait for one another.
+        Trunks by the names of plans. Of ``plans`` only longer ones are trunks, and of equally long ones those that
+        do not grow, so that no two wait for one another.
     """
     trunks: dict[str, Trunk] = {}
     candidates = dict(finished or {})
-    for plan in sorted(plans, key=lambda plan: plan.steps, reverse=True):
+    for plan in sorted(plans, key=lambda plan: (plan.steps, plan.tau is None), reverse=True):
         shared = {run: agree_until(other, plan) // every * every for run, other in candidates.items()}
         best = max(shared, key=lambda run: shared[run], default=None)
         if best is not None and shared[best] > 0:
