@@ -153,8 +153,11 @@ def _plan_from_law(config: PlanConfig, base: Plan, records: list[Record], area: 
     resamples: tuple[GrowthLandscape, ...] = ()
     provenance, unknown = Provenance(), []
     if records:
-        from latebloom.theory.landscapes.registry import fit_landscape
+        from latebloom.theory.landscapes.registry import FITTED, fit_landscape
 
+        if config.law not in FITTED:
+            fix = nearest(config.law, ["field", *FITTED])
+            raise InputError("--law", config.law, "is not a landscape that is fitted to pilots", fix)
         fit = fit_landscape(config.law, records, seed=config.seed)
         law, resamples, provenance = fit.law, fit.bootstrap(seed=config.seed), fit.provenance()
         unknown = [*fit.identifiability, *fit.left_open(resamples, base.schedule)]
