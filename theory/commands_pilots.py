@@ -97,7 +97,7 @@ def pilots_command(
 def _conditions(ends: Sequence[AnnealedEnd], base: Plan, config: PlanConfig) -> tuple[bool, list[str]]:
     """Whether growing is ruled out by the runs so far, and what they say."""
     from latebloom.theory.fitting.recovery_field import FEWEST_SMALL_ENDS, fit_recovery_field
-    from latebloom.theory.growth_conditions import describe
+    from latebloom.theory.growth_conditions import conditions_text
     from latebloom.theory.pilot_design import growth_is_ruled_out
 
     if len({end.steps for end in ends if end.kind == "small"}) < FEWEST_SMALL_ENDS:
@@ -107,7 +107,7 @@ def _conditions(ends: Sequence[AnnealedEnd], base: Plan, config: PlanConfig) -> 
     field = fit_recovery_field(ends, full_depth=base.depth, reference=base.schedule.total_area)
     budget = (1.0 if config.budget is None else config.budget) * plan_flops(base)
     ruled_out, conditions = growth_is_ruled_out(field, base, budget=budget, seed=config.seed)
-    lines = [describe(conditions)]
+    lines = [conditions_text(conditions)]
     if conditions.delta is None:
         least = min(row.needed.median for row in conditions.conditions)
         lines.append(
