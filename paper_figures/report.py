@@ -31,7 +31,14 @@ NUMBERS = ("gap_same_horizon", "predicted_final_loss", "measured_final_loss")
 
 
 def write_report(folder: str | Path) -> Path:
-    """Write ``report.html`` for an experiment (a folder with result.json) or a single run (with record.jsonl)."""
+    """Write ``report.html`` for an experiment (a folder with result.json) or a single run (with record.jsonl).
+
+    Args:
+        folder: Of the experiment or the run.
+
+    Raises:
+        InputError: if it holds neither file.
+    """
     folder = Path(folder)
     if (folder / "result.json").exists():
         page = experiment_report(folder)
@@ -140,7 +147,14 @@ def _result(path: Path) -> dict[str, Any]:
 
 
 def run_report(record: Record) -> str:
-    """The page of one run: its curve beside its plan's prediction."""
+    """The page of one run: its curve beside its plan's prediction.
+
+    Args:
+        record: The run.
+
+    Raises:
+        InputError: if it holds no validation loss.
+    """
     plan = record.plan
     series = record.select(split="val")
     if not len(series["step"]):

@@ -38,9 +38,21 @@ class _PlanGroup(click.Group):
     """`latebloom plan --model ...` makes a plan; `latebloom plan check FILE` and the others are subcommands."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or args[0] not in self.commands:
+        if args and args[0] == "--next":
+            args = ["next", *args[1:]]
+        elif not args or args[0] not in self.list_commands(ctx):
             args = ["make", *args]
         return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), "next"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "next":  # stands beside `latebloom pilots`, which imports this module
+            from latebloom.theory.commands_pilots import next_command
+
+            return next_command
+        return super().get_command(ctx, cmd_name)
 
 
 @click.group(cls=_PlanGroup, name="plan", help="Make a plan (the default), or show, check, compare plans.")
@@ -80,7 +92,7 @@ def make_command(
 
     A shell expands `--pilot runs/pilot*` into several words: those after the first are taken as pilots too.
 
-    Beside this: `latebloom plan show|check|diff|schema`, each with its own --help.
+    Beside this: `latebloom plan next|show|check|diff|schema`, each with its own --help.
     """
     pilots += more_pilots
     base = base_plan(config, optimizer)
@@ -141,8 +153,11 @@ def _plan_from_law(config: PlanConfig, base: Plan, records: list[Record], area: 
     resamples: tuple[GrowthLandscape, ...] = ()
     provenance, unknown = Provenance(), []
     if records:
-        from latebloom.theory.landscapes.registry import fit_landscape
+        from latebloom.theory.landscapes.registry import FITTED, fit_landscape
 
+        if config.law not in FITTED:
+            fix = nearest(config.law, ["field", *FITTED])
+            raise InputError("--law", config.law, "is not a landscape that is fitted to pilots", fix)
         fit = fit_landscape(config.law, records, seed=config.seed)
         law, resamples, provenance = fit.law, fit.bootstrap(seed=config.seed), fit.provenance()
         unknown = [*fit.identifiability, *fit.left_open(resamples, base.schedule)]

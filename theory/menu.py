@@ -221,6 +221,9 @@ def schedule_for(schedule: AnySchedule, steps: int) -> AnySchedule:
     Args:
         schedule: Of a run of any horizon.
         steps: Horizon, more than the warm-up.
+
+    Raises:
+        InputError: if it does not hold the warm-up.
     """
     warmup = getattr(schedule, "warmup_steps", 0)
     if steps <= warmup:

@@ -18,7 +18,7 @@ import numpy as np
 from latebloom.theory.cost import flops_per_token
 from latebloom.theory.errors import InputError
 from latebloom.theory.fitting.recovery_field import AnnealedEnd, RecoveryField
-from latebloom.theory.growth_conditions import describe, growth_conditions, smallest_budget
+from latebloom.theory.growth_conditions import conditions_text, growth_conditions, smallest_budget
 from latebloom.theory.menu import (
     DRAWS,
     SHARES,
@@ -409,7 +409,7 @@ def _text(
     lines = sentences(decision)
     if conditions is not None:
         smallest = smallest_budget(field, base, budget=budget, seed=seed)
-        lines.append(f"Why: {describe(conditions, smallest=smallest)}")
+        lines.append(f"Why: {conditions_text(conditions, smallest=smallest)}")
         lines += _condition_lines(conditions)
     costs = pilot_costs(field.ends, base, decision.choices[decision.best].arm)
     lines.append(

@@ -67,7 +67,15 @@ class Stage(Spec, frozen=True, kw_only=True):
 
 
 class Provenance(Spec, frozen=True, kw_only=True):
-    """Where the plan came from: the landscape, its fitted parameters, digests of the pilots and of the data."""
+    """Where the plan came from.
+
+    Attributes:
+        landscape: Name of the law.
+        parameters: Its fitted parameters by name.
+        pilots: SHA-256 of the records that it was fitted to.
+        data: SHA-256 of the shards that those runs read.
+        reason: Why the plan is what it is, in words.
+    """
 
     landscape: str | None = None
     parameters: dict[str, Number] = {}
@@ -172,6 +180,9 @@ class Plan(Spec, frozen=True, kw_only=True):
 def read_plan(path: str | Path) -> Plan:
     """Read and validate a plan file.
 
+    Args:
+        path: The file.
+
     Raises:
         InputError: naming the file and the JSON path, the value, the rule and the fix.
     """
@@ -179,7 +190,15 @@ def read_plan(path: str | Path) -> Plan:
 
 
 def write_plan(plan: Plan, path: str | Path) -> None:
-    """Write ``plan`` as JSON, whole or not at all."""
+    """Write ``plan`` as JSON, whole or not at all.
+
+    Args:
+        plan: What to write.
+        path: File to write; what it held is replaced.
+
+    Raises:
+        InputError: if the path names no file.
+    """
     path = Path(path)
     if not path.name:
         raise InputError("path", str(path), "is not a file", "name one, such as plan.json")
@@ -187,7 +206,12 @@ def write_plan(plan: Plan, path: str | Path) -> None:
 
 
 def diff(a: Plan, b: Plan) -> list[tuple[str, object, object]]:
-    """Fields in which two plans differ, as (JSON path, value in ``a``, value in ``b``)."""
+    """Fields in which two plans differ, as (JSON path, value in ``a``, value in ``b``).
+
+    Args:
+        a: One plan.
+        b: The other.
+    """
     flat_a, flat_b = spec.flatten(a), spec.flatten(b)
     paths = list(flat_a) + [path for path in flat_b if path not in flat_a]
     return [(p, flat_a.get(p), flat_b.get(p)) for p in paths if flat_a.get(p) != flat_b.get(p)]

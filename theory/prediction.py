@@ -41,7 +41,13 @@ SECOND_VERSION = ("menu", "gaps", "decision", "draws", "conditions", "pilots", "
 
 
 class Interval(Spec, frozen=True, kw_only=True):
-    """A bootstrap interval that holds with probability ``level``."""
+    """A bootstrap interval.
+
+    Attributes:
+        low: Lower end.
+        high: Upper end.
+        level: Probability with which it holds.
+    """
 
     low: Number
     high: Number
@@ -53,7 +59,12 @@ class Interval(Spec, frozen=True, kw_only=True):
 
 
 class Curve(Spec, frozen=True, kw_only=True):
-    """Predicted validation loss (nats per token) after ``step`` updates."""
+    """Predicted validation loss.
+
+    Attributes:
+        step: Updates done, increasing.
+        loss: Loss after them, nats per token.
+    """
 
     step: tuple[Count, ...]
     loss: tuple[Number, ...]
@@ -300,18 +311,22 @@ class Prediction(Spec, frozen=True, kw_only=True):
 
     Attributes:
         mixing_area: u_mix, learning-rate area that must be left after the expansion.
-        tau_star: Expansion step that leaves it, with ``tau_interval``.
-        final_loss: Loss of this plan, with ``final_loss_interval``, and ``curve``.
+        tau_star: Expansion step that leaves it.
+        tau_interval: Of ``tau_star``.
+        final_loss: Loss of this plan, nats per token.
+        final_loss_interval: Of ``final_loss``.
         fixed_final_loss: Loss of the full depth for the same number of steps.
         equal_compute_steps: Steps of the full depth that cost what this plan costs.
         equal_compute_final_loss: Loss of that run, with its own horizon and schedule.
         small_final_loss: Loss of the small depth for the same number of steps: not growing at all.
         control_losses: Losses of further controls (:data:`latebloom.theory.controls.COMPARED`), by their names.
         retention: Loss of a cold start minus ``final_loss``: what the small phase is worth.
-        flops, fixed_flops: Training FLOPs of this plan and of the full depth for the same number of steps.
+        flops: Training FLOPs of this plan.
+        fixed_flops: Training FLOPs of the full depth for the same number of steps.
         saving_same_horizon: 1 - flops/fixed_flops.
         saving_equal_compute: 1 - flops/(FLOPs at which the full depth alone reaches ``final_loss``).
         verdict: One sentence.
+        curve: Loss of this plan over its steps.
         menu: Every way to spend the same compute that was looked at.
         gaps: The best growing row of the menu against its controls.
         decision: Which row, and how sure.
