@@ -67,7 +67,7 @@ def experiment_report(folder: Path) -> str:
     if "progressive" not in runs:
         raise InputError("runs", list(runs), "lack 'progressive'", "go on with `latebloom demo`")
     progressive = runs["progressive"]
-    finished = runs | pilots  # never growing is a pilot too
+    finished = runs | {name: run for name, run in pilots.items() if name == "small"}  # a pilot in older experiments
     records = {each.name: finished[each.name] for each in controls_among(finished)} | {"progressive": progressive}
     plan, p = progressive.plan, progressive.plan.predicted
     answer, _, more = result["verdict"].partition(". ")

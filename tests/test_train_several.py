@@ -3,12 +3,11 @@
 import pytest
 from rich.console import Console
 
-from latebloom.theory import InputError, Stage, read_record
+from latebloom.theory import InputError, read_record
 from latebloom.theory.controls import fixed_depth
 from latebloom.theory.menu import schedule_for
-from latebloom.theory.pilots import pilot_plans
 from latebloom.train.config import TrainConfig
-from latebloom.train.run.branch import share_trunks
+from latebloom.train.run.branch import agree_until, share_trunks
 from latebloom.train.run.checkpoint import checkpoints
 from latebloom.train.run.several import run_all
 from tests.helpers import tiny_plan
@@ -24,7 +23,7 @@ def test_the_trunk_that_saves_most_is_chosen(tmp_path):
     trunks = share_trunks([SHORT, GROWN, SMALL], tmp_path, every=4)
     assert {name: (trunk.run.name, trunk.steps) for name, trunk in trunks.items()} == {
         GROWN.name: ("small", 12),
-        "short": ("small", 12),
+        "short": ("small", agree_until(SMALL, SHORT) // 4 * 4),
     }
     there = {tmp_path / "there": SMALL.replace(name="there")}
     trunks = share_trunks([SHORT, GROWN, SMALL], tmp_path, every=4, finished=there)
@@ -51,22 +50,3 @@ def test_branches_in_a_circle_are_refused(data, tmp_path):
     trunks = {"short": tmp_path / "small", "small": tmp_path / "short"}
     with pytest.raises(InputError, match="short <- small <- short: is a branch of its own branch|circle|own branch"):
         run_all([SHORT, SMALL], data, tmp_path, config=CONFIG, console=Console(quiet=True), trunks=trunks)
-
-
-def test_pilots_are_branches_of_two_trunks_and_keep_the_warm_up(tmp_path):
-    base = fixed_depth(tiny_plan(steps=800, tau=400, full=4), name="base")
-    pilots = pilot_plans(base, small_depth=1, init="copy")
-    assert [plan.name for plan in pilots] == [
-        "small-800", "small-400", "small-200", "small-100", "grown-400-496", "grown-400-448", "grown-400-424",
-        "full-200", "full-100",
-    ]  # fmt: skip
-    assert {plan.schedule.warmup_steps for plan in pilots} == {base.schedule.warmup_steps}
-    grown = pilots[4:7]
-    assert all(plan.stages[1] == Stage(start_step=400, depth=4, init="copy") for plan in grown)
-    assert all(plan.schedule.decay_steps <= plan.steps - 400 for plan in grown)
-    trunks = share_trunks(pilots, tmp_path, every=40)
-    assert pilots[0].name not in trunks
-    assert "full-200" not in trunks
-    assert {trunk.run.name for trunk in trunks.values()} == {"small-800", "full-200"}
-    with pytest.raises(InputError, match="steps = 100: is too short to learn from an eighth of it"):
-        pilot_plans(base.replace(schedule=schedule_for(base.schedule, 100)), small_depth=1)

@@ -19,7 +19,7 @@ import numpy as np
 from latebloom.paper_figures.curves import CONTROL_STYLES
 from latebloom.theory.controls import CONTROLS, control
 from latebloom.theory.fitting.recovery_field import ends_of, fit_recovery_field
-from latebloom.theory.scoring import draws_of, gap_draws, pit
+from latebloom.theory.scoring import draws_of, gap_draws, pit, quantiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +41,6 @@ GAPS = {  # by grown run, its controls that were trained; seeds 1 and 2 have the
 }  # fmt: skip
 ONE_SEED = ("small-942", "two-760", "two-900")  # trained with seed 0 alone
 DRAWS = 1000
-LEVEL = (0.05, 0.5, 0.95)
 
 
 def _record(seed: int, name: str) -> str:
@@ -90,7 +89,8 @@ def predicted_gaps(records: dict[str, Record]) -> list[Gap]:
             drawn = gap_draws(draws, grown, run)
             measured = runs[grown].final() / controls[run].final() - 1
             row = control(each).row
-            gaps.append(Gap(row, *np.quantile(drawn, LEVEL).tolist(), measured=measured, pit=pit(drawn, measured)))
+            q = quantiles(drawn)
+            gaps.append(Gap(row, q.low, q.median, q.high, measured, pit(drawn, measured)))
     return gaps
 
 

@@ -26,7 +26,7 @@ from latebloom.theory.errors import InputError
 from latebloom.theory.files import write_whole
 from latebloom.theory.fitting.recovery_field import RecoveryField, ends_of, fit_recovery_field
 from latebloom.theory.menu_plan import plan_from_menu
-from latebloom.theory.pilots import pilot_plans
+from latebloom.theory.pilot_design import design_pilots
 from latebloom.theory.plan import Optimizer, Plan, Stage, write_plan
 from latebloom.theory.record import Record
 from latebloom.theory.schedules import wsd
@@ -77,7 +77,8 @@ def demo(
     runs_config = train.replace(quiet=True)
     every = max(1, base.steps // CHECKPOINTS)
     trunk_config = runs_config.replace(checkpoint_every=every, keep_checkpoints=4 * CHECKPOINTS)
-    pilots = pilot_plans(base, small_depth=config.small_depth, init=config.init, order=config.order)
+    design = design_pilots(base, small_depth=config.small_depth, growth=_growth(base, config))
+    pilots = [pilot.plan for pilot in design.pilots]
     pilot_trunks = share_trunks(pilots, out / "pilots", every=every)
     console.print(f"[bold]pilots[/]  {len(pilots)} ends of {len(pilots) - len(pilot_trunks)} runs")
     records = run_all(
@@ -143,6 +144,11 @@ def _base_plan(data: Path, config: DemoConfig) -> Plan:
     )
 
 
+def _growth(base: Plan, config: DemoConfig) -> Stage:
+    """How new blocks begin and where they stand; the step is chosen by pilots and plan."""
+    return Stage(start_step=1, depth=base.depth, init=config.init, order=config.order)
+
+
 def _field(base: Plan, pilots: Sequence[Record], config: DemoConfig) -> RecoveryField:
     """The posterior of what growing recovers, given the pilots."""
     ends = ends_of(pilots, small_depth=config.small_depth, full_depth=base.depth)
@@ -157,10 +163,9 @@ def _plan(base: Plan, field: RecoveryField, config: DemoConfig, *, seed: int = 0
     Raises:
         InputError: if the budget buys no run that grows.
     """
-    growth = Stage(start_step=1, depth=base.depth, init=config.init, order=config.order)
     budget = config.budget * plan_flops(base)
     depths = depths_between(config.small_depth, base.depth)
-    plans = plan_from_menu(field, base, budget=budget, growth=growth, depths=depths, seed=seed)
+    plans = plan_from_menu(field, base, budget=budget, growth=_growth(base, config), depths=depths, seed=seed)
     if plans.growing is None:
         raise InputError("budget", config.budget, "buys no run that grows", "allow more")
     return plans.growing.replace(name="progressive")
