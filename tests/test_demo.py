@@ -42,7 +42,7 @@ def test_result_holds_every_arm_and_every_gap_predicted_and_measured(finished):
     assert result["predicted_verdict"] == plan.predicted.verdict
     assert len(plan.provenance.pilots) == 9
     spent = {name: result["flops"][name] for name in verdict.menu}
-    assert spent == pytest.approx(dict.fromkeys(spent, SMALL.budget * fixed_flops(plan)), rel=0.01)
+    assert spent == pytest.approx(dict.fromkeys(spent, module.BUDGET * fixed_flops(plan)), rel=0.01)
 
 
 def fixed_flops(plan):

@@ -51,7 +51,6 @@ OTHER_THINGS = {
     ("demo", "model"): "the demo is one fixed job",
     ("demo", "peak_lr"): "the demo is one fixed job",
     ("demo", "steps"): "the demo is one fixed job",
-    ("demo", "tolerance"): "the demo is one fixed job",
     ("fit", "lr"): "a column",
     ("fit", "warmup"): "updates before the first logged rate",
     ("lr-transfer", "depth"): "of the target, which must be given",

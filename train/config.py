@@ -77,7 +77,7 @@ class DemoConfig(Spec, frozen=True, kw_only=True):
         peak_lr: Peak learning rate of every run, Muon-NSGD.
         model: Preset; its usual depth is the full depth.
         small_depth: Depth before the expansion.
-        budget: Compute of every run that decides, as a share of the full depth's for ``steps``.
+        budget: Compute of every run that decides, as a share of the full depth's for ``steps``. None: 0.8.
         tokenizer: ``bpe`` (trained on the spot) or ``bytes``.
         init: How new blocks begin; those with zero in their name, and identity, keep the function.
         order: Where new blocks stand: on top (stack, last), between the old (inter) or below (first).
@@ -88,7 +88,7 @@ class DemoConfig(Spec, frozen=True, kw_only=True):
     peak_lr: Positive = 0.015
     model: str = "gpt2-tiny"
     small_depth: Annotated[int, Meta(ge=0)] = 1
-    budget: Annotated[float, Meta(gt=0, le=1)] = 0.8
+    budget: Annotated[float, Meta(gt=0, le=1)] | None = None
     tokenizer: Literal["bpe", "bytes"] = "bpe"
     init: Init = "random"
     order: Order = "stack"

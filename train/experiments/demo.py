@@ -40,6 +40,7 @@ from latebloom.train.run.several import run_all
 
 __all__ = ["demo"]
 
+BUDGET = 0.8  # share of the full depth's FLOPs, where none is given: between the small depth's and the full one's
 CHECKPOINTS = 20  # of a trunk over the horizon: a branch repeats at most a 20th of it
 
 
@@ -163,7 +164,7 @@ def _plan(base: Plan, field: RecoveryField, config: DemoConfig, *, seed: int = 0
     Raises:
         InputError: if the budget buys no run that grows.
     """
-    budget = config.budget * plan_flops(base)
+    budget = (BUDGET if config.budget is None else config.budget) * plan_flops(base)
     depths = depths_between(config.small_depth, base.depth)
     plans = plan_from_menu(field, base, budget=budget, growth=_growth(base, config), depths=depths, seed=seed)
     if plans.growing is None:
