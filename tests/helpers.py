@@ -58,7 +58,7 @@ def tiny_plan(*, steps: int = 100, tau: int | None = 60, small: int = 1, full: i
 
 
 def field_law() -> FieldLaw:
-    """Annealed ends, 1 -> 4 blocks: the small depth has nearly flattened, and growing recovers most of the depth gap."""
+    """Annealed ends, 1 -> 4 blocks: the small depth has nearly flattened, growing recovers most of the depth gap."""
     ends = []
     for kind, depth, steps, tau, loss in (
         ("small", 1, 100, 0, 3.10), ("small", 1, 200, 0, 3.06), ("small", 1, 400, 0, 3.03),
