@@ -9,9 +9,7 @@ import pytest
 from latebloom.theory import AreaLaw, AutoExpansion, Cosine, InputError, Signal, fixed_depth, plan_expansion, wsd
 from latebloom.theory.fitting.bootstrap import interval
 from latebloom.theory.fitting.curves import LossCurve, pilots
-from latebloom.theory.fitting.recovery_field import AnnealedEnd
 from latebloom.theory.landscapes.coupled import random_coupled
-from latebloom.theory.landscapes.field import FieldLaw
 from latebloom.theory.landscapes.functional import FunctionalLaw
 from latebloom.theory.landscapes.growth import GrowthLandscape, with_area
 from latebloom.theory.landscapes.law_pair import LawPair
@@ -19,7 +17,7 @@ from latebloom.theory.landscapes.normalised import HitTimes, NormalisedLaw, dela
 from latebloom.theory.landscapes.registry import FITTED, LANDSCAPES, fit_landscape, read_fitted, write_fitted
 from latebloom.theory.schedules import Constant, Piecewise, Tail
 from latebloom.theory.spec import decode
-from tests.helpers import synthetic_record, tiny_plan, tiny_shape
+from tests.helpers import field_law, synthetic_record, tiny_plan, tiny_shape
 
 SCHEDULE = wsd(steps=400, peak_lr=0.05)
 TOTAL = SCHEDULE.total_area
@@ -51,32 +49,12 @@ def pair():
     return LawPair(small_depth=1, full_depth=4, small=small, full=small.replace(floor=2.0, amplitude=0.7), kappa=0.9)
 
 
-def field():
-    """Annealed ends of a small depth that has nearly flattened, and of growing that recovers most of the depth gap."""
-    ends = []
-    for kind, depth, steps, tau, loss in (
-        ("small", 1, 100, 0, 3.10), ("small", 1, 200, 0, 3.06), ("small", 1, 400, 0, 3.03),
-        ("full", 4, 100, 0, 3.00), ("full", 4, 200, 0, 2.85), ("grown", 4, 400, 200, 2.72),
-    ):  # fmt: skip
-        schedule = wsd(steps=steps, peak_lr=0.05)
-        total = schedule.total_area
-        ends.append(
-            AnnealedEnd(
-                name=f"{kind}-{steps}", kind=kind, depth=depth, steps=steps, tau=tau, area=total,
-                area_before={"small": total, "grown": float(schedule.area(tau))}.get(kind, 0.0),
-                loss=loss, seed=0, data=None, trunk=f"depth {1 if tau else depth}", recipe="", peak_lr=0.05,
-                warmup_steps=8,
-            )
-        )  # fmt: skip
-    return FieldLaw(small_depth=1, full_depth=4, ends=tuple(ends), reference=TOTAL)
-
-
 MEMBERS = {
     "area": area(),
     "normalised": normalised(hit=4.0, lag=1.0),
     "pair": pair(),
     "coupled": random_coupled(trunk=6, new=4, coupling=0.3),
-    "field": field(),
+    "field": field_law(),
 }
 
 
@@ -308,7 +286,7 @@ def test_no_number_from_a_number_that_is_none(call, value):
 
 def test_the_field_as_a_law_is_the_fields_mean():
     """Where pilots were run it says what they ended at, within their noise; both limits are exact."""
-    law = field()
+    law = field_law()
     for end in law.ends:
         schedule = wsd(steps=end.steps, peak_lr=0.05)
         said = (

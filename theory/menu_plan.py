@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from latebloom.theory import checks
 from latebloom.theory.cost import flops_per_token
 from latebloom.theory.errors import InputError
 from latebloom.theory.fitting.recovery_field import AnnealedEnd, RecoveryField
@@ -105,8 +106,12 @@ def plan_from_menu(
 
     Raises:
         InputError: if the pilots had another warm-up or peak learning rate than ``base``, nothing was trained at the
-            full depth, or the budget buys no arm.
+            full depth, a number is out of range, or the budget buys no arm.
     """
+    checks.positive("budget", budget, fix="give training FLOPs")
+    checks.whole("seed", seed, 0)
+    if most_steps is not None:
+        checks.whole("most_steps", most_steps, 1)
     _check_schedule(field, base)
     small, full = field.small_depth, field.full_depth
     menu = equal_compute_menu(

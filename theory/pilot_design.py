@@ -17,6 +17,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+from latebloom.theory import checks
 from latebloom.theory.cost import flops_per_token
 from latebloom.theory.errors import InputError
 from latebloom.theory.fitting.recovery_field import AnnealedEnd, RecoveryField
@@ -95,7 +96,14 @@ def pilot_plan(base: Plan, *, small_depth: int, depth: int, steps: int, tau: int
         steps: Horizon.
         tau: Expansion step from the small depth, 0 for a run of one depth.
         growth: How new blocks begin and where they stand.
+
+    Raises:
+        InputError: if a number is out of range, or the expansion not within the run.
     """
+    checks.whole("small_depth", small_depth, 0)
+    checks.whole("depth", depth, 0)
+    checks.whole("steps", steps, 1)
+    checks.whole("tau", tau, 0)
     stages: tuple[Stage, ...] = (Stage(start_step=0, depth=depth),)
     name = f"{'small' if depth == small_depth else 'full' if depth == base.depth else f'depth{depth}'}-{steps}"
     if tau:
@@ -123,9 +131,10 @@ def design_pilots(base: Plan, *, small_depth: int, growth: Stage) -> PilotDesign
         Plans and prices.
 
     Raises:
-        InputError: if the horizon is too short for an eighth of it to hold the warm-up, or the schedule has no constant
-            phase from which a branch could leave.
+        InputError: if the small depth is not below the full one, the horizon is too short for an eighth of it
+            to hold the warm-up, or the schedule has no constant phase from which a branch could leave.
     """
+    checks.whole("small_depth", small_depth, 0, base.depth - 1, fix="start shallower than the full depth")
     horizon, warmup = base.steps, int(getattr(base.schedule, "warmup_steps", 0))
     if getattr(base.schedule, "decay_steps", None) is None:
         shape = str(base.schedule.__struct_config__.tag)
@@ -232,7 +241,12 @@ def growth_is_ruled_out(
 
     Returns:
         The answer, and the conditions it follows from.
+
+    Raises:
+        InputError: if a number is out of range, or the budget does not hold the full depth's warm-up.
     """
+    checks.positive("budget", budget, fix="give training FLOPs")
+    checks.whole("seed", seed, 0)
     conditions = growth_conditions(field, base, budget=budget, seed=seed)
     possible = [row.p_possible for row in conditions.conditions if row.p_possible is not None]
     return bool(possible) and max(possible) < 1 - SURE, conditions

@@ -89,6 +89,7 @@ class FieldLaw(GrowthLandscape, frozen=True, kw_only=True, tag="field"):
         return self._mean(before, area - before, depth)
 
     def _area(self, schedule: Schedule, step: ArrayLike) -> np.ndarray:
+        checks.within("step", step, 0, schedule.horizon)
         shortest = min(end.area for end in self.ends)
         return np.maximum(np.asarray(schedule.area(step), float), EARLIEST * shortest)
 
