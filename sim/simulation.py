@@ -3,7 +3,8 @@
 For every update rule and seed these runs, on common random numbers:
 
     progressive                        the plan
-    fixed, equal_compute, cold_start   controls (:mod:`latebloom.theory.controls`); costs are those of the plan's model
+    fixed, equal_compute, cold_start,  controls (:mod:`latebloom.theory.controls`); costs are those of the plan's model
+    small_equal_compute
     pilot                              ``fixed`` without noise
     tau-P                              the plan with its last expansion where P % of the learning-rate mass are left
 """
@@ -30,7 +31,7 @@ from latebloom.theory.timing import mixing_step
 
 __all__ = ["Simulation", "simulate"]
 
-CONTROLS = ("fixed", "equal_compute", "cold_start")  # those that claims are about
+CONTROLS = ("fixed", "equal_compute", "cold_start", "small_equal_compute")  # claims are about all but the last
 POINTS = 400  # measured steps a run
 REMAINING = (90, 80, 70, 60, 50, 40, 30, 25, 20, 15, 10, 5, 2)  # percent of the mass left at the taus tried
 LOSS_TOLERANCE = 0.05  # of the loss: accuracy of the area law without noise, alpha = 1 (tests/test_sim_area_law.py)
@@ -110,6 +111,7 @@ def simulate(
         curves = _run(toy, family, seeds, report)
         claims += _claims(toy, curves, seeds, tolerance)
         notes += _tau_note(toy, claims)
+        notes += _lowest_note(toy, curves)
         if _rule(toy) == "sgd":
             notes.append(_sharpness_note(toy, family, curves["pilot", 0][1]))
         diverged += [
@@ -254,6 +256,20 @@ def _tau_note(toy: Toy, claims: list[Claim]) -> list[str]:
         f"{_rule(toy)}: tau* is {here:.2f} T here and {there:.2f} T by the plan's own landscape: "
         "the toy's horizon is another multiple of its mixing area; more steps move it later"
     ]
+
+
+def _lowest_note(toy: Toy, curves: Curves) -> list[str]:
+    """Which way to spend the plan's compute ends lowest here, mean over the seeds in which none diverged."""
+    ways = ["progressive", *(each.name for each in map(control, CONTROLS) if each.at_equal_compute)]
+    seeds = {seed for _, seed in curves}
+    healthy = [seed for seed in seeds if all(curves[way, seed][1].diverged_at is None for way in ways)]
+    if not healthy:
+        return []
+    final = {way: float(np.mean([curves[way, seed][1].final for seed in healthy])) for way in ways}
+    lowest = min(final, key=lambda way: final[way])
+    labels = {each.name: each.label for each in map(control, CONTROLS)} | {"progressive": "the run that grows"}
+    others = ", ".join(f"{labels[way]} {final[way]:.4g}" for way in ways if way != lowest)
+    return [f"{_rule(toy)}: of equal compute {labels[lowest]} ends lowest, at {final[lowest]:.4g} ({others})"]
 
 
 def _sharpness_note(toy: Toy, family: LowRank, pilot: SimulatedCurve) -> str:

@@ -11,9 +11,20 @@ import re
 import numpy as np
 import pytest
 
-from latebloom.theory import bounds, decay_shapes, qualifying_exam, record, schedules, tradeoff, volterra
+from latebloom.theory import (
+    bounds,
+    decay_shapes,
+    menu_plan,
+    pilot_design,
+    qualifying_exam,
+    record,
+    schedules,
+    tradeoff,
+    volterra,
+)
 from latebloom.theory.errors import InputError
 from latebloom.theory.landscapes import coupled, functional, lr_history, nqs, scaling
+from latebloom.theory.plan import Stage
 
 from .helpers import public_modules, tiny_plan
 from .theory_calls import CALLS, Case
@@ -24,6 +35,10 @@ BAD = {"nan": np.nan, "inf": np.inf, "negative": -1, "zero": 0}
 LRS = [0.5, 0.5, 0.25]
 RUN = {"lrs": LRS, "distance": 1.0, "gradient": 1.0}
 WSD = schedules.wsd(steps=100, peak_lr=0.01)
+LONG = schedules.wsd(steps=400, peak_lr=0.05)
+FIELD = field_law()
+TARGET = tiny_plan(steps=400, tau=None, full=4).replace(schedule=LONG)
+GROWTH = Stage(start_step=1, depth=4)
 COUPLED = coupled.random_coupled(trunk=2, new=2, coupling=0.3)
 FSL = functional.FunctionalLaw(floor=2.0, amplitude=0.3, noise=0.2, exponent=0.5, memory=2.0, tail=1.2)
 PAST = lr_history.history(WSD, [50, 100])
@@ -201,6 +216,33 @@ CASES = CALLS | {
         zero="gap weight lag",
         negative="weight",
         fixed={"kernel": KERNEL},
+    ),
+    "landscapes.field:FieldLaw.fixed": Case(
+        type(FIELD).fixed, {"step": [10, 400], "depth": 4}, zero="step", fixed={"self": FIELD, "schedule": LONG}
+    ),
+    "landscapes.field:FieldLaw.grown": Case(
+        type(FIELD).grown, {"step": [10, 400], "tau": 200}, zero="step tau", fixed={"self": FIELD, "schedule": LONG}
+    ),
+    "menu_plan:plan_from_menu": Case(
+        menu_plan.plan_from_menu,
+        {"budget": 1e10, "most_steps": 900, "seed": 1},
+        zero="seed",
+        fixed={"field": FIELD.field, "base": TARGET, "growth": GROWTH, "shares": (0.5,)},
+    ),
+    "pilot_design:design_pilots": Case(
+        pilot_design.design_pilots, {"small_depth": 1}, zero="small_depth", fixed={"base": TARGET, "growth": GROWTH}
+    ),
+    "pilot_design:growth_is_ruled_out": Case(
+        pilot_design.growth_is_ruled_out,
+        {"budget": 1e10, "seed": 1},
+        zero="seed",
+        fixed={"field": FIELD.field, "base": TARGET},
+    ),
+    "pilot_design:pilot_plan": Case(
+        pilot_design.pilot_plan,
+        {"small_depth": 1, "depth": 4, "steps": 200, "tau": 100},
+        zero="small_depth tau",
+        fixed={"base": TARGET, "growth": GROWTH},
     ),
     "volterra:states": Case(
         volterra.states,

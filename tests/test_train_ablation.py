@@ -9,7 +9,7 @@ from latebloom.theory import InputError, read_record, write_plan
 from latebloom.theory.controls import cold_start, equal_compute, fixed_depth
 from latebloom.train.config import TrainConfig
 from latebloom.train.data.corpus import prepare
-from latebloom.train.experiments.ablation import ablate, growths
+from latebloom.train.experiments.ablation import AblationArm, Ranking, ablate, growths, lowest_of_each_start
 from latebloom.train.run import checkpoint
 from latebloom.train.run import several as runs
 from tests.helpers import tiny_plan
@@ -74,9 +74,12 @@ def test_every_arm_is_the_run_of_its_plan(data, tmp_path, monkeypatch, capsys):
         cli.main(args)
     assert stop.value.code == 0
     lines = capsys.readouterr().out.splitlines()
-    table = [line.split() for line in lines[lines.index(next(x for x in lines if x.startswith("arm"))) + 1 :]]
-    arms = {"fixed", "equal_compute", "cold_start", "small-0", "small-2",
-            "grown-0-random", "grown-2-copy_zero_last-inter", "grown-2-random-inter"}  # fmt: skip
+    begin = lines.index(next(x for x in lines if x.startswith("arm"))) + 1
+    table, told = [line.split() for line in lines[begin:-2]], lines[-2:]
+    assert [line[: len("Growing from 0 ends at ")] for line in told] == [f"Growing from {d} ends at " for d in (0, 2)]
+    arms = {"fixed", "equal_compute", "cold_start", "small-0", "small-2", "small_equal_compute-0",
+            "small_equal_compute-2", "depth_equal_compute-2", "grown-0-random",
+            "grown-2-copy_zero_last-inter", "grown-2-random-inter"}  # fmt: skip
     assert {row[0] for row in table} == arms
     assert [float(row[1]) for row in table] == sorted(float(row[1]) for row in table)
     expected = {
@@ -139,6 +142,29 @@ def test_an_arm_stopped_before_its_first_checkpoint_begins_anew(data, tmp_path, 
         with pytest.raises(KeyboardInterrupt):
             ablate(PLAN, data=data, config=CONFIG, **ways)
     assert len(ablate(PLAN, data=data, config=CONFIG, **ways).arms) == 5
+
+
+def test_the_lowest_arm_of_each_compute_is_named():
+    losses = {
+        "fixed": 2.0,
+        "grown-1-random": 2.2,
+        "small_equal_compute-1": 2.1,
+        "grown-1-copy": 2.3,
+        "grown-0-random": 3,
+    }
+    flops = {
+        "fixed": 9.0,
+        "grown-1-random": 5.0,
+        "small_equal_compute-1": 5.05,
+        "grown-1-copy": 5.0,
+        "grown-0-random": 4,
+    }
+    arms = [AblationArm(name=name, losses=(loss,), flops=flops[name]) for name, loss in losses.items()]
+    ranking = Ranking(arms=tuple(sorted(arms, key=lambda arm: arm.mean)), records={})
+    assert lowest_of_each_start(ranking) == [
+        "Growing from 0 ends at 3.0000 (grown-0-random); no arm of its compute ends lower.",
+        "Growing from 1 ends at 2.2000 (grown-1-random); of its compute small_equal_compute-1 ends lowest, at 2.1000.",
+    ]
 
 
 def test_refusals(data, tmp_path):

@@ -15,7 +15,7 @@ from latebloom.theory.landscapes.area import AreaLaw
 from latebloom.theory.landscapes.coupled import CoupledQuadratic
 from latebloom.theory.landscapes.growth import GrowthLandscape
 from latebloom.theory.landscapes.registry import FittedLandscape
-from latebloom.theory.optimum import Optimum, best_growth, winning_compute
+from latebloom.theory.optimum import Optimum, best_growth, winning_window
 from latebloom.theory.plan import Plan
 from latebloom.theory.spec import Spec
 from latebloom.theory.timing import TimingIntervals, timing_intervals
@@ -41,7 +41,9 @@ class Answers(Spec, frozen=True, kw_only=True):
         intervals: Of the timing, from the replicas; None without enough of them.
         not_identified: Why there are no intervals, if the pilots are to blame.
         winning_flops: Least compute at which growing beats the best fixed depth; None if nowhere within a factor 30.
-        winning_flops_full: The same against the full depth.
+        winning_until: Compute up to which it does; None if to the end of that range, or nowhere.
+        winning_flops_full: As ``winning_flops``, against the full depth.
+        winning_until_full: As ``winning_until``, against the full depth.
         retention: Loss of a cold start minus that of the best grown run, nats; None unless the law is exact about it.
         left_open: What the pilots leave open.
         closed_form: The best run by power laws at a constant rate alone, against the full depth; of the area law.
@@ -57,6 +59,8 @@ class Answers(Spec, frozen=True, kw_only=True):
     not_identified: str | None
     winning_flops: float | None
     winning_flops_full: float | None
+    winning_until: float | None
+    winning_until_full: float | None
     retention: float | None
     left_open: tuple[str, ...]
     closed_form: BestRun | None = None
@@ -120,7 +124,7 @@ def answer(
             why = str(error)
     chosen = schedule.replace(peak_lr=optimum.peak_lr)
     winning = {
-        against: winning_compute(
+        against: winning_window(
             law,
             schedule=chosen,
             cost_ratio=ratio,
@@ -130,6 +134,13 @@ def answer(
         )
         for against in ("best", "full")
     }
+    ends: dict[str, tuple[float | None, float | None]] = {}
+    for name, window in winning.items():
+        low, high = (None, None) if window is None else window
+        ends[name] = (
+            None if low is None else low * per_step,
+            None if high is None or math.isinf(high) else high * per_step,
+        )
     retention = None
     if isinstance(law, CoupledQuadratic):
         whole = chosen.with_steps(optimum.steps)
@@ -144,8 +155,10 @@ def answer(
         tau_star=law.tau_star(schedule, price),
         intervals=intervals,
         not_identified=why,
-        winning_flops=None if winning["best"] is None else winning["best"] * per_step,
-        winning_flops_full=None if winning["full"] is None else winning["full"] * per_step,
+        winning_flops=ends["best"][0],
+        winning_flops_full=ends["full"][0],
+        winning_until=ends["best"][1],
+        winning_until_full=ends["full"][1],
         retention=retention,
         left_open=best.left_open,
         closed_form=_closed_form(law, peak=optimum.peak_lr, cost_ratio=ratio, compute=compute),
@@ -206,13 +219,13 @@ def answers_text(answers: Answers, plan: Plan) -> str:
         )
     if best.at_edge:
         lines.append("  A best peak lies at an end of the range searched: widen --peaks.")
-    for name, flops in (
-        ("the best fixed depth", answers.winning_flops),
-        ("the full depth", answers.winning_flops_full),
+    for name, low, high in (
+        ("the best fixed depth", answers.winning_flops, answers.winning_until),
+        ("the full depth", answers.winning_flops_full, answers.winning_until_full),
     ):
-        where = (
-            f"from {flops:.3g} FLOPs on" if flops is not None else f"nowhere within {WINNING_RANGE:g} x this compute"
-        )
+        where = f"nowhere within {WINNING_RANGE:g} x this compute"
+        if low is not None:
+            where = f"from {low:.3g} FLOPs on" if high is None else f"from {low:.3g} to {high:.3g} FLOPs"
         lines.append(f"  beats {name}: {where}")
     if answers.closed_form is not None:
         closed = answers.closed_form

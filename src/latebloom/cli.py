@@ -14,6 +14,7 @@ from latebloom.theory.errors import InputError, RunError, nearest
 
 COMMANDS = {  # name -> module that holds NAME_command, and one line of help
     "demo": ("paper_figures.commands", "The main job on this computer: pilots, plan, runs, report."),
+    "pilots": ("theory.commands_pilots", "Design and price the pilots of a plan."),
     "plan": ("theory.commands", "Make, show, check and compare plans."),
     "fit": ("theory.commands", "Fit a landscape to records of pilot runs."),
     "ask": ("theory.commands_ask", "What a landscape says of a plan: depth, step, horizon, peak, is it worth it."),

@@ -78,6 +78,7 @@ class AnnealedEnd:
         warmup_steps: Steps until it is reached.
         flops: Training FLOPs of the run alone, its trunk included.
         digest: SHA-256 of its plan, '' if there is none.
+        stable_steps: Step up to which a branch with another decay is the same run, 0 if none can be.
     """
 
     name: str
@@ -96,6 +97,7 @@ class AnnealedEnd:
     warmup_steps: int
     flops: float = 0.0
     digest: str = ""
+    stable_steps: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +238,7 @@ def _end(record: Record, small_depth: int, full_depth: int) -> AnnealedEnd:
         warmup_steps=_warmup_steps(plan),
         flops=plan_flops(plan),
         digest=header.plan_digest,
+        stable_steps=_stable_steps(plan),
     )
 
 
@@ -244,10 +247,20 @@ def _warmup_steps(plan: Plan) -> int:
     return int(np.argmax(plan.schedule.lrs())) + 1
 
 
+def _has_trunk(plan: Plan) -> bool:
+    """Whether the rate is constant between warm-up and decay, so that branches can leave it anywhere."""
+    return type(plan.schedule).__name__ in ("WSD", "Constant")
+
+
+def _stable_steps(plan: Plan) -> int:
+    """Updates at the constant rate or before it."""
+    return plan.steps - int(getattr(plan.schedule, "decay_steps", 0)) if _has_trunk(plan) else 0
+
+
 def _trunk(plan: Plan) -> str:
     """Runs that begin at one depth, with one optimizer and one constant rate after one warm-up, are one run so far."""
     schedule = plan.schedule
-    start = f"{schedule.peak} {_warmup_steps(plan)}" if type(schedule).__name__ in ("WSD", "Constant") else plan.digest
+    start = f"{schedule.peak} {_warmup_steps(plan)}" if _has_trunk(plan) else plan.digest
     return f"depth {plan.stages[0].depth}, {plan.batch_tokens} tokens, {plan.optimizer}, {start}"
 
 
@@ -315,6 +328,11 @@ class RecoveryField:
     grid: np.ndarray
     weights: np.ndarray
 
+    @property
+    def noise(self) -> float:
+        """Standard deviation of one run's final loss about its seed's mean, nats per token, root of its mean square."""
+        return self.scale * float(np.sqrt(self.weights @ self.grid[:, 3] ** 2))
+
     def points(self, area_before: Sequence[float], area_after: Sequence[float], depths: Sequence[int]) -> Points:
         """Runs that end at ``depths`` after these areas; a run of the small depth has no area after.
 
@@ -326,7 +344,9 @@ class RecoveryField:
         share = [depth_share(depth, self.small_depth, self.full_depth) for depth in depths]
         return Points(before=np.asarray(area_before, float), after=np.asarray(area_after, float), share=np.array(share))
 
-    def draws(self, points: Points, *, number: int = 200, seed: int = 0, measured: bool = False) -> np.ndarray:
+    def draws(
+        self, points: Points, *, number: int = 200, seed: int = 0, measured: bool | Sequence[bool] = False
+    ) -> np.ndarray:
         """Joint posterior draws of the losses at ``points``, (number, points).
 
         Args:
@@ -334,16 +354,19 @@ class RecoveryField:
             number: How many draws.
             seed: Of the generator; equal seeds give equal draws.
             measured: Draw what runs on the first pilot's seed and trunks will show, with an error of their own each,
-                instead of expected losses over seeds. A point whose end is known already is still a new run.
+                instead of expected losses over seeds. A point whose end is known already is still a new run. One value
+                for all points, or one for each.
 
         Returns:
             Losses, equal to the last digit for equal points.
         """
         checks.whole("number", number, 1)
         checks.whole("seed", seed, 0)
-        unique, inverse = _distinct(points)
+        run = np.broadcast_to(np.asarray(measured, bool), len(points))
+        unique, inverse, first = _distinct(points, run)
         generator = np.random.default_rng(seed)
-        weights, means, covariances = self._mixture(unique, self._trunks(unique, measured))
+        trunks = [t if m else "" for t, m in zip(self.trunks_of(unique), run[first], strict=True)]
+        weights, means, covariances = self._mixture(unique, trunks)
         counts = generator.multinomial(number, weights)
         values, vectors = np.linalg.eigh(covariances[counts > 0])
         roots = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
@@ -508,8 +531,8 @@ def _scaled(points: Points, reference: float) -> Points:
     return Points(before=points.before / reference, after=points.after / reference, share=points.share)
 
 
-def _distinct(points: Points) -> tuple[Points, np.ndarray]:
-    """The distinct points and where each stands among them: a draw has one value at one point."""
-    table = np.stack([points.before, points.after, np.where(points.after > 0, points.share, 0.0)], axis=1)
-    unique, inverse = np.unique(table, axis=0, return_inverse=True)
-    return Points(before=unique[:, 0], after=unique[:, 1], share=unique[:, 2]), inverse.reshape(-1)
+def _distinct(points: Points, measured: np.ndarray) -> tuple[Points, np.ndarray, np.ndarray]:
+    """The distinct points, where each stands among them, and where each stood first: one value a draw at one point."""
+    table = np.stack([points.before, points.after, np.where(points.after > 0, points.share, 0.0), measured], axis=1)
+    unique, first, inverse = np.unique(table, axis=0, return_index=True, return_inverse=True)
+    return Points(before=unique[:, 0], after=unique[:, 1], share=unique[:, 2]), inverse.reshape(-1), first

@@ -44,7 +44,7 @@ def ablate_command(
     from rich.console import Console
 
     from latebloom.theory.record import write_parquet
-    from latebloom.train.experiments.ablation import ablate
+    from latebloom.train.experiments.ablation import ablate, lowest_of_each_start
 
     ranking = ablate(
         plan_of(plan_path), data=data, out=out, small=ways.small, inits=ways.init, orders=ways.order,
@@ -62,6 +62,8 @@ def ablate_command(
         mean, error = ranking.against(arm)
         spread = f"{mean:+.4f}" + (f" +- {error:.4f}" if ways.seeds > 1 else "")
         click.echo(f"{arm.name:<28}{arm.mean:>11.4f}{spread:>22}{arm.flops / ranking.fixed.flops:>9.0%}")
+    for told in lowest_of_each_start(ranking):
+        click.echo(told)
 
 
 @click.command("coord-check")

@@ -7,6 +7,8 @@ The record begins with the trunk's rows, and its wall time counts the trunk's, a
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from latebloom.train.run import checkpoint
 from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.loop import resume
 
-__all__ = ["agree_until", "branch"]
+__all__ = ["Trunk", "agree_until", "branch", "share_trunks"]
 
 
 def agree_until(a: Plan, b: Plan) -> int:
@@ -38,6 +40,45 @@ def agree_until(a: Plan, b: Plan) -> int:
     until = int(differ[0]) if len(differ) else steps
     later = [stage for stage in (*a.stages, *b.stages) if stage not in a.stages or stage not in b.stages]
     return min([until, *(stage.start_step for stage in later)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trunk:
+    """What a run can begin as.
+
+    Attributes:
+        run: Directory of the other run.
+        steps: Steps of it that have a checkpoint and are the same.
+    """
+
+    run: Path
+    steps: int
+
+
+def share_trunks(
+    plans: Sequence[Plan], folder: Path, *, every: int, finished: Mapping[Path, Plan] | None = None
+) -> dict[str, Trunk]:
+    """From which other run each plan saves most steps, if it branches from it; plans that save none are left out.
+
+    Args:
+        plans: Of runs that will be made, with names of their own.
+        folder: Where each will have its directory, by its name.
+        every: Steps between the checkpoints of all of them.
+        finished: Plans of runs there are already, by their directories; preferred where both save as much.
+
+    Returns:
+        Trunks by the names of plans. Of ``plans`` only longer ones are trunks, and of equally long ones those that
+        do not grow, so that no two wait for one another.
+    """
+    trunks: dict[str, Trunk] = {}
+    candidates = dict(finished or {})
+    for plan in sorted(plans, key=lambda plan: (plan.steps, plan.tau is None), reverse=True):
+        shared = {run: agree_until(other, plan) // every * every for run, other in candidates.items()}
+        best = max(shared, key=lambda run: shared[run], default=None)
+        if best is not None and shared[best] > 0:
+            trunks[plan.name] = Trunk(run=best, steps=shared[best])
+        candidates[folder / plan.name] = plan
+    return trunks
 
 
 def branch(run: Path, plan: Plan, *, out: Path, data: Path | None = None, quiet: bool | None = None) -> Record:

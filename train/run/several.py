@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from latebloom.theory.cost import plan_flops
+from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Plan
 from latebloom.theory.record import Record, read_record
 from latebloom.theory.spec import decode
@@ -33,6 +34,7 @@ def run_all(
     config: TrainConfig,
     console: Console,
     trunks: Mapping[str, Path] | None = None,
+    trunk_config: TrainConfig | None = None,
 ) -> list[Record]:
     """Execute ``plans``, as many at once as the machine has cores (one GPU: one at a time).
 
@@ -42,31 +44,44 @@ def run_all(
         folder: Each run's directory stands in it, by the plan's name.
         config: How to run them.
         console: Where progress is shown.
-        trunks: By a plan's name, the run it is a branch of (:mod:`latebloom.train.run.branch`).
+        trunks: By a plan's name, the run it is a branch of (:mod:`latebloom.train.run.branch`). A trunk that is itself
+            among ``plans`` is trained first, and its branches as soon as it is finished.
+        trunk_config: How to run those that others of ``plans`` are branches of, which need checkpoints to branch from;
+            as the others by default.
 
     Raises:
-        InputError: before any work, if a run stands there under a plan's name and is not of this plan, data and seed.
+        InputError: before any work, if a run stands there under a plan's name and is not of this plan, data and seed,
+            or if runs are branches of one another in a circle.
     """
     check_reuse(plans, data, folder, config=config)
     trunks = trunks or {}
+    waiting = _branches_of_plans(plans, folder, trunks)
     workers, threads = _workers(config.device)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(threads))  # of Muon's Cholesky inverses
     order = sorted(plans, key=plan_flops, reverse=True)  # longest first leaves the cores busy to the end
-    unfinished = [plan for plan in order if not RunDirectory(folder / plan.name).is_finished(plan)]
+    unfinished = {plan.name for plan in order if not RunDirectory(folder / plan.name).is_finished(plan)}
     if not unfinished:
         return [read_record(folder / plan.name) for plan in plans]
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_follow_parent)
     try:
         with _bars(console, order, folder) as refresh:
-            pending = {
-                pool.submit(_run_one, plan.to_json(), data, folder / plan.name, config, trunks.get(plan.name), threads)
-                for plan in unfinished
-            }
+
+            def submit(plan: Plan) -> Future[None]:
+                how = trunk_config if plan.name in waiting and trunk_config else config
+                out, trunk = folder / plan.name, trunks.get(plan.name)
+                return pool.submit(_run_one, plan.to_json(), data, out, how, trunk, threads)
+
+            later = {plan.name for trunk in waiting if trunk in unfinished for plan in waiting[trunk]}
+            pending = {submit(plan): plan for plan in order if plan.name in unfinished - later}
             while pending:
-                done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+                done, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
                 refresh()
                 for future in done:
                     future.result()
+                    trunk = pending.pop(future)
+                    for branch in waiting.get(trunk.name, ()):
+                        if branch.name in unfinished:
+                            pending[submit(branch)] = branch
     except BaseException:
         for process in (pool._processes or {}).values():  # a stopped demo must not leave trainers behind
             process.terminate()
@@ -93,6 +108,25 @@ def check_reuse(plans: Sequence[Plan], data: Path, folder: Path, *, config: Trai
         digest = open_shards(data).digest
         for plan in plans:
             directories[plan.name].check_same(plan, config, digest)
+
+
+def _branches_of_plans(plans: Sequence[Plan], folder: Path, trunks: Mapping[str, Path]) -> dict[str, list[Plan]]:
+    """By the name of a plan that is a trunk, its branches among ``plans``, longest first."""
+    place = {folder / plan.name: plan.name for plan in plans}
+    trunk_of = {plan.name: place[trunks[plan.name]] for plan in plans if trunks.get(plan.name) in place}
+    for name in trunk_of:
+        passed, at = [name], name
+        while at in trunk_of:
+            at = trunk_of[at]
+            if at in passed:
+                rule = "is a branch of its own branch"
+                raise InputError("trunks", " <- ".join([*passed, at]), rule, "train one of them from the start")
+            passed.append(at)
+    branches: dict[str, list[Plan]] = {}
+    for plan in sorted(plans, key=plan_flops, reverse=True):
+        if plan.name in trunk_of:
+            branches.setdefault(trunk_of[plan.name], []).append(plan)
+    return branches
 
 
 @contextmanager
