@@ -37,12 +37,14 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import beta
 
 from latebloom.theory.cost import flops_per_token
 from latebloom.theory.fitting.recovery_field import AnnealedEnd, FieldPrior, ends_of, fit_recovery_field
@@ -76,10 +78,14 @@ SIM_GAP = 0.016  # depth gap of the GPT runs, relative
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One predicted quantity: where from, which, its draws' 5, 50 and 95 %, and what was true; losses relative."""
+    """One predicted quantity: where from, which, its draws' 5, 50 and 95 %, and what was true; losses relative.
+
+    ``outcome`` is what was measured: equal in the predictions that several sets of pilots make of it.
+    """
 
     source: str
     quantity: str
+    outcome: float
     low: float
     median: float
     high: float
@@ -97,10 +103,17 @@ class Score:
         return min(100 * (self.high - self.low + 20 * outside), 40.0)
 
 
-def score(source: str, quantity: str, draws: np.ndarray, truth: float) -> Score:
-    """The score of ``draws``."""
-    low, median, high = np.quantile(draws, [0.05, 0.5, 0.95])
-    return Score(source=source, quantity=quantity, low=low, median=median, high=high, truth=truth)
+def score_gap(source: str, quantity: str, grown: np.ndarray, other: np.ndarray, truth: tuple[float, float]) -> Score:
+    """The score of draws of a gap, grown over another run less one."""
+    low, median, high = np.quantile(grown / other - 1, [0.05, 0.5, 0.95])
+    gap = truth[0] / truth[1] - 1
+    return Score(source=source, quantity=quantity, outcome=gap, low=low, median=median, high=high, truth=gap)
+
+
+def score_loss(source: str, draws: np.ndarray, truth: float) -> Score:
+    """The score of draws of a final loss."""
+    low, median, high = np.quantile(draws / truth - 1, [0.05, 0.5, 0.95])
+    return Score(source=source, quantity="final_loss", outcome=truth, low=low, median=median, high=high, truth=0.0)
 
 
 # --- runs: GPTs and deep linear nets ----------------------------------------------------------------------------------
@@ -221,9 +234,8 @@ def scores_of_runs(experiment: Experiment, design: Sequence[str], prior: FieldPr
         truth += [experiment.fixed("full", HORIZON), experiment.fixed("full", equal)]
         truth += [experiment.fixed("small", never), experiment.fixed("small", HORIZON)]
         for i, quantity in enumerate(GAPS, start=1):
-            out.append(score(experiment.source, quantity, drawn[0] / drawn[i] - 1, truth[0] / truth[i] - 1))
-        for i in (0, 1):
-            out.append(score(experiment.source, "final_loss", drawn[i] / truth[i] - 1, 0.0))
+            out.append(score_gap(experiment.source, quantity, drawn[0], drawn[i], (truth[0], truth[i])))
+        out += [score_loss(experiment.source, drawn[i], truth[i]) for i in (0, 1)]
     return out
 
 
@@ -405,10 +417,8 @@ def judge_planted(index: int, *, stream: int, prior: FieldPrior | None = None, b
         ),
         number=1000,
     ).T
-    scores = [
-        score("planted", name, drawn[0] / drawn[i] - 1, losses[0] / losses[i] - 1) for i, name in enumerate(GAPS, 1)
-    ]
-    scores += [score("planted", "final_loss", drawn[i] / losses[i] - 1, 0.0) for i in (0, 1)]
+    scores = [score_gap("planted", name, drawn[0], drawn[i], (losses[0], losses[i])) for i, name in enumerate(GAPS, 1)]
+    scores += [score_loss("planted", drawn[i], losses[i]) for i in (0, 1)]
     return PlantedResult(
         p_grow=decision.p_grow,
         grow_is_best=bool(grows[truth.argmin()]),
@@ -468,20 +478,21 @@ def calibrate(worlds: int, prior: FieldPrior | None = None) -> dict[str, object]
     decided = [r for r in results if r.decided]
     regrets = np.array([r.regret for r in results]) * 100
     demos = [demo(seed, prior) for seed in range(3)]
-    quantities = ("final_loss", *GAPS)
-    by_source = {
+    groups = {
         source: {
-            q: _coverage([s for s in [*scores, *held_out] if s.source == source and s.quantity == q])
-            for q in quantities
+            q: [s for s in [*scores, *held_out] if s.source == source and s.quantity == q]
+            for q in ("final_loss", *GAPS)
         }
         for source in ("gpt", "planted", "sim")
     }
-    coverage = {q: _coverage([s for s in scores if s.quantity == q]) for q in quantities}
-    coverage["gap_sim"] = _coverage([s for s in [*tuned, *held_out] if s.quantity in GAPS])
-    coverage["gap_sim_held_out"] = _coverage([s for s in held_out if s.quantity in GAPS])
+    pooled = {q: [*groups["gpt"][q], *groups["planted"][q]] for q in ("final_loss", *GAPS)}
+    pooled["gap_sim"] = [s for s in [*tuned, *held_out] if s.quantity in GAPS]
+    pooled["gap_sim_held_out"] = [s for s in held_out if s.quantity in GAPS]
     return {
-        "coverage": coverage,
-        "coverage_by_source": by_source,
+        "coverage": _each(_coverage, pooled),
+        "coverage_interval": _each(_coverage_interval, pooled),
+        "coverage_by_source": {source: _each(_coverage, group) for source, group in groups.items()},
+        "coverage_interval_by_source": {source: _each(_coverage_interval, group) for source, group in groups.items()},
         "best_arm_rate": float(np.mean([(r.head == "grow") == r.grow_is_best for r in decided])),
         "decided_rate": len(decided) / len(results),
         "brier": float(np.mean([(r.p_grow - r.grow_is_best) ** 2 for r in results])),
@@ -494,8 +505,24 @@ def calibrate(worlds: int, prior: FieldPrior | None = None) -> dict[str, object]
     }
 
 
+def _each(measure: Callable, groups: dict[str, list[Score]]) -> dict[str, Any]:
+    return {name: measure(scores) for name, scores in groups.items()}
+
+
 def _coverage(scores: Sequence[Score]) -> float:
     return float(np.mean([s.covered for s in scores]))
+
+
+def _coverage_interval(scores: Sequence[Score]) -> dict[str, float]:
+    """90 % binomial interval of a coverage (Clopper & Pearson 1934), an outcome counted once however often predicted.
+
+    Outcomes of one seed share their error too, so it is still too narrow where seeds are few.
+    """
+    outcomes = len({(s.source, s.outcome) for s in scores})
+    covered = _coverage(scores) * outcomes
+    low = beta.ppf(0.05, covered, outcomes - covered + 1) if covered > 0 else 0.0
+    high = beta.ppf(0.95, covered + 1, outcomes - covered) if covered < outcomes else 1.0
+    return {"outcomes": outcomes, "low": round(float(low), 3), "high": round(float(high), 3)}
 
 
 def choose(worlds: int = 60) -> None:
