@@ -134,18 +134,18 @@ class FieldPrior:
     trunk_share: float = 0.6
     seed: float = 0.006
     vague: float = 3.0
-    discrepancies: tuple[float, ...] = (0.001, 0.004, 0.016, 0.064)
+    discrepancies: tuple[float, ...] = (0.004, 0.016, 0.064)
     discrepancy_power: float = 1.0
-    discrepancy_range: float = 1.5
+    discrepancy_range: float = 1.0
     u0: float = 0.02
     u1: float = 0.3
-    level: float = 1.1
-    level_slope: float = 0.3
+    level: float = 1.3
+    level_slope: float = 0.6
     slope: float = 0.5
-    wander: float = 0.65
+    wander: float = 0.5
     p0: float = 0.07
     p1: float = 3.5
-    common: float = 0.55
+    common: float = 0.65
     depth_power: float = 0.5
     depth_range: float = 2.0
 
