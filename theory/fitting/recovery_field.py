@@ -114,7 +114,7 @@ class FieldPrior:
         seed: Standard deviation of what a seed shifts all its runs by.
         vague: Standard deviation of a and c.
         discrepancies: Grid of the standard deviation of s about its power law.
-        discrepancy_power: Its prior falls as it to minus this: a power law that fits is believed.
+        discrepancy_power: Its prior falls as the discrepancy to minus this.
         discrepancy_range: Its range in ln t.
         u0, u1: Onset and origin of l.
         level, level_slope: o and g.
