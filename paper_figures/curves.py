@@ -17,7 +17,13 @@ __all__ = ["CONTROL_STYLES", "Look", "look", "loss_limits", "mark_expansion", "p
 
 
 class Look(NamedTuple):
-    """How one kind of run looks everywhere."""
+    """How one kind of run looks everywhere.
+
+    Attributes:
+        label: For the legend.
+        color: As matplotlib reads it.
+        line: Style, as matplotlib reads it.
+    """
 
     label: str
     color: str
@@ -56,7 +62,14 @@ def look(name: str) -> Look:
 
 
 def plot_run(axes: Axes, record: Record, look: Look, *, against: str) -> None:
-    """Validation loss against ``step`` or ``flops``, the last point marked."""
+    """Validation loss, the last point marked.
+
+    Args:
+        axes: Where to draw.
+        record: The run.
+        look: How it looks.
+        against: Column of the horizontal axis, ``step`` or ``flops``.
+    """
     series = record.select(split="val")
     x, y = series[against].astype(float), series["value"]
     keep = x > 0
@@ -65,7 +78,13 @@ def plot_run(axes: Axes, record: Record, look: Look, *, against: str) -> None:
 
 
 def plot_predicted(axes: Axes, record: Record, *, against: str) -> None:
-    """The plan's predicted curve, on the axis of the measured one."""
+    """The plan's predicted curve, on the axis of the measured one; nothing if the plan predicts none.
+
+    Args:
+        axes: Where to draw.
+        record: A run of the plan.
+        against: Column of the horizontal axis, ``step`` or ``flops``.
+    """
     curve = record.plan.predicted.curve
     if curve is None:
         return
@@ -78,14 +97,25 @@ def plot_predicted(axes: Axes, record: Record, *, against: str) -> None:
 
 
 def mark_expansion(axes: Axes, x: float, text: str) -> None:
-    """A thin vertical line where the model grows."""
+    """A thin vertical line where the model grows.
+
+    Args:
+        axes: Where to draw.
+        x: Where on the horizontal axis.
+        text: What stands beside the line.
+    """
     axes.axvline(x, color="#999999", linewidth=0.7, linestyle=(0, (2, 2)), zorder=0)
     axes.annotate(text, (x, 1.0), xycoords=("data", "axes fraction"), xytext=(3, -2), textcoords="offset points",
                   va="top", ha="left", fontsize=7, color="#555555")  # fmt: skip
 
 
 def loss_limits(axes: Axes, records: list[Record]) -> None:
-    """Show where runs differ: every final loss, and curves from a third above the best one on."""
+    """Show where runs differ: every final loss, and curves from a third above the best one on.
+
+    Args:
+        axes: Whose vertical limits are set.
+        records: The runs drawn there.
+    """
     finals = [float(r.select(split="val")["value"][-1]) for r in records]
     best = min(finals)
     axes.set_ylim(0.97 * best, max(1.3 * best, 1.02 * max(finals)))

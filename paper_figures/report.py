@@ -34,7 +34,14 @@ NUMBERS = (
 
 
 def write_report(folder: str | Path) -> Path:
-    """Write ``report.html`` for an experiment (a folder with result.json) or a single run (with record.jsonl)."""
+    """Write ``report.html`` for an experiment (a folder with result.json) or a single run (with record.jsonl).
+
+    Args:
+        folder: Of the experiment or the run.
+
+    Raises:
+        InputError: if it holds neither file.
+    """
     folder = Path(folder)
     if (folder / "result.json").exists():
         page = experiment_report(folder)
@@ -125,7 +132,14 @@ def _result(path: Path) -> dict[str, Any]:
 
 
 def run_report(record: Record) -> str:
-    """The page of one run: its curve beside its plan's prediction."""
+    """The page of one run: its curve beside its plan's prediction.
+
+    Args:
+        record: The run.
+
+    Raises:
+        InputError: if it holds no validation loss.
+    """
     plan = record.plan
     series = record.select(split="val")
     if not len(series["step"]):

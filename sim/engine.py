@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from latebloom.sim.chain import Descent, FullRank
-from latebloom.sim.family import Blocks, Family
-from latebloom.sim.growth import grow
-from latebloom.sim.optimizers import State, initial_state, update_
+from latebloom.sim.family import Blocks, NetworkFamily
+from latebloom.sim.growth import add_blocks
+from latebloom.sim.optimizers import OptimizerState, initial_state, update_blocks_
 from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Optimizer, Stage
 from latebloom.theory.schedules import Schedule
@@ -91,14 +91,14 @@ class _Group:
     arms: list[Arm]  # one representative of each lane
     seed_index: torch.Tensor | None  # whose minibatch each run sees; None: all of them, in order
     blocks: Blocks
-    state: State
+    state: OptimizerState
     population: tuple[torch.Tensor, torch.Tensor]
     step: Descent
     rates: torch.Tensor | list[float]  # of each step of the segment: (steps, runs), or one number for all runs
 
 
 def run_arms(
-    family: Family,
+    family: NetworkFamily,
     arms: Sequence[Arm],
     *,
     optimizer: Optimizer,
@@ -130,7 +130,7 @@ def run_arms(
     points = sorted({t for t in measure if 0 <= t <= end} | set(events))
     seeds = sorted({arm.seed for arm in arms})
     streams = [torch.Generator().manual_seed(7_000_003 * (seed + 1)) for seed in seeds] if noisy else []
-    lanes: dict[tuple, tuple[Blocks, State]] = {}  # weights and memory of every lane when it was last trained
+    lanes: dict[tuple, tuple[Blocks, OptimizerState]] = {}  # weights and memory of every lane when it was last trained
     curves: dict[tuple, list[tuple[int, float, int, int]]] = {}
     for start, stop in itertools.pairwise(events):
         alive = _lanes_at(family, optimizer, arms, lanes, start)
@@ -164,14 +164,14 @@ def _key(arm: Arm, stages: int) -> tuple:
 
 
 def _lanes_at(
-    family: Family,
+    family: NetworkFamily,
     optimizer: Optimizer,
     arms: Sequence[Arm],
-    lanes: dict[tuple, tuple[Blocks, State]],
+    lanes: dict[tuple, tuple[Blocks, OptimizerState]],
     now: int,
-) -> dict[tuple, tuple[Blocks, State]]:
+) -> dict[tuple, tuple[Blocks, OptimizerState]]:
     """Lanes that live after global step ``now``: those that go on, those that grow now, those that begin now."""
-    alive: dict[tuple, tuple[Blocks, State]] = {}
+    alive: dict[tuple, tuple[Blocks, OptimizerState]] = {}
     for arm in arms:
         if not arm.begin <= now < arm.end:
             continue
@@ -183,7 +183,7 @@ def _lanes_at(
         if now - arm.begin > stage.start_step:
             alive[key] = lanes[key]
         elif count > 1:
-            alive[key] = grow(family, *lanes[_key(arm, count - 1)], stage=stage, seeds=[arm.seed])
+            alive[key] = add_blocks(family, *lanes[_key(arm, count - 1)], stage=stage, seeds=[arm.seed])
         else:
             blocks = family.fresh([arm.seed], range(stage.depth))
             alive[key] = blocks, initial_state(optimizer, blocks)
@@ -191,10 +191,10 @@ def _lanes_at(
 
 
 def _grouped(
-    family: Family,
+    family: NetworkFamily,
     optimizer: Optimizer,
     arms: Sequence[Arm],
-    lanes: dict[tuple, tuple[Blocks, State]],
+    lanes: dict[tuple, tuple[Blocks, OptimizerState]],
     seeds: list[int],
     start: int,
     stop: int,
@@ -221,7 +221,7 @@ def _grouped(
             blocks = tuple(torch.cat(parts) for parts in zip(*(m[0] for m in members), strict=True))
             if chain:  # each block's matrices of all runs side by side in memory, which batched products want
                 blocks = tuple(b.transpose(0, 1).contiguous().transpose(0, 1) for b in blocks)
-            state = State(
+            state = OptimizerState(
                 first=tuple(torch.cat(parts) for parts in zip(*(m[1].first for m in members), strict=True)),
                 second=tuple(torch.cat(parts) for parts in zip(*(m[1].second for m in members), strict=True)),
                 count=tuple(torch.cat(parts) for parts in zip(*(m[1].count for m in members), strict=True)),
@@ -245,7 +245,9 @@ def _grouped(
     return groups
 
 
-def _step(family: Family, optimizer: Optimizer, blocks: Blocks, state: State, *, noisy: bool, polar: bool) -> Descent:
+def _step(
+    family: NetworkFamily, optimizer: Optimizer, blocks: Blocks, state: OptimizerState, *, noisy: bool, polar: bool
+) -> Descent:
     """One update of a group's runs, as a function of data and rates."""
     if not any(block.shape[1] for block in blocks):
         return lambda data, lr: None
@@ -255,13 +257,13 @@ def _step(family: Family, optimizer: Optimizer, blocks: Blocks, state: State, *,
     def step(data: tuple[torch.Tensor, torch.Tensor], lr: torch.Tensor | float) -> None:
         assert isinstance(lr, torch.Tensor)  # one number for all runs is for fused steps alone
         _, gradient = family.gradient(blocks, data)
-        update_(optimizer, blocks, gradient, state, lr=lr, polar=polar)
+        update_blocks_(optimizer, blocks, gradient, state, lr=lr, polar=polar)
 
     return step
 
 
 @torch.inference_mode()
-def _advance(family: Family, groups: list[_Group], streams: list[torch.Generator], span: range) -> None:
+def _advance(family: NetworkFamily, groups: list[_Group], streams: list[torch.Generator], span: range) -> None:
     """Do the segment's steps in ``span``; on the population group by group, so that each stays in the cache."""
     if not streams:
         for group in groups:
@@ -275,13 +277,13 @@ def _advance(family: Family, groups: list[_Group], streams: list[torch.Generator
             group.step((x, y) if index is None else (x[index], y[index]), group.rates[at])
 
 
-def _fused(family: Family, optimizer: Optimizer) -> bool:
+def _fused(family: NetworkFamily, optimizer: Optimizer) -> bool:
     plain = optimizer.name == "sgd" and optimizer.momentum == 0 and optimizer.weight_decay == 0
     return plain and isinstance(family, FullRank)
 
 
 def _assembled(
-    arm: Arm, curves: dict[tuple, list[tuple[int, float, int, int]]], lanes: dict[tuple, tuple[Blocks, State]]
+    arm: Arm, curves: dict[tuple, list[tuple[int, float, int, int]]], lanes: dict[tuple, tuple[Blocks, OptimizerState]]
 ) -> SimulatedCurve:
     rows: list[tuple[int, float, int, int]] = []
     ends = [arm.begin + stage.start_step for stage in arm.stages[1:]] + [arm.end]

@@ -14,12 +14,12 @@ from typing import Protocol
 
 import torch
 
-__all__ = ["Blocks", "Family"]
+__all__ = ["Blocks", "NetworkFamily"]
 
 Blocks = tuple[torch.Tensor, ...]
 
 
-class Family(Protocol):
+class NetworkFamily(Protocol):
     """Deep networks of one architecture with one teacher; a frozen value whose methods are pure.
 
     Attributes:

@@ -26,16 +26,18 @@ from collections.abc import Sequence
 
 import torch
 
-from latebloom.sim.family import Blocks, Family
-from latebloom.sim.optimizers import State
+from latebloom.sim.family import Blocks, NetworkFamily
+from latebloom.sim.optimizers import OptimizerState
 from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import INITS, STATE_POLICIES, Initialisation, placement, sources
 from latebloom.theory.plan import Stage
 
-__all__ = ["grow"]
+__all__ = ["add_blocks"]
 
 
-def grow(family: Family, blocks: Blocks, state: State, *, stage: Stage, seeds: Sequence[int]) -> tuple[Blocks, State]:
+def add_blocks(
+    family: NetworkFamily, blocks: Blocks, state: OptimizerState, *, stage: Stage, seeds: Sequence[int]
+) -> tuple[Blocks, OptimizerState]:
     """Weights and optimizer state at the start of ``stage``.
 
     Args:
@@ -81,7 +83,7 @@ def grow(family: Family, blocks: Blocks, state: State, *, stage: Stage, seeds: S
             out.append(keep)
         return tuple(out)
 
-    return grown, State(
+    return grown, OptimizerState(
         first=remembered(state.first, 1 / factor),
         second=remembered(state.second, 1 / factor**2),
         count=remembered(state.count, 1.0),

@@ -30,7 +30,16 @@ from latebloom.sim.family import Blocks
 from latebloom.theory.errors import InputError
 from latebloom.theory.optimizers import Optimizer, OptimizerName
 
-__all__ = ["TOY_RULES", "State", "ToyRule", "initial_state", "newton_schulz", "polar_factor", "toy_rule", "update_"]
+__all__ = [
+    "TOY_RULES",
+    "OptimizerState",
+    "ToyRule",
+    "initial_state",
+    "newton_schulz",
+    "polar_factor",
+    "toy_rule",
+    "update_blocks_",
+]
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # borrowed: Jordan et al. 2024
 NEWTON_SCHULZ_STEPS = 5
@@ -86,7 +95,7 @@ def toy_rule(optimizer: Optimizer) -> ToyRule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class State:
+class OptimizerState:
     """What an optimizer remembers; its tensors are changed in place.
 
     Args:
@@ -99,20 +108,20 @@ class State:
     second: Blocks
     count: Blocks
 
-    def select(self, runs: Tensor) -> State:
+    def select(self, runs: Tensor) -> OptimizerState:
         """The state of some runs.
 
         Args:
             runs: Their indices.
         """
-        return State(
+        return OptimizerState(
             first=tuple(t[runs] for t in self.first),
             second=tuple(t[runs] for t in self.second),
             count=tuple(t[runs] for t in self.count),
         )
 
 
-def initial_state(optimizer: Optimizer, blocks: Blocks) -> State:
+def initial_state(optimizer: Optimizer, blocks: Blocks) -> OptimizerState:
     """The state before the first update.
 
     Args:
@@ -125,11 +134,11 @@ def initial_state(optimizer: Optimizer, blocks: Blocks) -> State:
     adam = toy_rule(optimizer).direction == "adam"
     first = tuple(torch.zeros_like(b) for b in blocks) if adam or optimizer.momentum > 0 else ()
     second = tuple(torch.zeros_like(b) for b in blocks) if adam else ()
-    return State(first=first, second=second, count=tuple(b.new_zeros(b.shape[:2]) for b in blocks))
+    return OptimizerState(first=first, second=second, count=tuple(b.new_zeros(b.shape[:2]) for b in blocks))
 
 
-def update_(
-    optimizer: Optimizer, blocks: Blocks, gradient: Blocks, state: State, *, lr: Tensor, polar: bool = False
+def update_blocks_(
+    optimizer: Optimizer, blocks: Blocks, gradient: Blocks, state: OptimizerState, *, lr: Tensor, polar: bool = False
 ) -> None:
     """One update in place.
 
@@ -192,7 +201,7 @@ def _normalised(x: Tensor) -> Tensor:
     return x / torch.where(norm > 0, norm, torch.ones_like(norm))
 
 
-def _momentum(optimizer: Optimizer, g: Tensor, state: State, i: int) -> Tensor:
+def _momentum(optimizer: Optimizer, g: Tensor, state: OptimizerState, i: int) -> Tensor:
     mu = optimizer.momentum
     if mu == 0:
         return g
@@ -200,7 +209,7 @@ def _momentum(optimizer: Optimizer, g: Tensor, state: State, i: int) -> Tensor:
     return g.lerp(m, mu) if optimizer.nesterov else m.clone()
 
 
-def _adam(optimizer: Optimizer, g: Tensor, state: State, i: int) -> Tensor:
+def _adam(optimizer: Optimizer, g: Tensor, state: OptimizerState, i: int) -> Tensor:
     count = state.count[i][..., None, None]
     m = state.first[i].lerp_(g, 1 - optimizer.momentum)
     v = state.second[i].lerp_(g.square(), 1 - optimizer.beta2)

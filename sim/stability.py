@@ -2,8 +2,10 @@ r"""The edge of stability: the learning rate above which gradient descent leaves
 
     eta_c = 2/lambda_max(H),  H the Hessian of the loss at the minimum
 
-Closed forms belong to the families (:meth:`latebloom.sim.family.Family.step_limit`); here lambda_max is computed for
-any net by power iteration on central differences of the hand gradient, H w = (g(theta + h w) - g(theta - h w))/(2 h).
+Closed forms belong to the families (:meth:`latebloom.sim.family.NetworkFamily.step_limit`); here lambda_max is computed
+for any net by power iteration on central differences of the hand gradient,
+
+    H w = (g(theta + h w) - g(theta - h w))/(2 h).
 
 References: Cohen et al., arXiv 2103.00065 (edge of stability).
 """
@@ -12,14 +14,14 @@ from __future__ import annotations
 
 import torch
 
-from latebloom.sim.family import Blocks, Family
+from latebloom.sim.family import Blocks, NetworkFamily
 from latebloom.theory import checks
 
 __all__ = ["sharpness"]
 
 
 def sharpness(
-    family: Family, blocks: Blocks, data: tuple[torch.Tensor, torch.Tensor], *, iterations: int = 100
+    family: NetworkFamily, blocks: Blocks, data: tuple[torch.Tensor, torch.Tensor], *, iterations: int = 100
 ) -> torch.Tensor:
     """lambda_max(H) of every run, (runs,): the Hessian's eigenvalue of largest magnitude.
 

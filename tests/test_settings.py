@@ -25,6 +25,7 @@ SPECS = {
     "simulate": ((SimulationConfig,), set()),
     "train": ((TrainConfig,), set()),
     "ablate": ((AblationConfig, TrainConfig), TRUNKS),
+    "study": ((TrainConfig,), {*TRUNKS, (TrainConfig, "seed")}),
     "lr-transfer": ((LRTransferConfig, TrainConfig), {(TrainConfig, "evals")}),  # only the final loss is read
     "demo": ((DemoConfig, TrainConfig), set()),
 }
@@ -33,6 +34,7 @@ ARGUMENTS = {  # what a command needs beside its settings
     "simulate": ["plan.json"],
     "train": [],
     "ablate": ["plan.json", "--data", "d", "--out", "o"],
+    "study": ["s.toml"],
     "lr-transfer": ["p.json", "--data", "d", "--out", "o", "--lrs", "1,2",
                     "--width", "8", "--depth", "2", "--steps", "9"],
     "demo": [],
@@ -57,6 +59,8 @@ OTHER_THINGS = {
     ("lr-transfer", "width"): "of the target, which must be given",
     ("sample", "device"): "a CPU is enough for text",
     ("hellaswag", "device"): "a CPU is enough for a score",
+    ("schedule", "name"): "laws over schedules alone; the default is the one whose best schedule is a closed form",
+    ("schedule", "warmup"): "updates before the first logged rate",
     ("simulate", "alpha"): "of the toy",
     ("simulate", "batch"): "of the toy",
     ("simulate", "peak_lr"): "of the toy",
@@ -181,8 +185,9 @@ def test_what_print_config_writes_config_reads(name, capsys, tmp_path):
     code, changed, err = run(capsys, *name.split(), *ARGUMENTS[name], *words, "--print-config")
     assert (code, err) == (0, "")
     (tmp_path / "settings.toml").write_text(changed)
-    needed = ARGUMENTS[name] if name in ("simulate", "ablate") else ARGUMENTS[name][:5] if name == "lr-transfer" else []
-    again = run(capsys, *name.split(), *needed, "--config", tmp_path / "settings.toml", "--print-config")
+    count = {"simulate": 1, "ablate": 5, "study": 1, "lr-transfer": 5}.get(name, 0)
+    given = [*ARGUMENTS[name][:count], "--config", tmp_path / "settings.toml"]
+    again = run(capsys, *name.split(), *given, "--print-config")
     assert again == (0, changed, "")
     usual = run(capsys, *name.split(), *ARGUMENTS[name], "--print-config")[1]
     for before, after in zip(usual.splitlines(), changed.splitlines(), strict=True):

@@ -8,9 +8,9 @@ import torch
 
 from latebloom.sim.chain import Circulant, Coupled, FullRank, PlainDeep
 from latebloom.sim.engine import Arm, run_arms
-from latebloom.sim.growth import grow
+from latebloom.sim.growth import add_blocks
 from latebloom.sim.mapping import SGD
-from latebloom.sim.optimizers import initial_state, update_
+from latebloom.sim.optimizers import initial_state, update_blocks_
 from latebloom.sim.validation.retention import hessian
 from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Optimizer, Stage
@@ -73,7 +73,7 @@ def test_the_fused_step_is_the_gradient_step(name, population):
     fused, plain = tuple(b.clone() for b in blocks), tuple(b.clone() for b in blocks)
     for _ in range(5):
         family.descend_(fused, data, lr, population=population)
-        update_(SGD, plain, family.gradient(plain, data)[1], initial_state(SGD, plain), lr=lr)
+        update_blocks_(SGD, plain, family.gradient(plain, data)[1], initial_state(SGD, plain), lr=lr)
     for a, b in zip(fused, plain, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
@@ -176,9 +176,9 @@ def test_growing_leaves_embedding_and_readout_alone(name, init):
     before = family.fresh([0, 1], range(2))
     rule = Optimizer(name="adamw", weight_decay=0.0)
     state = initial_state(rule, before)
-    update_(rule, before, family.gradient(before, family.population(2))[1], state, lr=torch.zeros(2).double())
+    update_blocks_(rule, before, family.gradient(before, family.population(2))[1], state, lr=torch.zeros(2).double())
     stage = Stage(start_step=1, depth=5, init=init)
-    after, kept = grow(family, before, state, stage=stage, seeds=[0, 1])
+    after, kept = add_blocks(family, before, state, stage=stage, seeds=[0, 1])
     assert after[0].shape == (2, 5, 6, 6)
     for i in family.shared:
         assert torch.equal(after[i], before[i])

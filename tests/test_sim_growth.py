@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 import torch
 
-from latebloom.sim.growth import grow
+from latebloom.sim.growth import add_blocks
 from latebloom.sim.lowrank import LowRank, product
 from latebloom.sim.mapping import SGD
-from latebloom.sim.optimizers import initial_state, update_
+from latebloom.sim.optimizers import initial_state, update_blocks_
 from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import INITS, ORDERS, placement, sources
 from latebloom.theory.plan import Optimizer, Stage
@@ -27,7 +27,7 @@ def network(family, blocks):
 def grown(family, blocks, *, depth, init, order="stack", optimizer=SGD, optimizer_state="keep", state=None):
     stage = Stage(start_step=1, depth=depth, init=init, order=order, optimizer_state=optimizer_state)
     state = state or initial_state(optimizer, blocks)
-    return grow(family, blocks, state, stage=stage, seeds=range(blocks[0].shape[0]))
+    return add_blocks(family, blocks, state, stage=stage, seeds=range(blocks[0].shape[0]))
 
 
 @pytest.mark.parametrize(
@@ -74,14 +74,14 @@ def test_zero_is_dead_and_zero_last_is_not():
     for _ in range(50):
         _, gradient = family.gradient(dead, data)
         assert all(torch.equal(g[:, 2:], torch.zeros_like(g[:, 2:])) for g in gradient)
-        update_(SGD, dead, gradient, state, lr=torch.tensor([0.3], dtype=torch.float64))
+        update_blocks_(SGD, dead, gradient, state, lr=torch.tensor([0.3], dtype=torch.float64))
     alive, state = grown(family, before, depth=5, init="zero_last")
     _, (du, dv) = family.gradient(alive, data)
     assert float(du[:, 2:].abs().amax(dim=(2, 3)).min()) > 1e-3
     assert torch.equal(dv[:, 2:], torch.zeros_like(dv[:, 2:]))
     for _ in range(300):
         loss, gradient = family.gradient(alive, data)
-        update_(SGD, alive, gradient, state, lr=torch.tensor([0.3], dtype=torch.float64))
+        update_blocks_(SGD, alive, gradient, state, lr=torch.tensor([0.3], dtype=torch.float64))
     assert float(loss) < 0.9 * family.floor(2)  # below what any net of the old depth can reach
 
 
@@ -130,7 +130,7 @@ def test_memory_of_old_blocks_is_kept_in_their_new_units(name):
     before = family.fresh([0], range(2))
     state, data = initial_state(optimizer, before), family.population(1)
     _, gradient = family.gradient(before, data)
-    update_(optimizer, before, tuple(g.clone() for g in gradient), state, lr=torch.zeros(1, dtype=torch.float64))
+    update_blocks_(optimizer, before, tuple(g.clone() for g in gradient), state, lr=torch.zeros(1, dtype=torch.float64))
     after, kept = grown(family, before, depth=8, init="zero_last", order="inter", optimizer=optimizer, state=state)
     old = [0, 4]
     _, gradient_after = family.gradient(after, data)

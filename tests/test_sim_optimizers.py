@@ -7,7 +7,7 @@ import torch
 
 from latebloom.sim.lowrank import LowRank
 from latebloom.sim.mapping import SGD
-from latebloom.sim.optimizers import initial_state, newton_schulz, polar_factor, update_
+from latebloom.sim.optimizers import initial_state, newton_schulz, polar_factor, update_blocks_
 from latebloom.sim.simulation import simulate
 from latebloom.theory import InputError
 from latebloom.theory.plan import Optimizer
@@ -23,7 +23,7 @@ def descend(family, optimizer, *, seeds, depth, lr, steps, polar=False):
     state, data = initial_state(optimizer, blocks), family.population(len(seeds))
     for _ in range(steps):
         _, gradient = family.gradient(blocks, data)
-        update_(optimizer, blocks, gradient, state, lr=torch.tensor(lr, dtype=torch.float64), polar=polar)
+        update_blocks_(optimizer, blocks, gradient, state, lr=torch.tensor(lr, dtype=torch.float64), polar=polar)
     return blocks
 
 
@@ -78,7 +78,7 @@ def test_momentum_keeps_the_meaning_of_area():
     optimizer = Optimizer(name="sgd", momentum=0.9, nesterov=False, weight_decay=0.0)
     state = initial_state(optimizer, (w,))
     for _ in range(200):
-        update_(optimizer, (w,), (g.clone(),), state, lr=torch.tensor([0.01]))
+        update_blocks_(optimizer, (w,), (g.clone(),), state, lr=torch.tensor([0.01]))
     torch.testing.assert_close(w, torch.full_like(w, -0.01 * (200 - 0.9 / 0.1)), rtol=1e-4, atol=0)
 
 
@@ -109,7 +109,9 @@ def test_muon_orthogonalises():
 def test_a_zero_gradient_is_no_step(name, polar):
     optimizer = Optimizer(name=name, weight_decay=0.0)
     w = torch.ones(2, 3, 4, 2)
-    update_(optimizer, (w,), (torch.zeros_like(w),), initial_state(optimizer, (w,)), lr=torch.ones(2), polar=polar)
+    update_blocks_(
+        optimizer, (w,), (torch.zeros_like(w),), initial_state(optimizer, (w,)), lr=torch.ones(2), polar=polar
+    )
     assert torch.equal(w, torch.ones_like(w))
 
 
@@ -126,7 +128,7 @@ def test_muon_moves_every_singular_value_by_eta_a_step(transfer):
     state, eta, steps = initial_state(optimizer, blocks), 1e-3, 100
     for _ in range(steps):
         _, gradient = family.gradient(blocks, family.population(1))
-        update_(optimizer, blocks, gradient, state, lr=torch.tensor([eta], dtype=torch.float64), polar=True)
+        update_blocks_(optimizer, blocks, gradient, state, lr=torch.tensor([eta], dtype=torch.float64), polar=True)
     c = {"none": (1.0, 1.0), "spectral": (3**0.5, 3**-0.5)}[transfer]
     for block, factor in zip(blocks, c, strict=True):
         values = torch.linalg.svdvals(block[0, 0])
@@ -141,6 +143,6 @@ def test_an_optimizer_without_counterpart_is_refused():
     with pytest.raises(InputError, match=message):
         initial_state(optimizer, blocks)
     with pytest.raises(InputError, match=message):
-        update_(optimizer, blocks, blocks, initial_state(SGD, blocks), lr=torch.ones(1))
+        update_blocks_(optimizer, blocks, blocks, initial_state(SGD, blocks), lr=torch.ones(1))
     with pytest.raises(InputError, match=message):
         simulate(tiny_plan().replace(optimizer=optimizer), seeds=1, steps=20)

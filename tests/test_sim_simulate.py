@@ -13,7 +13,7 @@ from latebloom.sim import SGD, LowRank, simulate, toy_plan
 from latebloom.sim.claims import Landscape, claim, simulated_tau_star
 from latebloom.sim.commands import simulate_command
 from latebloom.sim.mapping import _momentum_limit
-from latebloom.sim.optimizers import initial_state, update_
+from latebloom.sim.optimizers import initial_state, update_blocks_
 from latebloom.theory.controls import cold_start, fixed_depth
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
@@ -176,7 +176,7 @@ def test_edge_of_stability_with_momentum(nesterov):
         w = torch.full((1, 1, 1, 1), 1.0, dtype=torch.float64)
         state = initial_state(optimizer, (w,))
         for _ in range(3000):
-            update_(optimizer, (w,), (w.clone(),), state, lr=torch.tensor([share * limit], dtype=torch.float64))
+            update_blocks_(optimizer, (w,), (w.clone(),), state, lr=torch.tensor([share * limit], dtype=torch.float64))
         assert (abs(float(w)) > 1.0) == leaves
 
 

@@ -9,7 +9,7 @@ import pytest
 from latebloom.theory.cost import flops_per_token, plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.fitting.recovery_field import FieldPrior, fit_recovery_field
-from latebloom.theory.growth_conditions import describe, growth_conditions, smallest_budget
+from latebloom.theory.growth_conditions import conditions_text, growth_conditions, smallest_budget
 from latebloom.theory.menu import (
     Pilot,
     candidate_pilots,
@@ -251,7 +251,7 @@ def test_conditions_of_the_demo(experiments):
     assert alone.delta is None and alone.conditions[0].p_possible is None
     first_order = alone.beta.median * np.log(1 + (1 - alone.price) * 0.55 / alone.price)
     assert alone.conditions[0].needed.median == pytest.approx(first_order, rel=0.1)
-    assert "not known before the full depth is trained" in describe(alone)
+    assert "not known before the full depth is trained" in conditions_text(alone)
     field = field_of(experiment)
     seen = growth_conditions(field, experiment.plan, budget=budget)
     assert seen.conditions[4].p_possible < 0.25 and seen.conditions[4].p_met < 0.05
@@ -259,7 +259,7 @@ def test_conditions_of_the_demo(experiments):
     assert needed == sorted(needed, reverse=True)
     smallest = smallest_budget(field, experiment.plan, budget=budget)
     assert smallest is None or smallest > budget
-    assert "It can only from" in describe(seen, smallest=smallest)
+    assert "It can only from" in conditions_text(seen, smallest=smallest)
 
 
 def test_conditions_agree_with_the_decision(experiments):

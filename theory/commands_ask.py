@@ -24,7 +24,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--peaks", type=float, nargs=2, default=None, help="Peak learning rates to choose from: LOW HIGH.")
 @click.option("--tolerance", type=float, default=0.01, show_default=True, help="Accepted price, share of the loss.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the fit and its bootstrap.")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.argument("more_pilots", nargs=-1, type=FILE)
 def ask_command(
     plan_path: Path,
@@ -72,7 +72,7 @@ def ask_command(
 @click.option("--curve", "curves", multiple=True, type=FILE, help="Loss curves: also the best schedule of their law.")
 @click.option("--law", "name", default="functional", show_default=True, help="Fitted to the curves, as in `fit`.")
 @click.option("--warmup", type=int, default=0, show_default=True, help="Of the curves, as in `fit`.")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def schedule_command(plan_path: Path, curves: tuple[Path, ...], name: str, warmup: int, as_json: bool) -> None:
     """Can PLAN's schedule be good at all? The qualifying exam, its convex bound, and the best schedule of a law."""
     from latebloom.theory.schedule_report import report, report_text

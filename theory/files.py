@@ -69,12 +69,20 @@ def commit_directory(part: Path, target: Path) -> None:
 
 
 def replaced_directory(target: Path) -> Path:
-    """Where :func:`commit_directory` keeps what stood at ``target`` while it is replaced."""
+    """Where :func:`commit_directory` keeps what stood at ``target`` while it is replaced.
+
+    Args:
+        target: The directory's name.
+    """
     return target.with_name(f".{target.name}.replaced")
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits.
+
+    Args:
+        path: The file.
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from latebloom.theory.fitting.recovery_field import RecoveryField
     from latebloom.theory.plan import Plan
 
-__all__ = ["Condition", "GrowthConditions", "describe", "growth_conditions", "smallest_budget"]
+__all__ = ["Condition", "GrowthConditions", "conditions_text", "growth_conditions", "smallest_budget"]
 
 CONDITION_DRAWS = 1000
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -171,7 +171,7 @@ def smallest_budget(
     return None
 
 
-def describe(conditions: GrowthConditions, *, smallest: float | None = None) -> str:
+def conditions_text(conditions: GrowthConditions, *, smallest: float | None = None) -> str:
     """The conditions in plain English.
 
     Args:

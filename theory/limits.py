@@ -47,6 +47,9 @@ def transfer_lead(transfer_efficiency: float, price: float, *, tau: float) -> fl
         transfer_efficiency: rho, steps of the full depth that one step of the small one is worth.
         price: n = c_l/c_L.
         tau: Expansion step.
+
+    Raises:
+        InputError: if the price does not lie in (0, 1].
     """
     if not 0 < price <= 1:
         raise InputError("price", price, "must lie in (0, 1]", "give c_l/c_L")
@@ -127,6 +130,9 @@ def head_limit(a: float, b: float, *, head: float) -> float:
         a: Exponent of the depth.
         b: Exponent of the tokens.
         head: h over the best fixed depth: what a step costs at any depth, in units of that model's blocks.
+
+    Raises:
+        InputError: if an exponent is not positive or the head's cost negative.
     """
     import scipy.integrate
     import scipy.optimize
@@ -170,6 +176,9 @@ def prescribed_size_limit(a: float, b: float, *, size: float) -> float:
         a: Exponent of the size.
         b: Exponent of the tokens.
         size: Prescribed size over the best fixed one's, at least that at which the loss can still be reached.
+
+    Raises:
+        InputError: if an exponent is not positive or the size is too small for the loss.
     """
     share = fixed_share(a, b) * size**-a
     if not 0 < share < 1:
@@ -188,6 +197,9 @@ def served_limit(a: float, b: float, *, served: float) -> float:
         a: Exponent of the size.
         b: Exponent of the tokens.
         served: Q over the tokens on which the best fixed size (at Q = 0) is trained.
+
+    Raises:
+        InputError: if an exponent is not positive or ``served`` negative.
     """
     import scipy.optimize
 

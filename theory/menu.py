@@ -226,6 +226,9 @@ def schedule_for(schedule: AnySchedule, steps: int) -> AnySchedule:
     Args:
         schedule: Of a run of any horizon.
         steps: Horizon, more than the warm-up.
+
+    Raises:
+        InputError: if it does not hold the warm-up.
     """
     warmup = getattr(schedule, "warmup_steps", 0)
     if steps <= warmup:
@@ -512,7 +515,11 @@ def pilot_value(field: RecoveryField, menu: Sequence[MenuArm], pilot: Pilot, *, 
 
 
 def explain(decision: Decision) -> str:
-    """The decision and its reasons in plain English."""
+    """The decision and its reasons in plain English.
+
+    Args:
+        decision: From :func:`decide`.
+    """
     best = decision.choices[decision.best]
     sentences = [_headline(decision, best)]
     if decision.growth is not None and decision.fixed and decision.equal_compute and decision.never:

@@ -54,7 +54,11 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SettingOption(click.Option):
-    """The option of a :class:`Setting`; None where it was not given, so that the file and the default come after it."""
+    """The option of a :class:`Setting`; None where it was not given, so that the file and the default come after it.
+
+    Args:
+        setting: What it sets.
+    """
 
     def __init__(self, setting: Setting):
         self.setting = setting
@@ -175,7 +179,11 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def attribute_lines(cls: type) -> dict[str, str]:
-    """The text of each field of ``cls`` under ``Attributes:`` in its docstring, without markup."""
+    """The text of each field of ``cls`` under ``Attributes:`` in its docstring, without markup.
+
+    Args:
+        cls: A Spec, or any documented class.
+    """
     section = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:\n")[2]
     section = re.split(r"\n(?=\S)", section)[0]
     entries = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section, re.MULTILINE)

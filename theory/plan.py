@@ -66,7 +66,13 @@ class Stage(Spec, frozen=True, kw_only=True):
 
 
 class Interval(Spec, frozen=True, kw_only=True):
-    """A bootstrap interval that holds with probability ``level``."""
+    """A bootstrap interval.
+
+    Attributes:
+        low: Lower end.
+        high: Upper end.
+        level: Probability with which it holds.
+    """
 
     low: Number
     high: Number
@@ -78,7 +84,12 @@ class Interval(Spec, frozen=True, kw_only=True):
 
 
 class Curve(Spec, frozen=True, kw_only=True):
-    """Predicted validation loss (nats per token) after ``step`` updates."""
+    """Predicted validation loss.
+
+    Attributes:
+        step: Updates done, increasing.
+        loss: Loss after them, nats per token.
+    """
 
     step: tuple[Count, ...]
     loss: tuple[Number, ...]
@@ -97,18 +108,22 @@ class Prediction(Spec, frozen=True, kw_only=True):
 
     Attributes:
         mixing_area: u_mix, learning-rate area that must be left after the expansion.
-        tau_star: Expansion step that leaves it, with ``tau_interval``.
-        final_loss: Loss of this plan, with ``final_loss_interval``, and ``curve``.
+        tau_star: Expansion step that leaves it.
+        tau_interval: Of ``tau_star``.
+        final_loss: Loss of this plan, nats per token.
+        final_loss_interval: Of ``final_loss``.
         fixed_final_loss: Loss of the full depth for the same number of steps.
         equal_compute_steps: Steps of the full depth that cost what this plan costs.
         equal_compute_final_loss: Loss of that run, with its own horizon and schedule.
         small_final_loss: Loss of the small depth for the same number of steps: not growing at all.
         control_losses: Losses of further controls (:data:`latebloom.theory.controls.COMPARED`), by their names.
         retention: Loss of a cold start minus ``final_loss``: what the small phase is worth.
-        flops, fixed_flops: Training FLOPs of this plan and of the full depth for the same number of steps.
+        flops: Training FLOPs of this plan.
+        fixed_flops: Training FLOPs of the full depth for the same number of steps.
         saving_same_horizon: 1 - flops/fixed_flops.
         saving_equal_compute: 1 - flops/(FLOPs at which the full depth alone reaches ``final_loss``).
         verdict: One sentence.
+        curve: Loss of this plan over its steps.
     """
 
     mixing_area: Positive | None = None
@@ -131,7 +146,15 @@ class Prediction(Spec, frozen=True, kw_only=True):
 
 
 class Provenance(Spec, frozen=True, kw_only=True):
-    """Where the plan came from: the landscape, its fitted parameters, digests of the pilots and of the data."""
+    """Where the plan came from.
+
+    Attributes:
+        landscape: Name of the law.
+        parameters: Its fitted parameters by name.
+        pilots: SHA-256 of the records that it was fitted to.
+        data: SHA-256 of the shards that those runs read.
+        reason: Why the plan is what it is, in words.
+    """
 
     landscape: str | None = None
     parameters: dict[str, Number] = {}
@@ -231,6 +254,9 @@ class Plan(Spec, frozen=True, kw_only=True):
 def read_plan(path: str | Path) -> Plan:
     """Read and validate a plan file.
 
+    Args:
+        path: The file.
+
     Raises:
         InputError: naming the file and the JSON path, the value, the rule and the fix.
     """
@@ -238,7 +264,15 @@ def read_plan(path: str | Path) -> Plan:
 
 
 def write_plan(plan: Plan, path: str | Path) -> None:
-    """Write ``plan`` as JSON, whole or not at all."""
+    """Write ``plan`` as JSON, whole or not at all.
+
+    Args:
+        plan: What to write.
+        path: File to write; what it held is replaced.
+
+    Raises:
+        InputError: if the path names no file.
+    """
     path = Path(path)
     if not path.name:
         raise InputError("path", str(path), "is not a file", "name one, such as plan.json")
@@ -246,7 +280,12 @@ def write_plan(plan: Plan, path: str | Path) -> None:
 
 
 def diff(a: Plan, b: Plan) -> list[tuple[str, object, object]]:
-    """Fields in which two plans differ, as (JSON path, value in ``a``, value in ``b``)."""
+    """Fields in which two plans differ, as (JSON path, value in ``a``, value in ``b``).
+
+    Args:
+        a: One plan.
+        b: The other.
+    """
     flat_a, flat_b = spec.flatten(a), spec.flatten(b)
     paths = list(flat_a) + [path for path in flat_b if path not in flat_a]
     return [(p, flat_a.get(p), flat_b.get(p)) for p in paths if flat_a.get(p) != flat_b.get(p)]

@@ -58,7 +58,8 @@ def plan_expansion(
 
     Args:
         model: Shape of the network.
-        small_depth, full_depth: l and L.
+        small_depth: l, blocks before the expansion.
+        full_depth: L, blocks after it.
         schedule: Learning rate of the whole run; its horizon is the plan's.
         batch_tokens: Tokens per step.
         mixing_area: u_mix, learning rate x steps to leave after the expansion; or give ``law``.
@@ -66,7 +67,8 @@ def plan_expansion(
         resamples: Bootstrap replicas of ``law``, for the intervals.
         tolerance: With a law: share of the full depth's final loss that growing may cost.
         budget: Spend at most this share of the fixed-depth FLOPs; the expansion is then as early as that allows.
-        init, order: How new blocks begin and where they stand, see :class:`latebloom.theory.plan.Stage`.
+        init: How new blocks begin, see :class:`latebloom.theory.plan.Stage`.
+        order: Where they stand, see there.
         optimizer: Update rule.
         provenance: Where the landscape came from.
         name: For people.
@@ -144,6 +146,11 @@ def budget_step(fixed: Plan, *, small_depth: int, budget: float) -> int:
 
     (tau c_l + (T - tau) c_L)/(T c_L) <= budget.
 
+    Args:
+        fixed: The full depth for T steps.
+        small_depth: l, blocks before the expansion.
+        budget: Share of the FLOPs of ``fixed``.
+
     Raises:
         InputError: if even the small depth alone costs more.
     """
@@ -155,7 +162,13 @@ def budget_step(fixed: Plan, *, small_depth: int, budget: float) -> int:
 
 
 def predict(plan: Plan, *, law: GrowthLandscape | None, resamples: Sequence[GrowthLandscape] = ()) -> Prediction:
-    """What ``law`` says of a progressive ``plan`` and of its controls; costs only, if there is no law."""
+    """What a landscape says of a progressive plan and of its controls.
+
+    Args:
+        plan: With an expansion.
+        law: The landscape; None: costs only.
+        resamples: Its bootstrap replicas, for the interval of the final loss.
+    """
     fixed = fixed_depth(plan, name="fixed")
     spent, full = plan_flops(plan), plan_flops(fixed)
     costs = Prediction(flops=spent, fixed_flops=full, saving_same_horizon=1 - spent / full)

@@ -273,6 +273,9 @@ def read_record(path: str | Path) -> Record:
 def read_header(path: str | Path) -> Header:
     """The header of a record file (JSON lines), without its rows.
 
+    Args:
+        path: The file.
+
     Raises:
         InputError: naming the file, if it is not a record.
     """

@@ -254,6 +254,9 @@ def horizon_exponent(signal_exponent: float) -> float:
 
     Args:
         signal_exponent: s > 0, of the loss against learning-rate area.
+
+    Raises:
+        InputError: if s is not positive and finite.
     """
     if not 0 < signal_exponent < math.inf:
         raise InputError("signal_exponent", signal_exponent, "must be positive", "take it from a fitted landscape")
@@ -266,6 +269,9 @@ def misfit_cost(ratio: float, signal_exponent: float) -> float:
     Args:
         ratio: r > 0, rate over optimal rate.
         signal_exponent: s > 0.
+
+    Raises:
+        InputError: if an argument is not positive and finite.
     """
     if not 0 < ratio < math.inf:
         raise InputError("ratio", ratio, "must be positive", "give a learning rate over another")

@@ -12,7 +12,7 @@ from latebloom.sim.engine import Arm, run_arms
 from latebloom.sim.family import Blocks
 from latebloom.sim.lowrank import LowRank
 from latebloom.sim.mapping import SGD
-from latebloom.sim.optimizers import initial_state, update_
+from latebloom.sim.optimizers import initial_state, update_blocks_
 from latebloom.sim.stability import sharpness
 from latebloom.theory.landscapes.normalised import hit_area
 from latebloom.theory.plan import Optimizer, Stage
@@ -208,7 +208,7 @@ def _one(name: str, theory: float, value: float, tolerance: float, *, unit: str 
 def _descend(family: FullRank, optimizer: Optimizer, blocks: Blocks, lr: float) -> None:
     _, gradient = family.gradient(blocks, family.population(1))
     state = initial_state(optimizer, blocks)
-    update_(optimizer, blocks, gradient, state, lr=torch.tensor([lr]).to(blocks[0]), polar=True)
+    update_blocks_(optimizer, blocks, gradient, state, lr=torch.tensor([lr]).to(blocks[0]), polar=True)
 
 
 def _stationary(family: LowRank, optimizer: Optimizer, *, depth: int, lr: float, steps: int, seeds: int) -> list[float]:
@@ -247,7 +247,7 @@ def _continued(family: LowRank, blocks: Blocks, *, lr: float, steps: int) -> lis
     rate, total, count = torch.full((runs,), lr).to(blocks[0]), torch.zeros(runs), 0
     for k in range(steps):
         _, gradient = family.gradient(blocks, family.sample(streams))
-        update_(SGD, blocks, gradient, initial_state(SGD, blocks), lr=rate)
+        update_blocks_(SGD, blocks, gradient, initial_state(SGD, blocks), lr=rate)
         if 3 * k >= steps:
             total, count = total + family.loss(blocks, data), count + 1
     return (total / count - start).tolist()

@@ -10,10 +10,10 @@ import torch
 
 from latebloom.sim.claims import Claim, claim
 from latebloom.sim.engine import Arm, SimulatedCurve, run_arms
-from latebloom.sim.growth import grow
+from latebloom.sim.growth import add_blocks
 from latebloom.sim.lowrank import LowRank
 from latebloom.sim.mapping import SGD
-from latebloom.sim.optimizers import initial_state, update_
+from latebloom.sim.optimizers import initial_state, update_blocks_
 from latebloom.theory.fitting.curves import LossCurve
 from latebloom.theory.fitting.normalised import fit_normalised
 from latebloom.theory.landscapes.normalised import NormalisedLaw
@@ -242,7 +242,7 @@ def initialisations(*, quick: bool) -> list[Claim]:
     ]
     for init in ("zero_last", "copy_zero_last"):
         stage = Stage(start_step=tau, depth=FULL, init=init)
-        after, _ = grow(family, before.blocks, initial_state(SGD, before.blocks), stage=stage, seeds=[0])
+        after, _ = add_blocks(family, before.blocks, initial_state(SGD, before.blocks), stage=stage, seeds=[0])
         jump = float(family.loss(after, data)[0] - family.loss(before.blocks, data)[0])
         _, gradient = family.gradient(after, data)
         alive = float(gradient[family.last][:, 1:].abs().amax(dim=(2, 3)).min())
@@ -271,7 +271,7 @@ def copies(*, quick: bool) -> list[Claim]:
         blocks = (u, u.mT.contiguous())
         _descended(family, blocks, eta, 2000)
         stage = Stage(start_step=1, depth=2, init="copy")
-        start, _ = grow(family, blocks, initial_state(SGD, blocks), stage=stage, seeds=[0])
+        start, _ = add_blocks(family, blocks, initial_state(SGD, blocks), stage=stage, seeds=[0])
         _descended(family, start, eta, 300)  # onto the symmetric saddle
         kick = family.fresh([7], range(2))
         sizes = (1e-3, 1e-5) if quick else (1e-2, 1e-3, 1e-4, 1e-5)
@@ -359,7 +359,7 @@ def _descended(family: LowRank, blocks, eta: float, steps: int, *, goal: float |
         value, gradient = family.gradient(blocks, data)
         if goal is not None and float(value) < goal:
             return k
-        update_(SGD, blocks, gradient, initial_state(SGD, blocks), lr=lr)
+        update_blocks_(SGD, blocks, gradient, initial_state(SGD, blocks), lr=lr)
     return steps
 
 

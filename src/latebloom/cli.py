@@ -26,6 +26,7 @@ COMMANDS = {  # name -> module that holds NAME_command, and one line of help
     "resume": ("train.run.commands", "Go on with a run that was stopped."),
     "branch": ("train.run.commands", "Go on with a run as another plan."),
     "ablate": ("train.experiments.commands", "Compare ways of growing, with every control."),
+    "study": ("train.experiments.commands", "Train a declared grid: grown and fixed depths at equal compute."),
     "verify": ("train.run.commands", "Check a checkpoint's files without loading it."),
     "export": ("train.interop.commands", "Write a run for Hugging Face."),
     "sample": ("train.interop.commands", "Text from a run."),

@@ -83,6 +83,9 @@ class Pilots:
 def check_alike(records: Sequence[Record]) -> None:
     """Refuse records of different models, batches or optimizers.
 
+    Args:
+        records: At least one.
+
     Raises:
         InputError: naming the record and what differs.
     """

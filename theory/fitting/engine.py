@@ -78,7 +78,12 @@ def nonnegative(design: np.ndarray, target: np.ndarray, weight: np.ndarray) -> t
 
 
 def huber_weight(residual: np.ndarray, threshold: float) -> np.ndarray:
-    """sqrt(min(1, h/|r|)): multiplying residuals by it makes the next least squares that of Huber's loss."""
+    """sqrt(min(1, h/|r|)): multiplying residuals by it makes the next least squares that of Huber's loss.
+
+    Args:
+        residual: r, any shape.
+        threshold: h > 0, where Huber's loss turns from a square into a line.
+    """
     return np.sqrt(np.minimum(1.0, threshold / np.maximum(np.abs(residual), SMALLEST)))
 
 
@@ -86,6 +91,9 @@ def huber(square: np.ndarray) -> np.ndarray:
     """Huber's rho of z = (r/h)^2 and its two derivatives, shape (3, points), as ``scipy.optimize.least_squares`` asks.
 
     rho = z up to 1, 2 sqrt(z) - 1 beyond. scipy's own ``"huber"``, to be weighed point by point.
+
+    Args:
+        square: z of each point, shape (points,).
     """
     root = np.sqrt(np.maximum(square, 1.0))
     far = square > 1

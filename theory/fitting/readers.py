@@ -51,7 +51,9 @@ def read_curves(
 
     Args:
         paths: Record files or run directories, CSV, JSONL, TensorBoard files or directories, W&B exports.
-        loss, lr, step: Column or tag names, where the usual ones do not find them.
+        loss: Column or tag of the loss, where the usual names do not find it.
+        lr: Column or tag of the learning rate, likewise.
+        step: Column of the step, likewise.
         warmup: Updates of linear warm-up before the first logged learning rate.
         burn_in: Share of each run's steps at the start that is left out, in [0, 1).
         points: Longer curves are averaged over blocks to at most so many points.
@@ -81,7 +83,14 @@ def read_curves(
 
 
 def curve_from_record(record: Record) -> LossCurve:
-    """The validation losses of a run that keeps its depth, or its training losses if it has no others."""
+    """The validation losses of a run that keeps its depth, or its training losses if it has no others.
+
+    Args:
+        record: Of a fixed-depth run.
+
+    Raises:
+        InputError: if the run grows.
+    """
     plan = record.plan
     if plan.tau is not None:
         raise InputError(record.header.name, plan.tau, "grows: a loss law knows one depth", "use --law area")
@@ -93,7 +102,12 @@ def curve_from_record(record: Record) -> LossCurve:
 
 
 def block_means(curve: LossCurve, *, points: int) -> LossCurve:
-    """The curve as means of equal blocks, at most ``points`` of them; a remainder at the start is left out."""
+    """The curve as means of equal blocks; a remainder at the start is left out.
+
+    Args:
+        curve: Of any length.
+        points: Most blocks that there may be.
+    """
     width = -(-len(curve.step) // points)
     if width == 1:
         return curve
@@ -178,7 +192,11 @@ def _last(name: str) -> str:
 
 
 def is_record(path: Path) -> bool:
-    """Whether ``path`` is a record file or the directory of a run that has one."""
+    """Whether ``path`` is a record file or the directory of a run that has one.
+
+    Args:
+        path: A file or a directory that is there.
+    """
     if path.is_dir():
         return (path / RECORD_FILE).exists()
     if path.suffix == ".parquet":

@@ -116,13 +116,17 @@ class FieldPrior:
         discrepancies: Grid of the standard deviation of s about its power law.
         discrepancy_power: Its prior falls as the discrepancy to minus this.
         discrepancy_range: Its range in ln t.
-        u0, u1: Onset and origin of l.
-        level, level_slope: o and g.
+        u0: Onset of l.
+        u1: Origin of l.
+        level: o.
+        level_slope: g.
         slope: m.
         wander: w, the Brownian part's.
-        p0, p1: Onset and range of the memory of S.
+        p0: Onset of the memory of S.
+        p1: Range of the memory of S.
         common: c, the part of z that does not depend on S.
-        depth_power, depth_range: v and q1.
+        depth_power: v.
+        depth_range: q1.
     """
 
     amplitudes: tuple[float, ...] = (0.0008, 0.0016, 0.0032, 0.0064, 0.0128, 0.0256, 0.0512, 0.1024)
@@ -297,7 +301,8 @@ class RecoveryField:
         prior: Hyperparameters.
         reference: Area that is called 1.
         scale: Smallest loss of the ends, to which the hyperparameters are relative.
-        small_depth, full_depth: l and L.
+        small_depth: l.
+        full_depth: L.
         grid: (A, b, discrepancy, noise) of each point, (grid, 4), relative.
         weights: Posterior probabilities of the points, (grid,).
     """

@@ -39,8 +39,11 @@ def fit_size_law(
     polishes until the step is below 1e-12.
 
     Args:
-        parameters, tokens, loss: One value a run.
-        starts, seed: Of the Sobol multistart; ``starts`` a power of 2.
+        parameters: N of each run, shape (runs,).
+        tokens: D of each run, shape (runs,).
+        loss: Final loss of each run, nats, shape (runs,).
+        starts: Points of the Sobol multistart, a power of 2.
+        seed: Of the Sobol sequence.
 
     Raises:
         InputError: if columns do not match, a value is not positive, or there are too few points.
@@ -92,10 +95,14 @@ def fit_shape_law(
     """The shape law of least Huber loss in log L; five coefficients are projected out, four exponents searched.
 
     Args:
-        width, depth, tokens, loss: One value a point; a run may give several points along its tokens.
+        width: w of each point, shape (points,); a run may give several points along its tokens.
+        depth: L of each point, blocks, shape (points,).
+        tokens: D of each point, shape (points,).
+        loss: Loss at each point, nats, shape (points,).
         lr: Learning rate of each point, in any unit, or what a shape rule gives, such as 1/(w sqrt(L)). None: the same
             everywhere, so that its exponent and noise cannot be told and are 0: the additive law in w, L, D.
-        starts, seed: Of the Sobol multistart; ``starts`` a power of 2.
+        starts: Points of the Sobol multistart, a power of 2.
+        seed: Of the Sobol sequence.
 
     Raises:
         InputError: if columns do not match, a value is not positive, there are too few points, or a column is constant.
@@ -150,9 +157,13 @@ def fit_noisy_quadratic(
     """Least squares of log loss; e, P and R are projected out, six numbers searched.
 
     Args:
-        parameters, batch, steps, loss: One value a run, at one peak learning rate.
+        parameters: N of each run, shape (runs,); all at one peak learning rate.
+        batch: B of each run, shape (runs,).
+        steps: K of each run, shape (runs,).
+        loss: Final loss of each run, nats, shape (runs,).
         shape: The runs' schedule, see :meth:`NoisyQuadratic.terms`.
-        starts, seed: Of the Sobol multistart; ``starts`` a power of 2.
+        starts: Points of the Sobol multistart, a power of 2.
+        seed: Of the Sobol sequence.
 
     Raises:
         InputError: if columns do not match, a value is not positive, or there are too few points.

@@ -231,6 +231,10 @@ def noise_segments(schedule: Schedule, count: int) -> tuple[np.ndarray, np.ndarr
 
     With one segment a step the noise response is exact; with fewer it is as exact as the learning rate is constant
     within a segment, since the kernel is integrated, not sampled.
+
+    Args:
+        schedule: Learning rates.
+        count: Most segments that there may be.
     """
     t = np.unique(np.linspace(0, schedule.horizon, min(count, schedule.horizon) + 1).round().astype(int))
     edges = schedule.area(t)

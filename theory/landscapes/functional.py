@@ -17,7 +17,7 @@ import scipy
 from latebloom.theory import checks
 from latebloom.theory.errors import InputError
 from latebloom.theory.landscapes.classical import EXPONENT
-from latebloom.theory.landscapes.law import BestSchedule, Law, Shape, whole
+from latebloom.theory.landscapes.law import BestSchedule, Law, Shape, history_of_rates
 from latebloom.theory.landscapes.lr_history import History
 from latebloom.theory.spec import NonNegative, Positive
 
@@ -169,7 +169,7 @@ def best_functional_schedule(law: FunctionalLaw, *, steps: float, peak_lr: float
 
     def loss(log_c: float) -> float:
         lengths, rates = schedule(np.exp(log_c))
-        return float(law.predict(whole(rates=rates, steps=lengths))[0])
+        return float(law.predict(history_of_rates(rates=rates, steps=lengths))[0])
 
     low = np.log(peak_lr) - half * np.log(1 + memory * steps * peak_lr) - 8.0
     best = scipy.optimize.minimize_scalar(

@@ -163,7 +163,14 @@ class GrowthLandscape(Spec, frozen=True, kw_only=True, tag_field="landscape"):
         }
 
     def check_depth(self, depth: int) -> None:
-        """Refuse a depth that is neither of the two."""
+        """Refuse a depth that is neither of the two.
+
+        Args:
+            depth: Number of blocks.
+
+        Raises:
+            InputError: if it is neither.
+        """
         if depth not in (self.small_depth, self.full_depth):
             rule = f"is unknown to a law of depths {self.small_depth} and {self.full_depth}"
             raise InputError("depth", depth, rule, "fit pilots of that depth")

@@ -28,7 +28,7 @@ from latebloom.theory.spec import Spec
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["BestSchedule", "Law", "Shape", "best_schedule", "shape_slopes", "whole"]
+__all__ = ["BestSchedule", "Law", "Shape", "best_schedule", "history_of_rates", "shape_slopes"]
 
 TINY = 1e-150  # complex step: its square vanishes beside 1
 
@@ -38,11 +38,13 @@ class Shape:
     """A parameter that enters a law non-linearly: where it may lie, and in which unit of the data's own scale.
 
     Args:
-        low, high: Bounds in units of (largest area)^area (largest learning rate)^rate.
-        area, rate: Powers of the two scales in the parameter's unit.
+        low: Least value, in units of (largest area)^area (largest learning rate)^rate.
+        high: Largest value, in the same unit.
+        area: Power of the largest area in the parameter's unit.
+        rate: Power of the largest learning rate in it.
         log: Search its logarithm.
-        centre, width: Where it is expected, in the unit of the bounds, and how far off it may be (a factor e^width if
-            ``log``): decides what the data leave open, and little else. Width inf for no expectation.
+        centre: Where it is expected, in the unit of the bounds: decides what the data leave open, and little else.
+        width: How far off it may be (a factor e^width if ``log``); inf for no expectation.
     """
 
     low: float
@@ -136,7 +138,7 @@ class Law(Spec, frozen=True, kw_only=True):
         for k in range(step):
             bent = rates.astype(complex)
             bent[k] += 1j * TINY
-            slopes[k] = float(np.imag(self.predict(whole(bent))[0])) / TINY
+            slopes[k] = float(np.imag(self.predict(history_of_rates(bent))[0])) / TINY
         return slopes
 
     @classmethod
@@ -146,7 +148,13 @@ class Law(Spec, frozen=True, kw_only=True):
 
 
 def shape_slopes(law: type[Law], past: History, shape: dict[str, float]) -> dict[str, np.ndarray]:
-    """(N, K) derivative of the columns with respect to each shape parameter."""
+    """(N, K) derivative of the columns with respect to each shape parameter.
+
+    Args:
+        law: Its class.
+        past: N points of histories.
+        shape: Non-linear parameters and scales by name.
+    """
     slopes = {}
     for name in law.shapes:
         value = shape[name]
@@ -155,8 +163,13 @@ def shape_slopes(law: type[Law], past: History, shape: dict[str, float]) -> dict
     return slopes
 
 
-def whole(rates: np.ndarray, steps: np.ndarray | None = None) -> History:
-    """The history of one run, a piece an entry (of one update each, or of ``steps``), seen at its end."""
+def history_of_rates(rates: np.ndarray, steps: np.ndarray | None = None) -> History:
+    """The history of one run, a piece an entry, seen at its end.
+
+    Args:
+        rates: Learning rate of each piece, (pieces,); may be complex.
+        steps: Updates of each piece, (pieces,); None: one each.
+    """
     count = len(rates)
     falls = np.flatnonzero(np.diff(np.real(rates)) <= 0)
     return History(
@@ -187,7 +200,9 @@ def best_schedule(law: Law, *, steps: float, peak_lr: float, pieces: int = 100) 
     """The learning rates that minimise the law's last loss within 0 <= eta <= ``peak_lr``, by optimisation.
 
     Args:
-        law: The landscape. steps: Horizon T. peak_lr: Largest learning rate allowed.
+        law: The landscape.
+        steps: Horizon T.
+        peak_lr: Largest learning rate allowed.
         pieces: Constant pieces, of lengths that shrink towards the end (where the loss feels single steps).
 
     Raises:

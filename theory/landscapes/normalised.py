@@ -200,6 +200,9 @@ def hit_area(sigma: ArrayLike, *, start: float = 0.0, share: float = 1.0, factor
         share: s m in p = s m q^N: residual multiplier times the number of blocks that work on the mode.
         factors: N; 2 in a low-rank block, the depth in a plain deep net.
 
+    Raises:
+        InputError: if an argument is out of range.
+
     >>> float(hit_area(0.25, start=0.1))
     0.4
     """
@@ -240,12 +243,23 @@ def delayed_area(schedule: Schedule, step: ArrayLike, *, lag: float, start: floa
 
 
 def mode_shapes(area: np.ndarray, hit: np.ndarray) -> np.ndarray:
-    """(1 - min(S/h, 1)^2)^2 at areas S of shape (...) for hit areas h of shape (modes,); shape (..., modes)."""
+    """(1 - min(S/h, 1)^2)^2 of every mode at every area, shape (..., modes).
+
+    Args:
+        area: S, shape (...).
+        hit: h, shape (modes,).
+    """
     return (1.0 - np.minimum(area[..., None] / hit, 1.0) ** 2) ** 2
 
 
 def floor_response(schedule: Schedule, step: np.ndarray, rate: float) -> np.ndarray:
-    """N_t, the floor per unit of b, on at most ``NOISE_SEGMENTS`` segments of the schedule; shape (points,)."""
+    """N_t, the floor per unit of b, on at most ``NOISE_SEGMENTS`` segments of the schedule; shape (points,).
+
+    Args:
+        schedule: Learning rates.
+        step: Updates done, shape (points,).
+        rate: Of forgetting, per learning-rate area, > 0.
+    """
     rate = float(checks.positive("rate", rate))
     edges, lr = noise_segments(schedule, NOISE_SEGMENTS)
     kernel = np.exp(-rate * np.maximum(schedule.area(step)[:, None] - edges, 0.0))

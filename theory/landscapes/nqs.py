@@ -198,7 +198,19 @@ def loss_terms(
     node: np.ndarray,
     weight: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Approximation and bias at P = 1, variance at R = 1, each of shape (points,)."""
+    """Approximation and bias at P = 1, variance at R = 1, each of shape (points,).
+
+    Args:
+        x: p, q, log of the rate, r, log of the onset, log of the critical batch.
+        n: N of each point.
+        b: B of each point.
+        k: K of each point.
+        lr: Peak learning rate of each point over the reference.
+        segments: Learning rates over the peak, one for each equal share of the steps.
+        edge: h, power of (1 - n/(N + 1)) in the rate of mode n.
+        node: Modes at which sums over modes are taken, (points, nodes).
+        weight: Of each node, (points, nodes).
+    """
     p, q, log_rate, r, log_onset, log_critical = x
     onset = np.exp(log_onset)
     m = (node + onset) / (1 + onset)

@@ -219,12 +219,21 @@ class ShapeLaw(Spec, frozen=True, kw_only=True):
 
 
 def shape_columns(exponents: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Terms of the shape law at unit amplitude, shape (..., 5): floor, width, depth, tokens, noise."""
+    """Terms of the shape law at unit amplitude, shape (..., 5): floor, width, depth, tokens, noise.
+
+    Args:
+        exponents: Of width, depth, tokens and learning rate.
+        x: Logarithms of the four over their references, shape (..., 4).
+    """
     a, b, c, d = exponents
     w, l, t, e = np.moveaxis(x, -1, 0)
     return np.stack([np.ones_like(w), np.exp(-a * w), np.exp(-b * l), np.exp(-c * t - d * e), np.exp(e)], axis=-1)
 
 
 def log_ratios(*pairs: tuple[np.ndarray, float]) -> np.ndarray:
-    """log(value/reference) of each quantity, broadcast, last axis the quantities."""
+    """log(value/reference) of each quantity, broadcast, last axis the quantities.
+
+    Args:
+        pairs: Value and reference of each.
+    """
     return np.stack(np.broadcast_arrays(*[np.log(value / reference) for value, reference in pairs]), axis=-1)

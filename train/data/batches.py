@@ -57,7 +57,11 @@ class Batches:
             raise InputError("--data", str(shards.folder), rule, fix)
 
     def train(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """(inputs, targets) of update ``step``, int64, (sequences, context)."""
+        """(inputs, targets) of update ``step``, int64, (sequences, context).
+
+        Args:
+            step: Updates done before it.
+        """
         first = step * self.per_step
         positions = np.arange(first, first + self.per_step)
         epochs, places = np.divmod(positions, len(self.windows["train"]))
@@ -65,7 +69,11 @@ class Batches:
         return self._cut("train", self.windows["train"][rows], step)
 
     def val(self, tokens: int) -> tuple[np.ndarray, np.ndarray]:
-        """A fixed set of about ``tokens`` validation tokens, spread evenly over the split."""
+        """(inputs, targets) of a fixed set of validation windows, spread evenly over the split.
+
+        Args:
+            tokens: About how many.
+        """
         starts = self.windows["val"]
         count = max(1, min(len(starts), tokens // self.context))
         return self._cut("val", starts[np.linspace(0, len(starts) - 1, count).round().astype(int)], None)
@@ -97,6 +105,9 @@ class Prefetch:
 
     What it returns is what ``batches.train`` returns, whatever order steps are asked for in; an error of the thread
     is raised where its batch is asked for.
+
+    Args:
+        batches: Where they come from.
     """
 
     def __init__(self, batches: Batches):
@@ -105,7 +116,11 @@ class Prefetch:
         self._next: tuple[int, Future] | None = None
 
     def train(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """(inputs, targets) of update ``step``."""
+        """(inputs, targets) of update ``step``.
+
+        Args:
+            step: Updates done before it.
+        """
         ready = self._next[1] if self._next and self._next[0] == step else None
         batch = ready.result() if ready else self.batches.train(step)
         self._next = step + 1, self._pool.submit(self.batches.train, step + 1)

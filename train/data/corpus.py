@@ -71,7 +71,8 @@ def prepare(
         text_key: Field or column that holds the text.
         bpe_dir: GPT-2's ``encoder.json`` and ``vocab.bpe``, for ``gpt2``.
         dataset: A Hugging Face data set, by directory or by name; a name is downloaded, because it was asked for.
-        dataset_config, dataset_split: Its configuration and split.
+        dataset_config: Its configuration.
+        dataset_split: Its split.
         on_progress: Called with (documents, bytes of text) done.
 
     Raises:
@@ -150,6 +151,10 @@ def prepare(
 def documents(files: Sequence[Path], *, text_key: str = "text") -> Iterator[str]:
     """The documents of ``files``, in order.
 
+    Args:
+        files: Text files, .jsonl, .parquet, directories of ``datasets.save_to_disk``.
+        text_key: Field or column that holds the text.
+
     Raises:
         InputError: naming file and line or column, where there is no text.
     """
@@ -172,7 +177,14 @@ def python_stdlib_corpus() -> list[Path]:
 
 
 def text_files(paths: Sequence[Path]) -> list[Path]:
-    """The files that ``paths`` name; a directory stands for its text, JSON-lines and Parquet files."""
+    """The files that ``paths`` name; a directory stands for its text, JSON-lines and Parquet files.
+
+    Args:
+        paths: Files and directories.
+
+    Raises:
+        InputError: if one is not there.
+    """
     found = []
     for path in paths:
         if path.is_dir() and _is_dataset(path):
@@ -261,8 +273,8 @@ def _json_lines(path: Path, key: str) -> Iterator[str]:
                 shown = line[:40].decode(errors="replace")
                 raise InputError(f"{path}:{number}", shown, f"is not JSON ({error})", "correct that line") from None
             if not isinstance(row, dict) or not isinstance(row.get(key), str):
-                shown = sorted(row) if isinstance(row, dict) else type(row).__name__
-                raise InputError(f"{path}:{number}", shown, f"has no text under {key!r}", "give --text-key")
+                held = sorted(row) if isinstance(row, dict) else type(row).__name__
+                raise InputError(f"{path}:{number}", held, f"has no text under {key!r}", "give --text-key")
             yield row[key]
 
 

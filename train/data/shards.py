@@ -21,13 +21,21 @@ from latebloom.theory.spec import Count, Spec, read_spec
 
 __all__ = ["HEADER_BYTES", "SPLITS", "FileEntry", "Manifest", "Shards", "open_shards"]
 
-MAGIC = {20240520: np.dtype("<u2"), 20240801: np.dtype("<u4")}
+MAGIC: dict[int, np.dtype] = {20240520: np.dtype("<u2"), 20240801: np.dtype("<u4")}
 HEADER_BYTES = 256 * 4
 SPLITS = ("train", "val")
 
 
 class FileEntry(Spec, frozen=True, kw_only=True):
-    """One shard file as it was written."""
+    """One shard file as it was written.
+
+    Attributes:
+        name: Of the file, beside the manifest.
+        split: ``train`` or ``val``.
+        bytes: Its size.
+        tokens: In it.
+        sha256: Of the whole file.
+    """
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]+$", max_length=200)]
     split: str
@@ -37,7 +45,16 @@ class FileEntry(Spec, frozen=True, kw_only=True):
 
 
 class Manifest(Spec, frozen=True, kw_only=True):
-    """What ``prepare`` wrote."""
+    """What ``prepare`` wrote.
+
+    Attributes:
+        version: Of the format.
+        tokenizer: Its name.
+        vocab_size: Its number of tokens.
+        source_files: Number of documents.
+        source_bytes: Their text as UTF-8.
+        files: The shards.
+    """
 
     version: Literal[1] = 1
     tokenizer: str
@@ -49,7 +66,15 @@ class Manifest(Spec, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Shards:
-    """Tokens of both splits, memory-mapped, and a digest of what they are."""
+    """Tokens of both splits, memory-mapped, and a digest of what they are.
+
+    Attributes:
+        folder: Where they are.
+        train: Token numbers, an array a shard.
+        val: The same of the validation split.
+        vocab_size: Of the tokenizer; None where no manifest says it.
+        digest: SHA-256 of all tokens.
+    """
 
     folder: Path
     train: tuple[np.ndarray, ...]
@@ -60,6 +85,9 @@ class Shards:
 
 def open_shards(folder: Path) -> Shards:
     """Open and check a data directory.
+
+    Args:
+        folder: With shards of both splits.
 
     Raises:
         InputError: naming the file, what was expected and what is there.
@@ -101,7 +129,7 @@ def _foreign_digest(found: dict[str, tuple[np.ndarray, ...]]) -> str:
     for split in SPLITS:
         for tokens in found[split]:
             state.update(f"{split}:{len(tokens)}".encode() + tokens[:4096].tobytes() + tokens[-4096:].tobytes())
-            state.update(tokens[4096:-4096])
+            state.update(np.ascontiguousarray(tokens[4096:-4096]).data)
     return state.hexdigest()
 
 

@@ -73,27 +73,38 @@ def byte_tokenizer() -> Tokenizer:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     made = Tokenizer(models.BPE(vocab={char: i for i, char in _byte_chars().items()}, merges=[]))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)  # type: ignore[assignment]
-    made.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    made.decoder = decoders.ByteLevel()
     return made
 
 
 def gpt2_tokenizer(bpe_dir: Path) -> Tokenizer:
-    """GPT-2's tokenizer from its two files."""
+    """GPT-2's tokenizer from its two files.
+
+    Args:
+        bpe_dir: With ``encoder.json`` and ``vocab.bpe``.
+    """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     encoder, merges = _gpt2_files(bpe_dir)
     vocab = json.loads(encoder.read_text(encoding="utf-8"))
     lines = merges.read_text(encoding="utf-8").splitlines()[1:]
-    made = Tokenizer(models.BPE(vocab=vocab, merges=[tuple(line.split(" ")) for line in lines if line]))  # type: ignore[misc]
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    made.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    made = Tokenizer(models.BPE(vocab=vocab, merges=[line.partition(" ")[::2] for line in lines if line]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
     made.add_special_tokens([AddedToken(END, special=True, normalized=False)])
     return made
 
 
 def find_tokenizer(*folders: Path) -> Tokenizer | None:
-    """The tokenizer in the first of ``folders`` (of a run, of data) that has one; None if none has."""
+    """The tokenizer in the first of ``folders`` that has one; None if none has.
+
+    Args:
+        folders: Of a run, of data.
+
+    Raises:
+        InputError: if a file is not a tokenizer.
+    """
     from tokenizers import Tokenizer
 
     for folder in folders:
@@ -145,8 +156,8 @@ def _train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         rule = f"must be at least 257 for a byte-level BPE, and at most {LARGEST_VOCABULARY}"
         raise InputError("vocab_size", vocab_size, rule, "give such as 4096")
     made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    made.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=alphabet, show_progress=False)
     made.train_from_iterator(texts, trainer)

@@ -38,7 +38,13 @@ LONGEST = 200  # steps between a trunk's checkpoints
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One way of training, over the seeds."""
+    """One way of training, over the seeds.
+
+    Attributes:
+        name: Of the control or the way of growing.
+        losses: Final validation loss of each seed, nats per token.
+        flops: Of one run.
+    """
 
     name: str
     losses: tuple[float, ...]
@@ -46,6 +52,7 @@ class Arm:
 
     @property
     def mean(self) -> float:
+        """Mean final loss over the seeds."""
         return float(np.mean(self.losses))
 
 
@@ -78,6 +85,12 @@ def growths(plan: Plan, small: int, inits: Sequence[Init], orders: Sequence[Orde
 
     Nothing can be copied from depth 0; below two blocks all orders but ``first`` are one, and where nothing is copied
     those that put the old blocks to the same places.
+
+    Args:
+        plan: One expansion; its second stage is every way's but for initialisation and order.
+        small: Depth before the expansion.
+        inits: How new blocks begin.
+        orders: Where blocks come from and stand.
     """
     ways = []
     for init in inits:

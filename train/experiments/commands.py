@@ -16,7 +16,7 @@ from latebloom.theory.options import settings
 from latebloom.train.config import AblationConfig, LRTransferConfig, TrainConfig
 from latebloom.train.options import PATH, plan_of
 
-__all__ = ["ablate_command", "coord_check_command", "lr_transfer_command"]
+__all__ = ["ablate_command", "coord_check_command", "lr_transfer_command", "study_command"]
 
 
 @click.command("ablate")
@@ -119,3 +119,61 @@ def lr_transfer_command(
     if plot_path:
         plot(result, plot_path)
     click.echo(json.dumps(result.as_dict(), indent=2) if as_json else transfer_text(result))
+
+
+@click.command("study")
+@click.argument("study_path", metavar="STUDY", type=PATH)
+@click.option("--data", type=PATH, help="Directory of token shards.")
+@click.option("--out", type=PATH, help="Directory of the runs; finished ones are kept.")
+@click.option("--price", "price_only", is_flag=True, help="Print what it takes; train nothing.")
+@click.option("--parquet", type=PATH, help="Write each record there, by the arm's name.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@settings(
+    {"config": TrainConfig},
+    without=("seed", "checkpoint_every", "keep_checkpoints"),  # the study's; a trunk keeps what its branches start from
+)
+def study_command(
+    study_path: Path,
+    data: Path | None,
+    out: Path | None,
+    price_only: bool,
+    config: TrainConfig,
+    parquet: Path | None,
+    as_json: bool,
+) -> None:
+    """Train the grid of runs that the file STUDY declares: grown and fixed depths at equal compute."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from latebloom.theory.files import write_whole
+    from latebloom.theory.record import write_parquet
+    from latebloom.train.experiments.study import price, read_study, run_study, study_arms, study_table
+
+    study = read_study(study_path)
+    runs, flops = len(study_arms(study)) * len(study.seeds), price(study)
+    if price_only:
+        click.echo(
+            json.dumps({"runs": runs, "flops": flops}) if as_json else f"{study.name}: {runs} runs, {flops:.3g} FLOPs"
+        )
+        return
+    for name, value in {"--data": data, "--out": out}.items():
+        if value is None:
+            raise InputError(name, None, "is required to train", "give it, or --price")
+    assert data is not None and out is not None
+    console = Console(quiet=as_json or config.quiet)
+    console.print(f"[bold]{study.name}[/]  {runs} runs, {flops:.3g} FLOPs")
+    records = run_study(study, data=data, out=out, config=config.replace(quiet=True), console=console)
+    if parquet:
+        for name, record in records.items():
+            write_parquet(record, parquet / f"{study.name}_{name}.parquet")
+    rows = study_table(study, {name: record.final() for name, record in records.items()})
+    write_whole(out / "study.json", json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in rows]))
+        return
+    click.echo(f"{'compute':>8}  {'arm':<44}{'steps':>8}{'loss':>9}{'above best fixed':>24}{'rho':>7}{'n':>7}")
+    for row in rows:
+        above = f"{row.above_best_fixed:+.4f}" + (f" +- {row.standard_error:.4f}" if len(study.seeds) > 1 else "")
+        efficiency = f"{row.rho:>7.2f}{row.n:>7.2f}" if row.grown else ""
+        click.echo(f"{row.compute:>8}  {row.arm:<44}{row.steps:>8}{row.mean:>9.4f}{above:>24}{efficiency}")

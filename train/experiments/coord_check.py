@@ -30,7 +30,18 @@ WIDTHS, DEPTHS = (64, 128, 256, 512), (2, 4, 8, 16)
 
 @dataclass(frozen=True, kw_only=True)
 class CoordCheck:
-    """Relative change of the features by size, and the exponents fitted to it."""
+    """Relative change of the features by size, and the exponents fitted to it.
+
+    Attributes:
+        optimizer: Of the updates.
+        rule: ``transfer`` or ``none``.
+        widths: Sizes at the smallest depth.
+        width_change: RMS of the change of what the blocks add, over the RMS of the stream, by width.
+        width_exponent: Slope of its logarithm over the logarithm of the width.
+        depths: Sizes at the smallest width.
+        depth_change: The same by depth.
+        depth_exponent: Its slope.
+    """
 
     optimizer: str
     rule: str
@@ -69,6 +80,9 @@ def coord_check(
         depths: At the smallest width.
         seeds: Averaged over.
         blocks: Kind of the blocks, ``gpt2`` or ``llama``.
+
+    Raises:
+        InputError: if the learning rate is out of range, or the rule or the optimizer unknown.
     """
     if not 0 < lr <= LARGEST_LR:
         raise InputError("--lr", lr, f"must lie in (0, {LARGEST_LR:g}]", "give such as 0.002")
@@ -90,7 +104,11 @@ def coord_check(
 
 
 def check_text(check: CoordCheck) -> str:
-    """The result as text."""
+    """The result as text.
+
+    Args:
+        check: What was measured.
+    """
     lines = [f"{check.optimizer}, rule {check.rule}: change of what the blocks add to the stream, over the stream"]
     for name in ("width", "depth"):
         sizes, changes = getattr(check, f"{name}s"), getattr(check, f"{name}_change")
@@ -109,7 +127,8 @@ def _change(width: int, depth: int, spec: Optimizer, lr: float, updates: int, se
     optimizer = build_optimizer(model, spec)
     factors = size_factors(spec, width=width, depth=depth)
     for group in optimizer.param_groups:
-        group["lr"] = lr * group.get("lr_factor", 1.0) * factors.get(group.get("kind"), 1.0)
+        kind_factor = factors[group["kind"]] if group.get("kind") in factors else 1.0
+        group["lr"] = lr * group.get("lr_factor", 1.0) * kind_factor
     update_(model, optimizer, ids, updates)
     after = residual_stream(model, ids[:, :-1])
     added_before, added_after = before[-1] - before[0], after[-1] - after[0]

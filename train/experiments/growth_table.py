@@ -37,7 +37,18 @@ LR = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class OperatorRow:
-    """One operator; ``feature`` has a value a width."""
+    """One operator in one order.
+
+    Attributes:
+        init: How new blocks began.
+        order: Where they stood.
+        change: RMS of the change of the logits at growth over their RMS.
+        reached: Share of the new blocks' matrices with a gradient, at the first and at the second update.
+        feature: RMS of the change of what the new blocks add, over the RMS of the stream, a value a width.
+        keeps_function: Whether ``change`` is 0.
+        trainable: Whether every new matrix is reached by the second update.
+        learns_features: Whether ``feature`` is at least a quarter of ``random``'s at every width.
+    """
 
     init: str
     order: str
@@ -92,7 +103,11 @@ def growth_table(
 
 
 def table_text(rows: Sequence[OperatorRow]) -> str:
-    """The table as text."""
+    """The table as text.
+
+    Args:
+        rows: From :func:`growth_table`.
+    """
     yes = {True: "yes", False: "no"}
     lines = ["init            order  change  reached    feature          keeps function  trainable  learns features"]
     lines += [

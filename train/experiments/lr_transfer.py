@@ -35,7 +35,18 @@ CONVEX = 1.0  # signal exponent of the convex bound, whose horizon law is eta_re
 
 @dataclass(frozen=True, kw_only=True)
 class LRTransfer:
-    """The sweep, its optimum, and what it predicts at the target by kind of parameter."""
+    """The sweep, its optimum, and what it predicts at the target by kind of parameter.
+
+    Attributes:
+        optimizer: Of every run.
+        lrs: Peak learning rates of the sweep, increasing.
+        losses: Final validation losses, nats per token; infinite where a run diverged.
+        optimum: Peak learning rate of the small size.
+        horizon_factor: (T_small/T_target)^(1/2).
+        target_peak_lr: Their product.
+        base: Size at which the rates hold.
+        factors: Of the target's learning rate, by kind of parameter.
+    """
 
     optimizer: str
     lrs: tuple[float, ...]
@@ -72,7 +83,9 @@ def lr_transfer(
         data: Directory of token shards.
         out: Directory of the runs; those that are finished there are not repeated.
         lrs: At least four, increasing.
-        width, depth, steps: Of the target.
+        width: Of the target.
+        depth: Of the target, in blocks.
+        steps: Of the target.
         config: How to run.
         on_run: Called with learning rate and loss.
 
@@ -110,6 +123,10 @@ def lr_transfer(
 def vertex(lrs: Sequence[float], losses: Sequence[float]) -> float:
     """exp of the vertex of the parabola in ln eta through the lowest loss and its neighbours.
 
+    Args:
+        lrs: Learning rates, increasing.
+        losses: At each.
+
     Raises:
         InputError: if the lowest loss is at either end: the optimum is not bracketed.
     """
@@ -126,7 +143,11 @@ def vertex(lrs: Sequence[float], losses: Sequence[float]) -> float:
 
 
 def transfer_text(result: LRTransfer) -> str:
-    """The table."""
+    """The table as text.
+
+    Args:
+        result: Of a sweep.
+    """
     lines = [f"{'learning rate':>14}  loss"]
     lines += [f"{lr:>14.5g}  {loss:.4f}" for lr, loss in zip(result.lrs, result.losses, strict=True)]
     lines.append(f"optimum {result.optimum:.4g}; horizon factor {result.horizon_factor:.3g}")
@@ -138,7 +159,12 @@ def transfer_text(result: LRTransfer) -> str:
 
 
 def plot(result: LRTransfer, path: Path) -> None:
-    """Loss against learning rate with the optimum, as SVG, PDF or PNG by the name of ``path``."""
+    """Draw loss against learning rate with the optimum.
+
+    Args:
+        result: Of a sweep.
+        path: File to write; its name says whether SVG, PDF or PNG.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.5, 3), layout="constrained")

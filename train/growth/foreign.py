@@ -8,7 +8,6 @@ Blocks stand in an ``nn.ModuleList`` or an ``nn.Sequential``. Beside them a mode
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,6 +27,9 @@ WRAPPERS = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel
 
 def find_blocks(model: nn.Module) -> str:
     """Path of the only outermost ``ModuleList`` of modules of one class, else of the only such ``Sequential``.
+
+    Args:
+        model: Anyone's.
 
     Raises:
         InputError: if there is none, or more than one.
@@ -50,6 +52,10 @@ def find_blocks(model: nn.Module) -> str:
 
 def check_growable(model: nn.Module, path: str) -> nn.ModuleList | nn.Sequential:
     """The list of blocks at ``path``, if copies of its blocks can stand beside them.
+
+    Args:
+        model: Anyone's.
+        path: Attribute path of the blocks.
 
     Raises:
         InputError: if the model is wrapped or sharded, the list is none, or blocks differ or share parameters.
@@ -85,7 +91,11 @@ def check_growable(model: nn.Module, path: str) -> nn.ModuleList | nn.Sequential
 
 
 def copy_block(block: nn.Module) -> nn.Module:
-    """A copy with tensors of its own that still shares the model's configuration."""
+    """A copy with tensors of its own that still shares the model's configuration.
+
+    Args:
+        block: To be copied.
+    """
     held = [c for m in block.modules() if (c := vars(m).get("config")) is not None]
     return copy.deepcopy(block, {id(c): c for c in held})
 
@@ -96,6 +106,14 @@ def own_init(
     """How the model's own code begins a block: its constructor if given, else ``reset_parameters``; ``_init_weights``.
 
     ``_init_weights`` is looked for on the modules around the blocks, the nearest first.
+
+    Args:
+        model: Anyone's.
+        path: Attribute path of the blocks.
+        make_block: Constructor of a block, if the caller gave one.
+
+    Returns:
+        A function of a block, which it initialises in place, and its index.
     """
     around = [m for m in reversed(_ancestors(model, path)) if hasattr(m, "_init_weights")]
 
@@ -124,6 +142,11 @@ def check_keeps(block: nn.Module, init: str, zeroed: Sequence[str]) -> None:
 
     It must return its input, or zeros where the model itself adds.
 
+    Args:
+        block: As it would stand in the grown model.
+        init: How it began.
+        zeroed: Names of its parameters that were set to zero.
+
     Raises:
         InputError: if it does not.
     """
@@ -149,7 +172,15 @@ def check_keeps(block: nn.Module, init: str, zeroed: Sequence[str]) -> None:
 
 
 def renumber(model: nn.Module, path: str, modules: nn.Module, sources: Sequence[int], old: int) -> None:
-    """Bring counts, numbers and kinds of blocks up to date; ``sources`` is the old block that each continues."""
+    """Bring counts, numbers and kinds of blocks up to date.
+
+    Args:
+        model: Already grown.
+        path: Attribute path of the blocks.
+        modules: The blocks there.
+        sources: For each block, the old block that it is or continues.
+        old: Number of blocks before.
+    """
     for j, block in enumerate(modules.children()):
         for module in block.modules():
             for name in NUMBERS:
@@ -163,7 +194,8 @@ def renumber(model: nn.Module, path: str, modules: nn.Module, sources: Sequence[
             config = vars(module).get(key)
             if config is None or not hasattr(config, "__dict__") or isinstance(config, nn.Module):
                 continue
-            if dataclasses.is_dataclass(config) and config.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+            dataclass_options = getattr(config, "__dataclass_params__", None)
+            if dataclass_options is not None and dataclass_options.frozen:
                 config = frozen.setdefault(id(config), copy.copy(config))
                 setattr(module, key, config)
             if id(config) not in seen:

@@ -120,7 +120,19 @@ def grow_blocks(
 ) -> dict[str, str]:
     """Grow ``model`` in place to ``stage.depth`` blocks; the optimizer is the caller's affair.
 
-    Args and Raises as :func:`grow`. Returns the new name of every parameter that was there before, by its old name.
+    Args:
+        model: With a list of blocks at ``blocks``.
+        stage: Depth, initialisation and order.
+        init_block: Initialises a fresh block at an index, in place.
+        make_block: Makes a block; needed if the model has none.
+        blocks: Attribute path of the blocks.
+        last_linear: Names, or ends of dotted names, of the maps or parameters that end a residual branch.
+
+    Returns:
+        New name of every parameter that was there before, by its old name.
+
+    Raises:
+        InputError: before anything has changed, as :func:`grow`.
     """
     modules = model.get_submodule(blocks)
     assert isinstance(modules, nn.ModuleList | nn.Sequential)

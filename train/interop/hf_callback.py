@@ -31,7 +31,17 @@ class PlanCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Refuse a Trainer of another length."""
+        """Refuse a Trainer of another length.
+
+        Args:
+            args: Not read.
+            state: Says how long the Trainer trains.
+            control: Not read.
+            kwargs: Not read.
+
+        Raises:
+            InputError: if it is not the plan's number of steps.
+        """
         if state.max_steps != self.plan.steps:
             fix = "set TrainingArguments(max_steps=plan.steps)"
             raise InputError("max_steps", state.max_steps, f"is not the plan's {self.plan.steps}", fix)

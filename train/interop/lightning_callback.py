@@ -30,7 +30,15 @@ class PlanLightning(Callback):
         self.plan, self.growth = plan, growth or {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse a Trainer of another length."""
+        """Refuse a Trainer of another length.
+
+        Args:
+            trainer: Says how long it trains.
+            pl_module: Not read.
+
+        Raises:
+            InputError: if it is not the plan's number of steps.
+        """
         if trainer.max_steps != self.plan.steps:
             fix = "set Trainer(max_steps=plan.steps)"
             raise InputError("max_steps", trainer.max_steps, f"is not the plan's {self.plan.steps}", fix)

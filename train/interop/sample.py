@@ -27,7 +27,13 @@ __all__ = ["HellaSwag", "hellaswag", "load_run", "sample"]
 
 @dataclass(frozen=True, kw_only=True)
 class HellaSwag:
-    """Share of endings chosen rightly: by log-probability, and by log-probability per character (acc and acc_norm)."""
+    """Share of endings chosen rightly.
+
+    Attributes:
+        examples: Number of them.
+        accuracy: By log-probability of the ending (lm-eval's acc).
+        accuracy_normalised: By log-probability per character of the ending (acc_norm).
+    """
 
     examples: int
     accuracy: float
@@ -36,6 +42,10 @@ class HellaSwag:
 
 def load_run(run: Path, *, device: str = "cpu") -> tuple[GPT2, Tokenizer]:
     """The model of a run's newest complete checkpoint, and its tokenizer.
+
+    Args:
+        run: The run's directory.
+        device: ``cpu``, ``cuda`` or ``auto``.
 
     Raises:
         InputError: if there is no checkpoint or no tokenizer.
@@ -66,7 +76,8 @@ def sample(
     """``prompt`` and up to ``tokens`` more; the model sees the last ``context`` of them.
 
     Args:
-        model, tokenizer: As from :func:`load_run`.
+        model: As from :func:`load_run`.
+        tokenizer: The same.
         prompt: May be empty.
         tokens: How many to draw.
         temperature: 0 takes the likeliest.
@@ -109,7 +120,8 @@ def hellaswag(model: GPT2, tokenizer: Tokenizer, path: Path, *, limit: int | Non
     ``lm_eval --model hf --model_args pretrained=DIR --tasks hellaswag``.
 
     Args:
-        model, tokenizer: As from :func:`load_run`.
+        model: As from :func:`load_run`.
+        tokenizer: The same.
         path: Lines with ``endings``, ``label``, and ``activity_label``, ``ctx_a``, ``ctx_b`` or else ``ctx``.
         limit: Take so many.
 

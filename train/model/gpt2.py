@@ -24,7 +24,11 @@ __all__ = ["MLP", "MODULES", "Attention", "gelu"]
 
 
 class Attention(nn.Module):
-    """Causal self-attention with one matrix for query, key and value."""
+    """Causal self-attention with one matrix for query, key and value.
+
+    Args:
+        shape: Width and heads.
+    """
 
     def __init__(self, shape: GPT2Shape):
         super().__init__()
@@ -73,7 +77,11 @@ class _SigmoidGELU(torch.autograd.Function):
 
 
 class MLP(nn.Module):
-    """Two matrices with a tanh-approximated GELU between them."""
+    """Two matrices with a tanh-approximated GELU between them.
+
+    Args:
+        shape: Width; the inner one is four times as large.
+    """
 
     def __init__(self, shape: GPT2Shape):
         super().__init__()

@@ -26,6 +26,9 @@ class Attention(nn.Module):
     """Causal self-attention with rotary positions; each of K key-value heads serves H/K query heads.
 
     Query, key and value are matrices of their own, as they differ in shape; Muon takes them apart anyway.
+
+    Args:
+        shape: Width, heads and the family's settings.
     """
 
     def __init__(self, shape: GPT2Shape):
@@ -59,7 +62,11 @@ class RMSNorm(nn.RMSNorm):
 
 
 class SwiGLU(nn.Module):
-    """proj(silu(gate x) * up x)."""
+    """proj(silu(gate x) * up x).
+
+    Args:
+        shape: Width and, in the family's settings, the inner width.
+    """
 
     def __init__(self, shape: GPT2Shape):
         super().__init__()

@@ -28,7 +28,11 @@ FUSED = has_fused_loss()
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
+    """x + attention(norm(x)), then x + mlp(norm(x)).
+
+    Args:
+        shape: Says the family, whose modules the block is filled with.
+    """
 
     activations: Activations = "keep"  # for the backward pass; the loop sets it
 
@@ -45,7 +49,11 @@ class Block(nn.Module):
         return checkpointed(self, self.branches, x_BTD, self.activations)
 
     def branches(self, x_BTD: Tensor) -> Tensor:
-        """The block itself."""
+        """The block itself.
+
+        Args:
+            x_BTD: The residual stream.
+        """
         x_BTD = x_BTD + self.attention(self.norm1(x_BTD))
         return x_BTD + self.mlp(self.norm2(x_BTD))
 
@@ -71,10 +79,15 @@ class GPT2(nn.Module):
 
     @property
     def depth(self) -> int:
+        """Number of blocks."""
         return len(self.blocks)
 
     def features(self, ids_BT: Tensor) -> Tensor:
-        """What the head sees, (B, T, D)."""
+        """What the head sees, (B, T, D).
+
+        Args:
+            ids_BT: Tokens.
+        """
         x_BTD = self.tokens(ids_BT)
         if self.positions is not None:
             x_BTD = x_BTD + self.positions.weight[: ids_BT.shape[1]]
@@ -83,7 +96,11 @@ class GPT2(nn.Module):
         return self.norm(x_BTD)
 
     def forward(self, ids_BT: Tensor) -> Tensor:
-        """Logits (B, T, V)."""
+        """Logits (B, T, V).
+
+        Args:
+            ids_BT: Tokens.
+        """
         return F.linear(self.features(ids_BT), self.tokens.weight)
 
     def loss(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from latebloom.theory.architectures.tensors import MATRIX_KINDS
-from latebloom.theory.optimizers import OPTIMIZERS, rule_of
+from latebloom.theory.optimizers import OPTIMIZERS, RuleName, rule_of
 from latebloom.train.model.tensors import Describe, inferred_tensor
 from latebloom.train.optim.polar import polar_express, zolotarev
 
@@ -72,7 +72,7 @@ class MuonNSGD(torch.optim.Optimizer):
     ):
         defaults = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay, "eps": eps}
         self.describe = describe
-        members: dict[tuple[str, bool], list[tuple[str, nn.Parameter]]] = defaultdict(list)
+        members: dict[tuple[RuleName, bool], list[tuple[str, nn.Parameter]]] = defaultdict(list)
         for parameter_name, p in named_parameters:
             kind = describe(parameter_name, p).kind
             members[rule_of(name, kind), kind in MATRIX_KINDS].append((parameter_name, p))
@@ -88,7 +88,7 @@ class MuonNSGD(torch.optim.Optimizer):
             groups.append(group)
         super().__init__(groups, defaults)
 
-    def __getstate__(self) -> dict[str, Any]:  # type: ignore[override]
+    def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: torch's leave out attributes of subclasses."""
         return super().__getstate__() | {"describe": self.describe}
 
@@ -102,7 +102,8 @@ class MuonNSGD(torch.optim.Optimizer):
             if group["rule"] == "adamw":
                 self._adamw(group, [p for _, p in pairs])
                 continue
-            grads, buffers = [p.grad for _, p in pairs], []
+            weights, grads = _with_gradients([p for _, p in pairs])
+            buffers = []
             for _, p in pairs:
                 if "momentum" not in self.state[p]:
                     self.state[p]["momentum"] = torch.zeros_like(p)
@@ -114,7 +115,7 @@ class MuonNSGD(torch.optim.Optimizer):
                 norms = torch._foreach_norm(updates)
                 torch._foreach_add_(norms, group["eps"])
                 torch._foreach_div_(updates, norms)
-                torch._foreach_add_([p for _, p in pairs], updates, alpha=-group["lr"])
+                torch._foreach_add_(weights, updates, alpha=-group["lr"])
 
     def _adamw(self, group: dict[str, Any], parameters: list[nn.Parameter]) -> None:
         """w <- (1 - eta lambda) w - eta (m/(1 - beta1^t))/(sqrt(v/(1 - beta2^t)) + eps), t a parameter's own steps."""
@@ -123,7 +124,7 @@ class MuonNSGD(torch.optim.Optimizer):
             if "step" not in self.state[p]:
                 self.state[p] |= {"step": torch.zeros(()), "m": torch.zeros_like(p), "v": torch.zeros_like(p)}
         first, second, steps = ([self.state[p][key] for p in parameters] for key in ("m", "v", "step"))
-        grads = [p.grad for p in parameters]
+        weights, grads = _with_gradients(parameters)
         torch._foreach_add_(steps, 1)
         torch._foreach_lerp_(first, grads, 1 - beta1)
         torch._foreach_mul_(second, beta2)
@@ -132,16 +133,17 @@ class MuonNSGD(torch.optim.Optimizer):
         roots = torch._foreach_sqrt(second)
         torch._foreach_div_(roots, [(1 - beta2**t) ** 0.5 for t in counts])
         torch._foreach_add_(roots, group["eps"])
-        torch._foreach_mul_(parameters, 1 - lr * group["weight_decay"])
-        torch._foreach_addcdiv_(parameters, first, roots, [-lr / (1 - beta1**t) for t in counts])
+        torch._foreach_mul_(weights, 1 - lr * group["weight_decay"])
+        torch._foreach_addcdiv_(weights, first, roots, [-lr / (1 - beta1**t) for t in counts])
 
     def _muon(self, group: dict[str, Any], pairs: list[tuple[str, nn.Parameter]]) -> None:
         """Apply the polar factors of the directions; on a GPU of many matrices of a shape in one batch."""
         shapes: dict[torch.Size, list[tuple[Tensor, Tensor, Tensor]]] = defaultdict(list)
         for name, p in pairs:
+            assert p.grad is not None
             count = self.describe(name, p).matrices
-            weights, gradients, momenta = (_matrices(t, count) for t in (p, p.grad, self.state[p]["momentum"]))
-            shapes[weights[0].shape] += zip(weights, gradients, momenta, strict=True)
+            parts = [_matrices(t, count) for t in (p, p.grad, self.state[p]["momentum"])]
+            shapes[parts[0][0].shape] += zip(*parts, strict=True)
         for (rows, columns), members in shapes.items():
             decay, rate = 1 - group["lr"] * group["weight_decay"], -group["lr"] * (rows / columns) ** 0.5
             rational = takes_rational(members[0][0])
@@ -154,6 +156,11 @@ class MuonNSGD(torch.optim.Optimizer):
                 torch._foreach_add_(weights, list(polar.to(weights[0].dtype)), alpha=rate)
 
 
+def _with_gradients(parameters: list[nn.Parameter]) -> tuple[list[Tensor], list[Tensor]]:
+    """``parameters``, each of which has a gradient, and the gradients, as torch's ``_foreach`` functions take them."""
+    return list(parameters), [p.grad for p in parameters if p.grad is not None]
+
+
 def _matrices(tensor: Tensor, count: int) -> tuple[Tensor, ...]:
     """Views of the ``count`` matrices that ``tensor`` holds, side by side along its first axis or stacked."""
     return tensor.unbind() if tensor.ndim == 3 else tensor.chunk(count)
@@ -163,8 +170,8 @@ def _directions(group: dict[str, Any], grads: list[Tensor], buffers: list[Tensor
     """Move the momenta ``buffers``; return them, looking ahead under Nesterov, as tensors of their own."""
     torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
     if group["nesterov"]:
-        return torch._foreach_lerp(grads, buffers, group["momentum"])
-    return torch._foreach_mul(buffers, 1.0)
+        return list(torch._foreach_lerp(grads, buffers, group["momentum"]))
+    return list(torch._foreach_mul(buffers, 1.0))
 
 
 def takes_rational(weight: Tensor) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -40,7 +41,7 @@ class PlanLR(LRScheduler):
             group.setdefault("initial_lr", group["lr"])  # torch asks for it when a run is resumed
         super().__init__(optimizer, last_epoch)
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | Tensor]:
         """Learning rate of the next update, a value a group; 0 after the horizon."""
         step = self.last_epoch
         rate = float(self.plan.schedule.lr(step)) if step < self.plan.steps else 0.0

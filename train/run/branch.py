@@ -25,6 +25,10 @@ def agree_until(a: Plan, b: Plan) -> int:
     """Number of first steps in which two plans do the same; -1 if they do not even start alike.
 
     An expansion at step t is the first thing that happens in step t + 1.
+
+    Args:
+        a: A plan.
+        b: Another.
     """
     if (a.model, a.batch_tokens, a.optimizer, a.stages[0]) != (b.model, b.batch_tokens, b.optimizer, b.stages[0]):
         return -1

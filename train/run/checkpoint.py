@@ -39,7 +39,13 @@ NAME = re.compile(r"step-(\d{8})-stage-(\d+)")
 
 
 class File(Spec, frozen=True, kw_only=True):
-    """One file of a checkpoint."""
+    """One file of a checkpoint.
+
+    Attributes:
+        name: Beside the manifest.
+        bytes: Its size.
+        sha256: Of the whole file.
+    """
 
     name: Annotated[str, Meta(pattern=r"^[a-z]+\.(safetensors|json)$")]
     bytes: int
@@ -47,7 +53,17 @@ class File(Spec, frozen=True, kw_only=True):
 
 
 class CheckpointManifest(Spec, frozen=True, kw_only=True):
-    """What a checkpoint holds, without its tensors."""
+    """What a checkpoint holds, without its tensors.
+
+    Attributes:
+        checkpoint_version: Of the format.
+        step: Updates done.
+        stage: Index of the plan's stage.
+        depth: Blocks of the model.
+        plan_digest: SHA-256 of the plan.
+        data_digest: Of the token shards.
+        files: All but the manifest.
+    """
 
     checkpoint_version: Literal[1] = 1
     step: Count
@@ -59,7 +75,17 @@ class CheckpointManifest(Spec, frozen=True, kw_only=True):
 
 
 class State(Spec, frozen=True, kw_only=True):
-    """What the loop needs besides tensors to go on bit for bit."""
+    """What the loop needs besides tensors to go on bit for bit.
+
+    Attributes:
+        step: Updates done.
+        stage: Index of the plan's stage.
+        wall_s: Seconds of training so far.
+        train_loss_sum: Training loss summed since the last row of the record.
+        train_loss_steps: Updates in that sum.
+        without_state: Parameters that have no optimizer state yet.
+        auto: JSON of the rule that decides the expansion online, as far as it had got; None: the plan decides.
+    """
 
     step: Count
     stage: Count
@@ -137,7 +163,11 @@ def save(
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """Checkpoint directories below ``run``, oldest first; one that was put aside when a process ended is among them."""
+    """Checkpoint directories below ``run``, oldest first; one that was put aside when a process ended is among them.
+
+    Args:
+        run: The run's directory.
+    """
     folder = RunDirectory(run).checkpoints
     by_place = {_place(path): path for path in folder.glob(replaced_directory(folder / "step-*").name)}
     by_place |= {_place(path): path for path in folder.glob("step-*") if NAME.fullmatch(path.name)}
@@ -151,17 +181,28 @@ def _place(path: Path) -> tuple[int, int]:
 
 
 def plan_of(path: Path) -> Plan:
-    """The plan in a checkpoint."""
+    """The plan in a checkpoint.
+
+    Args:
+        path: The checkpoint's directory.
+    """
     return read_plan(path / PLAN)
 
 
 def manifest_of(path: Path) -> CheckpointManifest:
-    """The manifest of a checkpoint that :func:`newest` or :func:`verify` has checked: nothing is hashed again."""
+    """The manifest of a checkpoint that :func:`newest` or :func:`verify` has checked: nothing is hashed again.
+
+    Args:
+        path: The checkpoint's directory.
+    """
     return read_spec(path / MANIFEST, CheckpointManifest)
 
 
 def verify(path: Path) -> CheckpointManifest:
     """Check every file of one checkpoint against its manifest; needs no torch.
+
+    Args:
+        path: The checkpoint's directory.
 
     Raises:
         InputError: naming the file, what was expected and what is there.
@@ -190,6 +231,9 @@ def verify(path: Path) -> CheckpointManifest:
 def newest(run: Path) -> tuple[Path, list[str]]:
     """The newest complete checkpoint of ``run``, and a line for each newer one that was passed over.
 
+    Args:
+        run: The run's directory.
+
     Raises:
         InputError: if there is none.
     """
@@ -206,7 +250,11 @@ def newest(run: Path) -> tuple[Path, list[str]]:
 
 
 def load(path: Path) -> tuple[State, dict[str, Tensor], dict[str, dict[str, Tensor]]]:
-    """(state, weights by name, optimizer state by name) of a verified checkpoint."""
+    """(state, weights by name, optimizer state by name) of a verified checkpoint.
+
+    Args:
+        path: The checkpoint's directory.
+    """
     state = read_spec(path / STATE, State)
     optimizer: dict[str, dict[str, Any]] = {name: {} for name in state.without_state}
     for key, tensor in _tensors(path / OPTIMIZER).items():

@@ -17,7 +17,10 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def usable_device(name: str) -> torch.device:
-    """The device called ``name``; ``auto`` is the GPU if there is one.
+    """The device called ``name``.
+
+    Args:
+        name: ``cpu``, ``cuda``, ``cuda:1`` ..., or ``auto``: the GPU if there is one.
 
     Raises:
         InputError: for a device that this machine has not, or that nothing can be trained on.
@@ -38,7 +41,11 @@ def usable_device(name: str) -> torch.device:
 
 
 def describe(device: torch.device) -> str:
-    """The device in words, for records."""
+    """The device in words, for records.
+
+    Args:
+        device: That a run is computed on.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"

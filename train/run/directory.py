@@ -94,12 +94,20 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     def check_new(self) -> None:
-        """Refuse a directory that holds a run."""
+        """Refuse a directory that holds a run.
+
+        Raises:
+            InputError: if it does.
+        """
         if self.record_file.exists():
             raise InputError("--out", str(self), "holds a run already", f"`latebloom resume {self}`, or another --out")
 
     def check_run(self) -> None:
-        """Refuse a directory that holds none."""
+        """Refuse a directory that holds none.
+
+        Raises:
+            InputError: if it holds none.
+        """
         if not self.plan_file.exists():
             raise InputError("run", str(self), "is not a run's directory", "name one that `latebloom train` made")
 

@@ -19,7 +19,11 @@ PACKAGES = {
 
 
 def examine(folder: Path = Path(".")) -> dict[str, Any]:
-    """Everything, as plain data; takes about a second."""
+    """Everything, as plain data; takes about a second.
+
+    Args:
+        folder: Whose disk is looked at.
+    """
     import torch
 
     packages: dict[str, str | None] = {}
@@ -46,7 +50,11 @@ def examine(folder: Path = Path(".")) -> dict[str, Any]:
 
 
 def examine_text(found: dict[str, Any]) -> str:
-    """The same to read."""
+    """The same to read.
+
+    Args:
+        found: From :func:`examine`.
+    """
     lines = [f"python {found['python']}, {found['cores']} cores, torch uses {found['threads']} threads"]
     for d in found["devices"]:
         rates = ", ".join(f"{name} {rate:.3g} TFLOP/s" for name, rate in d["matmul_tflops"].items())
@@ -61,8 +69,14 @@ def examine_text(found: dict[str, Any]) -> str:
 
 
 def matmul_tflops(device: Any, dtype: Any) -> float:
-    """Measured rate of a square matrix product, 2 n^3 operations, best of a few; on a GPU of ten in a row, so that
-    neither launching nor looking at the device counts."""
+    """Measured rate of a square matrix product, 2 n^3 operations, best of a few, in 1e12 operations a second.
+
+    On a GPU ten are taken in a row, so that neither launching nor looking at the device counts.
+
+    Args:
+        device: A torch device.
+        dtype: Of the product.
+    """
     import torch
 
     n, row = (8192, 10) if device.type == "cuda" else (768, 1)

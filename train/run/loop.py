@@ -43,6 +43,9 @@ class Interrupted(SystemExit):
     """A signal stopped the run after a whole step; the checkpoint is written. Exit code 128 + signal.
 
     SIGUSR1, by which schedulers of clusters say that time is up, exits as SIGTERM does, with 143.
+
+    Args:
+        number: Of the signal.
     """
 
     def __init__(self, number: int):
@@ -123,6 +126,11 @@ def resume(out: Path, *, data: Path | None = None, quiet: bool | None = None) ->
 
 def make_trainee(plan: Plan, data: Path, config: TrainConfig) -> Trainee:
     """A trainee without weights yet, once it is sure that device, memory and data serve the plan.
+
+    Args:
+        plan: What is trained.
+        data: Directory of token shards.
+        config: How it is run.
 
     Raises:
         InputError: if they do not.
@@ -265,7 +273,11 @@ def _signals() -> Iterator[list[int]]:
 
 
 def summary(record: Record) -> dict[str, Any]:
-    """What a finished run prints."""
+    """What a finished run prints.
+
+    Args:
+        record: Of the run.
+    """
     return {
         "name": record.header.name,
         "final_loss": record.final(),

@@ -58,7 +58,11 @@ class Measure:
         return update
 
     def log_update(self, update: Update) -> None:
-        """Rows of the mean training loss since the last ones, and of ``update``."""
+        """Rows of the mean training loss since the last ones, and of the update.
+
+        Args:
+            update: The last one.
+        """
         self._row("train", "loss", self.train_loss_sum / self.train_loss_steps)
         self._row("train", "lr", update.lr)
         self._row("train", "gradient_norm", update.gradient_norm)
@@ -67,7 +71,11 @@ class Measure:
         self.train_loss_sum, self.train_loss_steps = 0.0, 0
 
     def validate(self, metric: str = "loss") -> None:
-        """Validation loss, as a row."""
+        """Validation loss, as a row.
+
+        Args:
+            metric: Its name there.
+        """
         loss = self.trainee.validate()
         self._row("val", metric, loss)
         self.display.validation(self.trainee.step, loss)
@@ -121,7 +129,12 @@ def graphs_compiled() -> int:
 
 
 def validation_steps(plan: Plan, count: int) -> frozenset[int]:
-    """Steps after which to validate: logarithmic and even over the run, logarithmic after each expansion, the ends."""
+    """Steps after which to validate: logarithmic and even over the run, logarithmic after each expansion, the ends.
+
+    Args:
+        plan: Its stages and horizon.
+        count: About how many besides the ends.
+    """
     steps = {plan.steps, *(stage.start_step for stage in plan.stages)}
     starts = [stage.start_step for stage in plan.stages]
     for start, end in zip(starts, [*starts[1:], plan.steps], strict=True):

@@ -15,7 +15,13 @@ PLAIN_EVERY_S = 10.0
 
 
 class Display:
-    """Step, loss, tokens per second, predicted against measured loss, and steps to the next expansion."""
+    """Step, loss, tokens per second, predicted against measured loss, and steps to the next expansion.
+
+    Args:
+        plan: Of the run.
+        quiet: Show nothing.
+        console: Where to show it; None: standard error.
+    """
 
     def __init__(self, plan: Plan, *, quiet: bool = False, console: Console | None = None):
         self.plan, self.quiet = plan, quiet

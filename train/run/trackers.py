@@ -26,6 +26,12 @@ class Tracker(Protocol):
 def make_tracker(name: str, out: Path, plan: Plan, config: TrainConfig) -> Tracker:
     """The named tracker.
 
+    Args:
+        name: As in the settings.
+        out: Directory of the run, by whose name the services call it.
+        plan: What is trained.
+        config: Settings, which the services keep.
+
     Raises:
         InputError: if its package is not installed.
     """
@@ -40,7 +46,14 @@ def make_tracker(name: str, out: Path, plan: Plan, config: TrainConfig) -> Track
 
 
 def check_tracker(name: str) -> None:
-    """Refuse a tracker whose package is not installed, before anything is written."""
+    """Refuse a tracker whose package is not installed, before anything is written.
+
+    Args:
+        name: As in the settings.
+
+    Raises:
+        InputError: if it is not.
+    """
     if name != "none":
         _import("torch.utils.tensorboard" if name == "tensorboard" else name, name)
 

@@ -114,6 +114,12 @@ class Trainee:
     ) -> None:
         """Be what :meth:`weights` and :meth:`optimizer_state` were after ``step`` updates, in ``stage``.
 
+        Args:
+            step: Updates done.
+            stage: Index of the plan's stage.
+            weights: By name.
+            optimizer_state: By name; empty for a parameter that was never updated.
+
         Raises:
             InputError: if a tensor is missing, unknown, or of another shape.
         """
@@ -182,8 +188,12 @@ class Trainee:
             self.warm(set(renamed.values()))
 
     def warm(self, old: set[str]) -> None:
-        """Give parameters not in ``old`` the optimizer state that the last :data:`WARMING` batches leave at learning
-        rate 0, at which no weight moves; the others keep theirs."""
+        """Give new parameters the optimizer state that the last :data:`WARMING` batches leave at learning rate 0, at
+        which no weight moves; old ones keep theirs.
+
+        Args:
+            old: Names of the parameters that were there before.
+        """
         kept = {
             name: {key: value.clone() for key, value in held.items()}
             for name, held in self.optimizer_state().items()
@@ -295,7 +305,12 @@ class Trainee:
 
 
 def sequences_in_pass(plan: Plan, config: TrainConfig) -> int:
-    """Sequences in one forward and backward pass."""
+    """Sequences in one forward and backward pass.
+
+    Args:
+        plan: Gives the batch.
+        config: Gives the micro-batch; without one a pass takes the whole batch.
+    """
     return config.microbatch or plan.batch_tokens // plan.model.context
 
 

@@ -1,0 +1,144 @@
+"""Declared grids of runs: equal compute in every arm, trunks shared, resumable, best fixed depth named."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from latebloom import cli
+from latebloom.theory.cost import plan_flops
+from latebloom.theory.errors import InputError
+from latebloom.theory.plan import read_plan
+from latebloom.train.config import TrainConfig
+from latebloom.train.experiments.study import GrowthGrid, Study, price, read_study, run_study, study_arms, study_table
+
+STUDY = Study(
+    name="tiny", width=16, heads=2, context=16, vocab_size=256, batch_tokens=64, peak_lr=0.02, warmup_steps=2,
+    depths=(0, 1, 3), computes=(16, 40), seeds=(0, 1),
+    growth=(
+        GrowthGrid(small=1, at=(0.5,), init=("random", "copy_zero_last")),
+        GrowthGrid(small=0, at=(0.5,), init=("copy", "random"), computes=(40,)),
+    ),
+)  # fmt: skip
+
+TOML = """
+name = "tiny"
+width = 16
+heads = 2
+context = 16
+vocab_size = 256
+batch_tokens = 64
+peak_lr = 0.02
+warmup_steps = 2
+depths = [0, 1, 3]
+computes = [16, 40]
+seeds = [0, 1]
+[[growth]]
+small = 1
+at = [0.5]
+init = ["random", "copy_zero_last"]
+[[growth]]
+small = 0
+at = [0.5]
+init = ["copy", "random"]
+computes = [40]
+"""
+
+SMALLER = TOML.partition("[[growth]]\nsmall = 0")[0]
+for old, new in {"[0, 1, 3]": "[1, 3]", "[0, 1]": "[1]", '["random", "copy_zero_last"]': '["random"]'}.items():
+    SMALLER = SMALLER.replace(old, new)
+
+
+def test_a_file_declares_a_study(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(TOML)
+    assert read_study(path) == STUDY
+
+
+def test_every_arm_of_one_compute_costs_the_same():
+    arms = study_arms(STUDY)
+    full = {arm.compute: arm for arm in arms if arm.name.startswith("fixed-3-")}
+    for arm in arms:
+        step = plan_flops(full[arm.compute].plan) / full[arm.compute].plan.steps
+        assert abs(plan_flops(arm.plan) - plan_flops(full[arm.compute].plan)) <= step
+    assert len([arm for arm in arms if arm.grown]) == 5  # nothing can be copied from no block
+
+
+def test_arms_share_trunks_and_the_price_counts_them_once():
+    arms = {arm.name: arm for arm in study_arms(STUDY)}
+    assert [arm.trunk is None for arm in arms.values()] == [True] * 3 + [False] * (len(arms) - 3)
+    for arm in arms.values():
+        if arm.trunk:
+            trunk = arms[arm.trunk].plan
+            shared = arm.plan.tau if arm.grown else arm.plan.steps - arm.plan.schedule.decay_steps
+            assert np.array_equal(trunk.schedule.lrs()[:shared], arm.plan.schedule.lrs()[:shared])
+            assert trunk.stages[0] == arm.plan.stages[0]
+    alone = len(STUDY.seeds) * sum(plan_flops(arm.plan) for arm in arms.values())
+    assert 0.3 * alone < price(STUDY) < 0.8 * alone
+
+
+def test_a_study_runs_resumes_and_names_the_best_fixed_depth(data, tmp_path, capsys):
+    config = TrainConfig(quiet=True, evals=2, eval_tokens=256, repeat_data=True, device="cpu")
+    out = tmp_path / "out"
+    study = STUDY.replace(depths=(1, 3), growth=(STUDY.growth[0].replace(init=("random",)),), seeds=(1,))
+    records = run_study(study, data=data, out=out, config=config)
+    grown = records["grown-1-3-x0.5-random-stack-C40-s1"]
+    assert grown.header.seed == 1 and grown.plan.digest == read_plan(out / grown.header.name / "plan.json").digest
+    trunk = records["fixed-1-C40-s1"]
+    early = [record.curve(split="train")[1][0] for record in (grown, trunk)]
+    assert early[0] == early[1]  # one seed, one order of data, one beginning
+
+    rows = study_table(study, {name: record.final() for name, record in records.items()})
+    assert {row.arm for row in rows} == {arm.name for arm in study_arms(study)}
+    for compute in study.computes:
+        fixed = [row for row in rows if row.compute == compute and not row.grown]
+        assert min(row.above_best_fixed for row in fixed) == 0
+        assert fixed[0].mean == min(row.mean for row in fixed)
+
+    path = tmp_path / "tiny.toml"
+    path.write_text(SMALLER)
+    assert read_study(path) == study
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("record.jsonl")}
+    arguments = ["study", str(path), "--data", str(data), "--out", str(out), "--json", "--repeat-data", "--evals", "2"]
+    with pytest.raises(SystemExit) as done:
+        cli.main([*arguments, "--eval-tokens", "256", "--device", "cpu"])
+    assert done.value.code == 0
+    assert before == {p: p.stat().st_mtime_ns for p in out.rglob("record.jsonl")}  # nothing was trained again
+    printed = json.loads(capsys.readouterr().out)
+    assert [row["arm"] for row in printed] == [row.arm for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("depths = [0, 1, 3]|depths = [0, 3]", "growth.small = 1: is not among the depths"),
+        ("small = 1|small = 3", "growth.small = 3: must lie below 3"),
+        ("computes = [40]|computes = [41]", r"growth.computes = \[41\]: are not among"),
+        ("width = 16|widht = 16", "did you mean 'width'"),
+        ('name = "tiny"|name = "a/b"', r"\$.name"),
+        ("width = 16|width =", "is not TOML"),
+    ],
+)
+def test_what_a_study_cannot_be(changed, message, tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text(TOML.replace(*changed.split("|"), 1))
+    with pytest.raises(InputError, match=message):
+        read_study(path)
+
+
+def test_efficiency_is_one_where_the_small_steps_count_in_full():
+    arms = {arm.name: arm for arm in study_arms(STUDY)}
+    arm = arms["grown-1-3-x0.5-random-stack-C40"]
+
+    def full(steps: float) -> float:
+        return 5 - math.log(steps)
+
+    finals = {f"{name}-s{s}": full(a.plan.steps) for name, a in arms.items() for s in STUDY.seeds}
+    tau = arm.plan.tau
+    for rho in (0.3, 0.6):
+        equal = arm.plan.steps - tau + rho * tau
+        finals |= {f"{arm.name}-s{s}": full(equal) for s in STUDY.seeds}
+        row = next(row for row in study_table(STUDY, finals) if row.arm == arm.name)
+        assert row.rho == (pytest.approx(rho, abs=1e-9) if 16 <= equal <= 40 else pytest.approx(math.nan, nan_ok=True))
+        assert 0 < row.n < 1
