@@ -26,7 +26,7 @@ from latebloom.theory.errors import InputError
 from latebloom.theory.landscapes import coupled, functional, lr_history, nqs, scaling
 from latebloom.theory.plan import Stage
 
-from .helpers import public_modules, tiny_plan
+from .helpers import field_law, public_modules, tiny_plan
 from .theory_calls import CALLS, Case
 
 BAD = {"nan": np.nan, "inf": np.inf, "negative": -1, "zero": 0}

@@ -338,7 +338,7 @@ class TestOptimum:
     def test_window_separates_winning_from_losing(self, against):
         """Equal exponents, a gap: the closed form's window, and both sides of its ends by the optimiser itself."""
         law = power_law().replace(small_gap=2.0)
-        rule = {"schedule": Constant(steps=9, peak_lr=1.0), "cost_ratio": 0.0216, "small_depth": 1, "accuracy": 0.05}
+        rule = {"schedule": Constant(steps=9, peak_lr=1.0), "cost_ratio": 0.0216, "accuracy": 0.05}
         window = winning_window(law, compute=(12.0, 2000.0), against=against, **rule)
         assert window is not None and window[1] == math.inf
         assert winning_compute(law, compute=(12.0, 2000.0), against=against, **rule) == window[0]

@@ -240,7 +240,6 @@ def winning_compute(
         law,
         schedule=schedule,
         cost_ratio=cost_ratio,
-        small_depth=small_depth,
         compute=compute,
         accuracy=accuracy,
         against=against,
@@ -253,7 +252,6 @@ def winning_window(
     *,
     schedule: AnySchedule,
     cost_ratio: float,
-    small_depth: int,
     compute: tuple[float, float],
     accuracy: float = 0.02,
     against: Literal["full", "best"] = "best",
@@ -265,10 +263,9 @@ def winning_window(
     it, where there is an end, the full depth is.
 
     Args:
-        law: Landscape of growing from ``small_depth``.
+        law: Landscape of growing from its small depth l.
         schedule: Its shape and peak.
         cost_ratio: n = c_l/c_L, in (0, 1).
-        small_depth: l.
         compute: Range (low, high), full-depth steps, low > 10.
         accuracy: Relative, > 0.
         against: What growing must beat: the "full" depth, or the "best" of full and small depth.
