@@ -65,6 +65,12 @@ def test_branches_leave_where_the_plans_differ(design):
                 1,
             )  # decay begins at the peak
     assert [p.name for p in design.pilots if p.branch_of is None] == ["small-800", "full-200"]
+    parents = {pilot.name: pilot.branch_of for pilot in design.pilots if pilot.role == "grown"}
+    assert parents == {
+        "grown-496-at-400": "small-800",
+        "grown-448-at-400": "grown-496-at-400",
+        "grown-424-at-400": "small-800",  # it decays from the expansion on, which the longer one does not
+    }
 
 
 def test_prices(design):
