@@ -141,7 +141,7 @@ def test_an_arm_stopped_before_its_first_checkpoint_begins_anew(data, tmp_path, 
         patch.setattr(checkpoint, "save", stop)
         with pytest.raises(KeyboardInterrupt):
             ablate(PLAN, data=data, config=CONFIG, **ways)
-    assert len(ablate(PLAN, data=data, config=CONFIG, **ways).arms) == 5
+    assert len(ablate(PLAN, data=data, config=CONFIG, **ways).arms) == 7
 
 
 def test_the_lowest_arm_of_each_compute_is_named():

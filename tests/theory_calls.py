@@ -23,8 +23,11 @@ from latebloom.theory import (
     planning,
     schedule_report,
     schedules,
+    scoring,
     timing,
+    tradeoff,
     transfer,
+    verdict,
 )
 from latebloom.theory.architectures import tensors
 from latebloom.theory.fitting import area as area_fitting
@@ -61,6 +64,7 @@ class Case:
         return name in {"zero": self.zero, "negative": self.negative}.get(kind, "").split()
 
 
+TRADE = tradeoff.Tradeoff(cost_ratio=0.2, trunk=1.0, trunk_exponent=0.3, fresh=0.5, fresh_exponent=0.3, small_gap=0.1)
 WSD = schedules.wsd(steps=100, peak_lr=0.01)
 SHAPE = tiny_shape()
 PLAN = tiny_plan(steps=400, tau=200, full=6)
@@ -122,6 +126,9 @@ CALLS = {
         {"flops": 1e10, "peaks": (0.01, 0.02), "tolerance": 0.01},
         fixed={"plan": PLAN, "fitted": [registry.FittedLandscape(law=AREA)]},
     ),
+    "controls:compared": Case(controls.compared, {"depths": (2,)}, zero="depths"),
+    "controls:depths_between": Case(controls.depths_between, {"small_depth": 1, "full_depth": 6}, zero="small_depth"),
+    "menu:branch_schedule": Case(menu.branch_schedule, {"steps": 50, "tau": 20}, zero="tau", fixed={"schedule": WSD}),
     "controls:Control.at": Case(controls.CONTROLS["small"].at, {"depth": 2}, zero="depth"),
     "controls:cold_start": Case(controls.cold_start, {"depth": 2}, zero="depth", fixed={"plan": PLAN, "name": "n"}),
     "controls:equal_compute": Case(
@@ -321,6 +328,29 @@ CALLS = {
         {"compute": 400.0, "peaks": (0.01, 0.02)},
         fixed={"laws": {1: AREA}, "schedule": WSD, "cost_ratio": {1: 0.2}},
     ),
+    "optimum:winning_window": Case(
+        optimum.winning_window,
+        {"cost_ratio": 0.2, "compute": (100.0, 1000.0), "accuracy": 0.1},
+        fixed={"law": AREA, "schedule": WSD},
+    ),
+    "scoring:draws_of": Case(
+        lambda **numbers: scoring.draws_of(committed()[0], {"a": committed()[2]}, **numbers),
+        {"number": 3, "seed": 0},
+        zero="seed",
+    ),
+    "scoring:pit": Case(
+        scoring.pit, {"drawn": np.array([1.0, 2.0]), "measured": 1.5}, zero="drawn measured", negative="drawn measured"
+    ),
+    "scoring:quantiles": Case(scoring.quantiles, {"drawn": np.array([1.0, 2.0])}, zero="drawn", negative="drawn"),
+    "tradeoff:Tradeoff.never_loss": Case(TRADE.never_loss, {"horizon": 100.0}),
+    "transfer:HorizonFit.rate_at": Case(
+        transfer.fit_horizon_exponent([100, 400, 1600], [0.04, 0.02, 0.01]).rate_at, {"steps": 100.0}
+    ),
+    "transfer:fit_horizon_exponent": Case(
+        transfer.fit_horizon_exponent,
+        {"steps": [100.0, 400.0, 1600.0], "rates": [0.04, 0.02, 0.01], "level": 0.9},
+    ),
+    "verdict:resolution": Case(verdict.resolution, {"noise": 0.01}, zero="noise"),
     "optimum:winning_compute": Case(
         optimum.winning_compute,
         {"cost_ratio": 0.2, "compute": (100.0, 1000.0), "accuracy": 0.1},

@@ -221,7 +221,12 @@ def depths_between(small_depth: int, full_depth: int) -> tuple[int, ...]:
     Args:
         small_depth: l.
         full_depth: L.
+
+    Raises:
+        InputError: if a depth is not a whole number.
     """
+    checks.whole("small_depth", small_depth, 0)
+    checks.whole("full_depth", full_depth, 1)
     depths, depth = [], max(2 * small_depth, 1)
     while depth < full_depth:
         depths.append(depth)

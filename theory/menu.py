@@ -246,7 +246,11 @@ def branch_schedule(schedule: AnySchedule, steps: int, tau: int) -> AnySchedule:
         schedule: Of a run of any horizon.
         steps: Horizon of the branch.
         tau: Expansion step, 0 for none.
+
+    Raises:
+        InputError: if ``tau`` is not a step of the branch.
     """
+    checks.whole("tau", tau, 0, steps)
     rates = schedule_for(schedule, steps)
     decay = getattr(rates, "decay_steps", None)
     return rates if decay is None else rates.replace(decay_steps=min(decay, steps - tau))

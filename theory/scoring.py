@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from latebloom.theory import checks
 from latebloom.theory.errors import InputError
 from latebloom.theory.prediction import JointDraws, Quantiles
 
@@ -83,8 +84,11 @@ def quantiles(drawn: np.ndarray) -> Quantiles:
 
     Args:
         drawn: Of one quantity, (n,).
+
+    Raises:
+        InputError: if a draw is not finite.
     """
-    low, median, high = np.quantile(drawn, [0.05, 0.5, 0.95])
+    low, median, high = np.quantile(checks.finite("drawn", drawn), [0.05, 0.5, 0.95])
     return Quantiles(low=float(low), median=float(median), high=float(high))
 
 
@@ -97,5 +101,9 @@ def pit(drawn: np.ndarray, measured: float) -> float:
     Args:
         drawn: Of one quantity, (n,).
         measured: Its value.
+
+    Raises:
+        InputError: if a number is not finite.
     """
-    return (float((np.asarray(drawn) < measured).sum()) + 0.5) / (len(drawn) + 1)
+    checks.finite("measured", measured)
+    return (float((checks.finite("drawn", drawn) < measured).sum()) + 0.5) / (len(drawn) + 1)

@@ -20,6 +20,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from latebloom.theory import checks
 from latebloom.theory.controls import Control, control
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
@@ -181,7 +182,11 @@ def resolution(noise: float) -> float:
 
     Args:
         noise: Standard deviation of one run's final loss about the mean of its kind, nats per token.
+
+    Raises:
+        InputError: if it is negative or not finite.
     """
+    checks.non_negative("noise", noise)
     return SURE * math.sqrt(2) * noise
 
 
