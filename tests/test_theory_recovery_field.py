@@ -159,6 +159,21 @@ def test_a_depth_between_is_interpolated():
     assert spread[1] < 0.7 * spread[0]
 
 
+def test_recovery_bends_as_the_small_depth_does():
+    """From equal differences at T/8 and T/4, a depth gap grows more where the small depth falls ever faster."""
+    growth = []
+    for exponent in (0.8, -1.0):
+        loss = lambda area: 4.0 + 0.2 * (area / REFERENCE) ** -exponent / exponent  # noqa: B023, E731
+        ends = [end("small", steps, 0.0) for steps in (100, 200, 400, 800)]
+        ends = [dataclasses.replace(e, loss=float(loss(e.area))) for e in ends]
+        for e, gap in zip(ends[:2], (0.02, 0.03), strict=True):
+            ends.append(end("full", e.steps, e.loss - gap))
+        field = fit(ends)
+        mean, _ = field.moments(field.points([REFERENCE, 0.0], [0.0, REFERENCE], [1, 4]))
+        growth.append(mean[0] - mean[1])
+    assert growth[1] > growth[0] + 0.01
+
+
 def test_depth_share_is_0_at_the_small_and_1_at_the_full_depth():
     assert [depth_share(d, 0, 12) for d in (0, 12)] == [0.0, 1.0]
     assert 0 < depth_share(3, 0, 12) < depth_share(6, 0, 12) < 1

@@ -87,7 +87,7 @@ def assert_same(one, two):
         plan_of(init="copy_zero_last", order="inter", small=2, full=5, optimizer="muon_adamw"),
         plan_of(init="identity", optimizer="adamw", optimizer_state="keep_warmed"),
         plan_of(optimizer="sgd", optimizer_state="reset", init="zero"),
-        plan_of(init="copy_zero_norm").replace(model=LLAMA),
+        plan_of(init="copy_zero_last").replace(model=LLAMA),
     ],
     ids=["zero", "copy", "inter", "identity", "sgd", "llama"],
 )

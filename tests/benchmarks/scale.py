@@ -32,6 +32,7 @@ from latebloom.train.config import TrainConfig
 from latebloom.train.data.corpus import prepare
 from latebloom.train.growth.rows import grown_rows
 from latebloom.train.model.sharding import OwnRows, empty_block, local, sharded_model
+from latebloom.train.model.tensors import describe
 from latebloom.train.model.transformer import GPT2, init_block_
 from latebloom.train.optim.build import build_optimizer
 from latebloom.train.optim.plan_lr import PlanLR
@@ -201,7 +202,7 @@ def growth_peak(small: int, world: int = 8) -> float:
         account.peak = account.now
         after = OwnRows(sharded_model(shape, depth, ranks=ranks, device=device))
         grown_rows(
-            rows, stage, small, own=ranks.rows, fill=after.fill, new_block=lambda: empty_block(shape, device),
+            rows, stage, small, described=describe(before), own=ranks.rows, fill=after.fill, new_block=lambda: empty_block(shape, device),
             init_block=lambda block, j: init_block_(block, depth=depth, seed=1, name=f"blocks.{j}"),
         )  # fmt: skip
         assert momenta and local(next(iter(rows.values()))) is not None

@@ -19,7 +19,8 @@ Both limits are exact, not fitted: a run grown at step 0 *is* the fixed run (the
 
     s   power law a + c t^-b, b on a grid, a and c vague, and a smooth discrepancy (squared exponential in ln t)
     z   A^2 [o^2 (1 + g l)(1 + g l') + m^2 l l' + w^2 min(|l|, |l'|)] [c + (1 - c) exp(-|p - p'|/p1)] (q q')^v r(q, q')
-        with l = ln((u + u0)/u1), p = ln(1 + S/p0), r = exp(-|ln q - ln q'|/q1), A on a grid
+        with l = (v^k - 1)/k, v = (u + u0)/u1, p = ln(1 + S/p0), r = exp(-|ln q - ln q'|/q1), A on a grid;
+        k = -b within [-1, 1], ln v at 0: what growing recovers bends as the small depth's own curve does
     e   a part common to a seed, one common to a trunk, and a run's own; the size of the last two on a grid
 
 Given a point of the grid everything is linear and Gaussian: one Cholesky each, and the posterior is their mixture.
@@ -35,12 +36,14 @@ Kennedy & O'Hagan's (2001), J. R. Stat. Soc. B 63, 425.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from latebloom.theory import checks
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
 
@@ -53,6 +56,7 @@ __all__ = ["AnnealedEnd", "FieldPrior", "Points", "RecoveryField", "depth_share"
 Kind = Literal["small", "between", "full", "grown"]
 FEWEST_SMALL_ENDS = 3  # a power law has three numbers
 KEPT_WEIGHT = 0.995  # of the mixture: points of the grid beyond it are dropped in predictions
+STEEPEST_BEND = 1.0  # of |k| in l: z at most as v or 1/v
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +80,7 @@ class AnnealedEnd:
         warmup_steps: Steps until it is reached.
         flops: Training FLOPs of the run alone, its trunk included.
         digest: SHA-256 of its plan, '' if there is none.
+        stable_steps: Step up to which a branch with another decay is the same run, 0 if none can be.
     """
 
     name: str
@@ -94,6 +99,7 @@ class AnnealedEnd:
     warmup_steps: int
     flops: float = 0.0
     digest: str = ""
+    stable_steps: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +109,7 @@ class FieldPrior:
 
     Attributes:
         amplitudes: Grid of A.
+        amplitude_power: Its prior falls as A to minus this.
         exponents: Grid of b; below 0 for losses that fall faster and faster in ln t, as before a power law sets in.
         noises: Grid of the standard deviation of one run about its seed's mean.
         noise_typical: Where its prior is largest.
@@ -111,6 +118,7 @@ class FieldPrior:
         seed: Standard deviation of what a seed shifts all its runs by.
         vague: Standard deviation of a and c.
         discrepancies: Grid of the standard deviation of s about its power law.
+        discrepancy_power: Its prior falls as the discrepancy to minus this.
         discrepancy_range: Its range in ln t.
         u0: Onset of l.
         u1: Origin of l.
@@ -126,24 +134,26 @@ class FieldPrior:
     """
 
     amplitudes: tuple[float, ...] = (0.0008, 0.0016, 0.0032, 0.0064, 0.0128, 0.0256, 0.0512, 0.1024)
+    amplitude_power: float = 0.5
     exponents: tuple[float, ...] = (-1.0, -0.4, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.55, 0.75, 1.0, 1.5, 2.5)
     noises: tuple[float, ...] = (0.0005, 0.001, 0.002, 0.004, 0.008)
-    noise_typical: float = 0.0015
-    noise_spread: float = 0.7
+    noise_typical: float = 0.0012
+    noise_spread: float = 0.5
     trunk_share: float = 0.6
     seed: float = 0.006
     vague: float = 3.0
-    discrepancies: tuple[float, ...] = (0.004, 0.016)
+    discrepancies: tuple[float, ...] = (0.004, 0.016, 0.064)
+    discrepancy_power: float = 1.0
     discrepancy_range: float = 1.0
     u0: float = 0.02
     u1: float = 0.3
-    level: float = 1.8
+    level: float = 1.3
     level_slope: float = 0.6
     slope: float = 0.5
-    wander: float = 0.4
+    wander: float = 0.5
     p0: float = 0.07
     p1: float = 3.5
-    common: float = 0.45
+    common: float = 0.65
     depth_power: float = 0.5
     depth_range: float = 2.0
 
@@ -177,6 +187,9 @@ def depth_share(depth: int, small_depth: int, full_depth: int) -> float:
     >>> depth_share(1, 1, 4), depth_share(4, 1, 4)
     (0.0, 1.0)
     """
+    checks.whole("small_depth", small_depth, 0, fix="give the number of blocks")
+    checks.whole("full_depth", full_depth, small_depth + 1, fix="give a larger number of blocks")
+    checks.whole("depth", depth, small_depth, full_depth, fix="give a depth from the small to the full one")
     return float(np.log((depth + 1) / (small_depth + 1)) / np.log((full_depth + 1) / (small_depth + 1)))
 
 
@@ -231,6 +244,7 @@ def _end(record: Record, small_depth: int, full_depth: int) -> AnnealedEnd:
         warmup_steps=_warmup_steps(plan),
         flops=plan_flops(plan),
         digest=header.plan_digest,
+        stable_steps=_stable_steps(plan),
     )
 
 
@@ -239,10 +253,20 @@ def _warmup_steps(plan: Plan) -> int:
     return int(np.argmax(plan.schedule.lrs())) + 1
 
 
+def _has_trunk(plan: Plan) -> bool:
+    """Whether the rate is constant between warm-up and decay, so that branches can leave it anywhere."""
+    return type(plan.schedule).__name__ in ("WSD", "Constant")
+
+
+def _stable_steps(plan: Plan) -> int:
+    """Updates at the constant rate or before it."""
+    return plan.steps - int(getattr(plan.schedule, "decay_steps", 0)) if _has_trunk(plan) else 0
+
+
 def _trunk(plan: Plan) -> str:
     """Runs that begin at one depth, with one optimizer and one constant rate after one warm-up, are one run so far."""
     schedule = plan.schedule
-    start = f"{schedule.peak} {_warmup_steps(plan)}" if type(schedule).__name__ in ("WSD", "Constant") else plan.digest
+    start = f"{schedule.peak} {_warmup_steps(plan)}" if _has_trunk(plan) else plan.digest
     return f"depth {plan.stages[0].depth}, {plan.batch_tokens} tokens, {plan.optimizer}, {start}"
 
 
@@ -310,6 +334,11 @@ class RecoveryField:
     grid: np.ndarray
     weights: np.ndarray
 
+    @property
+    def noise(self) -> float:
+        """Standard deviation of one run's final loss about its seed's mean, nats per token, root of its mean square."""
+        return self.scale * float(np.sqrt(self.weights @ self.grid[:, 3] ** 2))
+
     def points(self, area_before: Sequence[float], area_after: Sequence[float], depths: Sequence[int]) -> Points:
         """Runs that end at ``depths`` after these areas; a run of the small depth has no area after.
 
@@ -321,7 +350,9 @@ class RecoveryField:
         share = [depth_share(depth, self.small_depth, self.full_depth) for depth in depths]
         return Points(before=np.asarray(area_before, float), after=np.asarray(area_after, float), share=np.array(share))
 
-    def draws(self, points: Points, *, number: int = 200, seed: int = 0, measured: bool = False) -> np.ndarray:
+    def draws(
+        self, points: Points, *, number: int = 200, seed: int = 0, measured: bool | Sequence[bool] = False
+    ) -> np.ndarray:
         """Joint posterior draws of the losses at ``points``, (number, points).
 
         Args:
@@ -329,14 +360,19 @@ class RecoveryField:
             number: How many draws.
             seed: Of the generator; equal seeds give equal draws.
             measured: Draw what runs on the first pilot's seed and trunks will show, with an error of their own each,
-                instead of expected losses over seeds. A point whose end is known already is still a new run.
+                instead of expected losses over seeds. A point whose end is known already is still a new run. One value
+                for all points, or one for each.
 
         Returns:
             Losses, equal to the last digit for equal points.
         """
-        unique, inverse = _distinct(points)
+        checks.whole("number", number, 1)
+        checks.whole("seed", seed, 0)
+        run = np.broadcast_to(np.asarray(measured, bool), len(points))
+        unique, inverse, first = _distinct(points, run)
         generator = np.random.default_rng(seed)
-        weights, means, covariances = self._mixture(unique, self._trunks(unique, measured))
+        trunks = [t if m else "" for t, m in zip(self.trunks_of(unique), run[first], strict=True)]
+        weights, means, covariances = self._mixture(unique, trunks)
         counts = generator.multinomial(number, weights)
         values, vectors = np.linalg.eigh(covariances[counts > 0])
         roots = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
@@ -411,9 +447,10 @@ def fit_recovery_field(
     """
     prior = prior or FieldPrior()
     _check(ends)
-    if not reference > 0:
+    if not 0 < reference < math.inf:
         raise InputError("reference", reference, "must be positive", "give the full run's learning-rate area")
     small_depth = next(end.depth for end in ends if end.kind == "small")
+    checks.whole("full_depth", full_depth, small_depth + 1, fix="give the number of blocks")
     runs = _runs_of(ends, small_depth, full_depth, reference)
     loss = np.array([end.loss for end in ends])
     scale = float(loss.min())
@@ -423,6 +460,7 @@ def fit_recovery_field(
     whitened = np.linalg.solve(factors, np.broadcast_to(loss[:, None], (len(grid), len(loss), 1)))[..., 0]
     log_weight = -0.5 * (whitened**2).sum(1) - np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(1)
     log_weight -= 0.5 * (np.log(grid[:, 3] / prior.noise_typical) / prior.noise_spread) ** 2
+    log_weight -= prior.amplitude_power * np.log(grid[:, 0]) + prior.discrepancy_power * np.log(grid[:, 2])
     weights = np.exp(log_weight - log_weight.max())
     return RecoveryField(
         ends=tuple(ends),
@@ -471,18 +509,25 @@ class _Kernel:
     def recovery(self, a: Points, b: Points) -> np.ndarray:
         """Covariance of z at A = 1 and relative to the loss, exactly 0 where nothing follows the expansion."""
         prior = self.prior
-        l, l2 = (np.log((x.after + prior.u0) / prior.u1) for x in (a, b))
         p, p2 = (np.log1p(x.before / prior.p0) for x in (a, b))
-        level = np.outer(1 + prior.level_slope * l, 1 + prior.level_slope * l2)
-        same_side = np.sign(l)[:, None] == np.sign(l2)[None, :]
-        wander = np.where(same_side, np.minimum(np.abs(l)[:, None], np.abs(l2)[None, :]), 0.0)
-        along = prior.level**2 * level + prior.slope**2 * np.outer(l, l2) + prior.wander**2 * wander
         memory = prior.common + (1 - prior.common) * np.exp(-np.abs(p[:, None] - p2[None, :]) / prior.p1)
         q, q2 = (np.where(x.share > 0, x.share, 1.0) for x in (a, b))
         depth = np.outer(q, q2) ** prior.depth_power
         depth = depth * np.exp(-np.abs(np.log(q)[:, None] - np.log(q2)[None, :]) / prior.depth_range)
         grown = np.outer((a.after > 0) & (a.share > 0), (b.after > 0) & (b.share > 0))
-        return along * memory * depth * grown
+        powers, which = np.unique(-np.clip(self.grid[:, 1], -STEEPEST_BEND, STEEPEST_BEND), return_inverse=True)
+        along = np.array([self._along(a.after, b.after, float(power)) for power in powers])
+        return along[which.reshape(-1)] * memory * depth * grown
+
+    def _along(self, after: np.ndarray, after2: np.ndarray, power: float) -> np.ndarray:
+        """Covariance of z along u, a level, a slope and a Brownian part in l = (v^power - 1)/power."""
+        prior = self.prior
+        v, v2 = ((u + prior.u0) / prior.u1 for u in (after, after2))
+        l, l2 = (np.log(x) if power == 0 else (x**power - 1) / power for x in (v, v2))
+        level = np.outer(1 + prior.level_slope * l, 1 + prior.level_slope * l2)
+        same_side = np.sign(l)[:, None] == np.sign(l2)[None, :]
+        wander = np.where(same_side, np.minimum(np.abs(l)[:, None], np.abs(l2)[None, :]), 0.0)
+        return prior.level**2 * level + prior.slope**2 * np.outer(l, l2) + prior.wander**2 * wander
 
 
 def _runs_of(ends: Sequence[AnnealedEnd], small_depth: int, full_depth: int, reference: float) -> _Runs:
@@ -500,8 +545,8 @@ def _scaled(points: Points, reference: float) -> Points:
     return Points(before=points.before / reference, after=points.after / reference, share=points.share)
 
 
-def _distinct(points: Points) -> tuple[Points, np.ndarray]:
-    """The distinct points and where each stands among them: a draw has one value at one point."""
-    table = np.stack([points.before, points.after, np.where(points.after > 0, points.share, 0.0)], axis=1)
-    unique, inverse = np.unique(table, axis=0, return_inverse=True)
-    return Points(before=unique[:, 0], after=unique[:, 1], share=unique[:, 2]), inverse.reshape(-1)
+def _distinct(points: Points, measured: np.ndarray) -> tuple[Points, np.ndarray, np.ndarray]:
+    """The distinct points, where each stands among them, and where each stood first: one value a draw at one point."""
+    table = np.stack([points.before, points.after, np.where(points.after > 0, points.share, 0.0), measured], axis=1)
+    unique, first, inverse = np.unique(table, axis=0, return_index=True, return_inverse=True)
+    return Points(before=unique[:, 0], after=unique[:, 1], share=unique[:, 2]), inverse.reshape(-1), first

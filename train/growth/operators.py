@@ -20,6 +20,7 @@ from typing import assert_never
 import torch
 from torch import Tensor, nn
 
+from latebloom.theory.architectures.shape import GPT2Shape
 from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import (
     INITS,
@@ -29,14 +30,16 @@ from latebloom.theory.expansion import (
     StatePolicy,
     Weights,
     Zeroed,
+    check_init,
     placement,
     sources,
 )
 from latebloom.theory.plan import Stage
 from latebloom.train.growth.foreign import check_growable, check_keeps, copy_block, find_blocks, own_init, renumber
 from latebloom.train.growth.optimizer_state import extend_optimizer
+from latebloom.train.model.tensors import Describe, describe, is_vector, matrices_of
 
-__all__ = ["begin_block", "find_blocks", "grow", "grow_blocks", "is_zeroed"]
+__all__ = ["begin_block", "find_blocks", "grow", "grow_blocks", "is_zeroed", "lay_identities_"]
 
 # Names, or ends of dotted names, of the maps that end a residual branch: GPT-2, Llama, timm, torch, NeoX, BERT, ours.
 LAST_LINEAR = (
@@ -70,7 +73,9 @@ def grow(
             blocks were compiled one by one, compile the new ones afterwards.
         optimizer: Any torch optimizer over its parameters.
         depth: Blocks afterwards.
-        init: How new blocks begin; with ``init_block`` given, ``random`` means that.
+        init: How new blocks begin; with ``init_block`` given, ``random`` means that. ``copy_zero_norm`` never trains an
+            MLP that multiplies two maps of its norm (SwiGLU): in models of this trainer it is refused, of others it is
+            not known.
         order: Where they come from and stand.
         optimizer_state: ``keep``, ``keep_copied`` or ``reset``.
         blocks: Attribute path of the list of blocks; the only one there is by default.
@@ -140,10 +145,13 @@ def grow_blocks(
     if new <= old:
         raise InputError("depth", new, f"is not deeper than the model's {old} blocks", "grow to more blocks")
     rule = INITS[stage.init]
+    if isinstance(shape := getattr(model, "shape", None), GPT2Shape):
+        check_init(stage.init, shape.family)
     if old == 0 and rule.copies:
         raise InputError("init", stage.init, "cannot copy from a model without blocks", "use 'random' or 'zero_last'")
     if old == 0 and make_block is None:
         raise InputError("make_block", None, "is needed to grow a model without blocks", "give a block's constructor")
+    described = describe(model)
     places = placement(stage.order, old, new)
     continued = sources(stage.order, old, new) if old else [0] * new
     grown, first = [], min(set(range(new)) - set(places))
@@ -152,17 +160,22 @@ def grow_blocks(
             grown.append(modules[places.index(j)])
             continue
         block = copy_block(modules[continued[j]]) if old else make_block()  # type: ignore[misc]
+        place = f"{blocks}.{j}."
+        names = [name for name, _ in block.named_parameters()]
+        vectors = {n for n in names if is_vector(described, place + n, block.get_parameter(n))}
         begin_block(block, j, rule.weights, init_block)
+        if rule.weights == "identity":
+            lay_identities_(block, described, place)
         zeroed = [
             name
-            for name, parameter in block.named_parameters()
-            if rule.weights == "zero" or is_zeroed(name, parameter, rule.zeroed, last_linear)
+            for name in names
+            if rule.weights == "zero" or is_zeroed(name, name in vectors, rule.zeroed, last_linear)
         ]
         for name in zeroed:
             block.get_parameter(name).zero_()
         if j == first and rule.keeps_function:
             if not zeroed:
-                unnamed = f"name none of {', '.join(n for n, p in block.named_parameters() if p.ndim > 1)}"
+                unnamed = f"name none of {', '.join(n for n in names if n not in vectors)}"
                 raise InputError("last_linear", list(last_linear), unnamed, "name the last map of each residual branch")
             check_keeps(block, stage.init, zeroed)
         block.zero_grad(set_to_none=True)
@@ -185,23 +198,32 @@ def begin_block(block: nn.Module, index: int, weights: Weights, init_block: Call
     match weights:
         case "copied" | "zero":
             pass
-        case "fresh":
+        case "fresh" | "identity":  # whose matrices are then overwritten
             init_block(block, index)
-        case "identity":
-            init_block(block, index)
-            for parameter in block.parameters():
-                if parameter.ndim == 2:
-                    _tile_identity_(parameter)
         case _:
             assert_never(weights)
 
 
-def is_zeroed(name: str, parameter: Tensor, zeroed: Zeroed, last_linear: tuple[str, ...] = LAST_LINEAR) -> bool:
+def lay_identities_(block: nn.Module, described: Describe, place: str) -> None:
+    """Make every matrix of a block identities side by side.
+
+    Args:
+        block: Changed in place.
+        described: What a parameter of the model is.
+        place: Of the block in the model, such as ``blocks.3.``.
+    """
+    for name, tensor in block.named_parameters():
+        if not is_vector(described, place + name, tensor):
+            for matrix in matrices_of(tensor, described(place + name, tensor).matrices):
+                _tile_identity_(matrix)
+
+
+def is_zeroed(name: str, vector: bool, zeroed: Zeroed, last_linear: tuple[str, ...] = LAST_LINEAR) -> bool:
     """Whether a parameter of a new block begins at zero.
 
     Args:
         name: In its block.
-        parameter: The tensor; only its axes are looked at.
+        vector: Whether it is a gain, a bias or another vector.
         zeroed: Of the rule of an initialisation.
         last_linear: As in :func:`grow`.
     """
@@ -209,7 +231,7 @@ def is_zeroed(name: str, parameter: Tensor, zeroed: Zeroed, last_linear: tuple[s
         case "nothing":
             return False
         case "norms":
-            return parameter.ndim < 2 and not name.endswith(KEPT_GAINS)
+            return vector and not name.endswith(KEPT_GAINS)
         case "last_maps":
             module = name.removesuffix(".weight").removesuffix(".bias")
             return any(f".{n}".endswith(f".{end}") for n in (name, module) for end in last_linear)

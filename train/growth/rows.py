@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from latebloom.theory.expansion import INITS, placement, sources
 from latebloom.theory.plan import Stage
 from latebloom.train.growth.foreign import check_keeps
-from latebloom.train.growth.operators import begin_block, is_zeroed
+from latebloom.train.growth.operators import begin_block, is_zeroed, lay_identities_
+from latebloom.train.model.tensors import Describe, is_vector
 
 __all__ = ["grown_rows"]
 
@@ -26,6 +27,7 @@ def grown_rows(
     stage: Stage,
     old: int,
     *,
+    described: Describe,
     new_block: Callable[[], nn.Module],
     init_block: Callable[[nn.Module, int], None],
     own: Callable[[int], slice],
@@ -37,6 +39,7 @@ def grown_rows(
         rows: Of this rank, by name, before.
         stage: Grown to.
         old: Blocks before.
+        described: What a tensor of the model is.
         new_block: Makes a whole block without values.
         init_block: Initialises a whole block at an index.
         own: Which rows this rank holds of a tensor with so many.
@@ -65,15 +68,16 @@ def grown_rows(
         whole = None
         if rule.weights in ("fresh", "identity") or (rule.keeps_function and not checked):
             whole = new_block()
-            begin_block(whole, index, rule.weights if rule.weights == "identity" else "fresh", init_block)
+            begin_block(whole, index, "fresh", init_block)
+            if rule.weights == "identity":
+                lay_identities_(whole, described, f"blocks.{index}.")
         if whole is not None and rule.weights in ("fresh", "identity"):
             values = {key: p[own(len(p))] for key, p in whole.named_parameters()}
         else:
             before = f"blocks.{continued[index]}."
             values = {key.removeprefix(before): t for key, t in rows.items() if key.startswith(before)}
-        zeroed = [
-            key for key, tensor in values.items() if rule.weights == "zero" or is_zeroed(key, tensor, rule.zeroed)
-        ]
+        vectors = {key for key, t in values.items() if is_vector(described, f"blocks.{index}.{key}", t)}
+        zeroed = [key for key in values if rule.weights == "zero" or is_zeroed(key, key in vectors, rule.zeroed)]
         if whole is not None and rule.keeps_function and not checked:
             for key in zeroed:
                 whole.get_parameter(key).zero_()

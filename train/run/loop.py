@@ -30,7 +30,7 @@ from latebloom.train.data.batches import Batches
 from latebloom.train.data.shards import open_shards
 from latebloom.train.ranks import ALONE, Ranks, joined, restarts
 from latebloom.train.run import checkpoint
-from latebloom.train.run.device import check_memory, describe, keep_freed_memory, usable_device
+from latebloom.train.run.device import check_memory, device_text, keep_freed_memory, usable_device
 from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.dryrun import dry_run, state_bytes
 from latebloom.train.run.measure import Measure, validation_steps
@@ -74,8 +74,10 @@ def train(
         What was measured.
 
     Raises:
-        InputError: if the data does not fit the plan, or ``out`` holds a run already; nothing is written then.
+        InputError: if the data does not fit the plan, or ``out`` holds a run already; nothing is written then. A run
+            that was stopped before its first checkpoint begins anew.
         NonFiniteLoss: if the loss diverges.
+        NonFiniteWeights: if a weight does.
     """
     config, data, directory = config or TrainConfig(), Path(data), RunDirectory(Path(out))
     if restarts() and checkpoint.checkpoints(directory.path):
@@ -96,6 +98,7 @@ def train(
         with _lock(directory, ranks):
             with ranks.together():
                 if ranks.is_first:
+                    directory.check_new()  # another process may have begun here meanwhile
                     directory.begin(plan, config, data)
             return _execute(directory, trainee, checkpoint.BEGINNING, auto)
 
@@ -119,10 +122,13 @@ def resume(out: Path, *, data: Path | None = None, quiet: bool | None = None) ->
     """
     directory = RunDirectory(Path(out))
     directory.check_run()
+    if directory.record_file.exists() and directory.never_saved:
+        rule = "was stopped before its first checkpoint"
+        raise InputError("run", str(directory), rule, "start it again as it was started, with `latebloom train`")
     with joined(directory.config_begun().device) as ranks:
         with ranks.together():
             path, passed_over = _newest(directory, ranks)
-            plan, config = directory.plan_begun(checkpoint.plan_of(path)), directory.config_begun()
+            plan, config = directory.plan_begun(checkpoint.saved_plan(path)), directory.config_begun()
             if quiet is not None:
                 config = config.replace(quiet=quiet)
             folder = data or directory.data()
@@ -226,7 +232,9 @@ def _execute(
     display = Display(trainee.plan, quiet=config.quiet or not ranks.is_first)
     for note in notes:
         display.note(note)
-    tracker = make_tracker(config.tracker if ranks.is_first else "none", directory.path, trainee.plan, config)
+    tracker = make_tracker(
+        config.tracker if ranks.is_first else "none", directory.path, trainee.plan, config, step=trainee.step
+    )
     head = header(
         trainee.plan, seed=config.seed, config=msgspec.to_builtins(config), data_digest=trainee.data_digest,
         machine=_machine(trainee), name=directory.name,
@@ -327,7 +335,7 @@ class _Run:
 
 def _machine(trainee: Trainee) -> str:
     """The devices in words."""
-    device, world = describe(trainee.device), trainee.ranks.world
+    device, world = device_text(trainee.device), trainee.ranks.world
     return device if world == 1 else f"{world} x {device}"
 
 

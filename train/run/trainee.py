@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from latebloom.theory.architectures.shape import tensor_of
-from latebloom.theory.architectures.tensors import TensorSpec
+from latebloom.theory.architectures.tensors import Kind, TensorSpec
 from latebloom.theory.errors import InputError, RunError
+from latebloom.theory.expansion import STATE_POLICIES, check_init
 from latebloom.theory.plan import Plan
 from latebloom.train.config import TrainConfig
 from latebloom.train.data.batches import Batches, Prefetch
@@ -29,6 +30,7 @@ from latebloom.train.growth.operators import grow_blocks
 from latebloom.train.growth.optimizer_state import carried_state
 from latebloom.train.growth.rows import grown_rows
 from latebloom.train.model.sharding import OwnRows, empty_block, init_rows_, sharded_model
+from latebloom.train.model.tensors import describe
 from latebloom.train.model.transformer import GPT2, Block, init_block_
 from latebloom.train.optim.build import build_optimizer
 from latebloom.train.optim.owners import Owners
@@ -41,6 +43,7 @@ __all__ = ["NonFiniteLoss", "Trainee", "Update", "sequences_in_pass"]
 COMPILE_BACKEND = "inductor"
 WARMING = 10  # batches whose gradients warm new blocks' optimizer state, the last ones before the expansion
 VALIDATION_SEQUENCES = 64  # in a forward pass, at most
+IN_BLOCKS: dict[Kind, str] = {"hidden": "blocks_matrices", "vector": "blocks_vectors"}  # their names in records
 
 
 class NonFiniteLoss(RunError):
@@ -114,8 +117,11 @@ class Trainee:
         """Take fresh weights, or those of ``config.init_from``.
 
         Raises:
-            InputError: if those are not of the plan's shape and first depth.
+            InputError: if those are not of the plan's shape and first depth, or an expansion to come would leave new
+                blocks of this family without a gradient.
         """
+        for stage in self.plan.stages[1:]:
+            check_init(stage.init, self.plan.model.family)
         given = None if self.config.init_from is None else self._given_weights(Path(self.config.init_from))
         depth = self.plan.stages[0].depth
         if self.ranks.alone:
@@ -217,12 +223,12 @@ class Trainee:
             before = self.rows.values()
             self._take_model(self._sharded_model(stage.depth))
             renamed = grown_rows(
-                before, stage, old_depth, init_block=init_block, own=self.ranks.rows, fill=self.rows.fill,
-                new_block=lambda: empty_block(self.plan.model, self.device),
+                before, stage, old_depth, described=describe(self.model), init_block=init_block,
+                own=self.ranks.rows, fill=self.rows.fill, new_block=lambda: empty_block(self.plan.model, self.device),
             )  # fmt: skip
         self.stage = index
         self._bind(carried_state(state, renamed, stage, old_depth))
-        if stage.optimizer_state == "keep_warmed":
+        if STATE_POLICIES[stage.optimizer_state].new == "warmed":
             self.warm(set(renamed.values()))
 
     def warm(self, old: set[str]) -> None:
@@ -356,23 +362,23 @@ class Trainee:
 
     @torch.no_grad()
     def _movement(self, before: list[Tensor]) -> dict[str, float]:
-        """RMS of update and weight for each kind of parameter."""
+        """RMS of update and weight, for matrices and vectors of blocks and for each module outside them."""
         sums: dict[str, list[Tensor]] = {}
         counts: Counter[str] = Counter()
         sizes = {name: tensor.size for name, tensor in self.tensors().items()}
         named = self.model.named_parameters() if self.rows is None else self.rows.parameters.items()
         names = [name for name, p in named if p.requires_grad]
         for name, p, b in zip(names, self.parameters, before, strict=True):
-            kind = name.split(".")[0]
-            kind = f"blocks_{'matrices' if p.ndim == 2 else 'vectors'}" if kind == "blocks" else kind
-            sums.setdefault(kind, []).append(torch.stack([(p - b).square().sum(), p.square().sum()]))
-            counts[kind] += sizes[name]
+            kind = tensor_of(self.plan.model, name).kind
+            group = IN_BLOCKS.get(kind, name.split(".")[0])
+            sums.setdefault(group, []).append(torch.stack([(p - b).square().sum(), p.square().sum()]))
+            counts[group] += sizes[name]
         totals = torch.cat([torch.stack(parts).sum(0) for parts in sums.values()])
         squares = iter(self.ranks.sum(totals))  # one look at the device
         rms = {}
-        for kind in sums:
-            rms[f"update_rms_{kind}"] = (next(squares) / counts[kind]) ** 0.5
-            rms[f"weight_rms_{kind}"] = (next(squares) / counts[kind]) ** 0.5
+        for group in sums:
+            rms[f"update_rms_{group}"] = (next(squares) / counts[group]) ** 0.5
+            rms[f"weight_rms_{group}"] = (next(squares) / counts[group]) ** 0.5
         return rms
 
     def _autocast(self) -> contextlib.AbstractContextManager:
