@@ -202,7 +202,8 @@ def growth_peak(small: int, world: int = 8) -> float:
         account.peak = account.now
         after = OwnRows(sharded_model(shape, depth, ranks=ranks, device=device))
         grown_rows(
-            rows, stage, small, described=describe(before), own=ranks.rows, fill=after.fill, new_block=lambda: empty_block(shape, device),
+            rows, stage, small, described=describe(before), own=ranks.rows, fill=after.fill,
+            new_block=lambda: empty_block(shape, device),
             init_block=lambda block, j: init_block_(block, depth=depth, seed=1, name=f"blocks.{j}"),
         )  # fmt: skip
         assert momenta and local(next(iter(rows.values()))) is not None
