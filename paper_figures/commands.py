@@ -52,7 +52,7 @@ def report_command(run: Path) -> None:
 )
 @settings({"config": DemoConfig, "train": TrainConfig}, choices={"model": PRESETS})
 def demo_command(out: Path, config: DemoConfig, train: TrainConfig) -> None:
-    """Pilots, fit, plan, the progressive run and its three controls on this computer, then a report.
+    """Pilots, fit, plan, the run that grows and every other way to spend its compute on this computer, then a report.
 
     No download, no GPU, no account: the corpus is the text of this Python's own standard library. Interrupted, the same
     command goes on where it stopped.
@@ -60,7 +60,7 @@ def demo_command(out: Path, config: DemoConfig, train: TrainConfig) -> None:
     from rich.console import Console
 
     from latebloom.paper_figures.report import write_report
-    from latebloom.theory.verdict import sentence
+    from latebloom.theory.verdict import details, sentence
     from latebloom.train.experiments.demo import demo
 
     console = Console(quiet=train.quiet)
@@ -68,4 +68,6 @@ def demo_command(out: Path, config: DemoConfig, train: TrainConfig) -> None:
     page = write_report(out)
     for path in (out / "plan.json", out / "result.json", page):
         console.print(f"[bold]wrote[/]   {path.resolve()}", soft_wrap=True, highlight=False)
+    for told in details(verdict):
+        console.print(f"          {told}", highlight=False)
     console.print(f"\n[bold]verdict[/] {sentence(verdict)}", highlight=False)

@@ -27,6 +27,7 @@ FIGURES = {
     "fig01": "latebloom.paper_figures.figures.fig01_fixed_against_progressive",
     "fig02": "latebloom.paper_figures.figures.fig02_theory_against_simulation",
     "fig03": "latebloom.paper_figures.figures.fig03_initialisations_and_orders",
+    "fig04": "latebloom.paper_figures.figures.fig04_predicted_gaps",
 }
 
 

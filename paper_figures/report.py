@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from latebloom.paper_figures.curves import look, loss_limits, mark_expansion, plot_predicted, plot_run
 from latebloom.paper_figures.paths import STYLE
-from latebloom.theory.controls import controls_among
+from latebloom.theory.controls import control, controls_among
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Plan
@@ -27,10 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["experiment_report", "run_report", "write_report"]
 
-NUMBERS = (
-    "gap_same_horizon", "gap_equal_compute", "retention", "prediction_error",
-    "predicted_final_loss", "measured_final_loss",
-)  # fmt: skip
+NUMBERS = ("gap_same_horizon", "predicted_final_loss", "measured_final_loss")
 
 
 def write_report(folder: str | Path) -> Path:
@@ -70,50 +67,68 @@ def experiment_report(folder: Path) -> str:
     if "progressive" not in runs:
         raise InputError("runs", list(runs), "lack 'progressive'", "go on with `latebloom demo`")
     progressive = runs["progressive"]
-    finished = runs | pilots  # never growing is a pilot too
+    finished = runs | {name: run for name, run in pilots.items() if name == "small"}  # a pilot in older experiments
     records = {each.name: finished[each.name] for each in controls_among(finished)} | {"progressive": progressive}
     plan, p = progressive.plan, progressive.plan.predicted
-    interval = f"{p.tau_interval.low:.0f} to {p.tau_interval.high:.0f}" if p.tau_interval else "no interval"
-    facts = [
-        ("Same horizon", _percent(result["saving_same_horizon"]), "of the fixed-depth FLOPs saved",
-         f"at a loss {_signed(result['gap_same_horizon'])}"),
-        ("Equal compute", _percent(result["saving_equal_compute"]),
-         "of the FLOPs saved that full depth alone needs for the same loss",
-         f"loss {_signed(result['gap_equal_compute'])} against equal compute"),
-        ("Retention", f"{result['retention']:+.3f} nats", "the small phase is worth",
-         "against a cold start at the expansion"),
-        ("Prediction", f"{result['prediction_error']:.2%}", "off the measured final loss",
-         f"{result['predicted_final_loss']:.3f} predicted, {result['measured_final_loss']:.3f} measured"),
-    ]  # fmt: skip
-    rows = []
-    for arm, run in records.items():
-        depths = " → ".join(str(stage.depth) for stage in run.plan.stages)
-        loss = run.final()
-        series = run.select(split="val")
-        rows.append(
-            (look(arm).label, depths, f"{run.plan.steps:,}", f"{plan_flops(run.plan):.3g}", f"{loss:.4f}",
-             f"{loss / progressive.final() - 1:+.2%}" if arm != "progressive" else "", f"{series['wall_s'][-1]:.0f} s")
-        )  # fmt: skip
+    answer, _, more = result["verdict"].partition(". ")
     return _page(
         title="Should this model grow?",
-        verdict=result["verdict"],
-        expected=p.verdict or "",
-        facts=_facts(facts),
-        runs=_table(("run", "depth", "steps", "FLOPs", "final loss", "against progressive", "training time"), rows),
+        verdict=answer + ("." if more else ""),
+        sure=more,
+        expected=f"Said before the run: {p.verdict}" if p.verdict else "",
+        details=_list(result.get("details", [])),
+        runs=_runs_table(records, result),
         loss_figure=_svg(_loss_figure(records)),
         prediction_figure=_svg(_prediction_figure(progressive, list(pilots.values()))),
         tau=f"step {plan.tau} of {plan.steps}",
-        tau_text=(
-            f"The landscape fitted to {len(pilots)} pilots puts the mixing area at "
-            f"{p.mixing_area:.4g} (learning rate × steps), so tau* = {p.tau_star:.0f}, 90 % interval {interval}."
-            if p.mixing_area and p.tau_star
-            else "The plan was placed by a compute budget."
-        ),
-        reason=_reason(plan),
+        reason=_reasons(plan),
         law=_table(("landscape parameter", "value"), [(k, f"{v:.5g}") for k, v in plan.provenance.parameters.items()]),
         setting=_setting(progressive),
         notes=result.get("notes", ""),
     )
+
+
+def _runs_table(records: dict[str, Record], result: dict[str, Any]) -> str:
+    """Every run, first those of the progressive run's compute, then the others, each lowest loss first."""
+    spent = plan_flops(records["progressive"].plan)
+    rows, marked = [], []
+    for _, _, arm in sorted((not _decides(arm), run.final(), arm) for arm, run in records.items()):
+        plan, gap = records[arm].plan, result.get("gaps", {}).get(arm)
+        predicted = result.get("predicted_losses", {}).get(arm)
+        best = arm == result.get("best")
+        marked.append(best)
+        rows.append(
+            (
+                f"{look(arm).label}{', lowest' if best else ''}",
+                " → ".join(str(stage.depth) for stage in plan.stages),
+                f"{plan.steps:,}",
+                f"{plan_flops(plan):.3g} ({plan_flops(plan) / spent:.0%})",
+                f"{predicted:.3f}" if predicted is not None else "",
+                f"{records[arm].final():.4f}",
+                _interval(gap["predicted"]) if gap else "",
+                f"{gap['measured']:+.2%}" if gap else "",
+            )
+        )
+    head = (
+        "run",
+        "blocks",
+        "steps",
+        "FLOPs",
+        "loss predicted",
+        "measured",
+        "growing against it: predicted",
+        "measured",
+    )
+    return _table(head, rows, marked=marked)
+
+
+def _decides(arm: str) -> bool:
+    """Whether the run spends what the progressive run does."""
+    return arm == "progressive" or control(arm).at_equal_compute
+
+
+def _interval(gap: dict[str, float]) -> str:
+    return f"{gap['median']:+.2%} [{gap['low']:+.1%}, {gap['high']:+.1%}]"
 
 
 def _result(path: Path) -> dict[str, Any]:
@@ -148,15 +163,15 @@ def run_report(record: Record) -> str:
              f"{series['value'][-1]:.4f} at step {series['step'][-1]}")]  # fmt: skip
     return _page(
         title=f"Run {record.header.name}",
-        verdict="One run alone has no verdict: it needs the three controls (latebloom demo shows them).",
-        expected=plan.predicted.verdict or "",
-        facts="",
+        verdict="One run alone has no verdict: it needs its controls (latebloom demo shows them).",
+        sure="",
+        expected=f"Said before the run: {plan.predicted.verdict}" if plan.predicted.verdict else "",
+        details="",
         runs=_table(("run", "depth", "steps", "FLOPs", "loss"), rows),
         loss_figure=_svg(_loss_figure({"progressive" if plan.tau else "fixed": record})),
         prediction_figure=_svg(_prediction_figure(record, [])),
         tau=f"step {plan.tau} of {plan.steps}" if plan.tau else "never",
-        tau_text="",
-        reason=_reason(plan),
+        reason=_reasons(plan),
         law="",
         setting=_setting(record),
         notes="",
@@ -241,36 +256,31 @@ def _setting(record: Record) -> str:
     return _table(("", ""), rows, head=False)
 
 
-def _reason(plan: Plan) -> str:
-    """The plan's reason without its verdict, which the page shows at its head."""
-    return (plan.provenance.reason or "").replace(plan.predicted.verdict or "\0", "").strip()
+def _reasons(plan: Plan) -> str:
+    """The plan's reasons, a line each, without its verdict, which the page shows at its head."""
+    return _list((plan.provenance.reason or "").replace(plan.predicted.verdict or "\0", "").strip().splitlines())
 
 
-def _percent(value: float | None) -> str:
-    return "beyond reach" if value is None else f"{value:+.1%}"
+def _list(sentences: Sequence[str]) -> str:
+    """A bullet a sentence, none for none."""
+    items = "".join(f"<li>{html.escape(sentence.strip())}</li>" for sentence in sentences)
+    return f"<ul>{items}</ul>" if items else ""
 
 
-def _signed(value: float) -> str:
-    return f"{abs(value):.2%} {'higher' if value >= 0 else 'lower'}"
-
-
-def _facts(facts: list[tuple[str, str, str, str]]) -> str:
-    e = html.escape
-    return "".join(
-        f'<div class="fact"><h3>{e(name)}</h3><p class="big">{e(value)}</p><p>{e(text)}<br>{e(more)}</p></div>'
-        for name, value, text, more in facts
-    )
-
-
-def _table(head_row: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, head: bool = True) -> str:
+def _table(
+    head_row: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, head: bool = True, marked: Sequence[bool] = ()
+) -> str:
+    """An HTML table; rows that are ``marked`` stand out."""
     e = html.escape
     top = "<tr>" + "".join(f"<th>{e(cell)}</th>" for cell in head_row) + "</tr>" if head else ""
-    body = "".join("<tr>" + "".join(f"<td>{e(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    starts = ['<tr class="best">' if any(marked[i : i + 1]) else "<tr>" for i in range(len(rows))]
+    cells = ["".join(f"<td>{e(cell)}</td>" for cell in row) for row in rows]
+    body = "".join(f"{start}{row}</tr>" for start, row in zip(starts, cells, strict=True))
     return f'<div class="wide"><table>{top}{body}</table></div>'
 
 
 def _page(**parts: str) -> str:
-    raw = {"facts", "runs", "loss_figure", "prediction_figure", "law", "setting"}
+    raw = {"details", "reason", "runs", "loss_figure", "prediction_figure", "law", "setting"}
     return PAGE.substitute({k: v if k in raw else html.escape(v) for k, v in parts.items()})
 
 
@@ -283,9 +293,8 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-
 h1 { font-size: 1.5rem; margin: 0 0 .4rem; } h2 { font-size: 1.05rem; margin: 2rem 0 .4rem; }
 .verdict { font-size: 1.1rem; border-left: 4px solid #D55E00; padding: .5rem 1rem; background: #faf6f2; }
 .expected { color: #555; }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 1rem; margin: 1.2rem 0; }
-.fact { border-top: 2px solid #222; padding-top: .3rem; } .fact h3 { font-size: .8rem; margin: 0; color: #555; }
-.fact p { margin: 0; font-size: .82rem; color: #444; } .fact p.big { font-size: 1.5rem; color: #222; }
+.verdict strong { display: block; font-size: 1.4rem; }
+tr.best td { font-weight: 600; background: #faf6f2; } li { margin: .2rem 0; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .2rem .9rem .2rem 0; border-bottom: 1px solid #e6e6e6; vertical-align: top; }
 .wide { overflow-x: auto; } figure { margin: .5rem 0; } figcaption { font-size: .85rem; color: #555; }
@@ -293,16 +302,15 @@ details { margin-top: 1.2rem; } summary { cursor: pointer; color: #555; } td { o
 svg { height: auto; }
 </style></head><body>
 <h1>$title</h1>
-<p class="verdict">$verdict</p>
-<p class="expected">Said before the run: $expected</p>
-<div class="facts">$facts</div>
+<p class="verdict"><strong>$verdict</strong> $sure</p>
+<p class="expected">$expected</p>
 <h2>The runs</h2>
 $runs
+$details
 <figure>$loss_figure<figcaption>Validation loss of every run; dots mark final values.</figcaption></figure>
 <h2>When to grow: $tau</h2>
-<p>$tau_text</p>
 <figure>$prediction_figure<figcaption>The curve in the plan was written before this run began.</figcaption></figure>
-<p>$reason</p>
+$reason
 <p>$notes</p>
 <details><summary>The landscape</summary>$law</details>
 <details><summary>The setting</summary>$setting</details>

@@ -3,13 +3,15 @@
 For every update rule and seed these runs, on common random numbers:
 
     progressive                        the plan
-    fixed, equal_compute, cold_start   controls (:mod:`latebloom.theory.controls`); costs are those of the plan's model
+    fixed, equal_compute, cold_start,  controls (:mod:`latebloom.theory.controls`); costs are those of the plan's model
+    small_equal_compute
     pilot                              ``fixed`` without noise
     tau-P                              the plan with its last expansion where P % of the learning-rate mass are left
 """
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -29,7 +31,7 @@ from latebloom.theory.timing import mixing_step
 
 __all__ = ["Simulation", "simulate"]
 
-CONTROLS = ("fixed", "equal_compute", "cold_start")  # those that claims are about
+CONTROLS = ("fixed", "equal_compute", "cold_start", "small_equal_compute")  # claims are about all but the last
 POINTS = 400  # measured steps a run
 REMAINING = (90, 80, 70, 60, 50, 40, 30, 25, 20, 15, 10, 5, 2)  # percent of the mass left at the taus tried
 LOSS_TOLERANCE = 0.05  # of the loss: accuracy of the area law without noise, alpha = 1 (tests/test_sim_area_law.py)
@@ -109,6 +111,7 @@ def simulate(
         curves = _run(toy, family, seeds, report)
         claims += _claims(toy, curves, seeds, tolerance)
         notes += _tau_note(toy, claims)
+        notes += _lowest_note(toy, curves)
         if _rule(toy) == "sgd":
             notes.append(_sharpness_note(toy, family, curves["pilot", 0][1]))
         diverged += [
@@ -180,9 +183,9 @@ def _claims(toy: Toy, curves: Curves, seeds: int, eps: float) -> list[Claim]:
     def final(run: str) -> list[float]:
         return [curves[run, seed][1].final for seed in healthy]
 
-    common = {"optimizer": rule, "diverged": bad}
+    judged = functools.partial(claim, optimizer=rule, diverged=bad)
     if not healthy:
-        return [claim("all claims", theory=[], values=[], tolerance=0.0, unit="loss", **common)]
+        return [judged("all claims", theory=[], values=[], tolerance=0.0, unit="loss")]
     noise = float(np.mean(final("fixed")) - np.mean(final("pilot")))
     lands = [
         Landscape(
@@ -198,7 +201,11 @@ def _claims(toy: Toy, curves: Curves, seeds: int, eps: float) -> list[Claim]:
     equal_area = curves["equal_compute", healthy[0]][0].schedule.total_area
     grown = [land.final_loss(left) for land in lands]
     equal = [land.final_loss(equal_area) for land in lands]
-    tried = sorted((p.tau, run) for (run, s), (p, _) in curves.items() if run.startswith("tau-") and s == healthy[0])
+    tried = sorted(
+        (p.tau, run)
+        for (run, s), (p, _) in curves.items()
+        if p.tau is not None and run.startswith("tau-") and s == healthy[0]
+    )
     stars = [
         simulated_tau_star(
             [t for t, _ in tried], [curves[run, s][1].final / curves["fixed", s][1].final - 1 for _, run in tried], eps
@@ -207,23 +214,28 @@ def _claims(toy: Toy, curves: Curves, seeds: int, eps: float) -> list[Claim]:
     ]
     mixed = [_mixing_step(curves["progressive", s][1], curves["fixed", s][1], tau, eps) for s in healthy]
     near, far = LOSS_TOLERANCE * float(np.mean(grown)), LOSS_TOLERANCE * float(np.mean(equal))
-    loss = {"unit": "loss", **common}
-    step = {"unit": "steps", "tolerance": STEP_TOLERANCE * horizon, **common}
+    of_loss = functools.partial(judged, unit="loss")
+    of_step = functools.partial(judged, unit="steps", tolerance=STEP_TOLERANCE * horizon)
     gaps = [p / e - 1 for p, e in zip(final("progressive"), final("equal_compute"), strict=True)]
     expected_gaps = [p / e - 1 for p, e in zip(grown, equal, strict=True)]
     kept = [c - p for c, p in zip(final("cold_start"), final("progressive"), strict=True)]
     stars_expected = [land.tau_star(eps) for land in lands]
     mixed_expected = [land.mixing_step(tau, eps) for land in lands]
     return [
-        claim("final loss, area law", theory=grown, values=final("progressive"), tolerance=near, **loss),
-        claim(f"tau* (mixes within {eps:.0%})", theory=stars_expected, values=stars, **step),
-        claim("mixing step of the plan", theory=mixed_expected, values=mixed, **step),
-        claim("final loss, equal compute", theory=equal, values=final("equal_compute"), tolerance=far, **loss),
-        claim("final loss, cold start", theory=grown, values=final("cold_start"), tolerance=near, **loss),
-        claim("retention over cold start", theory=[0.0] * len(kept), values=kept, tolerance=near, **loss),
-        claim("gap to equal compute", theory=expected_gaps, values=gaps, unit="relative",
-              tolerance=LOSS_TOLERANCE * (1 + float(np.mean(expected_gaps))), **common),
-    ]  # fmt: skip
+        of_loss("final loss, area law", theory=grown, values=final("progressive"), tolerance=near),
+        of_step(f"tau* (mixes within {eps:.0%})", theory=stars_expected, values=stars),
+        of_step("mixing step of the plan", theory=mixed_expected, values=mixed),
+        of_loss("final loss, equal compute", theory=equal, values=final("equal_compute"), tolerance=far),
+        of_loss("final loss, cold start", theory=grown, values=final("cold_start"), tolerance=near),
+        of_loss("retention over cold start", theory=[0.0] * len(kept), values=kept, tolerance=near),
+        judged(
+            "gap to equal compute",
+            theory=expected_gaps,
+            values=gaps,
+            unit="relative",
+            tolerance=LOSS_TOLERANCE * (1 + float(np.mean(expected_gaps))),
+        ),
+    ]
 
 
 def _mixing_step(grown: SimulatedCurve, fixed: SimulatedCurve, tau: int, eps: float) -> float | None:
@@ -244,6 +256,20 @@ def _tau_note(toy: Toy, claims: list[Claim]) -> list[str]:
         f"{_rule(toy)}: tau* is {here:.2f} T here and {there:.2f} T by the plan's own landscape: "
         "the toy's horizon is another multiple of its mixing area; more steps move it later"
     ]
+
+
+def _lowest_note(toy: Toy, curves: Curves) -> list[str]:
+    """Which way to spend the plan's compute ends lowest here, mean over the seeds in which none diverged."""
+    ways = ["progressive", *(each.name for each in map(control, CONTROLS) if each.at_equal_compute)]
+    seeds = {seed for _, seed in curves}
+    healthy = [seed for seed in seeds if all(curves[way, seed][1].diverged_at is None for way in ways)]
+    if not healthy:
+        return []
+    final = {way: float(np.mean([curves[way, seed][1].final for seed in healthy])) for way in ways}
+    lowest = min(final, key=lambda way: final[way])
+    labels = {each.name: each.label for each in map(control, CONTROLS)} | {"progressive": "the run that grows"}
+    others = ", ".join(f"{labels[way]} {final[way]:.4g}" for way in ways if way != lowest)
+    return [f"{_rule(toy)}: of equal compute {labels[lowest]} ends lowest, at {final[lowest]:.4g} ({others})"]
 
 
 def _sharpness_note(toy: Toy, family: LowRank, pilot: SimulatedCurve) -> str:

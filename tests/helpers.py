@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import latebloom
+from latebloom.theory.fitting.recovery_field import AnnealedEnd
+from latebloom.theory.landscapes.field import FieldLaw
 from latebloom.theory.plan import GPT2Shape, Plan, Stage
 from latebloom.theory.record import Record, header
 from latebloom.theory.schedules import wsd
@@ -53,6 +55,26 @@ def tiny_plan(*, steps: int = 100, tau: int | None = 60, small: int = 1, full: i
         schedule=wsd(steps=steps, peak_lr=peak_lr),
         stages=tuple(stages),
     )
+
+
+def field_law() -> FieldLaw:
+    """Annealed ends, 1 -> 4 blocks: the small depth has nearly flattened, growing recovers most of the depth gap."""
+    ends = []
+    for kind, depth, steps, tau, loss in (
+        ("small", 1, 100, 0, 3.10), ("small", 1, 200, 0, 3.06), ("small", 1, 400, 0, 3.03),
+        ("full", 4, 100, 0, 3.00), ("full", 4, 200, 0, 2.85), ("grown", 4, 400, 200, 2.72),
+    ):  # fmt: skip
+        schedule = wsd(steps=steps, peak_lr=0.05)
+        total = schedule.total_area
+        ends.append(
+            AnnealedEnd(
+                name=f"{kind}-{steps}", kind=kind, depth=depth, steps=steps, tau=tau, area=total,
+                area_before={"small": total, "grown": float(schedule.area(tau))}.get(kind, 0.0),
+                loss=loss, seed=0, data=None, trunk=f"depth {1 if tau else depth}", recipe="", peak_lr=0.05,
+                warmup_steps=8,
+            )
+        )  # fmt: skip
+    return FieldLaw(small_depth=1, full_depth=4, ends=tuple(ends), reference=wsd(steps=400, peak_lr=0.05).total_area)
 
 
 def synthetic_record(plan: Plan, step: np.ndarray, loss: np.ndarray, *, name: str, seed: int = 0) -> Record:

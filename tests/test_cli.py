@@ -193,7 +193,7 @@ def test_no_memory_is_one_line(capsys, monkeypatch):
 def test_a_plan_from_short_pilots_says_what_they_leave_open(capsys, in_empty_directory):
     pilots = [str(registry.DATA / f"stdlib_{name}.parquet") for name in ("fixed", "small", "one_layer")]
     plan = ["plan", "--model", "gpt2-tiny", "--steps", "6000", "--batch-tokens", "768", "--peak-lr", "0.015"]
-    code, out, _ = run(capsys, *plan, "--tolerance", "0.05", "--pilot", *pilots)
+    code, out, _ = run(capsys, *plan, "--law", "area", "--tolerance", "0.05", "--pilot", *pilots)
     assert code == 0
     assert "A pilot of depth 1 alone for all 6000 steps would tell." in out
     assert "Left open by the pilots" in read_plan("plan.json").provenance.reason

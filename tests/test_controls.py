@@ -8,9 +8,10 @@ import pytest
 from latebloom.paper_figures.curves import CONTROL_STYLES, Look, look
 from latebloom.paper_figures.report import write_report
 from latebloom.theory import InputError, Stage, controls, fixed_depth, plan_expansion, wsd
-from latebloom.theory.controls import CONTROLS, Control, compared, control, controls_among
+from latebloom.theory.controls import CONTROLS, Control, compared, control, controls_among, depths_between
 from latebloom.theory.cost import plan_flops
-from latebloom.theory.verdict import NEEDED, from_prediction, judge, sentence
+from latebloom.theory.menu import schedule_for
+from latebloom.theory.verdict import NEEDED, details, from_prediction, judge, sentence
 from latebloom.train.experiments import ablation
 from tests.helpers import tiny_plan, tiny_shape
 from tests.test_figures import experiment
@@ -22,20 +23,17 @@ PLAN = tiny_plan(steps=100, tau=60, full=4)
 def test_what_each_control_trains():
     """(depth, steps) of every row, beside a run that grows from 1 to 4 blocks at step 60 of 100."""
     made = {name: row.plan(PLAN) for name, row in CONTROLS.items() if row.depth is not None}
-    assert {name: (plan.depth, plan.steps) for name, plan in made.items() if not CONTROLS[name].at_equal_compute} == {
-        "fixed": (4, 100),
-        "cold_start": (4, 40),
-        "small": (1, 100),
-    }
-    assert {name: plan.depth for name, plan in made.items() if CONTROLS[name].at_equal_compute} == {
-        "equal_compute": 4,
-        "small_equal_compute": 1,
-    }
+    expected = {"fixed": (4, 100), "cold_start": (4, 40), "small": (1, 100)}
+    assert {name: (made[name].depth, made[name].steps) for name in expected} == expected
+    assert (made["equal_compute"].depth, made["small_equal_compute"].depth) == (4, 1)
     for name, plan in made.items():
-        assert (plan.name, plan.tau) == (name, None)
-        if CONTROLS[name].at_equal_compute:
+        row = CONTROLS[name]
+        assert (plan.name, plan.tau, plan.depth) == (name, None, {"full": 4, "small": 1}[row.depth])
+        assert row.at_equal_compute or plan.steps == (40 if row.starts_at_expansion else 100)
+        if row.at_equal_compute:
             assert plan_flops(plan) == pytest.approx(plan_flops(PLAN), rel=0.5 / plan.steps)
-            assert plan.schedule == PLAN.schedule.with_steps(plan.steps)
+            assert plan.schedule == schedule_for(PLAN.schedule, plan.steps)
+            assert plan.schedule.warmup_steps == PLAN.schedule.warmup_steps
     assert made["small_equal_compute"].steps > 100 > made["equal_compute"].steps
 
 
@@ -55,7 +53,12 @@ def test_a_family_has_a_member_a_depth():
 
 
 def test_names():
-    assert [c.name for c in compared()] == ["fixed", "equal_compute", "cold_start", "small"]
+    usual = ["fixed", "equal_compute", "cold_start", "small", "small_equal_compute"]
+    assert [c.name for c in compared()] == usual
+    assert [c.name for c in compared((2, 3))] == [*usual, "depth_equal_compute-2", "depth_equal_compute-3"]
+    assert (depths_between(1, 4), depths_between(0, 12), depths_between(3, 12), depths_between(2, 4)) == (
+        (2,), (1, 2, 4, 8), (6,), (),
+    )  # fmt: skip
     assert set(NEEDED) <= set(controls.COMPARED)
     assert all(name == row.name == row.row for name, row in CONTROLS.items())
     assert len({row.label for row in CONTROLS.values()}) == len(CONTROLS)
@@ -79,9 +82,9 @@ def test_never_growing_at_equal_compute_is_judged_like_any_control():
     runs = {name: run(control(name).plan(plan), landscape, name) for name in names}
     verdict = judge({"progressive": run(plan, landscape, "p")} | runs)
     assert verdict.gap("small_equal_compute") == verdict.progressive / runs["small_equal_compute"].final() - 1
-    worth = -verdict.gap("small_equal_compute")
-    assert worth > 0
-    assert sentence(verdict).endswith(f"; it ends {worth:.2%} below never grown, equal compute.")
+    assert verdict.gap("small_equal_compute") < 0
+    assert verdict.head == "grow"
+    assert list(verdict.menu) == ["progressive", "small_equal_compute", "equal_compute"]
     runs["small_equal_compute"] = run(control("small").plan(plan), landscape, "s")
     with pytest.raises(InputError, match="small_equal_compute = .* must cost what the progressive run costs"):
         judge({"progressive": run(plan, landscape, "p")} | runs)
@@ -90,7 +93,7 @@ def test_never_growing_at_equal_compute_is_judged_like_any_control():
 def test_judge_names_the_run_that_is_missing():
     landscape = law()
     plan = plan_expansion(**COMMON, law=landscape)
-    runs = {name: run(control(name).plan(plan), landscape, name) for name in controls.COMPARED}
+    runs = {each.name: run(each.plan(plan), landscape, each.name) for each in compared()}
     with pytest.raises(InputError, match="lack 'progressive'"):
         judge(runs)
     runs = {"progressive": run(plan, landscape, "p")} | runs
@@ -121,21 +124,23 @@ def one_more(monkeypatch):
 def test_one_more_row_is_predicted(one_more):
     landscape = law()
     plan = plan_expansion(**COMMON, law=landscape)
-    assert plan.predicted.control_losses == {"half_batch": float(landscape.loss(one_more.plan(plan)))}
-    verdict = from_prediction(plan.predicted)
-    assert list(verdict.controls) == ["fixed", "equal_compute", "cold_start", "small", "half_batch"]
-    assert plan.predicted.verdict.endswith(" half the batch.")
+    assert plan.predicted.control_losses["half_batch"] == float(landscape.loss(one_more.plan(plan)))
+    verdict = from_prediction(plan)
+    names = ["fixed", "equal_compute", "cold_start", "small", "small_equal_compute", "half_batch"]
+    assert list(verdict.controls) == names
+    assert details(verdict)[-1].startswith("Half the batch: ")
 
 
 def test_one_more_row_is_an_arm_of_the_ablation(one_more):
     assert list(ablation._control_plans(PLAN, (0, 1))) == [
-        "fixed", "equal_compute", "cold_start", "small-0", "small-1", "half_batch",
+        "fixed", "equal_compute", "cold_start", "small-0", "small-1", "small_equal_compute-0", "small_equal_compute-1",
+        "depth_equal_compute-2", "half_batch",
     ]  # fmt: skip
 
 
 def test_one_more_row_is_judged_and_drawn(one_more, tmp_path):
     verdict = experiment(tmp_path, further=[one_more])
-    assert sentence(verdict).endswith("; it ends 7.41% below half the batch.")
+    assert details(verdict)[-1] == "Half the batch: 2.700 after 100 steps; growing ends 7.41% below that."
     page = write_report(tmp_path).read_text()
     row = re.search(r"<tr><td>half the batch</td>.*?</tr>", page)[0]
     assert "2.7000" in row
@@ -154,21 +159,22 @@ def test_a_report_of_fewer_controls_shows_those_there_are(tmp_path):
 
 
 def test_rows_of_the_small_depth_are_arms_of_every_start(monkeypatch):
-    monkeypatch.setattr(controls, "COMPARED", (*controls.COMPARED, "small_equal_compute", "depth_equal_compute-3"))
+    monkeypatch.setattr(controls, "COMPARED", (*controls.COMPARED, "depth_equal_compute-3"))
     copied = PLAN.replace(stages=(PLAN.stages[0], PLAN.stages[1].replace(init="copy")))
     arms = ablation._control_plans(copied, (0, 2))
     assert list(arms)[3:] == [
-        "small-0", "small-2", "small_equal_compute-0", "small_equal_compute-2", "depth_equal_compute-3",
+        "small-0", "small-2", "small_equal_compute-0", "small_equal_compute-2", "depth_equal_compute-2",
+        "depth_equal_compute-3",
     ]  # fmt: skip
     from_two = PLAN.replace(stages=(Stage(start_step=0, depth=2), PLAN.stages[1]))
     assert plan_flops(arms["small_equal_compute-2"]) == pytest.approx(plan_flops(from_two), rel=0.01)
     assert arms["small_equal_compute-2"].depth == 2
 
 
-def test_predictions_of_today_are_those_without_further_controls():
+def test_a_prediction_is_complete_and_gives_its_verdict_again():
     plan = plan_expansion(**COMMON, law=law())
-    assert plan.predicted.control_losses is None
-    assert sentence(from_prediction(plan.predicted)) == plan.predicted.verdict
+    assert list(plan.predicted.control_losses) == ["small_equal_compute"]
+    assert sentence(from_prediction(plan)) == plan.predicted.verdict
 
 
 def test_a_depth_that_the_law_does_not_know_is_not_predicted(monkeypatch):
@@ -178,4 +184,4 @@ def test_a_depth_that_the_law_does_not_know_is_not_predicted(monkeypatch):
         model=shape, small_depth=1, full_depth=6, schedule=wsd(steps=2000, peak_lr=SCHEDULE.peak), batch_tokens=64,
         law=law(),
     )  # fmt: skip
-    assert list(plan.predicted.control_losses) == ["depth_equal_compute-1"]
+    assert list(plan.predicted.control_losses) == ["small_equal_compute", "depth_equal_compute-1"]

@@ -1,42 +1,65 @@
 """The main job, small: it ends with a verdict whatever the landscape says, keeps what was done, and starts clean."""
 
-import io
 import json
-import shutil
 
-import numpy as np
 import pytest
 from rich.console import Console
 
-from latebloom.theory import AreaLaw, InputError, Signal, controls, read_plan
-from latebloom.train.config import DemoConfig
+from latebloom.theory import InputError, controls, read_plan, read_record
+from latebloom.theory.cost import plan_flops
+from latebloom.theory.verdict import details, sentence
+from latebloom.train.config import DemoConfig, TrainConfig
 from latebloom.train.experiments import demo as module
 from latebloom.train.experiments.demo import demo
-from tests.helpers import synthetic_record
 
 QUIET = Console(quiet=True)
-SMALL = DemoConfig(steps=160, batch_tokens=256, tokenizer="bytes", tolerance=0.02)
+SMALL = DemoConfig(steps=160, batch_tokens=256, tokenizer="bytes")
+TRAIN = TrainConfig(evals=2, eval_tokens=2048)
+ARMS = {
+    "progressive", "fixed", "equal_compute", "cold_start", "small", "small_equal_compute", "depth_equal_compute-2",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "demo"
-    return out, demo(out, SMALL, console=QUIET)
+    return out, demo(out, SMALL, train=TRAIN, console=QUIET)
 
 
-def test_result_and_plan_agree_with_the_verdict(finished):
+def test_result_holds_every_arm_and_every_gap_predicted_and_measured(finished):
     out, verdict = finished
     result, plan = json.loads((out / "result.json").read_text()), read_plan(out / "plan.json")
-    assert {
-        "predicted_final_loss", "measured_final_loss", "tau_star", "tau_interval", "saving_same_horizon",
-        "saving_equal_compute", "retention", "verdict",
-    } <= result.keys()  # fmt: skip
-    assert result["measured_final_loss"] == verdict.progressive == result["losses"]["progressive"]
-    assert result["retention"] == pytest.approx(result["losses"]["cold_start"] - result["losses"]["progressive"])
+    assert result["losses"].keys() == result["predicted_losses"].keys() == result["flops"].keys() == ARMS
+    assert result["gaps"].keys() == ARMS - {"progressive"}
+    for name, gap in result["gaps"].items():
+        assert gap["measured"] == result["losses"]["progressive"] / result["losses"][name] - 1
+        assert gap["predicted"]["low"] <= gap["predicted"]["median"] <= gap["predicted"]["high"]
+        assert 0 < gap["pit"] < 1
+    assert result["best"] == min(verdict.menu, key=lambda name: result["losses"][name])
+    assert result["verdict"] == sentence(verdict)
+    assert result["details"] == list(details(verdict))
     assert result["plan_digest"] == plan.digest
-    assert result["predicted_final_loss"] == plan.predicted.final_loss
-    assert plan.predicted.curve is not None
-    assert len(plan.provenance.pilots) == 5
+    assert result["predicted_verdict"] == plan.predicted.verdict
+    assert len(plan.provenance.pilots) == 9
+    spent = {name: result["flops"][name] for name in verdict.menu}
+    assert spent == pytest.approx(dict.fromkeys(spent, module.BUDGET * fixed_flops(plan)), rel=0.01)
+
+
+def fixed_flops(plan):
+    return plan_flops(controls.fixed_depth(plan, name="fixed")) * SMALL.steps / plan.steps
+
+
+def test_runs_that_begin_alike_are_branches(finished):
+    """The first row that a branch has from its trunk is the trunk's; wall time and all."""
+    out, _ = finished
+    trunks = {"progressive": "pilots/small-160", "small_equal_compute": "pilots/small-160", "fixed": "pilots/full-40",
+              "equal_compute": "runs/fixed"}  # fmt: skip
+    for name, trunk in trunks.items():
+        rows = [read_record(out / where).select(split="train") for where in (f"runs/{name}", trunk)]
+        assert rows[0]["wall_s"][0] == rows[1]["wall_s"][0], name
+        assert rows[0]["value"][0] == rows[1]["value"][0], name
+    warmup = {record.plan.schedule.warmup_steps for record in map(read_record, out.glob("pilots/*"))}
+    assert len(warmup) == 1  # in steps, whatever the horizon
 
 
 def test_an_interrupted_demo_goes_on_where_it_stopped(finished, monkeypatch):
@@ -44,40 +67,16 @@ def test_an_interrupted_demo_goes_on_where_it_stopped(finished, monkeypatch):
     (out / "result.json").unlink()
     monkeypatch.setattr(module, "prepare", lambda *a, **k: pytest.fail("the corpus was made again"))
     before = {p: p.stat().st_mtime_ns for p in out.glob("*/*/record.jsonl")}
-    assert demo(out, SMALL, console=QUIET) == verdict
+    assert demo(out, SMALL, train=TRAIN, console=QUIET) == verdict
     assert {p: p.stat().st_mtime_ns for p in out.glob("*/*/record.jsonl")} == before
 
 
-def test_a_control_more_is_the_only_run_that_a_finished_demo_lacks(finished, tmp_path, monkeypatch):
-    out, verdict = finished
-    shutil.copytree(out, tmp_path / "demo")
-    (tmp_path / "demo" / "result.json").unlink()
-    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "demo").glob("*/*/record.jsonl")}
-    monkeypatch.setattr(controls, "COMPARED", (*controls.COMPARED, "depth_equal_compute-2"))
-    again = demo(tmp_path / "demo", SMALL, console=QUIET)
-    assert again.controls.items() > verdict.controls.items()
-    assert again.controls.keys() - verdict.controls.keys() == {"depth_equal_compute-2"}
-    result = json.loads((tmp_path / "demo" / "result.json").read_text())
-    assert result["losses"]["depth_equal_compute-2"] == again.controls["depth_equal_compute-2"]
-    assert result["verdict"].endswith(" depth 2, equal compute.")
-    assert {p: p.stat().st_mtime_ns for p in before} == before
-
-
-def test_where_no_expansion_is_within_the_tolerance_growing_is_measured_all_the_same(finished):
+def test_a_budget_that_buys_no_growth_is_refused_before_anything_is_planned(finished):
     out, _ = finished
     base = module._base_plan(out / "data", SMALL)
-    unit = {"onset": 0.01 * base.schedule.total_area, "reference": base.schedule.total_area}
-    trunk, fresh = Signal(amplitude=0.5, exponent=0.5, **unit), Signal(amplitude=0.3, exponent=0.3, **unit)
-    law = AreaLaw(small_depth=1, full_depth=4, floor=2.0, small_gap=0.5, kappa=9.0, trunk=trunk, fresh=fresh)
-    pilots = [
-        synthetic_record(plan, step, law.loss(plan, step), name=plan.name)
-        for plan in module._pilot_plans(base, SMALL)
-        for step in [np.arange(1, plan.steps + 1)]
-    ]
-    console = Console(record=True, file=io.StringIO(), width=400)
-    plan = module._plan(base, pilots, SMALL, console)
-    assert plan.tau == pytest.approx(SMALL.steps / 2, abs=1)
-    assert "growing 1 -> 4 costs more than this whenever it happens" in console.export_text()
+    pilots = [read_record(path) for path in out.glob("pilots/*")]
+    with pytest.raises(InputError, match="budget = 0.001: buys no run that grows|is below the cheapest arm"):
+        module._plan(base, module._field(base, pilots, SMALL), SMALL.replace(budget=0.001))
 
 
 def test_a_directory_that_is_not_a_demo_is_refused(tmp_path):

@@ -20,9 +20,6 @@ import pytest
 
 from .helpers import public_modules
 
-# Modules not brought in line yet. This list only shrinks: a module of it that has become clean fails the test.
-NOT_YET: frozenset[str] = frozenset()
-
 
 def _signature_names(item):
     """Arguments of a function, or fields that a value of a class is made of."""
@@ -113,14 +110,7 @@ def faults(module):
 @pytest.mark.parametrize("name", public_modules())
 def test_signatures_and_docstrings_agree(name):
     found = faults(importlib.import_module(name))
-    if name in NOT_YET:
-        assert found, f"{name} is clean: take it off NOT_YET"
-    else:
-        assert not found, "\n" + "\n".join(found)
-
-
-def test_the_list_of_exceptions_names_modules():
-    assert set(public_modules()) >= NOT_YET
+    assert not found, "\n" + "\n".join(found)
 
 
 @pytest.mark.parametrize("name", public_modules(everything=True))

@@ -1,6 +1,7 @@
 """Figures and the report: drawn from records alone, the same bytes twice, and never from less than they need."""
 
 import csv
+import html
 import json
 import re
 
@@ -13,7 +14,7 @@ from latebloom.paper_figures.report import write_report
 from latebloom.theory import InputError, cold_start, equal_compute, fixed_depth, read_record
 from latebloom.theory.plan import Curve
 from latebloom.theory.record import RecordWriter, write_parquet
-from latebloom.theory.verdict import judge, sentence
+from latebloom.theory.verdict import details, judge, sentence
 from tests.helpers import synthetic_record, tiny_plan
 
 
@@ -58,10 +59,11 @@ def experiment(folder, further=(), **result):
         "equal_compute": equal_compute(plan, name="equal_compute"),
         "cold_start": cold_start(plan, name="cold_start"),
         "small": fixed_depth(plan, name="small", depth=1),
+        "small_equal_compute": equal_compute(plan, name="small_equal_compute", depth=1),
     }
     arms |= {control.name: control.plan(plan) for control in further}
     records = {}
-    finals = (2.5, 2.4, 2.6, 3.2, 2.8, *(2.7 for _ in further))
+    finals = (2.5, 2.4, 2.6, 3.2, 2.8, 2.45, *(2.7 for _ in further))
     for (name, arm), final in zip(arms.items(), finals, strict=True):
         step = np.unique(np.linspace(0, arm.steps, 12).astype(int))
         record = synthetic_record(arm, step, final + 2 * (1 - step / arm.steps), name=name)
@@ -73,6 +75,10 @@ def experiment(folder, further=(), **result):
     verdict = judge(records)
     content = {
         "verdict": sentence(verdict),
+        "details": details(verdict),
+        "best": verdict.best,
+        "predicted_losses": {"progressive": 2.51, "small_equal_compute": 2.44},
+        "gaps": {"small_equal_compute": {"predicted": {"low": 0.01, "median": 0.03, "high": 0.05}, "measured": 0.02}},
         "saving_same_horizon": verdict.saving_same_horizon,
         "gap_same_horizon": verdict.gap_same_horizon,
         "saving_equal_compute": verdict.saving_equal_compute,
@@ -89,8 +95,16 @@ def experiment(folder, further=(), **result):
 def test_report_is_one_page_that_opens_offline(tmp_path):
     verdict = experiment(tmp_path)
     page = write_report(tmp_path).read_text()
-    assert sentence(verdict) in page
+    head, _, rest = sentence(verdict).partition(". ")
+    assert f"<strong>{head}.</strong> {html.escape(rest)}" in page
+    assert head == "Do not grow: train 1 block longer"
     assert page.count("<svg") == 2
+    best = re.findall(r'<tr class="best">(.*?)</tr>', page)
+    assert len(best) == 1
+    for cell in ("never grown, equal compute, lowest", "2.440", "2.4500", "+3.00% [+1.0%, +5.0%]", "+2.00%"):
+        assert f"<td>{cell}</td>" in best[0]
+    for told in details(verdict):
+        assert f"<li>{html.escape(told)}</li>" in page
     assert not re.search(r"(src|href)\s*=\s*[\"']https?:", page)
     assert "<script" not in page
     for label in ("fixed depth, equal compute", "cold start", "never grown", "progressive"):
@@ -102,6 +116,36 @@ def test_report_escapes_what_it_is_given(tmp_path):
     page = write_report(tmp_path).read_text()
     assert "&lt;b&gt;5 &amp; 6&lt;/b&gt;" in page
     assert "<b>5" not in page
+
+
+def test_a_report_of_an_older_result_lacks_only_what_was_not_written(tmp_path):
+    experiment(tmp_path)
+    path = tmp_path / "result.json"
+    newer = ("details", "best", "predicted_losses", "gaps")
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k not in newer}))
+    page = write_report(tmp_path).read_text()
+    assert "<td>never grown, equal compute</td>" in page
+    assert 'class="best"' not in page
+
+
+def test_figure_1_and_its_caption_name_the_lowest_arm_of_equal_compute():
+    made = registry.module("fig01")
+    records = registry.load_records(made.RECORDS)
+    assert "end 1 block at 4.516, 2 blocks at 4.589, 1 → 4 blocks at 4.601, 4 blocks at 4.760" in made.caption(records)
+    records["demo_scale/s0_small-942"] = records["stdlib_zero_layer"]  # not of that compute
+    assert made.caption(records).count("growing is not worth it") == 1
+    assert "end 2 blocks at 4.589" in made.caption(records)
+
+
+def test_figure_4_predicts_from_pilots_alone():
+    made = registry.module("fig04")
+    records = registry.load_records(made.RECORDS)
+    gaps = made.predicted_gaps(records)
+    changed = dict(records)
+    changed["demo_scale/s0_full-800"] = records["demo_scale/s1_full-800"]  # what is scored, not what is fitted
+    again = made.predicted_gaps(changed)
+    assert [g[:4] for g in gaps] == [g[:4] for g in again]
+    assert [g.pit for g in gaps] != [g.pit for g in again]
 
 
 def test_report_of_a_single_run_says_that_it_has_no_verdict(tmp_path):

@@ -11,6 +11,7 @@ from latebloom import cli
 from latebloom.sim import LowRank, simulate
 from latebloom.sim.config import SimulationConfig
 from latebloom.theory import read_plan
+from latebloom.theory.commands_pilots import NOT_OF_PILOTS
 from latebloom.theory.config import PlanConfig
 from latebloom.theory.options import SettingOption, attribute_lines
 from latebloom.theory.plan import Optimizer
@@ -19,9 +20,11 @@ from latebloom.train.config import AblationConfig, DemoConfig, LRTransferConfig,
 
 # What a command decides itself, and so does not take.
 PLAN_BASE = {(Optimizer, "base")}  # --base-width, --base-depth
+PILOTS = {(PlanConfig, field) for field in NOT_OF_PILOTS} | PLAN_BASE  # no pilot depends on them
 TRUNKS = {(TrainConfig, "checkpoint_every"), (TrainConfig, "keep_checkpoints")}  # where branches of a trunk start
 SPECS = {
     "plan make": ((PlanConfig, Optimizer), PLAN_BASE),
+    "pilots": ((PlanConfig, Optimizer), PILOTS),
     "simulate": ((SimulationConfig,), set()),
     "train": ((TrainConfig,), set()),
     "ablate": ((AblationConfig, TrainConfig), TRUNKS),
@@ -31,6 +34,7 @@ SPECS = {
 }
 ARGUMENTS = {  # what a command needs beside its settings
     "plan make": ["--model", "gpt2-7b", "--steps", "100000", "--batch-tokens", "524288"],
+    "pilots": ["--model", "gpt2-7b", "--steps", "100000", "--batch-tokens", "524288"],
     "simulate": ["plan.json"],
     "train": [],
     "ablate": ["plan.json", "--data", "d", "--out", "o"],
@@ -43,7 +47,6 @@ ARGUMENTS = {  # what a command needs beside its settings
 OTHER_THINGS = {
     ("ablate", "init"): "a list of what is compared",
     ("ablate", "order"): "a list of what is compared",
-    ("coord-check", "optimizer"): "those that the trainer can check",
     ("coord-check", "lr"): "a rate",
     ("data prepare", "tokenizer"): "gpt2 as well: the data need not be the demo's",
     ("data prepare", "vocab_size"): "of the tokenizer that is trained; a plan's is the model's",
@@ -51,7 +54,6 @@ OTHER_THINGS = {
     ("demo", "model"): "the demo is one fixed job",
     ("demo", "peak_lr"): "the demo is one fixed job",
     ("demo", "steps"): "the demo is one fixed job",
-    ("demo", "tolerance"): "the demo is one fixed job",
     ("fit", "lr"): "a column",
     ("fit", "warmup"): "updates before the first logged rate",
     ("lr-transfer", "depth"): "of the target, which must be given",

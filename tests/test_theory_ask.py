@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from latebloom.theory import InputError, write_plan, wsd
+from latebloom.theory import AreaLaw, Constant, InputError, Signal, write_plan, wsd
 from latebloom.theory.ask import answer, answers_text
 from latebloom.theory.cost import depth_cost_ratio, flops_per_token, plan_flops
 from latebloom.theory.landscapes.coupled import random_coupled
@@ -78,6 +78,22 @@ class TestAnswers:
         assert answers.winning_flops_full is None or answers.winning_flops is None or (
             answers.winning_flops_full <= 1.1 * answers.winning_flops
         )  # fmt: skip
+
+    def test_closed_form_is_the_optimum_at_a_constant_rate(self):
+        """Power laws without onset, decay and noise: the numerical optimum has the closed form's expansion."""
+        signal = Signal(amplitude=1.0, exponent=0.3, onset=1e-6, reference=1.0)
+        law = AreaLaw(
+            small_depth=1, full_depth=4, floor=1.0, small_gap=9.0, kappa=1.0, noise=0.0, noise_rate=1.0,
+            trunk=signal, fresh=signal.replace(amplitude=1.5),
+        )  # fmt: skip
+        plan = PLAN.replace(schedule=Constant(steps=400, peak_lr=0.05))
+        answers = answer(plan, [FittedLandscape(law=law)], flops=100 * plan_flops(plan))
+        closed, best = answers.closed_form, answers.optimum
+        assert closed.grows == best.grows
+        assert closed.tau / closed.horizon == pytest.approx(best.tau / best.steps, abs=0.01)
+        assert closed.loss == pytest.approx(best.loss - 1.0, rel=1e-4)
+        assert "by power laws at a constant rate: " in answers_text(answers, plan)
+        assert answer(PLAN, [FittedLandscape(law=random_coupled(trunk=6, new=4, coupling=0.3))]).closed_form is None
 
     def test_exact_retention(self):
         law = random_coupled(trunk=6, new=4, coupling=0.3)

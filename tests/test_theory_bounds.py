@@ -17,7 +17,6 @@ from latebloom.theory.bounds import (
     meeting_area,
     meeting_step,
     progressive,
-    progressive_difference,
     restarted,
 )
 from latebloom.theory.decay_shapes import DECAYS, decay_limit
@@ -157,14 +156,19 @@ class TestGrowth:
         )  # fmt: skip
         assert sum_excess / total <= bound.value
 
+    def difference(self, **numbers):
+        """The paper's progressive bound minus its fixed-depth bound."""
+        grown = progressive(self.eta, distance=1.0, gradient=1.0, **numbers)
+        return grown.value - averaged(self.eta, distance=1.0, gradient=1.0).value
+
     def test_difference_of_upper_bounds(self):
         """Random layers: S_tau/S_T times the gap; copied ones closer by less; at tau = 0 only the layers count."""
         share = self.eta[:200].sum() / self.eta.sum()
-        alike = progressive_difference(self.eta, tau=200, small_gap=0.7, fresh=2.0, initial=2.0)
+        alike = self.difference(tau=200, small_gap=0.7, fresh=2.0, initial=2.0)
         assert alike == pytest.approx(share * 0.7, rel=1e-12)
-        copied = progressive_difference(self.eta, tau=200, small_gap=0.7, fresh=1.0, initial=2.0)
+        copied = self.difference(tau=200, small_gap=0.7, fresh=1.0, initial=2.0)
         assert copied == pytest.approx(alike - 3 / (2 * self.eta.sum()), rel=1e-12)
-        assert progressive_difference(self.eta, tau=0, small_gap=0.7, fresh=2.0, initial=2.0) == pytest.approx(0)
+        assert self.difference(tau=0, small_gap=0.7, fresh=2.0, initial=2.0) == pytest.approx(0)
 
     def test_restart_is_the_tail_and_needs_no_small_model(self):
         base = wsd(steps=400, peak_lr=0.1)
@@ -283,7 +287,7 @@ class TestExam:
         (lambda: last_iterate_curve([0.1, math.inf], **UNIT), r"lrs = inf"),
         (lambda: restarted([0.1, 0.1], tau=2, **UNIT), r"tau = 2: must be a whole number in \[0, 1\]"),
         (lambda: restarted([0.1, 0.1], tau=0.5, **UNIT), r"tau = 0.5: must be a whole number"),
-        (lambda: progressive_difference([0.1], tau=0, small_gap=-1, fresh=1, initial=1), r"small_gap = -1"),
+        (lambda: progressive([0.1], tau=0, small_gap=-1, fresh=1, initial=1, **UNIT), r"small_gap = -1"),
         (lambda: meeting_area(1.0, 1.2), r"rho = 1.2: must lie in \[0, 1\]"),
         (lambda: Bound(distance_term=-1.0, gradient_term=1.0).best_scale, r"distance_term = -1.0"),
         (lambda: examine(Tail(base=wsd(steps=9, peak_lr=1.0), start_step=3)), r"no shape of its own"),

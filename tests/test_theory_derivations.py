@@ -60,8 +60,8 @@ def test_mutations_still_stand_in_their_sources(mutation):
     assert mutation.old != mutation.new
 
 
-def test_there_are_twenty_mutations():
-    assert len(MUTATIONS) == 20
+def test_there_are_twenty_two_mutations():
+    assert len(MUTATIONS) == 22
 
 
 @needs_checkout

@@ -17,7 +17,7 @@ from latebloom.theory.landscapes.normalised import HitTimes, NormalisedLaw, dela
 from latebloom.theory.landscapes.registry import FITTED, LANDSCAPES, fit_landscape, read_fitted, write_fitted
 from latebloom.theory.schedules import Constant, Piecewise, Tail
 from latebloom.theory.spec import decode
-from tests.helpers import synthetic_record, tiny_plan, tiny_shape
+from tests.helpers import field_law, synthetic_record, tiny_plan, tiny_shape
 
 SCHEDULE = wsd(steps=400, peak_lr=0.05)
 TOTAL = SCHEDULE.total_area
@@ -54,6 +54,7 @@ MEMBERS = {
     "normalised": normalised(hit=4.0, lag=1.0),
     "pair": pair(),
     "coupled": random_coupled(trunk=6, new=4, coupling=0.3),
+    "field": field_law(),
 }
 
 
@@ -281,3 +282,57 @@ SIGNAL = Signal(amplitude=1.0, exponent=0.5, onset=1.0, reference=1.0)
 def test_no_number_from_a_number_that_is_none(call, value):
     with pytest.raises(InputError):
         call(value)
+
+
+def test_the_field_as_a_law_is_the_fields_mean():
+    """Where pilots were run it says what they ended at, within their noise; both limits are exact."""
+    law = field_law()
+    for end in law.ends:
+        schedule = wsd(steps=end.steps, peak_lr=0.05)
+        said = (
+            law.grown(schedule, end.steps, tau=end.tau) if end.tau else law.fixed(schedule, end.steps, depth=end.depth)
+        )
+        assert float(said) == pytest.approx(end.loss, abs=0.02)
+    assert law.grown(SCHEDULE, 400, tau=0) == pytest.approx(law.fixed(SCHEDULE, 400, depth=4), rel=1e-12)
+    assert law.grown(SCHEDULE, 400, tau=400) == pytest.approx(law.fixed(SCHEDULE, 400, depth=1), rel=1e-12)
+    with pytest.raises(InputError, match="is not the depth of the small runs"):
+        law.replace(small_depth=0)
+
+
+@pytest.mark.parametrize("name", ["area", "field"])
+def test_the_deadline_is_the_last_step_at_which_growing_pays(name):
+    """Brute force over every fifth step: it ends below both depths of equal compute up to the deadline, not after."""
+    law, ratio = MEMBERS[name], 0.3
+    if name == "area":
+        law = law.replace(small_gap=0.6)  # never growing catches up first; for the field the full depth does
+    rule = AutoExpansion(schedule=SCHEDULE, law=law, tolerance=0.9, cost_ratio=ratio)
+
+    def pays(tau):
+        equal = ratio * tau + 400 - tau
+        controls = [(1, round(equal / ratio)), (4, round(equal))]
+        losses = []
+        for depth, steps in controls:
+            schedule = SCHEDULE.with_steps(steps).replace(warmup_steps=SCHEDULE.warmup_steps)
+            losses.append(float(law.fixed(schedule, steps, depth=depth)))
+        return float(law.grown(SCHEDULE, 400, tau=tau)) < min(losses)
+
+    paying = [tau for tau in range(5, 400, 5) if pays(tau)]
+    assert paying
+    assert paying[-1] - 5 <= rule.deadline <= paying[-1] + 5
+    assert rule.forecast == rule.deadline  # the tolerance would let it wait for the last step
+    for step in range(5, 401, 5):
+        rule = rule.observe(step=step, lr=float(SCHEDULE.lr(step - 1)), loss=float(law.fixed(SCHEDULE, step, depth=1)))
+        if rule.due:
+            break
+    assert rule.decided == pytest.approx(rule.deadline, abs=5)
+    assert decode(rule.to_json(), AutoExpansion) == rule
+
+
+def test_growing_that_never_pays_is_never_due():
+    rule = AutoExpansion(schedule=SCHEDULE, law=area(small_gap=0.0), cost_ratio=0.3)
+    assert rule.deadline is None and rule.forecast == math.inf
+    for step in range(50, 401, 50):
+        rule = rule.observe(step=step, lr=float(SCHEDULE.lr(step - 1)), loss=3.0)
+    assert not rule.due
+    with pytest.raises(InputError, match="sets a deadline by a law, and there is none"):
+        AutoExpansion(schedule=SCHEDULE, mixing_area=1.0, cost_ratio=0.3)

@@ -1,6 +1,7 @@
 """Plans: exact round trip, stable digest, published schema, and refusals that say where, what, which rule and fix."""
 
 import json
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from latebloom.theory import InputError, Stage, Tail, cold_start, fixed_depth, read_plan, write_plan
 from latebloom.theory.plan import Curve, Interval, Plan, Prediction, diff
+from latebloom.theory.prediction import JointDraws, MenuRow, Quantiles
 from latebloom.theory.spec import canonical_json, decode, flatten, json_schema
 from tests.helpers import tiny_plan
 
@@ -75,7 +77,7 @@ def test_published_schema_admits_plans_and_refuses_others():
         ('"wsd"', '"wds"', r"\$\.schedule\.shape = 'wds': invalid value 'wds'; did you mean 'wsd'\?"),
         ('"shape": "wsd",', "", r"\$\.schedule\.shape = None: is required"),
         ('"muon_nsgd"', '"moun_nsgd"', r"\$\.optimizer\.name = .*did you mean 'muon_nsgd'\?"),
-        ('"schema_version": 1', '"schema_version": 2', r"\$\.schema_version = 2"),
+        ('"schema_version": 1', '"schema_version": 3', r"\$\.schema_version = 3"),
         ('"batch_tokens": 64', '"batch_tokens": 70', r"\$\.batch_tokens = 70: is not a multiple .* use 64"),
         ('"batch_tokens": 64,', "", r"\$\.batch_tokens = None: is required"),
         ('"heads": 2', '"heads": 3', r"\$\.model\.heads = 3: does not divide the width 32"),
@@ -158,3 +160,48 @@ def test_fuzz_raises_nothing_but_input_errors(data):
 def test_fuzz_of_raw_text(text):
     with pytest.raises(InputError):
         decode(text, Plan)
+
+
+# --- version 2 --------------------------------------------------------------------------------------------------------
+
+GOLDEN = Path(__file__).parent / "golden" / "plan_version_1.json"  # as written before there was a second version
+GOLDEN_DIGEST = "38107a1aedb3ffcbbdd082d4f61940b4b3dc420e14823b164ae8dfcb630634a5"
+
+
+def test_a_plan_of_version_1_reads_and_keeps_its_digest():
+    plan = read_plan(GOLDEN)
+    assert (plan.schema_version, plan.digest) == (1, GOLDEN_DIGEST)
+    assert plan.predicted.tau_interval.level == 0.9 and plan.predicted.menu is None
+    assert decode(plan.to_json(), Plan) == plan
+
+
+def test_version_1_has_no_menu():
+    row = MenuRow(
+        name="depth 1",
+        depths=(1,),
+        steps=100,
+        flops=1e9,
+        loss=Quantiles(low=1.0, median=2.0, high=3.0),
+        p_best=1.0,
+        regret=0.0,
+    )
+    predicted = Prediction(menu=(row,))
+    with pytest.raises(InputError, match=r"schema_version = 1: has no field predicted\.menu; say schema_version 2"):
+        tiny_plan().replace(predicted=predicted)
+    plan = tiny_plan().replace(predicted=predicted, schema_version=2)
+    assert decode(plan.to_json(), Plan) == plan
+    with pytest.raises(InputError, match=r"\$\.predicted\.menu\[0\]\.p_bets = 1\.0: is not a field here; did you mean"):
+        decode(plan.to_json().replace("p_best", "p_bets"), Plan)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Quantiles(low=1.0, median=0.0, high=2.0), "median = 0.0: must lie between"),
+        (lambda: JointDraws(names=("a",), measured=(True,), losses=((1.0, 2.0),)), r"losses\[0\] = 2: needs one loss"),
+        (lambda: JointDraws(names=("a",), measured=(), losses=((1.0,),)), "measured = 0: needs one value"),
+    ],
+)
+def test_predictions_that_do_not_fit_together(make, words):
+    with pytest.raises(InputError, match=words):
+        make()

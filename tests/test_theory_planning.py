@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from latebloom.theory import AreaLaw, InputError, Signal, cold_start, equal_compute, fixed_depth, plan_expansion, wsd
+from latebloom.theory.controls import compared
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.planning import budget_step
 from latebloom.theory.verdict import from_prediction, judge, sentence
@@ -31,23 +32,20 @@ def run(plan, landscape, name):
 def test_what_is_predicted_is_what_runs_on_the_landscape_show(fresh, trunk, grows):
     landscape = law(fresh=fresh, trunk=trunk, kappa=1.0)
     plan = plan_expansion(**COMMON, law=landscape, tolerance=0.02)
-    predicted = from_prediction(plan.predicted)
-    measured = judge(
-        {
-            "progressive": run(plan, landscape, "p"),
-            "fixed": run(fixed_depth(plan, name="f"), landscape, "f"),
-            "equal_compute": run(equal_compute(plan, name="e"), landscape, "e"),
-            "cold_start": run(cold_start(plan, name="c"), landscape, "c"),
-            "small": run(fixed_depth(plan, name="s", depth=1), landscape, "s"),
-        }
-    )
+    predicted = from_prediction(plan)
+    controls = {each.name: run(each.plan(plan), landscape, each.name) for each in compared()}
+    measured = judge({"progressive": run(plan, landscape, "p")} | controls)
+    assert measured.controls == pytest.approx(predicted.controls, rel=1e-12)
     assert measured.small == pytest.approx(predicted.small, rel=1e-12)
     assert measured.progressive == pytest.approx(predicted.progressive, rel=1e-12)
     assert measured.retention == pytest.approx(predicted.retention, abs=1e-12)
+    assert measured.retention == pytest.approx(measured.controls["cold_start"] - measured.progressive, abs=1e-12)
     assert measured.saving_same_horizon == pytest.approx(predicted.saving_same_horizon, rel=1e-12)
     assert measured.gap_same_horizon == pytest.approx(0.02, abs=1e-4)  # the tolerance is what growing costs
     assert (measured.gap_equal_compute < 0) == grows
-    assert sentence(measured).startswith("Grow (measured)" if grows else "Do not grow at this horizon (measured)")
+    assert measured.head == predicted.head == ("grow" if grows else "do not grow")
+    grow = f"Grow: train 1 block for {plan.tau} of 2000 steps, then grow to 6."
+    assert sentence(measured).startswith(grow if grows else "Do not grow: train 1 block longer.")
     assert (predicted.saving_equal_compute > 0) == grows
     assert (measured.saving_equal_compute > 0) == grows
     assert f"step {plan.tau}" not in plan.provenance.reason
@@ -57,10 +55,10 @@ def test_what_is_predicted_is_what_runs_on_the_landscape_show(fresh, trunk, grow
 def test_growing_that_is_worth_nothing_is_not_called_growth():
     landscape = law(fresh=0.0, trunk=1.5).replace(small_gap=0.0)  # the full depth learns nothing more
     plan = plan_expansion(**COMMON, law=landscape, mixing_area=5.0)
-    predicted = from_prediction(plan.predicted)
+    predicted = from_prediction(plan)
     assert predicted.gap_equal_compute < 0
     assert predicted.gain_over_small == pytest.approx(0, abs=1e-12)
-    assert sentence(predicted).startswith("Keep the small depth at this horizon (predicted)")
+    assert sentence(predicted).startswith("Do not grow: train 1 block longer.")
 
 
 def test_a_landscape_without_fresh_modes_is_explained():

@@ -10,7 +10,7 @@ from latebloom.theory import AreaLaw, Constant, Cosine, InputError, Signal, fixe
 from latebloom.theory.landscapes import FunctionalLaw
 from latebloom.theory.landscapes.law_pair import LawPair
 from latebloom.theory.online_expansion import AutoExpansion
-from latebloom.theory.optimum import best_growth, winning_compute
+from latebloom.theory.optimum import best_growth, winning_compute, winning_window
 from latebloom.theory.schedules import Piecewise
 from latebloom.theory.spec import decode
 from latebloom.theory.timing import horizon_share, mixing_after, mixing_step, tau_cosine, tau_wsd, timing_intervals
@@ -113,6 +113,32 @@ class TestTradeoff:
             x, loss = grid_search(law, horizon)
             assert (loss < law.fixed_loss(horizon) * (1 - 1e-9)) is wins or x < 0.05
         assert PAPER.winning_horizon() == 1.0
+
+    @pytest.mark.parametrize("gap", [0.02, 0.1, 0.5])
+    def test_window_in_which_growing_ends_lowest(self, gap):
+        """Below it the small depth alone ends lower, at its lower end both end alike; with equal exponents no end."""
+        law = PAPER.replace(fresh=0.5, small_gap=gap)
+        low, high = law.winning_window()
+        assert high == math.inf
+        run = law.best(low)
+        assert run.loss == pytest.approx(float(law.never_loss(low / law.cost_ratio)), rel=1e-6)
+        assert law.best(low * 0.9).lowest == "never grown"
+        assert law.best(low * 1.1).lowest == law.best(low * 1000).lowest == "grown"
+        _, loss = grid_search(law, low * 0.9)
+        assert min(loss, float(law.fixed_loss(low * 0.9))) > float(law.never_loss(low * 0.9 / law.cost_ratio))
+
+    def test_window_has_an_end_where_the_trunk_outlasts_the_new_layers_signal(self):
+        """s_x < s_w: the new layers learn on when the trunk is done, so that at last the full depth alone is best."""
+        law = Tradeoff(cost_ratio=0.1, trunk=1.0, trunk_exponent=0.5, fresh=0.3, fresh_exponent=0.3, small_gap=0.3)
+        low, high = law.winning_window()
+        assert low < high < 1e15
+        assert [law.best(c).lowest for c in (low * 0.9, low * 1.1, high * 0.9, high * 1.1)] == [
+            "never grown", "grown", "grown", "fixed",
+        ]  # fmt: skip
+        assert law.replace(small_gap=1e-9).winning_window() is None
+        assert law.replace(small_gap=None).best(low * 0.9).never_loss is None
+        with pytest.raises(InputError, match="small_gap = None: is needed"):
+            law.replace(small_gap=None).never_loss(1.0)
 
     def test_kappa_above_one_can_lose_in_spite_of_an_inner_optimum(self):
         law = PAPER.replace(kappa=1.5)
@@ -301,12 +327,29 @@ class TestOptimum:
         exact = PAPER.replace(fresh_exponent=0.6, fresh=50.0)
         law = power_law().replace(fresh=Signal(amplitude=50.0, exponent=0.6, onset=1e-9, reference=1.0))
         found = winning_compute(
-            law, schedule=Constant(steps=9, peak_lr=1.0), cost_ratio=0.0216, small_depth=1, compute=(20.0, 5000.0),
+            law, schedule=Constant(steps=9, peak_lr=1.0), cost_ratio=0.0216, compute=(20.0, 5000.0),
             accuracy=0.2,
         )  # fmt: skip
         closed = (0.6 * 50 / 0.3 * 0.0216 / 0.9784) ** (1 / 0.3)
         assert exact.winning_horizon() == pytest.approx(closed, rel=1e-6)
         assert closed / 1.3 < found < closed * 2  # near the edge the two differ by less than whole steps resolve
+
+    @pytest.mark.parametrize("against", ["full", "best"])
+    def test_window_separates_winning_from_losing(self, against):
+        """Equal exponents, a gap: the closed form's window, and both sides of its ends by the optimiser itself."""
+        law = power_law().replace(small_gap=2.0)
+        rule = {"schedule": Constant(steps=9, peak_lr=1.0), "cost_ratio": 0.0216, "accuracy": 0.05}
+        window = winning_window(law, compute=(12.0, 2000.0), against=against, **rule)
+        assert window is not None and window[1] == math.inf
+        assert winning_compute(law, compute=(12.0, 2000.0), against=against, **rule) == window[0]
+        for factor in (0.8, 1.2):
+            compute = window[0] * factor
+            if compute < 12:
+                continue
+            best = best_growth(
+                {1: law}, schedule=rule["schedule"], compute=compute, cost_ratio={1: 0.0216}, peaks=(1.0, 1.0)
+            )
+            assert (best.grows if against == "full" else best.wins) is (factor > 1)
 
 
 class TestAutoExpansion:
@@ -401,7 +444,7 @@ class TestAutoExpansion:
         (lambda: mixing_after(power_law(), math.nan, tolerance=0.1), r"tolerance = "),
         (
             lambda: winning_compute(power_law(), schedule=Constant(steps=9, peak_lr=1.0), cost_ratio=0.1,
-                                    small_depth=1, compute=(50.0, 20.0)),
+                                    compute=(50.0, 20.0)),
             r"compute = \(50.0, 20.0\): must be a range",
         ),
         (lambda: mixing_step([1, 2], [1.0, math.nan], [1.0, 1.0], tolerance=0.1, start=0), r"progressive = nan"),

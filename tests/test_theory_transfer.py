@@ -12,10 +12,12 @@ from scipy.optimize import minimize_scalar
 from latebloom.cli import cli
 from latebloom.theory.errors import InputError
 from latebloom.theory.transfer import (
+    RESIDUAL_MULTIPLIERS,
     RULES,
     Size,
     across_expansion,
     batch_factor,
+    fit_horizon_exponent,
     horizon_exponent,
     misfit_cost,
     table,
@@ -178,6 +180,50 @@ def test_horizon_exponent_against_search(s):
     assert loss(3 * best(1e4)) / loss(best(1e4)) - 1 == pytest.approx(misfit_cost(3, s), rel=1e-6)
 
 
+@pytest.mark.parametrize("exponent", [0.32, 0.5])
+def test_fitted_horizon_exponent_covers_its_truth(exponent):
+    """90 % intervals from five horizons, each best rate off by 10 %: 500 sweeps, so .90 +- .013."""
+    generator = np.random.default_rng(0)
+    horizons = np.geomspace(1e2, 8e3, 5)
+    held = []
+    for _ in range(500):
+        fit = fit_horizon_exponent(horizons, 0.3 * horizons**-exponent * np.exp(generator.normal(0, 0.1, 5)))
+        held.append(fit.low <= exponent <= fit.high)
+    assert np.mean(held) == pytest.approx(0.9, abs=0.04)
+
+
+def test_horizon_exponents_in_use_are_2_2_times_apart():
+    """.5 against .32 over 80 x of T, as published; two horizons leave no interval."""
+    fits = [fit_horizon_exponent([100, 200], [1.0, 2.0**-h]) for h in (0.5, 0.32)]
+    assert all(fit.low is fit.high is None for fit in fits)
+    assert fits[1].rate_at(8000) / fits[0].rate_at(8000) == pytest.approx(80**0.18)
+    assert pytest.approx(2.2, abs=0.01) == 80**0.18
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0, 0.0])
+def test_horizons_that_cannot_be_fitted(value):
+    with pytest.raises(InputError):
+        fit_horizon_exponent([100, value], [1.0, 1.0])
+    with pytest.raises(InputError):
+        fit_horizon_exponent([100, 200], [1.0, value])
+    with pytest.raises(InputError, match="two different horizons"):
+        fit_horizon_exponent([100, 100], [1.0, 1.0])
+    with pytest.raises(InputError):
+        fit_horizon_exponent([100, 200], [1.0, 1.0]).rate_at(value)
+
+
+def test_residual_multipliers_and_one_rate_across_growth():
+    """Under Muon: right at 1/L; at 1/sqrt(2L) the rate x sqrt(base depth/depth), whatever the constant in front."""
+    wanted = {row.name: across_expansion(2, 8, "muon_nsgd", alpha=row.alpha).trunk for row in RESIDUAL_MULTIPLIERS}
+    assert wanted["1/L"] == pytest.approx(1.0)
+    assert wanted["1/sqrt(2L)"] == pytest.approx((2 / 8) ** 0.5)
+    assert wanted["1"] == pytest.approx(2 / 8)
+    for row in RESIDUAL_MULTIPLIERS:
+        depth = 7
+        named = {"1/L": 1 / depth, "1/sqrt(2L)": (2 * depth) ** -0.5, "1": 1.0}[row.name]
+        assert row.scale * depth**-row.alpha == pytest.approx(named)
+
+
 def test_misfit_cost_is_least_at_one():
     assert misfit_cost(1.0, 0.4) == pytest.approx(0, abs=1e-15)
     assert misfit_cost(0.5, 0.4) > 0 < misfit_cost(2.0, 0.4)
@@ -283,6 +329,16 @@ def test_command_line():
     assert "expansion 1 -> 16: blocks want 0.25 times" in text
     rows = json.loads(CliRunner().invoke(cli, [*arguments, "--json"], catch_exceptions=False).output)["rows"]
     assert next(r for r in rows if (r["group"], r["quantity"]) == ("hidden", "lr"))["factor"] == 0.5
+
+
+def test_command_line_fits_the_horizon():
+    arguments = ["transfer", "--base-width", "8", "--base-depth", "4", "--depth", "16", "--steps", "100"]
+    pairs = ["--best-lr", "100", ".04", "--best-lr", "400", ".02", "--best-lr", "1600", ".0102"]
+    text = CliRunner().invoke(cli, [*arguments, *pairs, "--expand-from", "4"], catch_exceptions=False).output
+    assert "horizon: eta* ~ T^-0.49" in text and "90% interval" in text
+    assert "residual multiplier 1/sqrt(2L)  blocks want 0.5 times" in text
+    answer = json.loads(CliRunner().invoke(cli, [*arguments, *pairs, "--json"], catch_exceptions=False).output)
+    assert answer["rows"][0]["horizon"] == pytest.approx(100 ** -answer["horizon"]["exponent"])
 
 
 def test_table_is_aligned():

@@ -9,7 +9,8 @@ from latebloom.theory import InputError, read_record, write_plan
 from latebloom.theory.controls import cold_start, equal_compute, fixed_depth
 from latebloom.train.config import TrainConfig
 from latebloom.train.data.corpus import prepare
-from latebloom.train.experiments.ablation import ablate, growths
+from latebloom.train.experiments.ablation import AblationArm, Ranking, ablate, growths, lowest_of_each_start
+from latebloom.train.run import checkpoint
 from latebloom.train.run import several as runs
 from tests.helpers import tiny_plan
 
@@ -73,9 +74,12 @@ def test_every_arm_is_the_run_of_its_plan(data, tmp_path, monkeypatch, capsys):
         cli.main(args)
     assert stop.value.code == 0
     lines = capsys.readouterr().out.splitlines()
-    table = [line.split() for line in lines[lines.index(next(x for x in lines if x.startswith("arm"))) + 1 :]]
-    arms = {"fixed", "equal_compute", "cold_start", "small-0", "small-2",
-            "grown-0-random", "grown-2-copy_zero_last-inter", "grown-2-random-inter"}  # fmt: skip
+    begin = lines.index(next(x for x in lines if x.startswith("arm"))) + 1
+    table, told = [line.split() for line in lines[begin:-2]], lines[-2:]
+    assert [line[: len("Growing from 0 ends at ")] for line in told] == [f"Growing from {d} ends at " for d in (0, 2)]
+    arms = {"fixed", "equal_compute", "cold_start", "small-0", "small-2", "small_equal_compute-0",
+            "small_equal_compute-2", "depth_equal_compute-2", "grown-0-random",
+            "grown-2-copy_zero_last-inter", "grown-2-random-inter"}  # fmt: skip
     assert {row[0] for row in table} == arms
     assert [float(row[1]) for row in table] == sorted(float(row[1]) for row in table)
     expected = {
@@ -95,6 +99,72 @@ def test_every_arm_is_the_run_of_its_plan(data, tmp_path, monkeypatch, capsys):
         cli.main([*args, "--json"])
     assert len(json.loads(capsys.readouterr().out)) == len(arms)
     assert {p: p.stat().st_mtime_ns for p in before} == before  # nothing was trained twice
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"plan": PLAN.replace(batch_tokens=128)},
+            r"fixed-s0/record\.jsonl: \$\.batch_tokens = 64: is not 128, which is",
+        ),
+        ({"config": CONFIG.replace(dtype="bfloat16")}, r"record\.jsonl: \$\.dtype = 'float32': is not 'bfloat16'"),
+        ({"data": "other"}, r"record\.jsonl: data = '[0-9a-f]{16}': is not the digest of the data that are given now"),
+    ],
+    ids=["plan", "settings", "data"],
+)
+def test_results_of_something_else_are_not_reused(change, message, data, tmp_path, monkeypatch):
+    in_this_process(monkeypatch)
+    (tmp_path / "text.txt").write_text("bloom late depth grow " * 2000)
+    prepare([tmp_path / "text.txt"], tmp_path / "other", tokenizer="bytes")
+    asked = {"plan": PLAN, "data": data, "config": CONFIG}
+    ways = {"out": tmp_path / "ways", "small": [1], "inits": ["random"], "orders": ["stack"]}
+    ranking = ablate(asked.pop("plan"), **asked, **ways)
+    files = {path: path.read_bytes() for path in (tmp_path / "ways").glob("*/record.jsonl")}
+    asked = {"plan": PLAN, "data": data, "config": CONFIG} | change
+    asked["data"] = tmp_path / "other" if asked["data"] == "other" else data
+    with pytest.raises(InputError, match=message):
+        ablate(asked.pop("plan"), **asked, **ways)
+    assert {path: path.read_bytes() for path in files} == files
+    again = ablate(PLAN, data=data, config=CONFIG.replace(microbatch=2, device="auto"), **ways)  # only rounding
+    assert again.arms == ranking.arms
+
+
+def test_an_arm_stopped_before_its_first_checkpoint_begins_anew(data, tmp_path, monkeypatch):
+    in_this_process(monkeypatch)
+    ways = {"out": tmp_path / "ways", "small": [1], "inits": ["random"], "orders": ["stack"]}
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            ablate(PLAN, data=data, config=CONFIG, **ways)
+    assert len(ablate(PLAN, data=data, config=CONFIG, **ways).arms) == 7
+
+
+def test_the_lowest_arm_of_each_compute_is_named():
+    losses = {
+        "fixed": 2.0,
+        "grown-1-random": 2.2,
+        "small_equal_compute-1": 2.1,
+        "grown-1-copy": 2.3,
+        "grown-0-random": 3,
+    }
+    flops = {
+        "fixed": 9.0,
+        "grown-1-random": 5.0,
+        "small_equal_compute-1": 5.05,
+        "grown-1-copy": 5.0,
+        "grown-0-random": 4,
+    }
+    arms = [AblationArm(name=name, losses=(loss,), flops=flops[name]) for name, loss in losses.items()]
+    ranking = Ranking(arms=tuple(sorted(arms, key=lambda arm: arm.mean)), records={})
+    assert lowest_of_each_start(ranking) == [
+        "Growing from 0 ends at 3.0000 (grown-0-random); no arm of its compute ends lower.",
+        "Growing from 1 ends at 2.2000 (grown-1-random); of its compute small_equal_compute-1 ends lowest, at 2.1000.",
+    ]
 
 
 def test_refusals(data, tmp_path):

@@ -7,6 +7,7 @@ import torch
 from latebloom import cli
 from latebloom.theory import InputError, Stage, read_record, write_plan, wsd
 from latebloom.theory.controls import fixed_depth
+from latebloom.theory.record import RecordWriter
 from latebloom.train.run import checkpoint
 from latebloom.train.run.branch import agree_until, branch
 from latebloom.train.run.loop import TrainConfig, train
@@ -75,6 +76,28 @@ def test_where_plans_part():
     rates = GROWN.schedule.lrs(), longer.schedule.lrs()[:24]
     assert agree_until(GROWN, longer) == np.flatnonzero(rates[0] != rates[1])[0]
     assert agree_until(GROWN, GROWN.replace(batch_tokens=128)) == -1
+
+
+@pytest.mark.parametrize("stop_at", ["save", "record"])
+def test_a_branch_killed_while_it_begins_can_be_made_again(stop_at, data, trunk, tmp_path, monkeypatch):
+    """The trunk's rows are in the branch's record all or not at all."""
+    written = []
+    write = RecordWriter.write
+
+    def die(self, rows):
+        written.append(1)
+        if stop_at == "save" or len(written) > 3:
+            raise KeyboardInterrupt
+        write(self, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordWriter, "write", die)
+        with pytest.raises(KeyboardInterrupt):
+            branch(trunk, GROWN, out=tmp_path / "branch", quiet=True)
+    assert not (tmp_path / "branch" / "record.jsonl").exists()
+    branch(trunk, GROWN, out=tmp_path / "branch", quiet=True)
+    train(GROWN, data=data, out=tmp_path / "alone", config=CONFIG)
+    same_run(tmp_path / "branch", tmp_path / "alone")
 
 
 def test_refusals(trunk, tmp_path, capsys):

@@ -142,7 +142,7 @@ def test_the_doctor_says_why_a_gpu_cannot_be_used(monkeypatch, tmp_path):
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_name", name)
-    found = doctor.examine(tmp_path)
+    found = doctor.examine_machine(tmp_path)
     text = doctor.examine_text(found)
     assert "cuda:0 (NOT usable: The NVIDIA driver on your system is too old)\n" in text
     assert "cpu (" in text and ": matrix products" in text

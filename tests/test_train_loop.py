@@ -249,6 +249,151 @@ def test_not_a_number_stops_before_the_update(data, tmp_path, monkeypatch):
     assert checkpoint.newest(tmp_path / "run")[0].name == "step-00000007-stage-0"
 
 
+def test_weights_that_are_not_finite_are_never_saved(finished, tmp_path):
+    """After the last update nothing looks at them but the checkpoint; the good ones stay."""
+    out = shutil.copytree(finished, tmp_path / "run")
+    before = checkpoint.checkpoints(out)
+    state, tensors, moments = checkpoint.load(before[-1])
+    digest = checkpoint.manifest_of(before[-1]).data_digest
+    for value in (float("nan"), float("inf")):
+        tensors[NORM][3] = value
+        with pytest.raises(checkpoint.NonFiniteWeights, match=rf"step 30: {NORM} is not finite; no checkpoint is writ"):
+            checkpoint.save(
+                out, plan=plan_of("adamw"), data_digest=digest, state=state, model=tensors, optimizer=moments, keep=1
+            )
+    assert checkpoint.checkpoints(out) == before
+    assert resume(out).final() == read_record(finished).final()
+
+
+def test_what_was_just_saved_is_kept_whatever_lies_beside_it(finished, tmp_path):
+    out = shutil.copytree(finished, tmp_path / "run")
+    _, last = checkpoint.checkpoints(out)
+    state, tensors, moments = checkpoint.load(last)
+    (out / "checkpoints" / "step-00000040-stage-1").mkdir()  # of another run, later than all of this one
+    digest = checkpoint.manifest_of(last).data_digest
+    for keep, left in ((2, [30, 40]), (1, [30])):
+        checkpoint.save(
+            out, plan=plan_of("adamw"), data_digest=digest, state=state, model=tensors, optimizer=moments, keep=keep
+        )
+        assert [int(path.name[5:13]) for path in checkpoint.checkpoints(out)] == left
+
+
+def test_a_checkpoint_that_cannot_be_removed_does_not_end_the_run(data, tmp_path, monkeypatch):
+    """Another user's, say; a link is left alone, and is no checkpoint."""
+    out = tmp_path / "run"
+    (tmp_path / "else").mkdir()
+    real = checkpoint.save
+
+    def save(*args, **options):
+        path = real(*args, **options)
+        link = path.parent / "step-00000003-stage-0"
+        if not link.is_symlink():
+            link.symlink_to(tmp_path / "else")
+        return path
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    train(plan_of(), data=data, out=out, config=CONFIG)
+    assert [int(path.name[5:13]) for path in checkpoint.checkpoints(out)] == [28, 30]
+    assert (tmp_path / "else").is_dir()
+
+
+@pytest.mark.parametrize("stop_at", ["header", "validate", "save"])
+def test_stopped_before_the_first_checkpoint_train_begins_anew(stop_at, data, tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise Stop
+
+    plan, out = plan_of(), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(*((checkpoint, "save") if stop_at == "save" else (Trainee, "validate")), stop)
+        with pytest.raises(Stop):
+            train(plan, data=data, out=out, config=CONFIG)
+    if stop_at == "header":
+        (out / "record.jsonl").write_bytes((out / "record.jsonl").read_bytes()[:50])
+    with pytest.raises(InputError, match="was stopped before its first checkpoint; start it again as it was started"):
+        resume(out)
+    train(plan, data=data, out=out, config=CONFIG)
+    train(plan, data=data, out=tmp_path / "whole", config=CONFIG)
+    same(tmp_path / "whole", out)
+
+
+def test_checkpoints_without_a_record_do_not_win_over_a_new_run(finished, data, tmp_path):
+    out = shutil.copytree(finished, tmp_path / "run")
+    (out / "record.jsonl").unlink()
+    with pytest.raises(InputError, match="holds checkpoints of an earlier run, with which this one would go on"):
+        train(plan_of("adamw"), data=data, out=out, config=CONFIG.replace(seed=1))
+    shutil.rmtree(out / "checkpoints")
+    assert train(plan_of("adamw"), data=data, out=out, config=CONFIG).final() == read_record(finished).final()
+
+
+@pytest.mark.parametrize("name", ["lock", "record.jsonl", "checkpoints", "plan.json.part"])
+def test_links_are_not_followed(name, finished, tmp_path):
+    out, theirs = shutil.copytree(finished, tmp_path / "run"), tmp_path / "theirs"
+    theirs.write_text("precious")
+    if (out / name).is_dir():
+        shutil.move(out / name, tmp_path / "elsewhere")
+        (out / name).symlink_to(tmp_path / "elsewhere")
+    else:
+        (out / name).unlink(missing_ok=True)
+        (out / name).symlink_to(theirs)
+    with pytest.raises(InputError, match=rf"{name}'?: .*is a link to"), RunDirectory(out).lock():
+        pass
+    assert theirs.read_text() == "precious"
+
+
+def test_a_lock_that_says_something_else_is_a_line(tmp_path):
+    with RunDirectory(tmp_path / "run").lock():
+        (tmp_path / "run" / "lock").write_text("[1, 2")
+        with (
+            pytest.raises(InputError, match="is in use by process None on None"),
+            RunDirectory(tmp_path / "run").lock(),
+        ):
+            pass
+
+
+def vouch(path, **changes):
+    """Edit a checkpoint's manifest, and have it vouch for the files that lie there."""
+    manifest = checkpoint.manifest_of(path)
+    entries = tuple(
+        entry.replace(bytes=(path / entry.name).stat().st_size, sha256=file_sha256(path / entry.name))
+        for entry in manifest.files
+    )
+    (path / "manifest.json").write_text(manifest.replace(files=entries, **changes).to_json())
+
+
+@pytest.mark.parametrize(
+    ("state", "manifest", "message"),
+    [
+        ({"step": 29}, {}, "state.json = 'step 29, stage 1': is not the manifest's step 30, stage 1"),
+        ({"step": 29}, {"step": 29}, "holds step 29, stage 1; give it the name that it was written under"),
+        ({"step": 14}, {"step": 14}, "manifest.json = 'step 14, stage 1': does not exist in the plan beside it"),
+        ({"step": 31}, {"step": 31}, "manifest.json = 'step 31, stage 1': does not exist in the plan beside it"),
+        ({"stage": 2}, {"stage": 2}, "manifest.json = 'step 30, stage 2': does not exist in the plan beside it"),
+        ({}, {"depth": 2}, r"\$\.depth = 2: is not the plan's depth of stage 1, 3"),
+    ],
+)  # fmt: skip
+def test_a_manifest_of_another_moment_is_refused(state, manifest, message, finished, tmp_path):
+    out = shutil.copytree(finished, tmp_path / "run")
+    path = checkpoint.checkpoints(out)[-1]
+    held = checkpoint.load(path)[0]
+    (path / "state.json").write_text(held.replace(**state).to_json())
+    vouch(path, **manifest)
+    with pytest.raises(InputError, match=message):
+        checkpoint.verify(path)
+    assert checkpoint.newest(out)[0] == checkpoint.checkpoints(out)[0]  # the one before serves
+
+
+def test_weights_of_another_depth_are_one_line(finished, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    out = shutil.copytree(finished, tmp_path / "run")
+    path = checkpoint.checkpoints(out)[-1]
+    tensors = load_file(path / "model.safetensors")
+    save_file({k: v for k, v in tensors.items() if not k.startswith("blocks.2.")}, path / "model.safetensors")
+    vouch(path)
+    with pytest.raises(InputError, match=r"model\.safetensors = 2: blocks; the manifest says 3"):
+        resume(out)
+
+
 def test_refusals_leave_everything_as_it_was(data, tmp_path):
     plan, out = plan_of(), tmp_path / "run"
     with pytest.raises(InputError, match="is not a directory of token shards"):
@@ -299,12 +444,7 @@ def change_optimizer_state(path, change):
     tensors = load_file(file)
     change(tensors)
     save_file(tensors, file)
-    manifest = checkpoint.manifest_of(path)
-    entries = tuple(
-        entry.replace(bytes=file.stat().st_size, sha256=file_sha256(file)) if entry.name == file.name else entry
-        for entry in manifest.files
-    )
-    (path / "manifest.json").write_text(manifest.replace(files=entries).to_json())
+    vouch(path)
 
 
 NORM = "blocks.0.norm1.weight"

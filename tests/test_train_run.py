@@ -168,6 +168,14 @@ def test_several_expansions_of_llama_blocks(data, tmp_path):
     assert sorted(set(record.columns["depth"])) == [1, 2, 4]
 
 
+def test_an_expansion_that_would_never_train_is_refused_before_the_first_step(data, tmp_path):
+    shape = tiny_shape().replace(heads=4, block=BlockVariant(kv_heads=2, hidden=48, qk_norm=True))
+    plan = plan_of(init="copy_zero_norm").replace(model=shape)
+    with pytest.raises(InputError, match="init = 'copy_zero_norm': leaves the new MLPs of the family llama without"):
+        train(plan, data=data, out=tmp_path / "run", config=CONFIG)
+    assert not (tmp_path / "run").exists()
+
+
 def test_online_expansion_is_the_plan_that_was_executed(data, tmp_path):
     online = pytest.importorskip("latebloom.theory.online_expansion")
     plan = plan_of(steps=30, tau=28)
@@ -267,6 +275,29 @@ def test_tensorboard_holds_the_rows(data, tmp_path):
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     shown = {event.step: event.value for event in events.Scalars("val/loss")}
     assert shown == pytest.approx(dict(zip(*record.curve(), strict=True)), rel=1e-6)
+
+
+def test_tensorboard_shows_a_step_once_after_a_crash(data, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    real, config = Trainee.update, CONFIG.replace(tracker="tensorboard", log_every=1, checkpoint_every=4)
+
+    def update(self, **options):
+        if self.step == 11:
+            raise InterruptedError
+        return real(self, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainee, "update", update)
+        with pytest.raises(InterruptedError):
+            train(plan_of(), data=data, out=tmp_path / "run", config=config)
+    record = resume(tmp_path / "run")  # from step 8
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    step, loss = record.curve(split="train")
+    shown = events.Scalars("train/loss")
+    assert [event.step for event in shown] == step.tolist()
+    assert [event.value for event in shown] == pytest.approx(loss, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["wandb", "trackio"])

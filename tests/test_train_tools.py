@@ -111,6 +111,8 @@ def test_coordinate_check_passes_by_the_rules_and_fails_without():
     without = coord_check(optimizer="adamw", lr=1e-4, rule="none", **sizes)
     assert without.width_exponent > 0.4
     assert coord_check(optimizer="muon_nsgd", rule="none", **sizes).depth_exponent > 0.4
+    with pytest.raises(InputError, match="optimizer = 'nsgd': is not one of the trainer's; use muon_nsgd, muon_adamw"):
+        coord_check(optimizer="nsgd", **sizes)
 
 
 def test_learning_rate_transfer(data, tmp_path, capsys):
@@ -138,6 +140,14 @@ def test_learning_rate_transfer(data, tmp_path, capsys):
     before = (tmp_path / "out" / "lr-0.05" / "record.jsonl").read_bytes()
     text = run_command(capsys, *args)[1]
     assert "optimum" in text
+    other = [0.1 if word == "0.05" else word for word in args]
+    other[1] = tmp_path / "other.json"
+    write_plan(fixed_depth(tiny_plan(steps=22, tau=None), name="small", depth=1), other[1])
+    code, _, err = run_command(capsys, *other)
+    assert (code, "lr-0.0005/record.jsonl: $.schedule.steps = 20: is not 22, which is asked for now" in err) == (
+        2,
+        True,
+    )
     assert "--base-width 32 --base-depth 1` makes a plan that applies them" in text
     assert (tmp_path / "out" / "lr-0.05" / "record.jsonl").read_bytes() == before  # finished runs are kept
     code, _, err = run_command(capsys, *args[:5], "0.1,x", *args[6:])

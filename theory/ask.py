@@ -11,12 +11,15 @@ from collections.abc import Sequence
 
 from latebloom.theory.cost import depth_cost_ratio, flops_per_token, plan_flops
 from latebloom.theory.errors import InputError
+from latebloom.theory.landscapes.area import AreaLaw
 from latebloom.theory.landscapes.coupled import CoupledQuadratic
+from latebloom.theory.landscapes.growth import GrowthLandscape
 from latebloom.theory.landscapes.registry import FittedLandscape
-from latebloom.theory.optimum import Optimum, best_growth, winning_compute
+from latebloom.theory.optimum import Optimum, best_growth, winning_window
 from latebloom.theory.plan import Plan
 from latebloom.theory.spec import Spec
 from latebloom.theory.timing import TimingIntervals, timing_intervals
+from latebloom.theory.tradeoff import BestRun, Tradeoff
 
 __all__ = ["Answers", "answer", "answers_text"]
 
@@ -38,9 +41,12 @@ class Answers(Spec, frozen=True, kw_only=True):
         intervals: Of the timing, from the replicas; None without enough of them.
         not_identified: Why there are no intervals, if the pilots are to blame.
         winning_flops: Least compute at which growing beats the best fixed depth; None if nowhere within a factor 30.
-        winning_flops_full: The same against the full depth.
+        winning_until: Compute up to which it does; None if to the end of that range, or nowhere.
+        winning_flops_full: As ``winning_flops``, against the full depth.
+        winning_until_full: As ``winning_until``, against the full depth.
         retention: Loss of a cold start minus that of the best grown run, nats; None unless the law is exact about it.
         left_open: What the pilots leave open.
+        closed_form: The best run by power laws at a constant rate alone, against the full depth; of the area law.
     """
 
     flops: float
@@ -53,8 +59,11 @@ class Answers(Spec, frozen=True, kw_only=True):
     not_identified: str | None
     winning_flops: float | None
     winning_flops_full: float | None
+    winning_until: float | None
+    winning_until_full: float | None
     retention: float | None
     left_open: tuple[str, ...]
+    closed_form: BestRun | None = None
 
 
 def answer(
@@ -115,17 +124,23 @@ def answer(
             why = str(error)
     chosen = schedule.replace(peak_lr=optimum.peak_lr)
     winning = {
-        against: winning_compute(
+        against: winning_window(
             law,
             schedule=chosen,
             cost_ratio=ratio,
-            small_depth=law.small_depth,
             compute=(max(compute / WINNING_RANGE, 11.0), min(compute * WINNING_RANGE, 9e8)),
             accuracy=WINNING_ACCURACY,
             against=against,
         )
         for against in ("best", "full")
     }
+    ends: dict[str, tuple[float | None, float | None]] = {}
+    for name, window in winning.items():
+        low, high = (None, None) if window is None else window
+        ends[name] = (
+            None if low is None else low * per_step,
+            None if high is None or math.isinf(high) else high * per_step,
+        )
     retention = None
     if isinstance(law, CoupledQuadratic):
         whole = chosen.with_steps(optimum.steps)
@@ -140,11 +155,31 @@ def answer(
         tau_star=law.tau_star(schedule, price),
         intervals=intervals,
         not_identified=why,
-        winning_flops=None if winning["best"] is None else winning["best"] * per_step,
-        winning_flops_full=None if winning["full"] is None else winning["full"] * per_step,
+        winning_flops=ends["best"][0],
+        winning_flops_full=ends["full"][0],
+        winning_until=ends["best"][1],
+        winning_until_full=ends["full"][1],
         retention=retention,
         left_open=best.left_open,
+        closed_form=_closed_form(law, peak=optimum.peak_lr, cost_ratio=ratio, compute=compute),
     )
+
+
+def _closed_form(law: GrowthLandscape, *, peak: float, cost_ratio: float, compute: float) -> BestRun | None:
+    """What :class:`Tradeoff` says of the area law's power laws, without onsets, decay and noise."""
+    if not isinstance(law, AreaLaw) or not min(law.trunk.amplitude, law.fresh.amplitude, law.kappa) > 0:
+        return None
+    if not min(law.trunk.exponent, law.fresh.exponent) > 0:
+        return None
+    trunk, fresh = (s.amplitude * (peak / s.reference) ** -s.exponent for s in (law.trunk, law.fresh))
+    return Tradeoff(
+        cost_ratio=cost_ratio,
+        trunk=trunk,
+        trunk_exponent=law.trunk.exponent,
+        fresh=fresh,
+        fresh_exponent=law.fresh.exponent,
+        kappa=law.kappa,
+    ).best(compute)
 
 
 def answers_text(answers: Answers, plan: Plan) -> str:
@@ -184,14 +219,18 @@ def answers_text(answers: Answers, plan: Plan) -> str:
         )
     if best.at_edge:
         lines.append("  A best peak lies at an end of the range searched: widen --peaks.")
-    for name, flops in (
-        ("the best fixed depth", answers.winning_flops),
-        ("the full depth", answers.winning_flops_full),
+    for name, low, high in (
+        ("the best fixed depth", answers.winning_flops, answers.winning_until),
+        ("the full depth", answers.winning_flops_full, answers.winning_until_full),
     ):
-        where = (
-            f"from {flops:.3g} FLOPs on" if flops is not None else f"nowhere within {WINNING_RANGE:g} x this compute"
-        )
+        where = f"nowhere within {WINNING_RANGE:g} x this compute"
+        if low is not None:
+            where = f"from {low:.3g} FLOPs on" if high is None else f"from {low:.3g} to {high:.3g} FLOPs"
         lines.append(f"  beats {name}: {where}")
+    if answers.closed_form is not None:
+        closed = answers.closed_form
+        text = f"expand at {closed.tau / closed.horizon:.0%}; {closed.iso_loss_gain:.2f} x cheaper than the full depth"
+        lines.append(f"  by power laws at a constant rate: {text if closed.grows else 'no expansion pays'}")
     steps = plan.schedule.horizon
     if answers.tau_star is None:
         lines.append(f"On the plan's own {steps} steps growing costs more than {answers.tolerance:.1%} at every step.")

@@ -40,7 +40,6 @@ __all__ = [
     "meeting_area",
     "meeting_step",
     "progressive",
-    "progressive_difference",
     "restarted",
 ]
 
@@ -199,26 +198,6 @@ def progressive(
         gradient_term=base.gradient_term,
         constant=float(eta[:tau].sum()) / total * small_gap,
     )
-
-
-def progressive_difference(lrs: ArrayLike, *, tau: int, small_gap: float, fresh: float, initial: float) -> float:
-    """:func:`progressive` minus :func:`averaged`: the difference of two upper bounds.
-
-    It is *not* a bound on the difference of two losses, which can be larger or smaller: both runs may lie anywhere
-    below their bounds. The paper argues with it; Latebloom prints it under this name and bases nothing on it.
-
-    Args:
-        lrs: eta, shape (T,), >= 0.
-        tau: Updates before the expansion, in [0, T].
-        small_gap: L(w*) - L(W*), >= 0.
-        fresh: |x_tau - x*|, >= 0.
-        initial: |x_0 - x*|, >= 0.
-
-    Raises:
-        InputError: if a number is negative or not finite, or ``tau`` lies outside the run.
-    """
-    grown = progressive(lrs, tau=tau, distance=1.0, gradient=1.0, small_gap=small_gap, fresh=fresh, initial=initial)
-    return grown.value - averaged(lrs, distance=1.0, gradient=1.0).value
 
 
 def restarted(lrs: ArrayLike, *, tau: int, distance: float, gradient: ArrayLike) -> Bound:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from latebloom.theory import spec
 from latebloom.theory.architectures.presets import PRESETS, preset
 from latebloom.theory.config import PlanConfig
+from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError, nearest
-from latebloom.theory.landscapes.growth import GrowthLandscape
 from latebloom.theory.options import settings
-from latebloom.theory.plan import Base, GPT2Shape, Optimizer, Plan, Provenance, diff, read_plan, write_plan
+from latebloom.theory.plan import Base, Optimizer, Plan, Provenance, Stage, diff, read_plan, write_plan
 from latebloom.theory.plan_transfer import rates_text
 from latebloom.theory.planning import plan_expansion
 from latebloom.theory.schedules import AnySchedule, Constant, Cosine, Linear, wsd
 
-__all__ = ["fit_command", "plan_command", "record_command"]
+if TYPE_CHECKING:
+    from latebloom.theory.landscapes.growth import GrowthLandscape
+    from latebloom.theory.record import Record
+
+__all__ = ["base_plan", "fit_command", "plan_command", "read_pilots", "record_command"]
 
 LAW_NAMES = (
     "area, normalised or pair (pilots); size, shape or noisy_quadratic (several sizes); best, power, convex, momentum, "
@@ -32,9 +38,21 @@ class _PlanGroup(click.Group):
     """`latebloom plan --model ...` makes a plan; `latebloom plan check FILE` and the others are subcommands."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or args[0] not in self.commands:
+        if args and args[0] == "--next":
+            args = ["next", *args[1:]]
+        elif not args or args[0] not in self.list_commands(ctx):
             args = ["make", *args]
         return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), "next"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "next":  # stands beside `latebloom pilots`, which imports this module
+            from latebloom.theory.commands_pilots import next_command
+
+            return next_command
+        return super().get_command(ctx, cmd_name)
 
 
 @click.group(cls=_PlanGroup, name="plan", help="Make a plan (the default), or show, check, compare plans.")
@@ -67,36 +85,88 @@ def make_command(
     out: Path,
     as_json: bool,
 ) -> None:
-    """Make a plan: when to expand, from the mixing area, from pilots, or from a compute budget.
+    """Make a plan: what to train for a budget, from pilots; or when to expand, from the mixing area or a budget alone.
+
+    From pilots the plan is the arm of least expected loss among all that cost the same: each fixed depth, and growing
+    at each step. It grows only where that is best, or with --grow. `latebloom pilots` says which pilots to run.
 
     A shell expands `--pilot runs/pilot*` into several words: those after the first are taken as pilots too.
 
-    Beside this: `latebloom plan show|check|diff|schema`, each with its own --help.
+    Beside this: `latebloom plan next|show|check|diff|schema`, each with its own --help.
     """
     pilots += more_pilots
-    model, usual_depth = preset(config.model)
-    if config.vocab_size is not None:
-        model = model.replace(vocab_size=config.vocab_size)
-    peak = _peak_lr(config)
-    schedule = _schedule(config, peak)
-    area = _mixing_area(config, peak)
+    base = base_plan(config, optimizer)
+    area = _mixing_area(config, base.schedule.peak)
     if pilots and area is not None:
         raise InputError("--u-mix", area, "stands beside --pilot, which measures the mixing area", "give one of them")
-    law, resamples, provenance, unknown = _landscape(
-        pilots,
-        config.law,
-        config.seed,
-        model=model,
-        batch_tokens=config.batch_tokens,
-        growth=(config.init, config.order),
-        schedule=schedule,
-    )
+    records = read_pilots(pilots, base, growth=(config.init, config.order)) if pilots else []
+    if pilots and config.law == "field":
+        plan = _plan_from_field(config, base, records)
+    else:
+        plan = _plan_from_law(config, base, records, area)
+    replaced = out.exists()
+    write_plan(plan, out)
+    if replaced and not as_json:
+        click.echo(f"{out} was there and is replaced", err=True)
+    click.echo(plan.to_json() if as_json else f"{plan.provenance.reason}\n{out}  sha256 {plan.digest[:16]}")
+
+
+def _plan_from_field(config: PlanConfig, base: Plan, records: list[Record]) -> Plan:
+    """The best arm of equal compute, or with --grow the best that grows."""
+    from latebloom.theory.fitting.recovery_field import ends_of, fit_recovery_field
+    from latebloom.theory.menu_plan import plan_from_menu
+
+    if config.tolerance != PlanConfig(model="", steps=1, batch_tokens=1).tolerance:
+        rule = "places an expansion by what it may cost against the full depth; the field takes the least loss"
+        raise InputError("--tolerance", config.tolerance, rule, "leave it out, or give --law area")
+    ends = ends_of(records, small_depth=config.small_depth, full_depth=base.depth)
+    field = fit_recovery_field(ends, full_depth=base.depth, reference=base.schedule.total_area)
+    depths = config.depths
+    if depths is None:
+        depths = tuple(sorted({end.depth for end in ends if end.kind == "between"}))
+    share = 1.0 if config.budget is None else config.budget
+    plans = plan_from_menu(
+        field,
+        base,
+        budget=share * plan_flops(base),
+        growth=Stage(start_step=1, depth=base.depth, init=config.init, order=config.order,
+                     optimizer_state=config.optimizer_state),
+        depths=depths,
+        most_steps=config.most_steps,
+        seed=config.seed,
+    )  # fmt: skip
+    if not config.grow:
+        return plans.best
+    if plans.growing is None:
+        rule = f"at {share:g} of the fixed-depth FLOPs no run that grows has time for its warm-up"
+        raise InputError("--grow", True, rule, "allow more FLOPs with --budget")
+    return plans.growing
+
+
+def _plan_from_law(config: PlanConfig, base: Plan, records: list[Record], area: float | None) -> Plan:
+    """When to grow, from the mixing area, a law fitted to pilots, or a compute budget."""
+    if config.grow or config.depths is not None or config.most_steps is not None:
+        name = "--grow" if config.grow else "--depths" if config.depths is not None else "--most-steps"
+        value = config.grow or config.depths or config.most_steps
+        raise InputError(name, value, "needs pilots and --law field: here the plan always grows", "leave it out")
+    law: GrowthLandscape | None = None
+    resamples: tuple[GrowthLandscape, ...] = ()
+    provenance, unknown = Provenance(), []
+    if records:
+        from latebloom.theory.landscapes.registry import FITTED, fit_landscape
+
+        if config.law not in FITTED:
+            fix = nearest(config.law, ["field", *FITTED])
+            raise InputError("--law", config.law, "is not a landscape that is fitted to pilots", fix)
+        fit = fit_landscape(config.law, records, seed=config.seed)
+        law, resamples, provenance = fit.law, fit.bootstrap(seed=config.seed), fit.provenance()
+        unknown = [*fit.identifiability, *fit.left_open(resamples, base.schedule)]
     plan = plan_expansion(
-        model=model,
+        model=base.model,
         small_depth=config.small_depth,
-        full_depth=usual_depth if config.depth is None else config.depth,
-        schedule=schedule,
-        batch_tokens=config.batch_tokens,
+        full_depth=base.depth,
+        schedule=base.schedule,
+        batch_tokens=base.batch_tokens,
         mixing_area=area,
         law=law,
         resamples=resamples,
@@ -104,9 +174,9 @@ def make_command(
         budget=config.budget,
         init=config.init,
         order=config.order,
-        optimizer=optimizer.replace(base=_base(config)),
+        optimizer=base.optimizer,
         provenance=provenance,
-        name=f"{config.model}-{config.steps}",
+        name=base.name,
     )
     if config.optimizer_state != plan.stages[-1].optimizer_state:
         grown = plan.stages[-1].replace(optimizer_state=config.optimizer_state)
@@ -114,11 +184,7 @@ def make_command(
     if unknown:
         reason = " ".join([plan.provenance.reason or "", "Left open by the pilots:", *unknown])
         plan = plan.replace(provenance=plan.provenance.replace(reason=reason))
-    replaced = out.exists()
-    write_plan(plan, out)
-    if replaced and not as_json:
-        click.echo(f"{out} was there and is replaced", err=True)
-    click.echo(plan.to_json() if as_json else f"{plan.provenance.reason}\n{out}  sha256 {plan.digest[:16]}")
+    return plan
 
 
 @plan_command.command("show")
@@ -293,38 +359,63 @@ def _fit_text(table: dict) -> str:
     return "\n".join(lines)
 
 
-def _landscape(
-    paths: tuple[Path, ...],
-    law_name: str,
-    seed: int,
-    *,
-    model: GPT2Shape,
-    batch_tokens: int,
-    growth: tuple[str, str],
-    schedule: AnySchedule,
-) -> tuple[GrowthLandscape | None, tuple[GrowthLandscape, ...], Provenance, list[str]]:
-    """The law fitted to pilots of ``model``, its replicas, where it came from, and what the pilots leave open."""
-    if not paths:
-        return None, (), Provenance(), []
-    from latebloom.theory.landscapes.registry import fit_landscape
+def base_plan(config: PlanConfig, optimizer: Optimizer) -> Plan:
+    """The full depth for the whole horizon: what every plan is derived from.
+
+    Args:
+        config: Model, horizon, batch, schedule.
+        optimizer: Update rule.
+
+    Raises:
+        InputError: if a setting is out of range or missing.
+    """
+    model, usual_depth = preset(config.model)
+    if config.vocab_size is not None:
+        model = model.replace(vocab_size=config.vocab_size)
+    full_depth = usual_depth if config.depth is None else config.depth
+    schedule = _schedule(config, _peak_lr(config))
+    if config.small_depth >= full_depth:
+        raise InputError(
+            "small_depth", config.small_depth, f"must be below the full depth {full_depth}", "start shallower"
+        )
+    return Plan(
+        name=f"{config.model}-{config.steps}",
+        model=model,
+        batch_tokens=config.batch_tokens,
+        schedule=schedule,
+        stages=(Stage(start_step=0, depth=full_depth),),
+        optimizer=optimizer.replace(base=_base(config)),
+    )
+
+
+def read_pilots(paths: Sequence[Path], base: Plan, *, growth: tuple[str, str] | None) -> list[Record]:
+    """Records of pilots of what is planned.
+
+    Args:
+        paths: Run directories or record files.
+        base: Model and batch that are planned.
+        growth: Init and order of new blocks that are planned; None where the pilots say.
+
+    Raises:
+        InputError: naming the pilot that is of another model, batch or way of growing.
+    """
     from latebloom.theory.record import read_records
 
+    model = base.model
     records = read_records(paths)
     for path, record in zip(paths, records, strict=True):
         if record.plan.model.replace(name=model.name) != model:
             rule = f"is a run of another model than {model.name}: {record.plan.model.name}, width "
             rule += f"{record.plan.model.width}, vocabulary {record.plan.model.vocab_size}"
             raise InputError("--pilot", str(path), rule, "run pilots of the model that is planned")
-        if record.plan.batch_tokens != batch_tokens:
-            rule = f"has {record.plan.batch_tokens} tokens a step, the plan {batch_tokens}"
+        if record.plan.batch_tokens != base.batch_tokens:
+            rule = f"has {record.plan.batch_tokens} tokens a step, the plan {base.batch_tokens}"
             raise InputError("--pilot", str(path), rule, "run pilots with the batch that is planned")
         for stage in record.plan.stages[1:]:
-            if (stage.init, stage.order) != growth:
+            if growth is not None and (stage.init, stage.order) != growth:
                 rule = f"grows by {stage.init}, {stage.order}, the plan by {', '.join(growth)}"
                 raise InputError("--pilot", str(path), rule, "say --init and --order as the pilots have them")
-    fit = fit_landscape(law_name, records, seed=seed)
-    resamples = fit.bootstrap(seed=seed)
-    return fit.law, resamples, fit.provenance(), [*fit.identifiability, *fit.left_open(resamples, schedule)]
+    return records
 
 
 def _peak_lr(config: PlanConfig) -> float:

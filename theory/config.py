@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from latebloom.theory.expansion import Init, Order, StatePolicy
 from latebloom.theory.spec import Count, Spec
@@ -28,12 +30,15 @@ class PlanConfig(Spec, frozen=True, kw_only=True):
         decay: Share of the steps (wsd).
         u_mix: Mixing area as a share of peak_lr x steps, such as 0.12.
         u_mix_area: Mixing area in learning rate x steps.
-        tolerance: Accepted price of growing, share of the final loss.
-        budget: Spend at most this share of the fixed-depth FLOPs.
+        tolerance: Accepted price of growing, share of the final loss; not with --law field.
+        budget: Share of the FLOPs of the full depth for all steps: what is spent with --law field, else at most.
+        depths: Fixed depths between that would be trained too (--law field). None: those among the pilots.
+        most_steps: Steps that the data allow (--law field). None: as many as the budget buys.
+        grow: Write the best plan that grows, even where not growing is better (--law field).
         init: How new blocks begin; those with zero in their name, and identity, keep the function.
         order: Where new blocks stand: on top (stack, last), between the old (inter) or below (first).
         optimizer_state: Kept at the expansion, new blocks starting with none, a copied or a warmed one; or reset.
-        law: Landscape fitted to pilots: area, normalised or pair.
+        law: Fitted to pilots: field (every arm of equal compute), or when to grow by area, normalised or pair.
         seed: Of the fit to pilots and its bootstrap.
     """
 
@@ -53,8 +58,11 @@ class PlanConfig(Spec, frozen=True, kw_only=True):
     u_mix_area: float | None = None
     tolerance: float = 0.01
     budget: float | None = None
+    depths: tuple[Count, ...] | None = None
+    most_steps: Annotated[int, Meta(ge=1, le=10**9)] | None = None
+    grow: bool = False
     init: Init = "random"
     order: Order = "stack"
     optimizer_state: StatePolicy = "keep"
-    law: str = "area"
+    law: str = "field"
     seed: Count = 0

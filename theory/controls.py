@@ -11,8 +11,10 @@ A progressive run grows from depth l to L at step tau of T, and spends the compu
     small_equal_compute   l       the steps that C pays for       what growing is worth beside never growing
     depth_equal_compute   any d   the steps that C pays for       the same beside every other fixed depth
 
-A control whose horizon differs has its own schedule of the same form; the cold start has the tail of the progressive
-run's. :data:`COMPARED` names the rows that are predicted, run by ``latebloom demo`` and named in the verdict.
+A control whose horizon differs has its own schedule of the same form, its warm-up kept in steps; the cold start has
+the tail of the progressive run's. :data:`COMPARED` names the rows that are predicted, run by ``latebloom demo`` and
+named in the verdict. Those of equal compute are the other ways to spend C, and growing is worth it only if it ends
+below all of them; the others say what it costs and where its worth comes from.
 """
 
 from __future__ import annotations
@@ -21,8 +23,10 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Final, Literal, Protocol
 
+from latebloom.theory import checks
 from latebloom.theory.cost import flops_per_token, plan_flops
 from latebloom.theory.errors import InputError, nearest
+from latebloom.theory.menu import schedule_for
 from latebloom.theory.plan import Plan, Prediction, Provenance, Stage
 from latebloom.theory.schedules import AnySchedule, Tail
 
@@ -35,6 +39,7 @@ __all__ = [
     "compared",
     "control",
     "controls_among",
+    "depths_between",
     "equal_compute",
     "fixed_depth",
 ]
@@ -58,6 +63,7 @@ def equal_compute(plan: Plan, *, name: str, depth: int | None = None) -> Plan:
     """The fixed-depth run that costs what ``plan`` costs, with its own horizon and its own schedule.
 
     round(C / (b c_d)) steps, with C the FLOPs of ``plan``, b its tokens a step and c_d the FLOPs a token at depth d.
+    The warm-up keeps its steps, so that runs of one depth begin alike and can share a trunk; the decay keeps its share.
 
     Args:
         plan: Any plan.
@@ -66,7 +72,7 @@ def equal_compute(plan: Plan, *, name: str, depth: int | None = None) -> Plan:
     """
     per_step = plan.batch_tokens * flops_per_token(plan.model, plan.depth if depth is None else depth)
     steps = max(1, round(plan_flops(plan) / per_step))
-    return fixed_depth(plan, name=name, depth=depth, schedule=plan.schedule.with_steps(steps))
+    return fixed_depth(plan, name=name, depth=depth, schedule=schedule_for(plan.schedule, steps))
 
 
 def cold_start(plan: Plan, *, name: str, depth: int | None = None) -> Plan:
@@ -129,6 +135,7 @@ class Control:
         Args:
             depth: Number of blocks.
         """
+        checks.whole("depth", depth, 0, fix="give the number of blocks")
         return dataclasses.replace(
             self, name=f"{self.name}-{depth}", label=f"depth {depth}, {self.label}", depth=depth, family=self.row
         )
@@ -200,12 +207,42 @@ _ROWS = (
     ),
 )
 CONTROLS: Final[dict[str, Control]] = {row.name: row for row in _ROWS}
-COMPARED: tuple[str, ...] = ("fixed", "equal_compute", "cold_start", "small")
+COMPARED: tuple[str, ...] = (
+    "fixed", "equal_compute", "cold_start", "small", "small_equal_compute", "depth_equal_compute",
+)  # fmt: skip
 
 
-def compared() -> tuple[Control, ...]:
-    """The controls that :data:`COMPARED` names."""
-    return tuple(control(name) for name in COMPARED)
+def depths_between(small_depth: int, full_depth: int) -> tuple[int, ...]:
+    """Fixed depths that someone might train instead: from the small one by doubling, below the full one.
+
+    >>> depths_between(1, 12), depths_between(0, 4)
+    ((2, 4, 8), (1, 2))
+
+    Args:
+        small_depth: l.
+        full_depth: L.
+
+    Raises:
+        InputError: if a depth is not a whole number.
+    """
+    checks.whole("small_depth", small_depth, 0)
+    checks.whole("full_depth", full_depth, 1)
+    depths, depth = [], max(2 * small_depth, 1)
+    while depth < full_depth:
+        depths.append(depth)
+        depth *= 2
+    return tuple(depths)
+
+
+def compared(depths: Iterable[int] = ()) -> tuple[Control, ...]:
+    """The controls that :data:`COMPARED` names.
+
+    Args:
+        depths: Of the members of its families, see :func:`depths_between`.
+    """
+    depths = tuple(depths)
+    rows = map(control, COMPARED)
+    return tuple(each for row in rows for each in ([row] if row.depth is not None else map(row.at, depths)))
 
 
 def control(name: str) -> Control:

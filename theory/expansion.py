@@ -12,10 +12,11 @@ Initialisations:
     zero             zero       nothing         yes                  no (only the last biases move)
     zero_last        fresh      last maps       yes                  yes, its last matrices first
     copy_zero_last   copied     last maps       yes                  yes, its last matrices first
-    copy_zero_norm   copied     norms, biases   yes                  after its norms have moved; in SwiGLU never
+    copy_zero_norm   copied     norms, biases   yes                  after its norms have moved; in SwiGLU refused
     identity         identity   last maps       yes                  yes, its last matrices first
 
-A SwiGLU without biases whose norm is zero is a product of two zeros, so that neither factor has a gradient.
+A SwiGLU without biases whose norm is zero is a product of two zeros: neither factor ever has a gradient, and
+:func:`check_init` refuses it.
 
 Orders, with l old blocks and L in all:
 
@@ -40,6 +41,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from latebloom.theory import checks
+from latebloom.theory.architectures.family import Family
 from latebloom.theory.errors import InputError
 
 __all__ = [
@@ -54,6 +57,7 @@ __all__ = [
     "StateRule",
     "Weights",
     "Zeroed",
+    "check_init",
     "placement",
     "sources",
 ]
@@ -78,6 +82,7 @@ class Initialisation:
             or the ``norms`` (every gain and bias).
         keeps_function: The grown model computes what the model before it computed.
         trainable: Every matrix of a new block of GPT-2 has a gradient by the second update.
+        trainable_gated: The same of a block whose MLP is a product of two maps of one norm (SwiGLU).
     """
 
     label: str
@@ -85,6 +90,7 @@ class Initialisation:
     zeroed: Zeroed
     keeps_function: bool
     trainable: bool = True
+    trainable_gated: bool = True
 
     @property
     def copies(self) -> bool:
@@ -95,13 +101,15 @@ class Initialisation:
 INITS: Final[dict[Init, Initialisation]] = {
     "random": Initialisation(label="random", weights="fresh", zeroed="nothing", keeps_function=False),
     "copy": Initialisation(label="copied", weights="copied", zeroed="nothing", keeps_function=False),
-    "zero": Initialisation(label="zero", weights="zero", zeroed="nothing", keeps_function=True, trainable=False),
+    "zero": Initialisation(
+        label="zero", weights="zero", zeroed="nothing", keeps_function=True, trainable=False, trainable_gated=False
+    ),
     "zero_last": Initialisation(label="random, last zeroed", weights="fresh", zeroed="last_maps", keeps_function=True),
     "copy_zero_last": Initialisation(
         label="copied, last zeroed", weights="copied", zeroed="last_maps", keeps_function=True
     ),
     "copy_zero_norm": Initialisation(
-        label="copied, norms zeroed", weights="copied", zeroed="norms", keeps_function=True
+        label="copied, norms zeroed", weights="copied", zeroed="norms", keeps_function=True, trainable_gated=False
     ),
     "identity": Initialisation(
         label="identity, last zeroed", weights="identity", zeroed="last_maps", keeps_function=True
@@ -151,6 +159,22 @@ STATE_POLICIES: Final[dict[StatePolicy, StateRule]] = {
 }
 
 
+def check_init(init: Init, family: Family) -> None:
+    """Refuse an initialisation that promises to train and in this family never would.
+
+    Args:
+        init: One of :data:`INITS`.
+        family: Of the model that grows.
+
+    Raises:
+        InputError: if new blocks of the family would have matrices without a gradient for ever.
+    """
+    rule = INITS[init]
+    if family.gated and rule.trainable and not rule.trainable_gated:
+        why = f"leaves the new MLPs of the family {family.name} without a gradient: both factors of a product are zero"
+        raise InputError("init", init, why, "use copy_zero_last")
+
+
 def sources(order: Order, old: int, new: int) -> list[int]:
     """For each of ``new`` blocks, the old block that it is or continues.
 
@@ -166,9 +190,11 @@ def sources(order: Order, old: int, new: int) -> list[int]:
         Numbers of old blocks, L of them.
 
     Raises:
-        InputError: if the order is unknown.
+        InputError: if the order is unknown or a number of blocks is none.
     """
     rule = _order(order)
+    checks.whole("old", old, 1, fix="give the number of blocks")
+    checks.whole("new", new, 1, fix="give the number of blocks")
     return [rule.source(place, old, new) for place in range(new)]
 
 
@@ -187,9 +213,11 @@ def placement(order: Order, old: int, new: int) -> list[int]:
         Places, l of them, increasing.
 
     Raises:
-        InputError: if the order is unknown.
+        InputError: if the order is unknown, a number of blocks is none, or there are fewer blocks afterwards.
     """
     rule = _order(order)
+    checks.whole("old", old, 0, fix="give the number of blocks")
+    checks.whole("new", new, max(old, 1), fix="give the number of blocks")
     if old == 0:
         return []
     continued = sources(order, old, new)

@@ -14,65 +14,24 @@ delta > s(T) - s(T_N). Its right side needs runs of the small depth alone, which
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from latebloom.theory import checks
 from latebloom.theory.cost import flops_per_token
 from latebloom.theory.errors import InputError
-from latebloom.theory.menu import Quantiles, schedule_for
+from latebloom.theory.menu import schedule_for
+from latebloom.theory.prediction import Condition, GrowthConditions, Quantiles
 
 if TYPE_CHECKING:
     from latebloom.theory.fitting.recovery_field import RecoveryField
     from latebloom.theory.plan import Plan
 
-__all__ = ["Condition", "GrowthConditions", "conditions_text", "growth_conditions", "smallest_budget"]
+__all__ = ["conditions_text", "growth_conditions", "smallest_budget"]
 
 CONDITION_DRAWS = 1000
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Condition:
-    """Both sides at one share x of the grown run. Losses in nats per token.
-
-    Attributes:
-        share: x.
-        steps: T, horizon of the run grown there.
-        needed: s(T) - s(T_N), what must be recovered to beat never growing.
-        recovered: z(x) as far as the pilots say; None if none was trained at the full depth.
-        p_possible: Probability that delta > needed; None likewise.
-        p_met: Probability that z(x) > needed; None likewise.
-        needed_full: delta - [f(T_E) - f(T)], what must be recovered to beat the full depth; None likewise.
-    """
-
-    share: float
-    steps: int
-    needed: Quantiles
-    recovered: Quantiles | None
-    p_possible: float | None
-    p_met: float | None
-    needed_full: Quantiles | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class GrowthConditions:
-    """The conditions over all shares.
-
-    Attributes:
-        budget: C, training FLOPs.
-        beta: -ds/d ln T at the small depth's own horizon C/c_l, nats per e-fold of steps.
-        price: n = c_l/c_L.
-        delta: Depth gap at T of the middle share; None if no pilot was trained at the full depth.
-        conditions: One for each share.
-    """
-
-    budget: float
-    beta: Quantiles
-    price: float
-    delta: Quantiles | None
-    conditions: tuple[Condition, ...]
 
 
 def growth_conditions(
@@ -90,6 +49,7 @@ def growth_conditions(
     Raises:
         InputError: if the budget does not hold the warm-up.
     """
+    checks.positive("budget", budget, fix="give training FLOPs")
     small, full = (
         float(plan.batch_tokens) * flops_per_token(plan.model, d) for d in (field.small_depth, field.full_depth)
     )
@@ -193,7 +153,7 @@ def conditions_text(conditions: GrowthConditions, *, smallest: float | None = No
     elif possible[0] > conditions.conditions[0].share:
         text += f" It can only from {possible[0]:.0%} of the run on."
     if smallest is not None and smallest > conditions.budget:
-        text += f" At {middle.share:.0%} it could from {smallest:.2g} FLOPs on."
+        text += f" At {middle.share:.0%} it could from {smallest:.2g} FLOPs on, by extrapolation."
     return text
 
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import math
 
+from latebloom.theory import checks
 from latebloom.theory.errors import InputError
 
 __all__ = [
@@ -53,6 +54,8 @@ def transfer_lead(transfer_efficiency: float, price: float, *, tau: float) -> fl
     """
     if not 0 < price <= 1:
         raise InputError("price", price, "must lie in (0, 1]", "give c_l/c_L")
+    checks.finite("transfer_efficiency", transfer_efficiency)
+    checks.non_negative("tau", tau)
     return tau * (transfer_efficiency - price)
 
 
@@ -138,7 +141,7 @@ def head_limit(a: float, b: float, *, head: float) -> float:
     import scipy.optimize
 
     _check(a, b)
-    if not head >= 0:
+    if not 0 <= head < math.inf:
         raise InputError("head", head, "must not be negative", "give the head's cost over the blocks'")
 
     def excess(depth: float) -> float:  # on the path, A = 1, the best fixed depth = 1
@@ -180,6 +183,7 @@ def prescribed_size_limit(a: float, b: float, *, size: float) -> float:
     Raises:
         InputError: if an exponent is not positive or the size is too small for the loss.
     """
+    checks.positive("size", size)
     share = fixed_share(a, b) * size**-a
     if not 0 < share < 1:
         rule = f"never reaches the loss of the best fixed size; that takes more than {fixed_share(a, b) ** (1 / a):.3g}"
@@ -203,7 +207,7 @@ def served_limit(a: float, b: float, *, served: float) -> float:
     """
     import scipy.optimize
 
-    if not served >= 0:
+    if not 0 <= served < math.inf:
         raise InputError("served", served, "must not be negative", "give tokens served over tokens trained on")
     tokens = served * (1 - fixed_share(a, b)) ** (-1 / b)
 

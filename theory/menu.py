@@ -22,12 +22,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from latebloom.theory import checks
 from latebloom.theory.cost import flops_per_token
 from latebloom.theory.errors import InputError
+from latebloom.theory.prediction import Head, Quantiles
 
 if TYPE_CHECKING:
     from latebloom.theory.fitting.recovery_field import Points, RecoveryField
@@ -41,13 +43,16 @@ __all__ = [
     "MenuArm",
     "Pilot",
     "PilotValue",
-    "Quantiles",
+    "branch_schedule",
     "candidate_pilots",
     "decide",
     "equal_compute_menu",
     "explain",
+    "growth_controls",
     "pilot_value",
+    "points_of",
     "schedule_for",
+    "sentences",
 ]
 
 SURE = 0.9  # probability from which on the decision has a head of its own
@@ -97,21 +102,6 @@ class MenuArm:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quantiles:
-    """Median and 90 % interval.
-
-    Attributes:
-        low: 5 % quantile.
-        median: 50 % quantile.
-        high: 95 % quantile.
-    """
-
-    low: float
-    median: float
-    high: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class Choice:
     """What is expected of one arm.
 
@@ -155,6 +145,8 @@ class Pilot:
         area_after: As of :class:`MenuArm`.
         depth: Blocks at the end.
         flops: What it adds to what the pilots have cost so far.
+        steps: Horizon, 0 if only the areas are known.
+        tau: Expansion step, 0 for a run of one depth.
     """
 
     name: str
@@ -162,6 +154,8 @@ class Pilot:
     area_after: float
     depth: int
     flops: float
+    steps: int = 0
+    tau: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,13 +191,14 @@ class Decision:
         fixed: That growing arm against the full depth for as many steps; None if no arm grows.
         equal_compute: Against the full depth of equal compute.
         never: Against the small depth of equal compute.
+        best_fixed: Against the fixed depth of the menu that is expected to end lowest: the control that decides.
         tau_share: Of the best expansion step's share of its run, over the posterior; None if no arm grows.
         draws: Joint draws of every arm's expected loss, (200, arms).
         controls: Joint draws of (s(T), f(T)) at the growing arm's horizon, from the same posterior, (200, 2).
         next_pilots: Candidates by fall in regret per FLOP, best first.
     """
 
-    head: Literal["grow", "do not grow", "not decided"]
+    head: Head
     p_grow: float
     choices: tuple[Choice, ...]
     best: int
@@ -211,6 +206,7 @@ class Decision:
     fixed: Gap | None
     equal_compute: Gap | None
     never: Gap | None
+    best_fixed: Gap | None
     tau_share: Quantiles | None
     draws: np.ndarray
     controls: np.ndarray
@@ -242,6 +238,24 @@ def schedule_for(schedule: AnySchedule, steps: int) -> AnySchedule:
     return scaled.replace(warmup_steps=warmup, decay_steps=min(decay, steps - warmup))
 
 
+def branch_schedule(schedule: AnySchedule, steps: int, tau: int) -> AnySchedule:
+    """:func:`schedule_for` with a decay that begins with the expansion at the earliest, so that the trunk is at the
+    constant rate until then.
+
+    Args:
+        schedule: Of a run of any horizon.
+        steps: Horizon of the branch.
+        tau: Expansion step, 0 for none.
+
+    Raises:
+        InputError: if ``tau`` is not a step of the branch.
+    """
+    checks.whole("tau", tau, 0, steps)
+    rates = schedule_for(schedule, steps)
+    decay = getattr(rates, "decay_steps", None)
+    return rates if decay is None else rates.replace(decay_steps=min(decay, steps - tau))
+
+
 def equal_compute_menu(
     plan: Plan,
     *,
@@ -269,6 +283,10 @@ def equal_compute_menu(
     Raises:
         InputError: if the budget does not buy the cheapest arm's warm-up and one step.
     """
+    checks.whole("full_depth", full_depth, small_depth + 1, fix="give a larger number of blocks")
+    checks.positive("budget", budget, fix="give training FLOPs")
+    if most_steps is not None:
+        checks.whole("most_steps", most_steps, 1)
     for depth in depths:
         if not small_depth <= depth <= full_depth:
             raise InputError("depths", depth, f"must lie from {small_depth} to {full_depth}", "leave it out")
@@ -340,12 +358,12 @@ def decide(
     grows = np.array([arm.tau is not None for arm in menu])
     controls: list[MenuArm] = []
     growth = None
-    points = _points(field, menu)
+    points = points_of(field, menu)
     mean, _ = field.moments(points)
     if grows.any():
         growth = int(np.flatnonzero(grows)[np.argmin(mean[grows])])
-        controls = _controls(field, menu[growth], plan)
-    everything = _points(field, [*menu, *controls])
+        controls = growth_controls(menu[growth], plan)
+    everything = points_of(field, [*menu, *controls])
     drawn = field.draws(everything, number=WORK_DRAWS, seed=seed)
     losses = drawn[:, : len(menu)]
     winner = losses.argmin(axis=1)
@@ -361,14 +379,17 @@ def decide(
         for i, arm in enumerate(menu)
     )
     p_grow = float(grows[winner].mean())
-    gaps: list[Gap | None] = [None, None, None]
+    gaps: list[Gap | None] = [None, None, None, None]
     tau_share = None
     if growth is not None:
-        runs = field.draws(_points(field, [menu[growth], *controls]), number=WORK_DRAWS, seed=seed, measured=True)
+        against = controls[:3]
+        if not grows.all():
+            against.append(menu[int(np.flatnonzero(~grows)[np.argmin(mean[~grows])])])
+        runs = field.draws(points_of(field, [menu[growth], *against]), number=WORK_DRAWS, seed=seed, measured=True)
         relative = runs[:, :1] / runs[:, 1:] - 1
         gaps = [
             Gap(against=control, gap=_quantiles(relative[:, i]), p_below=float((relative[:, i] < 0).mean()))
-            for i, control in enumerate(controls[:3])
+            for i, control in enumerate(against)
         ]
         index = np.flatnonzero(grows)
         shares = np.array([(arm.tau or 0) / arm.steps for arm in menu if arm.tau is not None])
@@ -383,6 +404,7 @@ def decide(
         fixed=gaps[0],
         equal_compute=gaps[1],
         never=gaps[2],
+        best_fixed=gaps[3] if len(gaps) > 3 else None,
         tau_share=tau_share,
         draws=losses[:DRAWS],
         controls=drawn[:DRAWS, len(menu) :][:, [3, 0]] if controls else np.empty((DRAWS, 0)),
@@ -390,8 +412,13 @@ def decide(
     )
 
 
-def _controls(field: RecoveryField, grown: MenuArm, plan: Plan) -> list[MenuArm]:
-    """Full depth for as many steps; full depth, then small depth, of equal compute; small depth for as many steps."""
+def growth_controls(grown: MenuArm, plan: Plan) -> list[MenuArm]:
+    """Full depth for as many steps; full depth, then small depth, of equal compute; small depth for as many steps.
+
+    Args:
+        grown: An arm that grows.
+        plan: Of any run of the experiment, for schedules and prices.
+    """
     small, full = grown.depths[0], grown.depths[-1]
     price = {d: float(plan.batch_tokens) * flops_per_token(plan.model, d) for d in (small, full)}
     runs = (
@@ -400,10 +427,16 @@ def _controls(field: RecoveryField, grown: MenuArm, plan: Plan) -> list[MenuArm]
         (small, round(grown.flops / price[small])),
         (small, grown.steps),
     )
-    return [_arm(plan.schedule, (depth,), None, steps, price, field.small_depth) for depth, steps in runs]
+    return [_arm(plan.schedule, (depth,), None, steps, price, small) for depth, steps in runs]
 
 
-def _points(field: RecoveryField, arms: Sequence[MenuArm]) -> Points:
+def points_of(field: RecoveryField, arms: Sequence[MenuArm]) -> Points:
+    """Where the field is asked for the losses of ``arms``.
+
+    Args:
+        field: Posterior.
+        arms: Any.
+    """
     return field.points([a.area_before for a in arms], [a.area_after for a in arms], [a.depths[-1] for a in arms])
 
 
@@ -430,6 +463,7 @@ def candidate_pilots(
         horizon: T, steps of the run to be planned.
         depths: Fixed depths between that stand on the menu.
     """
+    checks.whole("horizon", horizon, 1)
     tokens = float(plan.batch_tokens)
     small, full = field.small_depth, field.full_depth
     price = {d: tokens * flops_per_token(plan.model, d) for d in {small, full, *depths}}
@@ -451,28 +485,25 @@ def candidate_pilots(
             before = rates.total_area if depth == small else 0.0
             flops = price[depth] * max(steps - reached[depth], decay * steps, 1)
             name = f"depth {depth} to step {steps}, annealed"
-            pilots.append(_pilot(name, before, rates.total_area - before, depth, flops))
+            pilots.append(_pilot(name, before, rates.total_area, depth, flops, steps))
     for share in (0.25, 0.5, 0.75):
         for later in (0.06, 0.12):
             tau = round(horizon * share)
             steps = tau + max(1, round(horizon * later))
             if (full, steps, tau) in done:
                 continue
-            rates = schedule_for(plan.schedule, steps)
-            tail = getattr(rates, "decay_steps", None)
-            if (
-                tail is not None
-            ):  # the decay begins with the expansion at the earliest: the trunk is at the constant rate
-                rates = rates.replace(decay_steps=min(tail, steps - tau))
+            rates = branch_schedule(plan.schedule, steps, tau)
             before = float(rates.area(tau))
             flops = price[full] * (steps - tau) + price[small] * max(0.0, tau - reached[small])
             name = f"grow {small} -> {full} at step {tau}, annealed at {steps}"
-            pilots.append(_pilot(name, before, rates.total_area - before, full, flops))
+            pilots.append(_pilot(name, before, rates.total_area, full, flops, steps, tau))
     return tuple(pilots)
 
 
-def _pilot(name: str, before: float, after: float, depth: int, flops: float) -> Pilot:
-    return Pilot(name=name, area_before=before, area_after=after, depth=depth, flops=flops)
+def _pilot(name: str, before: float, area: float, depth: int, flops: float, steps: int, tau: int = 0) -> Pilot:
+    return Pilot(
+        name=name, area_before=before, area_after=area - before, depth=depth, flops=flops, steps=steps, tau=tau
+    )
 
 
 def pilot_value(field: RecoveryField, menu: Sequence[MenuArm], pilot: Pilot, *, seed: int = 0) -> PilotValue:
@@ -487,7 +518,7 @@ def pilot_value(field: RecoveryField, menu: Sequence[MenuArm], pilot: Pilot, *, 
         pilot: The run that would be made, with an error of its own.
         seed: Of the draws.
     """
-    arms = _points(field, menu)
+    arms = points_of(field, menu)
     at = field.points([pilot.area_before], [pilot.area_after], [pilot.depth])
     trunk = field.trunks_of(at)
     points = type(arms)(
@@ -518,13 +549,22 @@ def explain(decision: Decision) -> str:
     """The decision and its reasons in plain English.
 
     Args:
-        decision: From :func:`decide`.
+        decision: From any menu.
+    """
+    return " ".join(sentences(decision))
+
+
+def sentences(decision: Decision) -> list[str]:
+    """:func:`explain` sentence by sentence; the first names the best arm and says how sure that is.
+
+    Args:
+        decision: From any menu.
     """
     best = decision.choices[decision.best]
-    sentences = [_headline(decision, best)]
+    said = [_headline(decision, best)]
     if decision.growth is not None and decision.fixed and decision.equal_compute and decision.never:
         arm = decision.choices[decision.growth].arm
-        sentences.append(
+        said.append(
             f"Growing {arm.depths[0]} -> {arm.depths[-1]} at {arm.tau} of {arm.steps} steps ends "
             f"{_against(decision.never)} depth {arm.depths[0]} of equal compute, "
             f"{_against(decision.equal_compute)} depth {arm.depths[-1]} of equal compute, and "
@@ -533,17 +573,17 @@ def explain(decision: Decision) -> str:
     if decision.tau_share and decision.tau_share.high - decision.tau_share.low > 0.5:
         grown = [c for c in decision.choices if c.arm.tau is not None]
         spread = (max(grown[0].mean, grown[-1].mean) / min(c.mean for c in grown) - 1) * 100
-        sentences.append(
+        said.append(
             f"When to grow matters little: the best step is anywhere from {decision.tau_share.low:.0%} to "
             f"{decision.tau_share.high:.0%} of the run, and the worse of the two ends costs {spread:.2g} %."
         )
     if decision.head == "not decided" and decision.next_pilots:
         value = max(decision.next_pilots, key=lambda v: v.p_decides)
-        sentences.append(
+        said.append(
             f"Not decided whether to grow (probability {decision.p_grow:.2g}): {value.pilot.name} "
             f"({value.pilot.flops:.3g} FLOPs) would decide with probability {value.p_decides:.2g}."
         )
-    return " ".join(sentences)
+    return said
 
 
 def _headline(decision: Decision, best: Choice) -> str:
@@ -551,7 +591,7 @@ def _headline(decision: Decision, best: Choice) -> str:
     what = f"train depth {arm.depths[0]} for {arm.steps} steps"
     if arm.tau is not None:
         what = f"train depth {arm.depths[0]} for {arm.tau} steps, then depth {arm.depths[-1]} to step {arm.steps}"
-    probability = f"probability {decision.p_grow:.2g} that growing is the best use"
+    probability = f"best use with probability {best.p_best:.2g}, growing is with {decision.p_grow:.2g}"
     if decision.head == "not decided":
         return f"At {arm.flops:.3g} FLOPs the least loss is expected of this: {what}; {probability}."
     tail = " and do not grow" if decision.head == "do not grow" else ""
@@ -559,6 +599,7 @@ def _headline(decision: Decision, best: Choice) -> str:
 
 
 def _against(gap: Gap) -> str:
-    side = "above" if gap.gap.median >= 0 else "below"
-    low, high = sorted((gap.gap.low, gap.gap.high))
-    return f"{abs(gap.gap.median):.1%} [{low:+.1%}, {high:+.1%}] {side}"
+    """Median and interval in the direction of the median, so that a negative end is on the other side."""
+    above = gap.gap.median >= 0
+    low, high = (gap.gap.low, gap.gap.high) if above else (-gap.gap.high, -gap.gap.low)
+    return f"{abs(gap.gap.median):.1%} [{low:.1%}, {high:.1%}] {'above' if above else 'below'}"

@@ -7,6 +7,13 @@ Notation: S_t area that the run has really spent, u_mix mixing area, T horizon o
 It is the rule of :func:`latebloom.theory.timing.tau_star`, fed by the live record of the small run instead of a plan:
 learning rates may have been changed by hand (the area that is left follows the current ratio to the schedule), and
 with a law the tolerance follows the loss that the run really has. Nothing here looks ahead; the state is plain data.
+
+With a law and the price of a small step the rule has a deadline beside the trigger: the last step at which growing
+still pays, that is ends below what the same FLOPs buy at the small or at the full depth alone,
+
+    P(T, tau) < min(s(T_N), f(T_E)),     T_E = n tau + T - tau,  T_N = T_E/n
+
+Whichever comes first decides. Where growing pays at no step the rule never decides.
 """
 
 from __future__ import annotations
@@ -21,10 +28,13 @@ from msgspec import Meta
 from latebloom.theory.errors import InputError
 from latebloom.theory.landscapes.growth import GrowthLandscape
 from latebloom.theory.landscapes.registry import AnyLandscape
+from latebloom.theory.menu import schedule_for
 from latebloom.theory.schedules import AnySchedule
 from latebloom.theory.spec import Count, NonNegative, Positive, Spec
 
 __all__ = ["AutoExpansion"]
+
+TRIED = 33  # steps at which the deadline is looked for before it is bisected
 
 
 class AutoExpansion(Spec, frozen=True, kw_only=True):
@@ -35,6 +45,7 @@ class AutoExpansion(Spec, frozen=True, kw_only=True):
         mixing_area: u_mix, learning rate x steps; or give ``law``.
         law: A landscape of the registry, from which u_mix follows for the loss that the run shows.
         tolerance: With a law: share of the final loss that growing may cost.
+        cost_ratio: n, FLOPs of a small step over those of a full one, in (0, 1); with a law it sets the deadline.
         window: With a law: number of observations over which the run's level against the law's is averaged.
         step: State, not to be given: updates seen.
         area: State: learning-rate area spent.
@@ -58,6 +69,7 @@ class AutoExpansion(Spec, frozen=True, kw_only=True):
     mixing_area: Positive | None = None
     law: AnyLandscape | None = None
     tolerance: Annotated[float, Meta(gt=0, lt=1)] = 0.01
+    cost_ratio: Annotated[float, Meta(gt=0, lt=1)] | None = None
     window: Annotated[int, Meta(ge=1, le=10_000)] = 20
     step: Count = 0
     area: NonNegative = 0.0
@@ -69,6 +81,8 @@ class AutoExpansion(Spec, frozen=True, kw_only=True):
     def check(self) -> None:
         if (self.law is None) == (self.mixing_area is None):
             raise InputError("mixing_area", self.mixing_area, "or a law is needed, and not both", "give one of them")
+        if self.cost_ratio is not None and self.law is None:
+            raise InputError("cost_ratio", self.cost_ratio, "sets a deadline by a law, and there is none", "give a law")
 
     @classmethod
     def from_older(cls, plain: dict[str, Any]) -> dict[str, Any]:
@@ -84,7 +98,7 @@ class AutoExpansion(Spec, frozen=True, kw_only=True):
         Raises:
             InputError: if steps do not increase or leave the schedule, or a value is not finite.
         """
-        if not (step == int(step) and self.step < step <= self.schedule.horizon):
+        if not (self.step < step <= self.schedule.horizon and step == int(step)):
             rule = f"must be a whole number in ({self.step}, {self.schedule.horizon}]"
             raise InputError("step", step, rule, "feed observations in order, each once")
         if not (math.isfinite(lr) and lr >= 0):
@@ -99,7 +113,7 @@ class AutoExpansion(Spec, frozen=True, kw_only=True):
             predicted = float(self.law.fixed(self.schedule, step, depth=self.law.small_depth))
             offsets = (*offsets, float(loss) - predicted)[-self.window :]
         state = self.replace(step=int(step), area=self.area + scale * new, scale=scale, offsets=offsets)
-        if self.decided is None and state.remaining <= state.needed:
+        if self.decided is None and state.is_time:
             state = state.replace(decided=int(step), late=self.step == 0)
         return state
 
@@ -118,20 +132,73 @@ class AutoExpansion(Spec, frozen=True, kw_only=True):
         return self.law.area_to_leave(self.schedule, self.tolerance * final, total=self.area + self.remaining)
 
     @property
+    def deadline(self) -> int | None:
+        """Last step at which growing still pays; None where it pays at no step, or no price was given."""
+        if self.law is None or self.cost_ratio is None:
+            return None
+        return _deadline(self.law, self.schedule, self.cost_ratio)
+
+    @property
+    def is_time(self) -> bool:
+        """Whether the trigger or the deadline is reached, and growing pays as far as is known."""
+        triggered = self.remaining <= self.needed
+        if self.cost_ratio is None:
+            return triggered
+        deadline = self.deadline
+        return deadline is not None and (triggered or self.step >= deadline)
+
+    @property
     def due(self) -> bool:
         """The expansion is due now, or was at ``decided``."""
         return self.decided is not None
 
     @property
     def forecast(self) -> float:
-        """Step at which the expansion will be due if nothing changes; the present step if it already is."""
+        """Step at which the expansion will be due if nothing changes; the present step if it already is.
+
+        Infinite where growing pays at no step.
+        """
         if self.decided is not None:
             return float(self.decided)
+        last = math.inf
+        if self.cost_ratio is not None:
+            if self.deadline is None:
+                return math.inf
+            last = max(float(self.deadline), float(self.step))
         if self.remaining <= self.needed:
             return float(self.step)
-        return float(self.schedule.area_inverse(self.schedule.total_area - self.needed / self.scale))
+        return min(last, float(self.schedule.area_inverse(self.schedule.total_area - self.needed / self.scale)))
 
 
 @functools.lru_cache(maxsize=8)
 def _final_loss(law: GrowthLandscape, schedule: AnySchedule) -> float:
     return float(law.fixed(schedule, schedule.horizon, depth=law.full_depth))
+
+
+@functools.lru_cache(maxsize=8)
+def _deadline(law: GrowthLandscape, schedule: AnySchedule, cost_ratio: float) -> int | None:
+    horizon = schedule.horizon
+    steps = np.unique(np.linspace(0, horizon - 1, TRIED).round().astype(int))[1:]
+
+    def pays(tau: int) -> bool:
+        equal = cost_ratio * tau + horizon - tau
+        grown = float(law.grown(schedule, horizon, tau=float(tau)))
+        for depth, length in ((law.small_depth, equal / cost_ratio), (law.full_depth, equal)):
+            try:
+                control = schedule_for(schedule, round(length))
+            except InputError:  # no time for the warm-up: nothing to compare with
+                continue
+            if float(law.fixed(control, control.horizon, depth=depth)) <= grown:
+                return False
+        return True
+
+    paying = [int(tau) for tau in steps if pays(int(tau))]
+    if not paying:
+        return None
+    low = paying[-1]
+    later = steps[steps > low]
+    high = int(later[0]) if len(later) else horizon
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if pays(middle) else (low, middle)
+    return low

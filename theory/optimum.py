@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from latebloom.theory.landscapes.growth import GrowthLandscape
     from latebloom.theory.schedules import AnySchedule
 
-__all__ = ["Optimum", "best_growth", "winning_compute"]
+__all__ = ["Optimum", "best_growth", "winning_compute", "winning_window"]
 
 SHARES = np.array([0.1, 0.3, 0.5, 0.65, 0.8, 0.9, 0.96])
 
@@ -214,21 +214,18 @@ def winning_compute(
     *,
     schedule: AnySchedule,
     cost_ratio: float,
-    small_depth: int,
     compute: tuple[float, float],
     accuracy: float = 0.02,
     against: Literal["full", "best"] = "full",
 ) -> float | None:
     """Smallest compute in a range at which growing beats fixed runs of equal compute; None if nowhere.
 
-    Eight computes spread evenly in the logarithm are tried first, then the first change is bisected to ``accuracy``
-    (relative). The schedule keeps its peak.
+    It is the lower end of :func:`winning_window`.
 
     Args:
-        law: Landscape of growing from ``small_depth``.
+        law: Landscape of growing from its small depth l.
         schedule: Its shape and peak.
         cost_ratio: n = c_l/c_L, in (0, 1).
-        small_depth: l.
         compute: Range (low, high), full-depth steps, low > 10.
         accuracy: Relative, > 0.
         against: What growing must beat: the "full" depth, or the "best" of full and small depth.
@@ -239,11 +236,51 @@ def winning_compute(
     Raises:
         InputError: if an argument is out of range.
     """
+    window = winning_window(
+        law,
+        schedule=schedule,
+        cost_ratio=cost_ratio,
+        compute=compute,
+        accuracy=accuracy,
+        against=against,
+    )
+    return None if window is None else window[0]
+
+
+def winning_window(
+    law: GrowthLandscape,
+    *,
+    schedule: AnySchedule,
+    cost_ratio: float,
+    compute: tuple[float, float],
+    accuracy: float = 0.02,
+    against: Literal["full", "best"] = "best",
+) -> tuple[float, float] | None:
+    """First stretch of compute in a range at which growing beats fixed runs of equal compute; None if nowhere.
+
+    Eight computes spread evenly in the logarithm are tried first, then each change is bisected to ``accuracy``
+    (relative). The schedule keeps its peak. Below it the small depth alone, with more steps, is the better use; above
+    it, where there is an end, the full depth is.
+
+    Args:
+        law: Landscape of growing from its small depth l.
+        schedule: Its shape and peak.
+        cost_ratio: n = c_l/c_L, in (0, 1).
+        compute: Range (low, high), full-depth steps, low > 10.
+        accuracy: Relative, > 0.
+        against: What growing must beat: the "full" depth, or the "best" of full and small depth.
+
+    Returns:
+        Its ends, full-depth steps; the second infinite where growing still wins at the end of the range.
+
+    Raises:
+        InputError: if an argument is out of range.
+    """
     low, high = compute
     if not 10 < low < high < 1e9:
         raise InputError("compute", compute, "must be a range of full-depth steps in (10, 1e9)", "give (low, high)")
     checks.positive("accuracy", accuracy)
-    peak = schedule.peak
+    peak, small_depth = schedule.peak, law.small_depth
 
     def wins(c: float) -> bool:
         best = best_growth(
@@ -251,21 +288,22 @@ def winning_compute(
         )
         return best.grows if against == "full" else best.wins
 
-    grid = np.geomspace(*compute, 8)
-    previous = None
-    for trial in grid:
-        if wins(trial):
-            break
-        previous = trial
-    else:
+    def change(low: float, high: float, *, before: bool) -> float:
+        while high / low > 1 + accuracy:
+            middle = math.sqrt(low * high)
+            low, high = (middle, high) if wins(middle) == before else (low, middle)
+        return float(high if not before else low)
+
+    grid = [float(c) for c in np.geomspace(*compute, 8)]
+    won = [wins(c) for c in grid]
+    if not any(won):
         return None
-    if previous is None:
-        return float(trial)
-    low, high = previous, trial
-    while high / low > 1 + accuracy:
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if wins(middle) else (middle, high)
-    return float(high)
+    first = won.index(True)
+    begins = grid[0] if first == 0 else change(grid[first - 1], grid[first], before=False)
+    if all(won[first:]):
+        return begins, math.inf
+    lost = won.index(False, first)
+    return begins, change(grid[lost - 1], grid[lost], before=True)
 
 
 def _least_1d(function: Callable[[float], float], starts: np.ndarray) -> tuple[float, float]:

@@ -18,8 +18,9 @@ from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import INITS, STATE_POLICIES, Init, Order, StatePolicy
 from latebloom.theory.files import write_whole
 from latebloom.theory.optimizers import Base, Optimizer
+from latebloom.theory.prediction import SECOND_VERSION, Curve, Interval, Prediction
 from latebloom.theory.schedules import AnySchedule
-from latebloom.theory.spec import Count, Fraction, NonNegative, Positive, Spec
+from latebloom.theory.spec import Count, Spec
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -38,7 +39,7 @@ __all__ = [
     "write_plan",
 ]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2  # the newest; a plan that needs nothing of version 2 stays one of version 1, digest included
 
 Depth = Annotated[int, Meta(ge=0, le=10_000)]
 Number = Annotated[float, Meta(ge=-1e30, le=1e30)]
@@ -65,86 +66,6 @@ class Stage(Spec, frozen=True, kw_only=True):
     optimizer_state: StatePolicy = "keep"
 
 
-class Interval(Spec, frozen=True, kw_only=True):
-    """A bootstrap interval.
-
-    Attributes:
-        low: Lower end.
-        high: Upper end.
-        level: Probability with which it holds.
-    """
-
-    low: Number
-    high: Number
-    level: Fraction = 0.9
-
-    def check(self) -> None:
-        if self.low > self.high:
-            raise InputError("low", self.low, f"is above high = {self.high}", "swap them")
-
-
-class Curve(Spec, frozen=True, kw_only=True):
-    """Predicted validation loss.
-
-    Attributes:
-        step: Updates done, increasing.
-        loss: Loss after them, nats per token.
-    """
-
-    step: tuple[Count, ...]
-    loss: tuple[Number, ...]
-
-    def check(self) -> None:
-        if len(self.step) != len(self.loss):
-            raise InputError(
-                "loss", len(self.loss), f"needs one value for each of {len(self.step)} steps", "match them"
-            )
-        if any(b <= a for a, b in zip(self.step, self.step[1:], strict=False)):
-            raise InputError("step", self.step[:5], "must increase", "sort the points")
-
-
-class Prediction(Spec, frozen=True, kw_only=True):
-    """What the plan promises; ``None`` where no landscape was given that could say.
-
-    Attributes:
-        mixing_area: u_mix, learning-rate area that must be left after the expansion.
-        tau_star: Expansion step that leaves it.
-        tau_interval: Of ``tau_star``.
-        final_loss: Loss of this plan, nats per token.
-        final_loss_interval: Of ``final_loss``.
-        fixed_final_loss: Loss of the full depth for the same number of steps.
-        equal_compute_steps: Steps of the full depth that cost what this plan costs.
-        equal_compute_final_loss: Loss of that run, with its own horizon and schedule.
-        small_final_loss: Loss of the small depth for the same number of steps: not growing at all.
-        control_losses: Losses of further controls (:data:`latebloom.theory.controls.COMPARED`), by their names.
-        retention: Loss of a cold start minus ``final_loss``: what the small phase is worth.
-        flops: Training FLOPs of this plan.
-        fixed_flops: Training FLOPs of the full depth for the same number of steps.
-        saving_same_horizon: 1 - flops/fixed_flops.
-        saving_equal_compute: 1 - flops/(FLOPs at which the full depth alone reaches ``final_loss``).
-        verdict: One sentence.
-        curve: Loss of this plan over its steps.
-    """
-
-    mixing_area: Positive | None = None
-    tau_star: Number | None = None
-    tau_interval: Interval | None = None
-    final_loss: Number | None = None
-    final_loss_interval: Interval | None = None
-    fixed_final_loss: Number | None = None
-    equal_compute_steps: Number | None = None
-    equal_compute_final_loss: Number | None = None
-    small_final_loss: Number | None = None
-    control_losses: dict[str, Number] | None = None
-    retention: Number | None = None
-    flops: NonNegative | None = None
-    fixed_flops: NonNegative | None = None
-    saving_same_horizon: Number | None = None
-    saving_equal_compute: Number | None = None
-    verdict: str | None = None
-    curve: Curve | None = None
-
-
 class Provenance(Spec, frozen=True, kw_only=True):
     """Where the plan came from.
 
@@ -167,7 +88,7 @@ class Plan(Spec, frozen=True, kw_only=True):
     """A training run, complete but for the data and the machine.
 
     Args:
-        schema_version: Version of this format, 1.
+        schema_version: Version of this format: 2 for predictions with a menu, 1 otherwise.
         name: For people.
         model: Shape of the network without its depth.
         batch_tokens: Tokens per optimizer step.
@@ -182,7 +103,7 @@ class Plan(Spec, frozen=True, kw_only=True):
             copied from a model that has none, or if the batch is not a whole number of sequences.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = 1
     name: Annotated[str, Meta(min_length=1, max_length=200)]
     model: GPT2Shape
     batch_tokens: Annotated[int, Meta(ge=1, le=10**10)]
@@ -193,6 +114,11 @@ class Plan(Spec, frozen=True, kw_only=True):
     provenance: Provenance = Provenance()
 
     def check(self) -> None:
+        if self.schema_version == 1:
+            for name in SECOND_VERSION:
+                if getattr(self.predicted, name) is not None:
+                    rule = f"has no field predicted.{name}"
+                    raise InputError("schema_version", 1, rule, f"say schema_version {SCHEMA_VERSION}")
         context = self.model.context
         if self.batch_tokens % context:
             near = max(1, round(self.batch_tokens / context)) * context

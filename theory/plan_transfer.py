@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from latebloom.theory import checks
 from latebloom.theory.architectures.tensors import KINDS
 from latebloom.theory.optimizers import OPTIMIZERS, Optimizer, OptimizerName
 from latebloom.theory.plan import Plan
@@ -61,6 +62,8 @@ def size_factors(optimizer: Optimizer, *, width: int, depth: int, quantity: Scal
         depth: Blocks that it has now. Without any, no kind that depends on the depth is there.
         quantity: See :func:`transfer_factors`.
     """
+    checks.whole("width", width, 1)
+    checks.whole("depth", depth, 0)
     base = optimizer.base
     if base is None:
         return {}

@@ -191,7 +191,7 @@ def predict(plan: Plan, *, law: GrowthLandscape | None, resamples: Sequence[Grow
         saving_equal_compute=1 - spent / (full * iso / fixed.steps) if iso else None,
         curve=Curve(step=tuple(step.tolist()), loss=tuple(law.loss(plan, step).tolist())),
     )
-    return predicted.replace(verdict=verdict.sentence(verdict.from_prediction(predicted)))
+    return predicted.replace(verdict=verdict.sentence(verdict.from_prediction(plan.replace(predicted=predicted))))
 
 
 def _control_losses(plan: Plan, law: GrowthLandscape) -> dict[str, float]:

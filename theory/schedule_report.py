@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from latebloom.theory import checks
 from latebloom.theory.bounds import last_iterate, last_iterate_curve, meeting_step
 from latebloom.theory.errors import InputError, nearest
 from latebloom.theory.plan import Plan
@@ -38,6 +39,7 @@ def report(
     Raises:
         InputError: for a tail, which cannot be examined, too long a schedule, an unknown law, unusable curves.
     """
+    checks.whole("warmup", warmup, 0, fix="give a number of updates")
     schedule = plan.schedule
     if schedule.horizon > LARGEST_BOUND:
         rule = f"are more updates than the bound is summed for, {LARGEST_BOUND}"

@@ -15,6 +15,13 @@ Least cost at given loss and least loss at given cost have the same condition:
 equal exponents that is kappa (A_x/A_w) n/(1 - n) >= 1 at every horizon; otherwise it changes at one horizon. (With
 kappa < 1 the formulas would then grow at once, with layers that nothing has conditioned: outside their regime.)
 
+Never growing buys C/n steps of the small depth, which never learns the gap g that its missing layers leave:
+
+    never grown  A_w (C/n)^-s_w + g
+
+so that growing is the best use only from some C on, where the trunk's signal has fallen below what g is worth, and up
+to where the full depth alone is as good, if that ever comes (:meth:`Tradeoff.winning_window`).
+
 The gain that counts is *iso-loss*: the cost of the full depth alone at the grown run's loss, over the grown run's cost.
 It can be 1.15 where the iso-iteration gain T/(n T + (1 - n) u) reads 5, because a fixed run may stop early too.
 
@@ -28,7 +35,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import scipy
@@ -36,7 +43,7 @@ from msgspec import Meta
 
 from latebloom.theory import checks
 from latebloom.theory.errors import InputError
-from latebloom.theory.spec import Positive, Spec
+from latebloom.theory.spec import NonNegative, Positive, Spec
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -60,6 +67,8 @@ class BestRun(Spec, frozen=True, kw_only=True):
         fixed_loss: That of the fixed run of the same cost.
         iso_loss_gain: Cost of the fixed run that reaches ``loss``, over the cost.
         iso_iteration_gain: Cost of the fixed run of T steps, over the cost: what is published.
+        never_loss: Signal above the full depth's floor of the small depth of the same cost; None if its gap is unknown.
+        lowest: Which of the three ends lowest.
     """
 
     grows: bool
@@ -70,6 +79,8 @@ class BestRun(Spec, frozen=True, kw_only=True):
     fixed_loss: float
     iso_loss_gain: float
     iso_iteration_gain: float
+    never_loss: float | None
+    lowest: Literal["grown", "fixed", "never grown"]
 
 
 class Tradeoff(Spec, frozen=True, kw_only=True):
@@ -82,6 +93,7 @@ class Tradeoff(Spec, frozen=True, kw_only=True):
         fresh: A_x, the new layers' loss at T = 1.
         fresh_exponent: s_x.
         kappa: Distance of grown layers over that of fresh ones, in the loss metric.
+        small_gap: g, floor of the small depth above the full depth's; None if unknown: never growing is not compared.
     """
 
     cost_ratio: Ratio
@@ -90,6 +102,7 @@ class Tradeoff(Spec, frozen=True, kw_only=True):
     fresh: Positive
     fresh_exponent: Exponent
     kappa: Positive = 1.0
+    small_gap: NonNegative | None = None
 
     def tail(self, horizon: ArrayLike) -> np.ndarray:
         """u*(T), formula above; at or above T where no expansion is worth making."""
@@ -109,6 +122,16 @@ class Tradeoff(Spec, frozen=True, kw_only=True):
         """A_w T^-s_w + A_x T^-s_x, above the floor."""
         t = _steps("horizon", horizon)
         return self.trunk * t**-self.trunk_exponent + self.fresh * t**-self.fresh_exponent
+
+    def never_loss(self, horizon: ArrayLike) -> np.ndarray:
+        """A_w T^-s_w + g, above the full depth's floor.
+
+        Raises:
+            InputError: if the gap g is unknown.
+        """
+        if self.small_gap is None:
+            raise InputError("small_gap", None, "is needed to compare never growing", "give the floors' difference")
+        return self.trunk * _steps("horizon", horizon) ** -self.trunk_exponent + self.small_gap
 
     def cost(self, horizon: ArrayLike, tail: ArrayLike) -> np.ndarray:
         """n T + (1 - n) u, full-depth steps."""
@@ -158,6 +181,8 @@ class Tradeoff(Spec, frozen=True, kw_only=True):
         horizon = math.exp(scipy.optimize.brentq(excess, low, high, xtol=1e-14))
         tail = float(self.tail(horizon))
         fixed = float(self.fixed_loss(c))
+        never = None if self.small_gap is None else float(self.never_loss(c / self.cost_ratio))
+        fixed_lowest = never is None or fixed <= never
         if not (tail < horizon and self.wins(horizon)):
             return BestRun(
                 grows=False,
@@ -168,17 +193,46 @@ class Tradeoff(Spec, frozen=True, kw_only=True):
                 fixed_loss=fixed,
                 iso_loss_gain=1.0,
                 iso_iteration_gain=1.0,
+                never_loss=never,
+                lowest="fixed" if fixed_lowest else "never grown",
             )
+        grown = float(self.grown_loss(horizon, tail))
         return BestRun(
             grows=True,
             horizon=horizon,
             tau=horizon - tail,
             tail=tail,
-            loss=float(self.grown_loss(horizon, tail)),
+            loss=grown,
             fixed_loss=fixed,
             iso_loss_gain=self.iso_loss_gain(horizon),
             iso_iteration_gain=horizon / c,
+            never_loss=never,
+            lowest="grown" if never is None or grown < never else "never grown",
         )
+
+    def winning_window(self) -> tuple[float, float] | None:
+        """First range of compute from 1 to 1e15 full-depth steps in which growing ends lowest; None if nowhere.
+
+        The upper end is infinite where growing still does at 1e15.
+        """
+        grid = np.geomspace(1.0, LARGEST, 121)
+        lowest = np.array([self.best(c).lowest == "grown" for c in grid])
+        if not lowest.any():
+            return None
+        first = int(np.argmax(lowest))
+        after = np.flatnonzero(~lowest[first:])
+        low = float(grid[0]) if first == 0 else self._change(grid[first - 1], grid[first])
+        if not len(after):
+            return low, math.inf
+        return low, self._change(grid[first + after[0] - 1], grid[first + after[0]])
+
+    def _change(self, low: float, high: float) -> float:
+        """Compute between two at which growing begins, or ceases, to end lowest."""
+        before = self.best(low).lowest == "grown"
+        while high / low > 1 + 1e-9:
+            middle = math.sqrt(low * high)
+            low, high = (middle, high) if (self.best(middle).lowest == "grown") == before else (low, middle)
+        return float(high)
 
     def _fixed_cost(self, loss: float) -> float:
         """T at which the full depth alone has ``loss``."""

@@ -18,28 +18,43 @@ In a block the step must therefore satisfy m_L^-alpha ||dW||_2 ~ m_L^-1. A norma
 eta ~ L^(alpha-1); a gradient step has ||dW|| ~ eta L^-alpha, so eta ~ L^(2 alpha-1).
 
 The optimal rate under signal and noise, A (eta T)^-s + b eta, is eta* ~ T^(-s/(1+s)), s = 1 being the convex
-eta_ref/sqrt(T); a rate r times too large costs the share (r^-s + s r)/(1+s) - 1 of the loss above the floor.
+eta_ref/sqrt(T); a rate r times too large costs the share (r^-s + s r)/(1+s) - 1 of the loss above the floor. Published
+exponents are .5 and .32, 2.2 times apart over 80 x of T: :func:`fit_horizon_exponent` measures it.
+
+What a step does is its *effective rate*, update RMS over weight RMS: runs with ``diagnostics`` log both by kind of
+parameter (rows ``update_rms_KIND`` and ``weight_rms_KIND`` of the record's train split).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+import scipy
+
+from latebloom.theory import checks
 from latebloom.theory.architectures.tensors import MATRIX_KINDS
 from latebloom.theory.errors import InputError
 from latebloom.theory.optimizers import ANY, COMPLETE, MUP, NONE, OPTIMIZERS, SPECTRAL, UPDATE_RULES, OptimizerName
 from latebloom.theory.spec import Positive, Spec
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
 __all__ = [
+    "RESIDUAL_MULTIPLIERS",
     "RULES",
     "Expansion",
     "Factor",
+    "HorizonFit",
+    "ResidualMultiplier",
     "Rule",
     "Size",
     "across_expansion",
     "batch_factor",
+    "fit_horizon_exponent",
     "horizon_exponent",
     "misfit_cost",
     "table",
@@ -75,6 +90,32 @@ class Rule:
     depth: tuple[float, float]
     regime: str
     source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualMultiplier:
+    """scale L^-alpha on each residual branch of L blocks. The scale does not change between depths: alpha alone does.
+
+    Attributes:
+        name: In words.
+        alpha: Exponent of the depth.
+        scale: Its value at L = 1.
+        source: Where it was proposed.
+    """
+
+    name: str
+    alpha: float
+    scale: float
+    source: str
+
+
+RESIDUAL_MULTIPLIERS = (
+    ResidualMultiplier(name="1/L", alpha=1.0, scale=1.0, source=f"{COMPLETE}; arXiv 2603.00541, 2512.05620 (Muon)"),
+    ResidualMultiplier(
+        name="1/sqrt(2L)", alpha=0.5, scale=0.5**0.5, source="arXiv 2603.28743, with the rate x sqrt(base depth/depth)"
+    ),
+    ResidualMultiplier(name="1", alpha=0.0, scale=1.0, source="GPT-2's blocks as they are"),
+)
 
 
 def _rules() -> tuple[Rule, ...]:
@@ -261,6 +302,69 @@ def horizon_exponent(signal_exponent: float) -> float:
     if not 0 < signal_exponent < math.inf:
         raise InputError("signal_exponent", signal_exponent, "must be positive", "take it from a fitted landscape")
     return signal_exponent / (1 + signal_exponent)
+
+
+class HorizonFit(Spec, frozen=True, kw_only=True):
+    """The horizon exponent as sweeps show it, eta* = rate T^-h.
+
+    Attributes:
+        exponent: h by least squares in logarithms.
+        rate: eta* at T = 1.
+        low: Lower end of h, None with fewer than three horizons.
+        high: Upper end of h, likewise.
+        level: Probability with which h lies between them, if the logarithms of the best rates err alike.
+    """
+
+    exponent: float
+    rate: float
+    low: float | None
+    high: float | None
+    level: float = 0.9
+
+    def rate_at(self, steps: float) -> float:
+        """eta* at ``steps``.
+
+        Raises:
+            InputError: if ``steps`` is not positive.
+        """
+        return self.rate * float(checks.positive("steps", steps)) ** -self.exponent
+
+
+def fit_horizon_exponent(steps: ArrayLike, rates: ArrayLike, *, level: float = 0.9) -> HorizonFit:
+    """h of eta* ~ T^-h from the best rates of sweeps at several horizons: fitted instead of assumed 1/2 or .32.
+
+    A grid of rates a factor g apart places each best rate to within a factor sqrt(g): two horizons a factor 4 apart on
+    a grid of factor 2 leave h open by +-.5, and the interval says so from three horizons on.
+
+    Args:
+        steps: T of each sweep, shape (n,), two or more different ones.
+        rates: Its best peak learning rate, shape (n,).
+        level: Of the interval, in (0, 1).
+
+    Returns:
+        The exponent and its Student interval.
+
+    Raises:
+        InputError: if a number is not positive, the lengths differ, or all horizons are equal.
+
+    >>> fit = fit_horizon_exponent([100, 400, 1600], [0.04, 0.02, 0.01])
+    >>> round(fit.exponent, 6), round(fit.rate_at(6400), 6)
+    (0.5, 0.005)
+    """
+    horizon, best = checks.positive("steps", steps), checks.positive("rates", rates)
+    checks.inside("level", level, 0, 1)
+    if horizon.ndim != 1 or horizon.shape != best.shape or len(np.unique(horizon)) < 2:
+        raise InputError("steps", horizon.shape, "needs two different horizons, one best rate each", "sweep another")
+    x, y = np.log(horizon), np.log(best)
+    slope, level_at_0 = np.polyfit(x, y, 1)
+    low = high = None
+    freedom = len(x) - 2
+    if freedom > 0:
+        residual = y - slope * x - level_at_0
+        error = math.sqrt(float(residual @ residual) / freedom / float(((x - x.mean()) ** 2).sum()))
+        width = error * float(scipy.special.stdtrit(freedom, (1 + level) / 2))
+        low, high = -float(slope) - width, -float(slope) + width
+    return HorizonFit(exponent=-float(slope), rate=float(math.exp(level_at_0)), low=low, high=high, level=level)
 
 
 def misfit_cost(ratio: float, signal_exponent: float) -> float:

@@ -1,60 +1,93 @@
-"""The honest verdict: what growing saved, against which run, and what the small phase was worth.
+"""The honest verdict: which way to spend a budget ends lowest, growing or not, and how sure that is.
 
-Every saving stands beside controls (:mod:`latebloom.theory.controls`):
+A progressive run is compared with its controls (:mod:`latebloom.theory.controls`). Those of equal compute decide: every
+fixed depth with its own horizon and its own schedule, the small one, which is never grown, and the full one among them.
+Growing is worth it only if it ends below all of them. Beside them stand, because they answer other questions,
+
     same horizon   the full depth for the same number of steps (the paper's comparison)
-    equal compute  the full depth for the same FLOPs, with its own horizon and its own schedule
     cold start     the full depth from scratch for just the steps after tau, with the same tail of the schedule
-and beside what costs nothing to leave out, the expansion itself: the small depth for the same number of steps. Further
-controls of the table are compared in the same way.
+    never grown    the small depth for the same number of steps
+
+and what decides is said with the difference below which two runs cannot be told apart, which comes from seeds or from
+the noise that a landscape was fitted with, and with what the pilots cost.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Annotated, Literal
 
+from msgspec import Meta
+
+from latebloom.theory import checks
 from latebloom.theory.controls import Control, control
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
-from latebloom.theory.plan import Plan, Prediction
+from latebloom.theory.menu import schedule_for
+from latebloom.theory.plan import Plan
 from latebloom.theory.record import Record
-from latebloom.theory.spec import NonNegative, Spec
+from latebloom.theory.spec import Count, NonNegative, Spec
 
-__all__ = ["NEEDED", "Verdict", "from_prediction", "judge", "sentence"]
+__all__ = ["NEEDED", "TrainedArm", "Verdict", "details", "from_prediction", "judge", "resolution", "sentence"]
 
-RESOLUTION = 0.002  # relative: differences of losses below this are called equal; seeds differ by about as much
 COMPUTE_TOLERANCE = 0.02  # relative: a control of equal compute may cost this much more or less
 NEEDED = ("fixed", "equal_compute", "cold_start")  # controls without which there is no verdict
-IN_WORDS = (*NEEDED, "small")  # controls that the sentence has words of its own for
+NEVER = "small_equal_compute"  # the control without which the verdict cannot be "grow"
+SURE = 1.2816  # standard deviations from which on the sign of a normal difference is right with probability .9
+
+
+class TrainedArm(Spec, frozen=True, kw_only=True):
+    """One way of training, and what it ends at.
+
+    Attributes:
+        depths: One depth, or those that the run grows through.
+        tau: Step of the last expansion, None for a run of one depth.
+        steps: Horizon.
+        flops: Training FLOPs.
+        loss: Final validation loss, nats per token.
+    """
+
+    depths: Annotated[tuple[int, ...], Meta(min_length=1)]
+    tau: Count | None = None
+    steps: Count
+    flops: NonNegative
+    loss: float
+
+    @property
+    def label(self) -> str:
+        """For people, such as ``1 block``, ``4 blocks`` or ``1 -> 4``."""
+        if len(self.depths) > 1:
+            return " -> ".join(map(str, self.depths))
+        return f"{self.depths[0]} block{'' if self.depths[0] == 1 else 's'}"
 
 
 class Verdict(Spec, frozen=True, kw_only=True):
     """A progressive run against its controls. Losses in nats per token.
 
     Attributes:
-        progressive: Final loss of the run that grows.
-        controls: Final losses of the controls, by their names in :data:`latebloom.theory.controls.CONTROLS`.
-        flops: What the run that grows costs.
-        saving_same_horizon: Share of the same-horizon run's FLOPs that growing saved, 1 - C/C_fixed.
+        arms: ``progressive``, the run that grows, and controls by their names in
+            :data:`latebloom.theory.controls.CONTROLS`.
         saving_equal_compute: 1 - C/C_iso with C_iso the FLOPs at which the full depth alone reaches the progressive
             run's loss; negative if growing costs more than it saves.
         extrapolated: C_iso lies outside the two fixed-depth runs, on the line through them.
+        resolution: Difference of two final losses above which its sign is right with probability .9; None: not known.
+        pilot_flops: What the pilots cost beside the runs, None if there were none.
         measured: From runs, not from a landscape.
     """
 
-    progressive: float
-    controls: dict[str, float]
-    flops: NonNegative
-    saving_same_horizon: float
-    saving_equal_compute: float | None
+    arms: dict[str, TrainedArm]
+    saving_equal_compute: float | None = None
     extrapolated: bool = False
+    resolution: NonNegative | None = None
+    pilot_flops: NonNegative | None = None
     measured: bool = True
 
     def check(self) -> None:
-        for name in NEEDED:
-            if name not in self.controls:
+        for name in ("progressive", *NEEDED):
+            if name not in self.arms:
                 rule = f"lack {name!r}, without which there is no verdict"
-                raise InputError("controls", list(self.controls), rule, f"give {', '.join(NEEDED)}")
+                raise InputError("arms", list(self.arms), rule, f"give {', '.join(NEEDED)}")
 
     def gap(self, name: str) -> float:
         """(progressive - control)/control: negative where growing ends lower.
@@ -62,17 +95,61 @@ class Verdict(Spec, frozen=True, kw_only=True):
         Args:
             name: Of a control.
         """
-        return self.progressive / self.controls[name] - 1
+        return self.progressive / self.arms[name].loss - 1
+
+    @property
+    def progressive(self) -> float:
+        """Final loss of the run that grows."""
+        return self.arms["progressive"].loss
+
+    @property
+    def controls(self) -> dict[str, float]:
+        """Final losses of the controls by name."""
+        return {name: arm.loss for name, arm in self.arms.items() if name != "progressive"}
+
+    @property
+    def flops(self) -> float:
+        """What the run that grows costs."""
+        return self.arms["progressive"].flops
+
+    @property
+    def menu(self) -> dict[str, TrainedArm]:
+        """The ways to spend what the progressive run costs, it among them, lowest loss first."""
+        names = [name for name in self.arms if name == "progressive" or control(name).at_equal_compute]
+        return {name: self.arms[name] for name in sorted(names, key=lambda name: self.arms[name].loss)}
+
+    @property
+    def best(self) -> str:
+        """Name of the lowest of them."""
+        return next(iter(self.menu))
+
+    @property
+    def head(self) -> Literal["grow", "do not grow", "not decided"]:
+        """``grow`` only if the progressive run ends below every other way to spend its compute, and by enough.
+
+        Without the small depth at equal compute, nothing says that growing was worth anything.
+        """
+        if self.best == "progressive" and NEVER not in self.arms:
+            return "not decided"
+        others = [arm.loss for name, arm in self.menu.items() if name != "progressive"]
+        if abs(self.progressive - min(others)) <= (self.resolution or 0.0):
+            return "not decided"
+        return "grow" if self.best == "progressive" else "do not grow"
+
+    @property
+    def saving_same_horizon(self) -> float:
+        """Share of the same-horizon run's FLOPs that growing saved, 1 - C/C_fixed."""
+        return 1 - self.flops / self.arms["fixed"].flops
 
     @property
     def same_horizon(self) -> float:
         """Final loss of the full depth for the same number of steps."""
-        return self.controls["fixed"]
+        return self.arms["fixed"].loss
 
     @property
     def equal_compute(self) -> float:
         """Final loss of the full depth for the same FLOPs."""
-        return self.controls["equal_compute"]
+        return self.arms["equal_compute"].loss
 
     @property
     def small(self) -> float | None:
@@ -92,7 +169,7 @@ class Verdict(Spec, frozen=True, kw_only=True):
     @property
     def retention(self) -> float:
         """Cold start's loss minus the progressive run's: what the small phase was worth."""
-        return self.controls["cold_start"] - self.progressive
+        return self.arms["cold_start"].loss - self.progressive
 
     @property
     def gain_over_small(self) -> float | None:
@@ -100,13 +177,28 @@ class Verdict(Spec, frozen=True, kw_only=True):
         return 1 - self.progressive / self.small if self.small else None
 
 
-def judge(runs: Mapping[str, Record]) -> Verdict:
-    """Compare finished runs.
+def resolution(noise: float) -> float:
+    """Difference of two final losses above which its sign is right with probability .9, 1.28 sqrt(2) noise.
 
-    C_iso is read off the straight line of loss against log FLOPs through the two fixed-depth runs.
+    Args:
+        noise: Standard deviation of one run's final loss about the mean of its kind, nats per token.
+
+    Raises:
+        InputError: if it is negative or not finite.
+    """
+    checks.non_negative("noise", noise)
+    return SURE * math.sqrt(2) * noise
+
+
+def judge(runs: Mapping[str, Record], *, noise: float | None = None, pilot_flops: float | None = None) -> Verdict:
+    """Compare finished runs of one seed.
+
+    C_iso is read off the straight line of loss against log FLOPs through the two fixed-depth runs of the full depth.
 
     Args:
         runs: Records of ``progressive`` and of controls by their names; :data:`NEEDED` must be among them.
+        noise: Standard deviation of one run's final loss about its seed's mean, as a landscape or seeds say; nats.
+        pilot_flops: What the pilots cost beside the runs.
 
     Raises:
         InputError: if a run is missing or did not finish, or the runs do not control for one another.
@@ -121,22 +213,33 @@ def judge(runs: Mapping[str, Record]) -> Verdict:
         _check_depth(each, plans[each], record)
     for each, record in controls.items():
         _check_alike(each, plans[each], record, progressive)
-    spent = plan_flops(progressive.plan)
     for each, record in controls.items():
-        _check_compute(each, record, spent)
-    full, equal = plan_flops(runs["fixed"].plan), plan_flops(runs["equal_compute"].plan)
-    p, f, e = progressive.final(), runs["fixed"].final(), runs["equal_compute"].final()
-    iso = None
-    if e > f:
-        iso = math.exp(math.log(equal) + (e - p) / (e - f) * math.log(full / equal))
+        _check_compute(each, record, plan_flops(progressive.plan))
+    losses = {name: record.final() for name, record in runs.items()}
+    arms = {name: _arm(runs[name].plan, losses[name]) for name in ("progressive", *(each.name for each in controls))}
+    saving, extrapolated = _saving_equal_compute(arms)
     return Verdict(
-        progressive=p,
-        controls={each.name: record.final() for each, record in controls.items()},
-        flops=spent,
-        saving_same_horizon=1 - spent / full,
-        saving_equal_compute=1 - spent / iso if iso else None,
-        extrapolated=bool(iso and not equal <= iso <= full),
+        arms=arms,
+        saving_equal_compute=saving,
+        extrapolated=extrapolated,
+        resolution=None if noise is None else resolution(noise),
+        pilot_flops=pilot_flops,
     )
+
+
+def _arm(plan: Plan, loss: float) -> TrainedArm:
+    depths = tuple(stage.depth for stage in plan.stages)
+    return TrainedArm(depths=depths, tau=plan.tau, steps=plan.steps, flops=plan_flops(plan), loss=loss)
+
+
+def _saving_equal_compute(arms: Mapping[str, TrainedArm]) -> tuple[float | None, bool]:
+    """(1 - C/C_iso, whether C_iso lies outside the two fixed-depth runs); None where more compute did not help."""
+    grown, fixed, equal = arms["progressive"], arms["fixed"], arms["equal_compute"]
+    if equal.loss <= fixed.loss:
+        return None, False
+    share = (equal.loss - grown.loss) / (equal.loss - fixed.loss)
+    iso = math.exp(math.log(equal.flops) + share * math.log(fixed.flops / equal.flops))
+    return 1 - grown.flops / iso, not equal.flops <= iso <= fixed.flops
 
 
 def _check_depth(each: Control, plan: Plan, record: Record) -> None:
@@ -152,10 +255,11 @@ def _check_alike(each: Control, plan: Plan, record: Record, progressive: Record)
         if getattr(record.plan, what) != getattr(plan, what):
             rule, fix = "is not the progressive run's", "give a run that controls for it"
             raise InputError(f"{each.name}: {what}", getattr(record.plan, what), rule, fix)
-    schedule = plan.schedule
+    schedules = [plan.schedule]
     if each.at_equal_compute:  # a run that costs about as much has about as many steps
-        schedule = progressive.plan.schedule.with_steps(record.plan.steps)
-    if record.plan.schedule != schedule:
+        base, steps = progressive.plan.schedule, record.plan.steps
+        schedules = [schedule_for(base, steps), base.with_steps(steps)]  # older runs kept the warm-up's share
+    if record.plan.schedule not in schedules:
         rule, fix = "is not the schedule of this control", f"make its plan with theory.{each.make.__name__}"
         raise InputError(f"{each.name}: schedule", record.plan.schedule, rule, fix)
     if record.header.data_digest != progressive.header.data_digest:
@@ -172,64 +276,115 @@ def _check_compute(each: Control, record: Record, spent: float) -> None:
         raise InputError(each.name, f"{flops:.4g} FLOPs", rule, fix)
 
 
-def from_prediction(p: Prediction) -> Verdict:
+def from_prediction(plan: Plan) -> Verdict:
     """The verdict that a landscape predicts.
 
     Args:
-        p: Complete: made with a law.
+        plan: Progressive, its prediction complete: made with a law.
     """
+    p = plan.predicted
     assert p.final_loss is not None and p.fixed_final_loss is not None and p.equal_compute_final_loss is not None
-    assert p.flops is not None and p.saving_same_horizon is not None and p.retention is not None
-    controls = {
+    assert p.retention is not None
+    losses = {
         "fixed": p.fixed_final_loss,
         "equal_compute": p.equal_compute_final_loss,
         "cold_start": p.final_loss + p.retention,
     }
     if p.small_final_loss is not None:
-        controls["small"] = p.small_final_loss
-    return Verdict(
-        progressive=p.final_loss,
-        controls=controls | (p.control_losses or {}),
-        flops=p.flops,
-        saving_same_horizon=p.saving_same_horizon,
-        saving_equal_compute=p.saving_equal_compute,
-        measured=False,
-    )
+        losses["small"] = p.small_final_loss
+    losses |= p.control_losses or {}
+    arms = {"progressive": _arm(plan, p.final_loss)}
+    arms |= {name: _arm(control(name).plan(plan), loss) for name, loss in losses.items()}
+    pilots = None if p.pilots is None else p.pilots.flops - p.pilots.reused
+    return Verdict(arms=arms, saving_equal_compute=p.saving_equal_compute, pilot_flops=pilots, measured=False)
 
 
 def sentence(v: Verdict) -> str:
-    """The verdict in one sentence; 'grow' only where both leaving it out and the full depth alone end higher.
+    """The verdict in a few short sentences; the first names what to do.
 
     Args:
         v: Measured or predicted.
     """
-    wins = v.gap_equal_compute < -RESOLUTION
-    if wins:
-        worthless = v.gain_over_small is not None and v.gain_over_small < RESOLUTION
-        head = "Keep the small depth at this horizon" if worthless else "Grow"
-        than = f"beats the fixed-depth run of equal compute by {-v.gap_equal_compute:.2%} of the loss"
-    elif v.gap_equal_compute > RESOLUTION:
-        head = "Do not grow at this horizon"
-        than = f"loses to the fixed-depth run of equal compute by {v.gap_equal_compute:.2%} of the loss"
-    else:
-        head, than = "Growing does not matter here", "equals the fixed-depth run of equal compute"
-    tense = "measured" if v.measured else "predicted"
-    side = "above" if v.gap_same_horizon >= 0 else "below"
-    text = f"{head} ({tense}): growing saves {v.saving_same_horizon:.1%} of the fixed-depth FLOPs"
-    text += f"{',' if wins else ' and'} ends {abs(v.gap_same_horizon):.2%} {side} its loss"
-    text += f", {'and' if wins else 'but'} {than}"
+    (lowest, loss), *others = _menu_in_digits(v)
+    told = [f"{lowest.label} {_ends(v, lowest)} at {loss}", *(f"{arm.label} at {other}" for arm, other in others)]
+    text = [_headline(v), f"At this compute ({v.flops:.3g} FLOPs) {', '.join(told)}."]
+    if v.measured:
+        known = v.resolution is not None
+        noise = f"differences under {v.resolution:.1g} are noise" if known else "how much is noise is not known"
+        text.append(f"One seed; {noise}.")
+    if v.pilot_flops is not None:
+        text.append(f"Pilots cost another {v.pilot_flops:.2g} FLOPs.")
+    return " ".join(text)
+
+
+def _menu_in_digits(v: Verdict) -> list[tuple[TrainedArm, str]]:
+    """The arms of equal compute, lowest first, and their losses in as many digits as tell them apart, at most four."""
+    losses = [arm.loss for arm in v.menu.values()]
+    digits = next((d for d in (2, 3) if len({round(loss, d) for loss in losses}) == len(losses)), 4)
+    return [(arm, f"{arm.loss:.{digits}f}") for arm in v.menu.values()]
+
+
+def _headline(v: Verdict) -> str:
+    """What to do, naming the lowest arm."""
+    grown, best = v.arms["progressive"], v.arms[v.best]
+    of_small = best.depths == grown.depths[:1]
+    train = f"train {best.label} {'longer' if of_small else f'for {best.steps} steps from the start'}"
+    if v.head == "grow":
+        before = " -> ".join(map(str, grown.depths[:-1]))
+        blocks = "block" if before == "1" else "blocks"
+        return f"Grow: train {before} {blocks} for {grown.tau} of {grown.steps} steps, then grow to {grown.depths[-1]}."
+    if v.head == "do not grow":
+        return f"Do not grow: {train}."
+    if v.best == "progressive" and NEVER not in v.arms:
+        return f"Not decided: {grown.label} ends lowest, but depth {grown.depths[0]} at this compute was not run."
+    if v.best == "progressive":
+        rival = next(arm for name, arm in v.menu.items() if name != "progressive")
+        return f"Not decided: {grown.label} ends lowest, but {rival.label} as low within the noise."
+    return f"Not decided: {best.label} ends lowest, but {grown.label} as low within the noise."
+
+
+def details(v: Verdict) -> tuple[str, ...]:
+    """What else the controls say, a sentence each: same horizon, iso-loss compute, cold start, never grown, others.
+
+    Args:
+        v: Measured or predicted.
+    """
+    grown, fixed, cold = (v.arms[name] for name in ("progressive", "fixed", "cold_start"))
+    told = [
+        f"For as many steps, {fixed.label} from the start {_ends(v, fixed)} at {fixed.loss:.3f}: growing ends "
+        f"{_beside(v.gap('fixed'))} that for {v.saving_same_horizon:.1%} less compute."
+    ]
     if v.saving_equal_compute is not None:
-        iso = v.saving_equal_compute
-        text += (
-            f" ({abs(iso):.1%} {'fewer' if iso >= 0 else 'more'} FLOPs than the full depth alone needs for that loss"
-            f"{', extrapolated' if v.extrapolated else ''})"
+        more = 1 / (1 - v.saving_equal_compute) - 1
+        told.append(
+            f"To reach the loss of {grown.label}, {fixed.label} alone need {abs(more):.0%} "
+            f"{'more' if more >= 0 else 'less'} compute{' (extrapolated)' if v.extrapolated else ''}."
         )
-    text += f"; the small phase is worth {v.retention:+.3f} nats over a cold start"
-    if v.gain_over_small is not None:
-        worth = "lowers" if v.gain_over_small >= 0 else "raises"
-        text += f", and the expansion {worth} the loss of never growing by {abs(v.gain_over_small):.2%}"
-    for name in v.controls:
-        if name not in IN_WORDS:
-            side = "above" if v.gap(name) >= 0 else "below"
-            text += f"; it ends {abs(v.gap(name)):.2%} {side} {control(name).label}"
-    return text + "."
+    told.append(
+        f"From a cold start, {cold.label} {_ends(v, cold)} after the last {cold.steps} steps alone at {cold.loss:.3f}: "
+        f"the small phase is worth {v.retention:+.3f} nats."
+    )
+    if "small" in v.arms:
+        small = v.arms["small"]
+        told.append(
+            f"Never grown, {small.label} {_ends(v, small)} at {small.loss:.3f} after as many steps, "
+            f"for {small.flops:.3g} FLOPs: growing ends {_beside(v.gap('small'))} that."
+        )
+    shown = {"progressive", "fixed", "cold_start", "small", *v.menu}
+    for name, arm in v.arms.items():
+        if name not in shown:
+            label = control(name).label
+            told.append(
+                f"{label[0].upper()}{label[1:]}: {arm.loss:.3f} after {arm.steps} steps; growing ends "
+                f"{_beside(v.gap(name))} that."
+            )
+    return tuple(told)
+
+
+def _ends(v: Verdict, arm: TrainedArm) -> str:
+    """The verb: measured or predicted, of one block or of several."""
+    return "would end" if not v.measured else "end" if arm.label.endswith("blocks") else "ends"
+
+
+def _beside(gap: float) -> str:
+    return f"{abs(gap):.2%} {'above' if gap >= 0 else 'below'}"

@@ -72,12 +72,12 @@ class DemoConfig(Spec, frozen=True, kw_only=True):
     """Size of the demo. The defaults take three to five minutes on two cores.
 
     Attributes:
-        steps: Horizon of the main runs.
+        steps: Horizon of the full depth, whose compute ``budget`` is a share of; pilots take an eighth to all of it.
         batch_tokens: Tokens per step.
         peak_lr: Peak learning rate of every run, Muon-NSGD.
         model: Preset; its usual depth is the full depth.
         small_depth: Depth before the expansion.
-        tolerance: Accepted price of growing, share of the final loss; it places tau*.
+        budget: Compute of every run that decides, as a share of the full depth's for ``steps``. None: 0.8.
         tokenizer: ``bpe`` (trained on the spot) or ``bytes``.
         init: How new blocks begin; those with zero in their name, and identity, keep the function.
         order: Where new blocks stand: on top (stack, last), between the old (inter) or below (first).
@@ -88,7 +88,7 @@ class DemoConfig(Spec, frozen=True, kw_only=True):
     peak_lr: Positive = 0.015
     model: str = "gpt2-tiny"
     small_depth: Annotated[int, Meta(ge=0)] = 1
-    tolerance: Annotated[float, Meta(gt=0, lt=1)] = 0.005
+    budget: Annotated[float, Meta(gt=0, le=1)] | None = None
     tokenizer: Literal["bpe", "bytes"] = "bpe"
     init: Init = "random"
     order: Order = "stack"

@@ -1,12 +1,12 @@
-"""Figure 1: fixed depth against zero- and one-layer progressive training, against iterations and against compute.
+"""Figure 1: fixed depths against zero- and one-layer progressive training, against iterations and against compute.
 
-Source: arXiv 2511.04981, figure 1, here at the size of a laptop and with the two controls that the paper does not have,
-the fixed-depth run of equal compute and never growing.
+Source: arXiv 2511.04981, figure 1, here at the size of a laptop and with the controls that the paper does not have: the
+fixed depths of equal compute, the small one, never grown, among them.
 
-Records: `latebloom demo` (fixed, equal_compute, progressive as one_layer, pilots/small), and for zero_layer the same
-plan from depth 0, `latebloom plan --model gpt2-tiny --steps 800 --batch-tokens 768 --peak-lr 0.015 --small-depth 0
---u-mix-area AREA` with the demo's mixing area, trained on the demo's data; each written by `latebloom record RUN
---parquet`.
+Records: of a progressive run from one block, its controls (:mod:`latebloom.theory.controls`), and for zero_layer the
+same plan from depth 0, `latebloom plan --model gpt2-tiny --steps 800 --batch-tokens 768 --peak-lr 0.015 --small-depth 0
+--u-mix-area AREA`, all trained on the demo's data with one seed; those of demo_scale are branches of constant-rate
+trunks. Each was written by `latebloom record RUN --parquet`.
 """
 
 from __future__ import annotations
@@ -16,40 +16,74 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 
 from latebloom.paper_figures.curves import look, loss_limits, mark_expansion, plot_run
+from latebloom.theory.cost import plan_flops
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from latebloom.theory.plan import Plan
     from latebloom.theory.record import Record
 
-RECORDS = ["stdlib_fixed", "stdlib_equal_compute", "stdlib_small", "stdlib_zero_layer", "stdlib_one_layer"]
+RUNS = {  # what each record is beside the one-layer run
+    "stdlib_fixed": "fixed",
+    "stdlib_equal_compute": "equal_compute",
+    "demo_scale/s0_two-760": "depth_equal_compute-2",
+    "demo_scale/s0_small-942": "small_equal_compute",
+    "stdlib_zero_layer": "zero_layer",
+    "stdlib_one_layer": "one_layer",
+}
+RECORDS = list(RUNS)
+GROWN = "stdlib_one_layer"
+EQUAL_COMPUTE = 0.01  # relative: runs whose FLOPs differ by less spend the same
 
 
 def make(records: dict[str, Record]) -> Figure:
-    """Two panels, one line a run."""
+    """Two panels, one line a run; a vertical line marks the compute of the run that grows from one block."""
     figure, (steps, compute) = plt.subplots(1, 2, sharey=True)
     for name, record in records.items():
-        shown = look(name.removeprefix("stdlib_"))
+        shown = look(RUNS[name])
         plot_run(steps, record, shown, against="step")
         plot_run(compute, record, shown, against="flops")
-    one = records["stdlib_one_layer"]
-    assert one.plan.tau is not None
-    mark_expansion(steps, one.plan.tau, f"grow to {one.plan.depth}")
+    plan = records[GROWN].plan
+    assert plan.tau is not None
+    mark_expansion(steps, plan.tau, f"grow to {plan.depth}")
+    mark_expansion(compute, plan_flops(plan), "")
+    best = _menu(records)[0]
+    compute.annotate(
+        f"lowest: {_words(best.plan)}", (plan_flops(best.plan), best.final()), xytext=(8, -2),
+        textcoords="offset points", va="top", ha="left", fontsize=7,
+    )  # fmt: skip
     loss_limits(steps, list(records.values()))
     steps.set(xlabel="iterations", ylabel="validation loss (nats/token)", title="against iterations")
     compute.set(xlabel="training FLOPs", title="against compute")
-    compute.legend(loc="upper right")
+    figure.legend(*compute.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
+
+
+def _menu(records: dict[str, Record]) -> list[Record]:
+    """The runs that spend what the one-layer run does, it among them, lowest final loss first."""
+    spent = plan_flops(records[GROWN].plan)
+    equal = [record for record in records.values() if abs(plan_flops(record.plan) / spent - 1) < EQUAL_COMPUTE]
+    return sorted(equal, key=lambda record: record.final())
+
+
+def _words(plan: Plan) -> str:
+    depths = " → ".join(str(stage.depth) for stage in plan.stages)
+    return f"{depths} block{'' if depths == '1' else 's'}"
 
 
 def caption(records: dict[str, Record]) -> str:
     """The caption, its numbers computed."""
-    final = {name.removeprefix("stdlib_"): record.final() for name, record in records.items()}
-    plan = records["stdlib_one_layer"].plan
+    final = {RUNS[name]: record.final() for name, record in records.items()}
+    plan = records[GROWN].plan
+    menu = _menu(records)
+    grown = plan.tau is not None and menu[0].plan.tau is not None
+    ends = ", ".join(f"{_words(record.plan)} at {record.final():.3f}" for record in menu)
     return (
-        f"Validation loss of a {plan.model.name} (width {plan.model.width}, {plan.depth} blocks, vocabulary "
-        f"{plan.model.vocab_size}) on the Python standard library: fixed {final['fixed']:.3f}, fixed at equal compute "
-        f"{final['equal_compute']:.3f}, grown at step {plan.tau} of {plan.steps} from one block "
-        f"{final['one_layer']:.3f} and from none {final['zero_layer']:.3f}, one block never grown {final['small']:.3f} "
-        "nats per token."
+        f"Validation loss of a {plan.model.name} (width {plan.model.width}, vocabulary {plan.model.vocab_size}) on the "
+        f"Python standard library, one seed. With the compute of growing 1 → {plan.depth} at step {plan.tau} of "
+        f"{plan.steps} ({plan_flops(plan):.3g} FLOPs) end {ends} nats per token: "
+        f"{'growing is best' if grown else 'growing is not worth it'} here. Four blocks from the start end at "
+        f"{final['fixed']:.3f} after as many steps, for {plan_flops(records['stdlib_fixed'].plan):.3g} FLOPs; grown "
+        f"from no block {final['zero_layer']:.3f}."
     )

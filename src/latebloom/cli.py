@@ -14,6 +14,7 @@ from latebloom.theory.errors import InputError, RunError, nearest
 
 COMMANDS = {  # name -> module that holds NAME_command, and one line of help
     "demo": ("paper_figures.commands", "The main job on this computer: pilots, plan, runs, report."),
+    "pilots": ("theory.commands_pilots", "Design and price the pilots of a plan."),
     "plan": ("theory.commands", "Make, show, check and compare plans."),
     "fit": ("theory.commands", "Fit a landscape to records of pilot runs."),
     "ask": ("theory.commands_ask", "What a landscape says of a plan: depth, step, horizon, peak, is it worth it."),
@@ -113,7 +114,7 @@ def _one_line(error: Exception) -> str:
     message = error.message.rstrip(".")
     if found := re.match(r"No such command '(.*?)'", message):
         group = error.ctx.command if error.ctx else None
-        known = group.list_commands(error.ctx) if isinstance(group, click.Group) else []
+        known = group.list_commands(error.ctx) if error.ctx and isinstance(group, click.Group) else []
         return str(InputError("command", found[1], "is not a command", nearest(found[1], known)))
     if isinstance(error, click.BadOptionUsage):
         rule = re.sub(rf"^Option '{re.escape(error.option_name)}' ", "", message)

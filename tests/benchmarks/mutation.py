@@ -50,7 +50,9 @@ MUTATIONS = (
     Mutation("landscapes/coupled", "return b - c.T @", "return b + c.T @", "coupled"),
     Mutation("landscapes/coupled", "np.exp(-2 * np.multiply.outer", "np.exp(-1 * np.multiply.outer", "coupled"),
     Mutation("planning", "(1 - budget) / (1 - ratio)", "(1 - budget) / (1 + ratio)", "planning"),
-    Mutation("verdict", 'self.controls["cold_start"] - self', '-self.controls["cold_start"] - self', "planning"),
+    Mutation("verdict", 'self.arms["cold_start"].loss - self', '-self.arms["cold_start"].loss - self', "planning"),
+    Mutation("controls", "round(plan_flops(plan) / per_step)", "round(2 * plan_flops(plan) / per_step)", "planning"),
+    Mutation("limits", "b / (b + a * (b + 1))", "b / (b + a * (b - 1))", "limits"),
     Mutation("tradeoff", "weight *= self.cost_ratio / (1 -", "weight *= self.cost_ratio / (1 +", "timing"),
 )  # fmt: skip
 
@@ -103,7 +105,7 @@ def check() -> dict[str, object]:
 @click.command()
 @click.option("--json", "path", type=click.Path(path_type=Path), default=None, help="Write the result here.")
 def main(path: Path | None) -> None:
-    """Flip signs and factors of 2 in twenty formulas; exit with 1 unless the tests catch all."""
+    """Flip signs and factors of 2 in twenty-two formulas; exit with 1 unless the tests catch all."""
     start = time.monotonic()
     result = check()
     result["seconds"] = time.monotonic() - start

@@ -48,6 +48,7 @@ class Family:
         block_tensors: Tensors of one block, by their names in it.
         kept_bytes: What a block holds in training; the second argument is the number of bytes of a value in matrix
             products, 4 or under bfloat16 2.
+        gated: Whether its MLP multiplies two linear maps of one norm, without biases (SwiGLU).
     """
 
     name: str
@@ -56,3 +57,4 @@ class Family:
     outer_tensors: Callable[[GPT2Shape], tuple[TensorSpec, ...]]
     block_tensors: Callable[[GPT2Shape], tuple[TensorSpec, ...]]
     kept_bytes: Callable[[GPT2Shape, int], KeptBytes]
+    gated: bool = False

@@ -14,6 +14,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from latebloom.theory import checks
+
 __all__ = ["KINDS", "MATRIX_KINDS", "Kind", "TensorSpec", "bias", "gain", "matrix"]
 
 Kind = Literal["embedding", "hidden", "vector", "final_vector", "head"]
@@ -84,6 +86,7 @@ def gain(name: str, size: int, *, kind: Kind = "vector") -> TensorSpec:
         size: Number of values.
         kind: ``vector`` or ``final_vector``.
     """
+    checks.whole("size", size, 1)
     return TensorSpec(name=name, shape=(size,), kind=kind, initial=1.0)
 
 
@@ -95,4 +98,5 @@ def bias(name: str, size: int, *, kind: Kind = "vector") -> TensorSpec:
         size: Number of values.
         kind: ``vector`` or ``final_vector``.
     """
+    checks.whole("size", size, 1)
     return TensorSpec(name=name, shape=(size,), kind=kind, initial=0.0)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from latebloom.theory import checks
 from latebloom.theory.plan import Interval
 
 if TYPE_CHECKING:
@@ -40,7 +41,12 @@ def resampled_losses(
 
     Returns:
         One list of losses a replica, a run an entry.
+
+    Raises:
+        InputError: if the number of replicas or the seed is not a whole number >= 0.
     """
+    checks.whole("replicas", replicas, 0)
+    checks.whole("seed", seed, 0)
     rng = np.random.default_rng(seed)
     for _ in range(replicas):
         yield [
@@ -57,6 +63,11 @@ def interval(values: ArrayLike, *, level: float = LEVEL) -> Interval:
 
     Returns:
         The interval.
+
+    Raises:
+        InputError: if a value is not finite or the level does not lie in (0, 1).
     """
+    checks.finite("values", values)
+    checks.inside("level", level, 0, 1, fix="give a share such as 0.9")
     low, high = np.quantile(np.asarray(values, dtype=float), [(1 - level) / 2, (1 + level) / 2])
     return Interval(low=float(low), high=float(high), level=level)

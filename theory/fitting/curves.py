@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from latebloom.theory import checks
 from latebloom.theory.errors import InputError
 from latebloom.theory.landscapes.lr_history import history
 from latebloom.theory.record import Record
@@ -104,7 +105,7 @@ def pilots(records: Sequence[Record], *, split: str = "val", burn_in: float = BU
     Args:
         records: At least one run of the small depth, alone or before an expansion, and one of the full depth.
         split: Which loss.
-        burn_in: Share of each run's area, and of the area since an expansion, that is left out.
+        burn_in: Share of each run's area, and of the area since an expansion, that is left out, in [0, 1).
 
     Returns:
         The runs.
@@ -112,6 +113,7 @@ def pilots(records: Sequence[Record], *, split: str = "val", burn_in: float = BU
     Raises:
         InputError: if runs differ in more than depth and schedule, diverged, or a role is missing.
     """
+    checks.within("burn_in", burn_in, 0, 1)
     depths = sorted({stage.depth for record in records for stage in record.plan.stages})
     if len(depths) != 2:
         rule = "must be two: the small one and the full one"

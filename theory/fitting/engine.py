@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import scipy
 
+from latebloom.theory import checks
 from latebloom.theory.errors import InputError
 
 __all__ = [
@@ -44,7 +45,13 @@ def sobol(dimension: int, count: int, *, seed: int | np.random.Generator) -> np.
 
     Returns:
         Shape (count, dimension).
+
+    Raises:
+        InputError: if the count or the seed is not a whole number >= 0.
     """
+    checks.whole("starts", count, 0)
+    if not isinstance(seed, np.random.Generator):
+        checks.whole("seed", seed, 0)
     return scipy.stats.qmc.Sobol(dimension, seed=seed).random(count) if count else np.empty((0, dimension))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from latebloom.theory import checks
 from latebloom.theory.fitting.bootstrap import LEVEL, interval, resampled_losses
 from latebloom.theory.fitting.curves import LossCurve
 from latebloom.theory.landscapes.growth import GrowthLandscape
@@ -143,6 +144,7 @@ class LandscapeFit:
         Returns:
             Lines for people.
         """
+        checks.inside("level", level, 0, 1, fix="give a share such as 0.9")
         area, steps = schedule.total_area, schedule.horizon
         small = [float(r.schedule.area(r.tau or r.schedule.horizon)) for r in self.runs if r.role != "full"]
         if len(replicas) < 2 or max(small) >= COVERED * area:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import scipy
 
+from latebloom.theory import checks
 from latebloom.theory.errors import InputError
 from latebloom.theory.fitting.bootstrap import LEVEL, interval, resampled_losses
 from latebloom.theory.fitting.curves import LossCurve
@@ -254,6 +255,7 @@ def _search(problem: _Problem, seed: int, start: dict[str, float] | None) -> np.
     if start is not None:
         points = np.clip(problem.unit(start), 0, 1)[None]
     else:
+        checks.whole("seed", seed, 0)
         points = sobol(len(problem.names), SCREEN, seed=np.random.default_rng(seed))
         costs = [float(np.sum(problem.residual(z) ** 2)) for z in points]
         points = points[np.argsort(costs)[:STARTS]]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy
 
+from latebloom.theory import checks
 from latebloom.theory.errors import InputError
 from latebloom.theory.fitting.curves import LossCurve, pilots
 from latebloom.theory.fitting.engine import nonnegative
@@ -134,6 +135,8 @@ def fit_normalised(
         InputError: if one learning rate only is given (delay and signal cannot be told apart), or if l >= 1 comes
             without a grown pilot.
     """
+    if floor is not None:
+        checks.non_negative("floor", floor, fix="give a loss, or None to fit it")
     if len({p.schedule.peak for p in full}) < 2:
         raise InputError("full", len(full), "are pilots of fewer than two learning rates", "run one at half the rate")
     if small_depth > 0 and not (grown and small):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import math
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from latebloom.theory import checks
 from latebloom.theory.errors import InputError
 from latebloom.theory.fitting.curves import LossCurve
 from latebloom.theory.record import FIRST_LINE, RECORD_FILE, Record, read_record
@@ -108,6 +110,7 @@ def block_means(curve: LossCurve, *, points: int) -> LossCurve:
         curve: Of any length.
         points: Most blocks that there may be.
     """
+    checks.whole("points", points, 1)
     width = -(-len(curve.step) // points)
     if width == 1:
         return curve
@@ -131,6 +134,8 @@ def rates_from_log(step: np.ndarray, lr: np.ndarray, *, updates: int, warmup: in
         InputError: for rates that are negative or not finite, a warm-up that overlaps the log, and a log that ends
             before the last update by more than one logging interval.
     """
+    checks.whole("step", step, -math.inf)
+    checks.whole("updates", updates, 1)
     step, lr = np.asarray(step), np.asarray(lr, dtype=float)
     bad = ~np.isfinite(lr) | (lr < 0)
     if np.any(bad):

@@ -37,12 +37,14 @@ Kennedy & O'Hagan's (2001), J. R. Stat. Soc. B 63, 425.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from latebloom.theory import checks
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
 
@@ -92,6 +94,7 @@ class AnnealedEnd:
         warmup_steps: Steps until it is reached.
         flops: Training FLOPs of the run alone, its trunk included.
         digest: SHA-256 of its plan, '' if there is none.
+        stable_steps: Step up to which a branch with another decay is the same run, 0 if none can be.
     """
 
     name: str
@@ -110,6 +113,7 @@ class AnnealedEnd:
     warmup_steps: int
     flops: float = 0.0
     digest: str = ""
+    stable_steps: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,6 +249,9 @@ def depth_share(depth: int, small_depth: int, full_depth: int) -> float:
     >>> depth_share(1, 1, 4), depth_share(4, 1, 4)
     (0.0, 1.0)
     """
+    checks.whole("small_depth", small_depth, 0, fix="give the number of blocks")
+    checks.whole("full_depth", full_depth, small_depth + 1, fix="give a larger number of blocks")
+    checks.whole("depth", depth, small_depth, full_depth, fix="give a depth from the small to the full one")
     return float(np.log((depth + 1) / (small_depth + 1)) / np.log((full_depth + 1) / (small_depth + 1)))
 
 
@@ -321,6 +328,7 @@ def _end(record: Record, small_depth: int, full_depth: int) -> AnnealedEnd:
         warmup_steps=_warmup_steps(plan),
         flops=plan_flops(plan),
         digest=header.plan_digest,
+        stable_steps=_stable_steps(plan),
     )
 
 
@@ -329,10 +337,20 @@ def _warmup_steps(plan: Plan) -> int:
     return int(np.argmax(plan.schedule.lrs())) + 1
 
 
+def _has_trunk(plan: Plan) -> bool:
+    """Whether the rate is constant between warm-up and decay, so that branches can leave it anywhere."""
+    return type(plan.schedule).__name__ in ("WSD", "Constant")
+
+
+def _stable_steps(plan: Plan) -> int:
+    """Updates at the constant rate or before it."""
+    return plan.steps - int(getattr(plan.schedule, "decay_steps", 0)) if _has_trunk(plan) else 0
+
+
 def _trunk(plan: Plan) -> str:
     """Runs that begin at one depth, with one optimizer and one constant rate after one warm-up, are one run so far."""
     schedule = plan.schedule
-    start = f"{schedule.peak} {_warmup_steps(plan)}" if type(schedule).__name__ in ("WSD", "Constant") else plan.digest
+    start = f"{schedule.peak} {_warmup_steps(plan)}" if _has_trunk(plan) else plan.digest
     return f"depth {plan.stages[0].depth}, {plan.batch_tokens} tokens, {plan.optimizer}, {start}"
 
 
@@ -402,6 +420,11 @@ class RecoveryField:
     weights: np.ndarray
     trunk_curve: TrunkCurve | None = None
 
+    @property
+    def noise(self) -> float:
+        """Standard deviation of one run's final loss about its seed's mean, nats per token, root of its mean square."""
+        return self.scale * float(np.sqrt(self.weights @ self.grid[:, 3] ** 2))
+
     def points(self, area_before: Sequence[float], area_after: Sequence[float], depths: Sequence[int]) -> Points:
         """Runs that end at ``depths`` after these areas; a run of the small depth has no area after.
 
@@ -413,7 +436,9 @@ class RecoveryField:
         share = [depth_share(depth, self.small_depth, self.full_depth) for depth in depths]
         return Points(before=np.asarray(area_before, float), after=np.asarray(area_after, float), share=np.array(share))
 
-    def draws(self, points: Points, *, number: int = 200, seed: int = 0, measured: bool = False) -> np.ndarray:
+    def draws(
+        self, points: Points, *, number: int = 200, seed: int = 0, measured: bool | Sequence[bool] = False
+    ) -> np.ndarray:
         """Joint posterior draws of the losses at ``points``, (number, points).
 
         Args:
@@ -421,14 +446,19 @@ class RecoveryField:
             number: How many draws.
             seed: Of the generator; equal seeds give equal draws.
             measured: Draw what runs on the first pilot's seed and trunks will show, with an error of their own each,
-                instead of expected losses over seeds. A point whose end is known already is still a new run.
+                instead of expected losses over seeds. A point whose end is known already is still a new run. One value
+                for all points, or one for each.
 
         Returns:
             Losses, equal to the last digit for equal points.
         """
-        unique, inverse = _distinct(points)
+        checks.whole("number", number, 1)
+        checks.whole("seed", seed, 0)
+        run = np.broadcast_to(np.asarray(measured, bool), len(points))
+        unique, inverse, first = _distinct(points, run)
         generator = np.random.default_rng(seed)
-        weights, means, covariances = self._mixture(unique, self._trunks(unique, measured))
+        trunks = [t if m else "" for t, m in zip(self.trunks_of(unique), run[first], strict=True)]
+        weights, means, covariances = self._mixture(unique, trunks)
         counts = generator.multinomial(number, weights)
         values, vectors = np.linalg.eigh(covariances[counts > 0])
         roots = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
@@ -512,9 +542,10 @@ def fit_recovery_field(
     """
     prior = prior or FieldPrior()
     _check(ends)
-    if not reference > 0:
+    if not 0 < reference < math.inf:
         raise InputError("reference", reference, "must be positive", "give the full run's learning-rate area")
     small_depth = next(end.depth for end in ends if end.kind == "small")
+    checks.whole("full_depth", full_depth, small_depth + 1, fix="give the number of blocks")
     runs = _runs_of(ends, trunk_curve, small_depth, full_depth, reference)
     loss = _losses(ends, trunk_curve)
     scale = min(end.loss for end in ends)
@@ -636,8 +667,8 @@ def _scaled(points: Points, reference: float) -> Points:
     return Points(before=points.before / reference, after=points.after / reference, share=points.share)
 
 
-def _distinct(points: Points) -> tuple[Points, np.ndarray]:
-    """The distinct points and where each stands among them: a draw has one value at one point."""
-    table = np.stack([points.before, points.after, np.where(points.after > 0, points.share, 0.0)], axis=1)
-    unique, inverse = np.unique(table, axis=0, return_inverse=True)
-    return Points(before=unique[:, 0], after=unique[:, 1], share=unique[:, 2]), inverse.reshape(-1)
+def _distinct(points: Points, measured: np.ndarray) -> tuple[Points, np.ndarray, np.ndarray]:
+    """The distinct points, where each stands among them, and where each stood first: one value a draw at one point."""
+    table = np.stack([points.before, points.after, np.where(points.after > 0, points.share, 0.0), measured], axis=1)
+    unique, first, inverse = np.unique(table, axis=0, return_index=True, return_inverse=True)
+    return Points(before=unique[:, 0], after=unique[:, 1], share=unique[:, 2]), inverse.reshape(-1), first

@@ -236,6 +236,7 @@ def noise_segments(schedule: Schedule, count: int) -> tuple[np.ndarray, np.ndarr
         schedule: Learning rates.
         count: Most segments that there may be.
     """
+    checks.whole("count", count, 1)
     t = np.unique(np.linspace(0, schedule.horizon, min(count, schedule.horizon) + 1).round().astype(int))
     edges = schedule.area(t)
     return edges, np.diff(edges) / np.diff(t)

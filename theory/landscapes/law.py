@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import scipy
 
+from latebloom.theory import checks
 from latebloom.theory.errors import InputError
 from latebloom.theory.landscapes.lr_history import History, history
 from latebloom.theory.schedules import Schedule
@@ -132,7 +133,7 @@ class Law(Spec, frozen=True, kw_only=True):
 
         T evaluations of T pieces: meant for horizons of hundreds; compress longer ones to as many pieces.
         """
-        rates = schedule.lrs() if isinstance(schedule, Schedule) else np.asarray(schedule, dtype=float)
+        rates = schedule.lrs() if isinstance(schedule, Schedule) else checks.non_negative("schedule", schedule)
         slopes = np.empty(len(rates))
         step = len(rates)
         for k in range(step):
@@ -206,8 +207,11 @@ def best_schedule(law: Law, *, steps: float, peak_lr: float, pieces: int = 100) 
         pieces: Constant pieces, of lengths that shrink towards the end (where the loss feels single steps).
 
     Raises:
-        InputError: if the law has no finite loss there.
+        InputError: if a number is not positive, or the law has no finite loss there.
     """
+    checks.positive("steps", steps)
+    checks.positive("peak_lr", peak_lr)
+    checks.whole("pieces", pieces, 1)
     x = np.linspace(0, 1, pieces + 1)
     lengths = np.diff(steps * (1 - (1 - x) ** 2))
     bumps = 1j * TINY * np.eye(pieces)

@@ -178,6 +178,7 @@ class NormalisedLaw(GrowthLandscape, frozen=True, kw_only=True, tag="normalised"
 
     def learnt(self, schedule: Schedule, tau: float) -> float:
         """w in [0, 1], share of what the small model can learn that it has learnt after ``tau`` updates."""
+        checks.non_negative("tau", tau)
         whole = float(self.trunk(0.0))
         return 1.0 - float(self.trunk(delayed_area(schedule, tau, lag=self.lag))) / whole if whole else 1.0
 
@@ -207,7 +208,8 @@ def hit_area(sigma: ArrayLike, *, start: float = 0.0, share: float = 1.0, factor
     0.4
     """
     sigma = np.asarray(sigma, dtype=float)
-    if not (np.all(sigma >= 0) and share > 0 and start >= 0 and factors >= 1):
+    in_range = np.all((sigma >= 0) & (sigma < np.inf)) and 0 < share < np.inf and 0 <= start < np.inf
+    if not (in_range and 1 <= factors < np.inf):
         raise InputError("sigma", sigma.tolist(), "and share must be positive, factors at least 1", "give sizes > 0")
     return np.maximum((sigma / share) ** (1 / factors) - start, 0.0)
 

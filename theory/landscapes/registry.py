@@ -17,6 +17,7 @@ from latebloom.theory.fitting.normalised import fit_normalised_pilots
 from latebloom.theory.fitting.pair import fit_law_pair
 from latebloom.theory.landscapes.area import AreaLaw
 from latebloom.theory.landscapes.coupled import CoupledQuadratic
+from latebloom.theory.landscapes.field import FieldLaw
 from latebloom.theory.landscapes.growth import GrowthLandscape
 from latebloom.theory.landscapes.law_pair import LawPair
 from latebloom.theory.landscapes.normalised import NormalisedLaw
@@ -29,7 +30,7 @@ __all__ = [
     "write_fitted",
 ]  # fmt: skip
 
-AnyLandscape = AreaLaw | NormalisedLaw | LawPair | CoupledQuadratic
+AnyLandscape = AreaLaw | NormalisedLaw | LawPair | CoupledQuadratic | FieldLaw
 DEFAULT = "area"  # what is fitted to pilots when no name is given
 
 
@@ -39,7 +40,8 @@ class Member:
 
     Attributes:
         law: The class, a Spec with the row's name as its tag.
-        fit: From pilot records and a seed to a fit; None for a landscape that is given and never fitted.
+        fit: From pilot records and a seed to a fit with replicas; None for a landscape that is given and never fitted,
+            and for the field, whose posterior has draws instead.
         about: One line for people.
     """
 
@@ -66,6 +68,9 @@ LANDSCAPES: dict[str, Member] = {
     ),
     "coupled": Member(
         law=CoupledQuadratic, fit=None, about="quadratic with curvature shared by trunk and new layers: exact"
+    ),
+    "field": Member(
+        law=FieldLaw, fit=None, about="posterior means of the recovery field: annealed ends, no law assumed"
     ),
 }
 FITTED = tuple(name for name, member in LANDSCAPES.items() if member.fit is not None)

@@ -59,13 +59,13 @@ def prepare_command(
     files = text_files(paths) + (python_stdlib_corpus() if stdlib else [])
     live = sys.stderr.isatty() and not as_json
 
-    def tell(count: int, size: int) -> None:
+    def show_progress(count: int, size: int) -> None:
         click.echo(f"\r{count:,} documents, {size / 1e6:,.0f} MB", nl=False, err=True)
 
     manifest = prepare(
         files, out, tokenizer=tokenizer, vocab_size=vocab_size, val_share=val_share, text_key=text_key,
         bpe_dir=bpe_dir, dataset=dataset, dataset_config=dataset_config, dataset_split=dataset_split,
-        on_progress=tell if live else None,
+        on_progress=show_progress if live else None,
     )  # fmt: skip
     if live:
         click.echo(err=True)

@@ -88,9 +88,9 @@ def prepare(
         raise InputError("tokenizer", tokenizer, "is unknown", f"valid: {', '.join(TOKENIZERS)}")
 
     def texts() -> Iterator[dict[str, str]]:
-        found = documents(files, text_key=text_key)
-        more = () if dataset is None else _dataset(dataset, dataset_config, dataset_split, text_key)
-        return _split(itertools.chain(found, more), val_share)
+        from_files = documents(files, text_key=text_key)
+        from_dataset = () if dataset is None else _dataset(dataset, dataset_config, dataset_split, text_key)
+        return _split(itertools.chain(from_files, from_dataset), val_share)
 
     sizes = [(str(path), path.stat().st_size) for path in files]
     arguments = [
@@ -185,17 +185,17 @@ def text_files(paths: Sequence[Path]) -> list[Path]:
     Raises:
         InputError: if one is not there.
     """
-    found = []
+    files = []
     for path in paths:
         if path.is_dir() and _is_dataset(path):
-            found.append(path)
+            files.append(path)
         elif path.is_dir():
-            found += sorted(p for p in path.rglob("*") if p.suffix in TEXT | TABLES)
+            files += sorted(p for p in path.rglob("*") if p.suffix in TEXT | TABLES)
         elif path.is_file():
-            found.append(path)
+            files.append(path)
         else:
             raise InputError("path", str(path), "is not a file or directory", "name text files")
-    return found
+    return files
 
 
 def _split(texts: Iterator[str], val_share: float) -> Iterator[dict[str, str]]:

@@ -101,24 +101,24 @@ def open_shards(folder: Path) -> Shards:
         manifest = read_spec(folder / "manifest.json", Manifest)
         for entry in manifest.files:
             _check_file(folder / entry.name, entry)
-    found = {split: tuple(_open(path) for path in _paths(folder, split, manifest)) for split in SPLITS}
+    opened = {split: tuple(_open(path) for path in _paths(folder, split, manifest)) for split in SPLITS}
     for split in SPLITS:
-        if not found[split]:
+        if not opened[split]:
             raise InputError("--data", str(folder), f"has no {split} shard (*{split}*.bin)", "prepare the data anew")
     if manifest:
         digest = hashlib.sha256("".join(entry.sha256 for entry in manifest.files).encode()).hexdigest()
     else:
-        digest = _foreign_digest(found)
+        digest = _foreign_digest(opened)
     return Shards(
         folder=folder,
-        train=found["train"],
-        val=found["val"],
+        train=opened["train"],
+        val=opened["val"],
         vocab_size=manifest.vocab_size if manifest else None,
         digest=digest,
     )
 
 
-def _foreign_digest(found: dict[str, tuple[np.ndarray, ...]]) -> str:
+def _foreign_digest(opened: dict[str, tuple[np.ndarray, ...]]) -> str:
     """SHA-256 over length and every token of shards without a manifest.
 
     All of them, not a sample: a sample misses a changed page as often as not, shards with a manifest are read whole
@@ -127,7 +127,7 @@ def _foreign_digest(found: dict[str, tuple[np.ndarray, ...]]) -> str:
     """
     state = hashlib.sha256()
     for split in SPLITS:
-        for tokens in found[split]:
+        for tokens in opened[split]:
             state.update(f"{split}:{len(tokens)}".encode() + tokens[:4096].tobytes() + tokens[-4096:].tobytes())
             state.update(np.ascontiguousarray(tokens[4096:-4096]).data)
     return state.hexdigest()
@@ -164,6 +164,6 @@ def _check_file(path: Path, entry: FileEntry) -> None:
     if size != entry.bytes:
         rule = f"bytes, but the manifest says {entry.bytes}: the file is short or changed"
         raise InputError(str(path), size, rule, "prepare the data anew")
-    if (found := file_sha256(path)) != entry.sha256:
+    if (actual := file_sha256(path)) != entry.sha256:
         rule = f"is not the SHA-256 of the manifest, {entry.sha256[:16]}: the file was changed"
-        raise InputError(str(path), found[:16], rule, "prepare the data anew")
+        raise InputError(str(path), actual[:16], rule, "prepare the data anew")

@@ -3,6 +3,8 @@
 From one progressive plan follow, at the same expansion step,
 
     fixed, equal_compute, cold_start, small-l   controls (:mod:`latebloom.theory.controls`); small-l stays at depth l
+    small_equal_compute-l                       depth l for the compute of growing from it
+    depth_equal_compute-d                       the depths between for the compute of the plan
     grown-l-INIT-ORDER                          every way of growing from each depth l that is asked for
 
 all on the same batches. The runs that never grow are the trunks of those that do (:mod:`latebloom.train.run.branch`),
@@ -20,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from latebloom.theory.controls import compared, control
+from latebloom.theory.controls import compared, control, depths_between
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import INITS, Init, Order, placement, sources
@@ -29,15 +31,16 @@ from latebloom.theory.record import Record
 from latebloom.train.config import AblationConfig, TrainConfig
 from latebloom.train.run.several import run_all
 
-__all__ = ["Arm", "Ranking", "ablate", "growths"]
+__all__ = ["AblationArm", "Ranking", "ablate", "growths", "lowest_of_each_start"]
 
 USUAL = AblationConfig()
 TRUNK = "small"  # the control that a grown run shares everything before the expansion with
+COMPUTE_TOLERANCE = 0.02  # relative: arms whose FLOPs differ by less spend the same
 LONGEST = 200  # steps between a trunk's checkpoints
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arm:
+class AblationArm:
     """One way of training, over the seeds.
 
     Attributes:
@@ -65,19 +68,47 @@ class Ranking:
         records: By arm and seed, as ``ARM-sSEED``.
     """
 
-    arms: tuple[Arm, ...]
+    arms: tuple[AblationArm, ...]
     records: dict[str, Record]
 
     @property
-    def fixed(self) -> Arm:
+    def fixed(self) -> AblationArm:
         """The full depth from the start."""
         return next(arm for arm in self.arms if arm.name == "fixed")
 
-    def against(self, arm: Arm) -> tuple[float, float]:
+    def lowest_beside(self, arm: AblationArm) -> AblationArm:
+        """The lowest of the arms that cost what ``arm`` does, within 2 %, growing or not.
+
+        Args:
+            arm: Any of them.
+        """
+        return next(other for other in self.arms if abs(other.flops / arm.flops - 1) <= COMPUTE_TOLERANCE)
+
+    def against(self, arm: AblationArm) -> tuple[float, float]:
         """(mean, standard error) over seeds of the loss of ``arm`` minus that of ``fixed``; nan with one seed."""
         differences = np.subtract(arm.losses, self.fixed.losses)
         n = len(differences)
         return float(differences.mean()), float(differences.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
+
+
+def lowest_of_each_start(ranking: Ranking) -> list[str]:
+    """For each starting depth, the best way of growing beside the lowest arm of its compute, a sentence each.
+
+    Args:
+        ranking: Of :func:`ablate`.
+    """
+    best_grown: dict[str, AblationArm] = {}
+    for arm in ranking.arms:
+        if arm.name.startswith("grown-"):
+            best_grown.setdefault(arm.name.split("-")[1], arm)
+    sentences = []
+    for start, grown in sorted(best_grown.items(), key=lambda item: int(item[0])):
+        lowest = ranking.lowest_beside(grown)
+        beside = "no arm of its compute ends lower"
+        if lowest is not grown:
+            beside = f"of its compute {lowest.name} ends lowest, at {lowest.mean:.4f}"
+        sentences.append(f"Growing from {start} ends at {grown.mean:.4f} ({grown.name}); {beside}.")
+    return sentences
 
 
 def growths(plan: Plan, small: int, inits: Sequence[Init], orders: Sequence[Order]) -> list[Plan]:
@@ -134,7 +165,8 @@ def ablate(
         console: Where progress is shown.
 
     Raises:
-        InputError: if the plan has not one expansion, or a starting depth is not below the full one.
+        InputError: if the plan has not one expansion, a starting depth is not below the full one, or a run stands in
+            ``out`` under the name of one of these and is of another plan, other data or another seed.
     """
     config, console = config or TrainConfig(quiet=True), console or Console(quiet=True)
     if len(plan.stages) != 2:
@@ -158,7 +190,7 @@ def ablate(
             finished = run_all(named, data, out, config=trunk, console=console, trunks=places)
             records |= {p.name: record for p, record in zip(named, finished, strict=True)}
     ranked = [
-        Arm(
+        AblationArm(
             name=name, flops=plan_flops(p),
             losses=tuple(records[f"{name}-s{seed}"].final() for seed in numbers),
         )
@@ -170,7 +202,8 @@ def ablate(
 def _control_plans(plan: Plan, starts: Sequence[int]) -> dict[str, Plan]:
     """Plans of the controls by name; those of the small depth are there for every starting depth, as ``NAME-DEPTH``."""
     plans = {}
-    for each in dict.fromkeys((*compared(), control(TRUNK))):
+    between = depths_between(plan.stages[0].depth, plan.depth)
+    for each in dict.fromkeys((*compared(between), control(TRUNK))):
         if each.depth != "small":
             plans[each.name] = each.plan(plan)
             continue

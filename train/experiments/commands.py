@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import get_args
 
 import click
 
 from latebloom.theory.errors import InputError
+from latebloom.theory.optimizers import OptimizerName
 from latebloom.theory.options import settings
 from latebloom.train.config import AblationConfig, LRTransferConfig, TrainConfig
 from latebloom.train.options import PATH, plan_of
@@ -42,7 +44,7 @@ def ablate_command(
     from rich.console import Console
 
     from latebloom.theory.record import write_parquet
-    from latebloom.train.experiments.ablation import ablate
+    from latebloom.train.experiments.ablation import ablate, lowest_of_each_start
 
     ranking = ablate(
         plan_of(plan_path), data=data, out=out, small=ways.small, inits=ways.init, orders=ways.order,
@@ -60,12 +62,14 @@ def ablate_command(
         mean, error = ranking.against(arm)
         spread = f"{mean:+.4f}" + (f" +- {error:.4f}" if ways.seeds > 1 else "")
         click.echo(f"{arm.name:<28}{arm.mean:>11.4f}{spread:>22}{arm.flops / ranking.fixed.flops:>9.0%}")
+    for told in lowest_of_each_start(ranking):
+        click.echo(told)
 
 
 @click.command("coord-check")
 @click.option(
     "--optimizer",
-    type=click.Choice(["muon_nsgd", "muon_adamw", "adamw", "sgd"]),
+    type=click.Choice(get_args(OptimizerName)),
     default="muon_nsgd",
     show_default=True,
     help="The update rule.",
@@ -79,7 +83,7 @@ def ablate_command(
 )
 @click.option("--lr", type=float, default=0.002, show_default=True, help="At the smallest size.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def coord_check_command(optimizer: str, rule: str, lr: float, as_json: bool) -> None:
+def coord_check_command(optimizer: OptimizerName, rule: str, lr: float, as_json: bool) -> None:
     """Do features move alike in wide and deep models? Exit code 0: pass, 1: fail. Under a minute on a CPU."""
     from dataclasses import asdict
 

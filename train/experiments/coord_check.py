@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from latebloom.theory.errors import InputError
+from latebloom.theory.optimizers import OptimizerName
 from latebloom.theory.plan import Base, Optimizer
 from latebloom.theory.plan_transfer import size_factors
 from latebloom.train.experiments.feature_probe import BlockKind, probe_batch, probe_shape, residual_stream, update_
@@ -60,7 +61,7 @@ class CoordCheck:
 
 def coord_check(
     *,
-    optimizer: str = "muon_nsgd",
+    optimizer: OptimizerName = "muon_nsgd",
     rule: str = "transfer",
     lr: float = 0.002,
     updates: int = 2,
@@ -90,7 +91,7 @@ def coord_check(
         raise InputError("--rule", rule, "is unknown", "valid: transfer, none")
 
     base = Base(width=widths[0], depth=depths[0]) if rule == "transfer" else None
-    spec = Optimizer(name=optimizer, base=base)  # type: ignore[arg-type]
+    spec = Optimizer(name=optimizer, base=base)
 
     def change(width: int, depth: int) -> float:
         return float(np.mean([_change(width, depth, spec, lr, updates, seed, blocks) for seed in range(seeds)]))

@@ -1,40 +1,47 @@
-"""The main job on this computer: corpus, pilots, fit, plan, the progressive run and its controls.
+"""The main job on this computer: corpus, pilots, fit, plan, the run that grows and all other ways to spend its compute.
 
 Everything runs through the same functions that a user calls: pilots and runs are Plans, executed by ``train``, and the
-expansion step of the progressive run comes from the landscape that is fitted to the pilots. What was decided before
-the runs is in ``plan.json`` before they begin.
+expansion step of the progressive run comes from the recovery field that is fitted to the pilots. What was decided
+before the runs is in ``plan.json`` before they begin, and ``result.json`` holds it beside what was measured. Runs that
+begin alike are branches of one another (:mod:`latebloom.train.run.branch`).
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+import numpy as np
 from rich.console import Console
+from rich.markup import escape
 
 from latebloom.theory.architectures.presets import preset
-from latebloom.theory.controls import compared, control
-from latebloom.theory.cost import depth_cost_ratio, plan_flops
+from latebloom.theory.controls import compared, depths_between
+from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.files import write_whole
-from latebloom.theory.landscapes.registry import DEFAULT, fit_landscape
+from latebloom.theory.fitting.recovery_field import RecoveryField, ends_of, fit_recovery_field
+from latebloom.theory.menu_plan import plan_from_menu
+from latebloom.theory.pilot_design import design_pilots
 from latebloom.theory.plan import Optimizer, Plan, Stage, write_plan
-from latebloom.theory.planning import plan_expansion
 from latebloom.theory.record import Record
 from latebloom.theory.schedules import wsd
-from latebloom.theory.verdict import Verdict, judge, sentence
+from latebloom.theory.scoring import gap_draws, loss_draws, pit, quantiles
+from latebloom.theory.verdict import Verdict, details, judge, sentence
 from latebloom.train.config import DemoConfig, TrainConfig
 from latebloom.train.data.corpus import prepare, python_stdlib_corpus
 from latebloom.train.data.shards import open_shards
+from latebloom.train.run.branch import share_trunks
 from latebloom.train.run.several import run_all
 
 __all__ = ["demo"]
 
-PILOTED = "small"  # the control that is run before the plan is made
+BUDGET = 0.8  # share of the full depth's FLOPs, where none is given: between the small depth's and the full one's
+CHECKPOINTS = 20  # of a trunk over the horizon: a branch repeats at most a 20th of it
 
 
 def demo(
@@ -69,20 +76,35 @@ def demo(
     base = _base_plan(data, config)
 
     runs_config = train.replace(quiet=True)
-    pilots = _pilot_plans(base, config)
-    console.print(f"[bold]pilots[/]  {len(pilots) - 1} short runs and the small depth for the whole horizon")
-    records = run_all(pilots, data, out / "pilots", config=runs_config, console=console)
+    every = max(1, base.steps // CHECKPOINTS)
+    trunk_config = runs_config.replace(checkpoint_every=every, keep_checkpoints=4 * CHECKPOINTS)
+    design = design_pilots(base, small_depth=config.small_depth, growth=_growth(base, config))
+    pilots = [pilot.plan for pilot in design.pilots]
+    pilot_trunks = share_trunks(pilots, out / "pilots", every=every)
+    console.print(f"[bold]pilots[/]  {len(pilots)} ends of {len(pilots) - len(pilot_trunks)} runs")
+    records = run_all(
+        pilots, data, out / "pilots", config=runs_config, trunk_config=trunk_config, console=console,
+        trunks={name: trunk.run for name, trunk in pilot_trunks.items()},
+    )  # fmt: skip
 
-    plan = _plan(base, records, config, console, seed=train.seed)
+    field = _field(base, records, config)
+    plan = _plan(base, field, config, seed=train.seed)
     write_plan(plan, out / "plan.json")
-    console.print(f"[bold]plan[/]    {plan.provenance.reason}", highlight=False)
+    console.print(f"[bold]plan[/]    {escape(plan.provenance.reason or '')}", highlight=False)
 
-    piloted = {PILOTED: records[-1]}
-    arms = {"progressive": plan} | {each.name: each.plan(plan) for each in compared() if each.name not in piloted}
-    console.print(f"[bold]runs[/]    the progressive run and its {len(arms) - 1} controls")
-    trained = run_all(list(arms.values()), data, out / "runs", config=runs_config, console=console)
-    runs = dict(zip(arms, trained, strict=True)) | piloted
-    verdict = judge(runs)
+    depths = depths_between(config.small_depth, base.depth)
+    arms = {"progressive": plan} | {each.name: each.plan(plan) for each in compared(depths)}
+    used = {trunk.run for trunk in pilot_trunks.values()}  # others have no early checkpoints
+    places = {out / "pilots" / pilot.name: pilot for pilot in pilots if out / "pilots" / pilot.name in used}
+    trunks = share_trunks(list(arms.values()), out / "runs", every=every, finished=places)
+    console.print(f"[bold]runs[/]    the run that grows, and {len(arms) - 1} others to compare it with")
+    trained = run_all(
+        list(arms.values()), data, out / "runs", config=runs_config, trunk_config=trunk_config, console=console,
+        trunks={name: trunk.run for name, trunk in trunks.items()},
+    )  # fmt: skip
+    runs = dict(zip(arms, trained, strict=True))
+    costs = plan.predicted.pilots
+    verdict = judge(runs, noise=field.noise, pilot_flops=costs.flops - costs.reused if costs else None)
     result = _result(plan, verdict, runs, seconds=time.monotonic() - began)
     _write_json(out / "result.json", result)
     return verdict
@@ -123,80 +145,74 @@ def _base_plan(data: Path, config: DemoConfig) -> Plan:
     )
 
 
-def _pilot_plans(base: Plan, config: DemoConfig) -> list[Plan]:
-    """Full depth and grown, each at an eighth and a quarter of the horizon, and last the small depth for all of it.
+def _growth(base: Plan, config: DemoConfig) -> Stage:
+    """How new blocks begin and where they stand; the step is chosen by pilots and plan."""
+    return Stage(start_step=1, depth=base.depth, init=config.init, order=config.order)
 
-    Two horizons a role, so that a run can be predicted from the others and the interval means something. The small
-    depth is what never growing ends at, a control that has to be run anyway, and it is cheap: with it the trunk's
-    signal and floor are seen, where short pilots alone leave the final loss open by 7 %.
+
+def _field(base: Plan, pilots: Sequence[Record], config: DemoConfig) -> RecoveryField:
+    """The posterior of what growing recovers, given the pilots."""
+    ends = ends_of(pilots, small_depth=config.small_depth, full_depth=base.depth)
+    return fit_recovery_field(ends, full_depth=base.depth, reference=base.schedule.total_area)
+
+
+def _plan(base: Plan, field: RecoveryField, config: DemoConfig, *, seed: int = 0) -> Plan:
+    """The run that grows at the best step for the budget, with what is expected of every way to spend it.
+
+    It is made whether or not growing is advised: that growing is not worth it is measured too.
+
+    Raises:
+        InputError: if the budget buys no run that grows.
     """
-    plans = []
-    for share in (4, 8):
-        steps = max(config.steps // share, 20)
-        schedule = base.schedule.with_steps(steps)
-        full = base.replace(name=f"full-{steps}", schedule=schedule)
-        grown = (
-            Stage(start_step=0, depth=config.small_depth),
-            Stage(start_step=steps // 2, depth=base.depth, init=config.init, order=config.order),
-        )
-        plans += [full, full.replace(name=f"grown-{steps}", stages=grown)]
-    return [*plans, control(PILOTED).at(config.small_depth).plan(base, name=PILOTED)]
-
-
-def _plan(base: Plan, pilots: Sequence[Record], config: DemoConfig, console: Console, *, seed: int = 0) -> Plan:
-    """Fit the landscape and place the expansion.
-
-    Where the landscape knows no expansion within the tolerance, that is printed, and what growing costs is measured
-    all the same, half-way: at the budget that lies between the small depth's and the full one's.
-    """
-    fit = fit_landscape(DEFAULT, pilots, seed=seed)
-    expansion = functools.partial(
-        plan_expansion,
-        model=base.model,
-        small_depth=config.small_depth,
-        full_depth=base.depth,
-        schedule=base.schedule,
-        batch_tokens=base.batch_tokens,
-        law=fit.law,
-        resamples=fit.bootstrap(seed=seed),
-        tolerance=config.tolerance,
-        init=config.init,
-        order=config.order,
-        optimizer=base.optimizer,
-        provenance=fit.provenance(),
-        name="progressive",
-    )
-    try:
-        return expansion()
-    except InputError as error:
-        if error.name != "tolerance":
-            raise
-        console.print(f"[bold]advice[/]  {error}; measured all the same", highlight=False)
-        return expansion(budget=(1 + depth_cost_ratio(base.model, config.small_depth, base.depth)) / 2)
+    budget = (BUDGET if config.budget is None else config.budget) * plan_flops(base)
+    depths = depths_between(config.small_depth, base.depth)
+    plans = plan_from_menu(field, base, budget=budget, growth=_growth(base, config), depths=depths, seed=seed)
+    if plans.growing is None:
+        raise InputError("budget", config.budget, "buys no run that grows", "allow more")
+    return plans.growing.replace(name="progressive")
 
 
 def _result(plan: Plan, verdict: Verdict, runs: dict[str, Record], *, seconds: float) -> dict:
-    """What result.json says."""
+    """What result.json says: every arm and every gap, predicted beside measured, and where each fell in the draws."""
     p = plan.predicted
-    assert p.final_loss is not None
-    interval = p.tau_interval
+    assert p.draws is not None and p.decision is not None and p.pilots is not None
+    gaps = {}
+    for name in verdict.controls:
+        drawn = gap_draws(p.draws, "progressive", name)
+        gaps[name] = {
+            "predicted": msgspec.to_builtins(quantiles(drawn)),
+            "p_below": float((drawn < 0).mean()),
+            "measured": verdict.gap(name),
+            "pit": pit(drawn, verdict.gap(name)),
+        }
+    medians = {name: float(np.median(loss_draws(p.draws, name))) for name in verdict.arms}
+    predicted = medians["progressive"]
     return {
         "verdict": sentence(verdict),
+        "details": list(details(verdict)),
+        "head": verdict.head,
+        "best": verdict.best,
         "predicted_verdict": p.verdict,
-        "predicted_final_loss": p.final_loss,
+        "predicted_head": p.decision.head,
+        "p_grow": p.decision.p_grow,
+        "resolution": verdict.resolution,
+        "pilots": {"flops": p.pilots.flops, "reused": p.pilots.reused, "share_of_fixed": p.pilots.share_of_fixed},
+        "predicted_final_loss": predicted,
         "measured_final_loss": verdict.progressive,
-        "prediction_error": abs(p.final_loss / verdict.progressive - 1),
+        "prediction_error": abs(predicted / verdict.progressive - 1),
         "tau": plan.tau,
         "tau_star": p.tau_star,
-        "tau_interval": [interval.low, interval.high] if interval else None,
+        "tau_interval": [p.tau_interval.low, p.tau_interval.high] if p.tau_interval else None,
         "saving_same_horizon": verdict.saving_same_horizon,
         "gap_same_horizon": verdict.gap_same_horizon,
         "saving_equal_compute": verdict.saving_equal_compute,
         "gap_equal_compute": verdict.gap_equal_compute,
         "retention": verdict.retention,
         "gain_over_small": verdict.gain_over_small,
-        "losses": {name: record.final() for name, record in runs.items()},
-        "flops": {name: plan_flops(record.plan) for name, record in runs.items()},
+        "losses": {name: arm.loss for name, arm in verdict.arms.items()},
+        "predicted_losses": medians,
+        "flops": {name: arm.flops for name, arm in verdict.arms.items()},
+        "gaps": gaps,
         "plan_digest": plan.digest,
         "data_digest": runs["progressive"].header.data_digest,
         "seconds": round(seconds, 1),

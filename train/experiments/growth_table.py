@@ -22,10 +22,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from latebloom.theory.architectures.tensors import MATRIX_KINDS
 from latebloom.theory.expansion import INITS, Init, Order
 from latebloom.theory.plan import Optimizer, Stage
 from latebloom.train.experiments.feature_probe import BlockKind, probe_batch, probe_shape, residual_stream, update_
 from latebloom.train.growth.operators import grow_blocks
+from latebloom.train.model.tensors import describe
 from latebloom.train.model.transformer import GPT2, Block, init_block_
 from latebloom.train.optim.build import build_optimizer
 
@@ -153,11 +155,15 @@ def _measure(
         logits = before(inputs)
         change = float((model(inputs) - logits).norm() / logits.norm())
     first, stream = _added(model, new, inputs)
+    described = describe(model)
+    matrices = [
+        (name, p) for name, p in model.named_parameters() if name not in old and described(name, p).kind in MATRIX_KINDS
+    ]
     reached = []
     for _ in range(2):
         model.zero_grad()
         model.loss(inputs, ids[:, 1:]).backward()
-        grads = [p.grad for n, p in model.named_parameters() if p.ndim == 2 and n not in old and p.grad is not None]
+        grads = [p.grad for name, p in matrices if p.grad is not None]
         reached.append(sum(bool(g.abs().max() > 0) for g in grads) / len(grads))
         _update(model, ids, 1)
     _update(model, ids, updates - 2)

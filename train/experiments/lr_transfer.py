@@ -10,7 +10,6 @@ parameter by its factor of :mod:`latebloom.theory.plan_transfer`, which the trai
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,10 +21,10 @@ from latebloom.theory.controls import fixed_depth
 from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Base, Plan
 from latebloom.theory.plan_transfer import size_factors
-from latebloom.theory.record import read_record
 from latebloom.theory.transfer import horizon_exponent
-from latebloom.train.run.directory import RunDirectory
-from latebloom.train.run.loop import TrainConfig, train
+from latebloom.train.config import TrainConfig
+from latebloom.train.run.checkpoint import NonFiniteWeights
+from latebloom.train.run.several import check_reuse, run_one
 from latebloom.train.run.trainee import NonFiniteLoss
 
 __all__ = ["LRTransfer", "lr_transfer", "plot", "transfer_text", "vertex"]
@@ -81,7 +80,7 @@ def lr_transfer(
     Args:
         plan: The small run; its peak learning rate is replaced. If it has an ``optimizer.base``, rates are those there.
         data: Directory of token shards.
-        out: Directory of the runs; those that are finished there are not repeated.
+        out: Directory of the runs; those of an earlier call are not repeated, and go on if it was interrupted.
         lrs: At least four, increasing.
         width: Of the target.
         depth: Of the target, in blocks.
@@ -90,24 +89,23 @@ def lr_transfer(
         on_run: Called with learning rate and loss.
 
     Raises:
-        InputError: if there are too few rates, or the minimum lies outside them.
+        InputError: if there are too few rates, the minimum lies outside them, or a run stands in ``out`` under the name
+            of one of these and is of another plan, other data or another seed.
     """
     if len(lrs) < 4 or any(b <= a for a, b in pairwise(lrs)):
         raise InputError("--lrs", list(lrs), "must be four or more, increasing", "give such as 0.005,0.01,0.02,0.04")
     if not (width >= 1 and depth >= 1 and steps >= 1):
         raise InputError("target", (width, depth, steps), "must be positive", "give --width, --depth and --steps")
+    config = config or TrainConfig()
+    runs = [fixed_depth(plan, name=f"lr-{lr:g}", schedule=plan.schedule.replace(peak_lr=lr)) for lr in lrs]
+    check_reuse(runs, data, out, config=config)
     losses = []
-    for lr in lrs:
-        small = fixed_depth(plan, name=f"lr-{lr:g}", schedule=plan.schedule.replace(peak_lr=lr))
-        folder = out / small.name
-        record = read_record(folder) if RunDirectory(folder).record_file.exists() else None
+    for lr, small in zip(lrs, runs, strict=True):
         try:
-            if record is None or record.plan != small or record.columns["step"].max() < small.steps:
-                shutil.rmtree(folder, ignore_errors=True)
-                record = train(small, data=data, out=folder, config=config)
-            losses.append(record.final())
-        except NonFiniteLoss:
-            losses.append(math.inf)
+            loss = run_one(small, data, out / small.name, config=config).final()
+        except (NonFiniteLoss, NonFiniteWeights):
+            loss = math.inf
+        losses.append(loss if math.isfinite(loss) else math.inf)
         if on_run:
             on_run(lr, losses[-1])
     best = vertex(lrs, losses)

@@ -31,11 +31,10 @@ from latebloom.theory.cost import flops_per_token, plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import INITS, Init, Order, StatePolicy
 from latebloom.theory.plan import GPT2Shape, Optimizer, Plan, Stage
-from latebloom.theory.record import Record, read_record
+from latebloom.theory.record import Record
 from latebloom.theory.schedules import WSD
 from latebloom.theory.spec import Count, Fraction, Positive, Spec, finite_plain, from_plain
 from latebloom.train.config import TrainConfig
-from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.several import run_all
 
 __all__ = [
@@ -270,6 +269,9 @@ def run_study(
 
     Returns:
         Records by arm and seed, as ``ARM-sSEED``.
+
+    Raises:
+        InputError: if a run stands in ``out`` under the name of one of these and is of another plan, data or seed.
     """
     config, console = config or TrainConfig(quiet=True), console or Console(quiet=True)
     records: dict[str, Record] = {}
@@ -281,10 +283,7 @@ def run_study(
             for part in ([arm for arm in mine if arm.trunk is None], [arm for arm in mine if arm.trunk is not None]):
                 plans = [arm.plan.replace(name=f"{arm.name}-s{seed}") for arm in part]
                 trunks = {f"{arm.name}-s{seed}": out / f"{arm.trunk}-s{seed}" for arm in part if arm.trunk}
-                if all(RunDirectory(out / plan.name).is_finished(plan) for plan in plans):
-                    done = [read_record(out / plan.name) for plan in plans]
-                else:
-                    done = run_all(plans, data, out, config=here, console=console, trunks=trunks)
+                done = run_all(plans, data, out, config=here, console=console, trunks=trunks)
                 records |= {plan.name: record for plan, record in zip(plans, done, strict=True)}
     return records
 

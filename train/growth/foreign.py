@@ -34,17 +34,18 @@ def find_blocks(model: nn.Module) -> str:
     Raises:
         InputError: if there is none, or more than one.
     """
-    found = {
+    candidates = {
         name: module
         for name, module in model.named_modules()
         if name and isinstance(module, nn.ModuleList | nn.Sequential) and len({type(m) for m in module}) == 1
         and (isinstance(module, nn.ModuleList) or any(True for _ in module[0].children()))
     }  # fmt: skip
-    outer = [n for n in found if not any(n.startswith(f"{o}.") for o in found)]
-    lists = [n for n in outer if isinstance(found[n], nn.ModuleList)] or outer
-    if len(lists) == 1 and isinstance(found[lists[0]], nn.Sequential) and len(found[lists[0]]) == 1:
+    outermost = [name for name in candidates if not any(name.startswith(f"{other}.") for other in candidates)]
+    lists = [name for name in outermost if isinstance(candidates[name], nn.ModuleList)] or outermost
+    if len(lists) == 1 and isinstance(candidates[lists[0]], nn.Sequential) and len(candidates[lists[0]]) == 1:
         # one block with a list of heads inside, or a wrapper around the list of blocks: nobody can tell
-        lists += [n for n in found if n.startswith(f"{lists[0]}.") and isinstance(found[n], nn.ModuleList)]
+        inner = [name for name in candidates if name.startswith(f"{lists[0]}.")]
+        lists += [name for name in inner if isinstance(candidates[name], nn.ModuleList)]
     if len(lists) != 1:
         raise InputError("blocks", lists or None, "must be one ModuleList of like blocks", "name it: blocks='...'")
     return lists[0]
@@ -85,8 +86,10 @@ def check_growable(model: nn.Module, path: str) -> nn.ModuleList | nn.Sequential
                 raise InputError("blocks", f"{path}.{i}.{name}", rule, "grow before sharing")
         shapes = {name: tuple(p.shape) for name, p in block.named_parameters()}
         if shapes != (form := form or shapes):
-            odd = sorted(set(shapes.items()) ^ set(form.items()))[0][0]
-            raise InputError("blocks", f"{path}.{i}.{odd}", f"is not as in {path}.0", "only like blocks can be grown")
+            unlike = sorted(set(shapes.items()) ^ set(form.items()))[0][0]
+            raise InputError(
+                "blocks", f"{path}.{i}.{unlike}", f"is not as in {path}.0", "only like blocks can be grown"
+            )
     return modules
 
 
@@ -233,7 +236,7 @@ def _take(block: nn.Module, fresh: nn.Module) -> None:
     theirs = dict(fresh.named_parameters())
     shapes = {name: tuple(p.shape) for name, p in block.named_parameters()}
     if shapes != {name: tuple(p.shape) for name, p in theirs.items()}:
-        odd = sorted(set(shapes) ^ set(theirs) or shapes)[0]
-        raise InputError("make_block", odd, "is not as in the blocks there are", "make a block like them")
+        unlike = sorted(set(shapes) ^ set(theirs) or shapes)[0]
+        raise InputError("make_block", unlike, "is not as in the blocks there are", "make a block like them")
     for name, p in block.named_parameters():
         p.copy_(theirs[name])

@@ -20,6 +20,7 @@ from typing import assert_never
 import torch
 from torch import Tensor, nn
 
+from latebloom.theory.architectures.shape import GPT2Shape
 from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import (
     INITS,
@@ -29,12 +30,14 @@ from latebloom.theory.expansion import (
     StatePolicy,
     Weights,
     Zeroed,
+    check_init,
     placement,
     sources,
 )
 from latebloom.theory.plan import Stage
 from latebloom.train.growth.foreign import check_growable, check_keeps, copy_block, find_blocks, own_init, renumber
 from latebloom.train.growth.optimizer_state import extend_optimizer
+from latebloom.train.model.tensors import describe, is_vector, matrices_of
 
 __all__ = ["find_blocks", "grow", "grow_blocks"]
 
@@ -70,7 +73,9 @@ def grow(
             blocks were compiled one by one, compile the new ones afterwards.
         optimizer: Any torch optimizer over its parameters.
         depth: Blocks afterwards.
-        init: How new blocks begin; with ``init_block`` given, ``random`` means that.
+        init: How new blocks begin; with ``init_block`` given, ``random`` means that. ``copy_zero_norm`` never trains an
+            MLP that multiplies two maps of its norm (SwiGLU): in models of this trainer it is refused, of others it is
+            not known.
         order: Where they come from and stand.
         optimizer_state: ``keep``, ``keep_copied`` or ``reset``.
         blocks: Attribute path of the list of blocks; the only one there is by default.
@@ -140,10 +145,13 @@ def grow_blocks(
     if new <= old:
         raise InputError("depth", new, f"is not deeper than the model's {old} blocks", "grow to more blocks")
     rule = INITS[stage.init]
+    if isinstance(shape := getattr(model, "shape", None), GPT2Shape):
+        check_init(stage.init, shape.family)
     if old == 0 and rule.copies:
         raise InputError("init", stage.init, "cannot copy from a model without blocks", "use 'random' or 'zero_last'")
     if old == 0 and make_block is None:
         raise InputError("make_block", None, "is needed to grow a model without blocks", "give a block's constructor")
+    described = describe(model)
     places = placement(stage.order, old, new)
     continued = sources(stage.order, old, new) if old else [0] * new
     grown, first = [], min(set(range(new)) - set(places))
@@ -152,17 +160,26 @@ def grow_blocks(
             grown.append(modules[places.index(j)])
             continue
         block = copy_block(modules[continued[j]]) if old else make_block()  # type: ignore[misc]
+        place = f"{blocks}.{j}."
+        names = [name for name, _ in block.named_parameters()]
+        vectors = {n for n in names if is_vector(described, place + n, block.get_parameter(n))}
         _begin(block, j, rule.weights, init_block)
+        if rule.weights == "identity":
+            for name in names:
+                if name not in vectors:
+                    tensor = block.get_parameter(name)
+                    for matrix in matrices_of(tensor, described(place + name, tensor).matrices):
+                        _tile_identity_(matrix)
         zeroed = [
             name
-            for name, parameter in block.named_parameters()
-            if rule.weights == "zero" or _is_zeroed(name, parameter, rule.zeroed, last_linear)
+            for name in names
+            if rule.weights == "zero" or _is_zeroed(name, name in vectors, rule.zeroed, last_linear)
         ]
         for name in zeroed:
             block.get_parameter(name).zero_()
         if j == first and rule.keeps_function:
             if not zeroed:
-                unnamed = f"name none of {', '.join(n for n, p in block.named_parameters() if p.ndim > 1)}"
+                unnamed = f"name none of {', '.join(n for n in names if n not in vectors)}"
                 raise InputError("last_linear", list(last_linear), unnamed, "name the last map of each residual branch")
             check_keeps(block, stage.init, zeroed)
         block.zero_grad(set_to_none=True)
@@ -178,23 +195,18 @@ def _begin(block: nn.Module, index: int, weights: Weights, init_block: Callable[
     match weights:
         case "copied" | "zero":
             pass
-        case "fresh":
+        case "fresh" | "identity":  # whose matrices are then overwritten
             init_block(block, index)
-        case "identity":
-            init_block(block, index)
-            for parameter in block.parameters():
-                if parameter.ndim == 2:
-                    _tile_identity_(parameter)
         case _:
             assert_never(weights)
 
 
-def _is_zeroed(name: str, parameter: Tensor, zeroed: Zeroed, last_linear: tuple[str, ...]) -> bool:
+def _is_zeroed(name: str, vector: bool, zeroed: Zeroed, last_linear: tuple[str, ...]) -> bool:
     match zeroed:
         case "nothing":
             return False
         case "norms":
-            return parameter.ndim < 2 and not name.endswith(KEPT_GAINS)
+            return vector and not name.endswith(KEPT_GAINS)
         case "last_maps":
             module = name.removesuffix(".weight").removesuffix(".bias")
             return any(f".{n}".endswith(f".{end}") for n in (name, module) for end in last_linear)

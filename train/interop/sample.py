@@ -52,7 +52,7 @@ def load_run(run: Path, *, device: str = "cpu") -> tuple[GPT2, Tokenizer]:
     """
     path, _ = checkpoint.newest(Path(run))
     manifest = checkpoint.manifest_of(path)
-    plan = checkpoint.plan_of(path)
+    plan = checkpoint.saved_plan(path)
     tokenizer = find_tokenizer(*RunDirectory(run).tokenizer_folders)
     if tokenizer is None:
         rule = "has no tokenizer.json, nor have its data"

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from latebloom.train.config import Activations
@@ -38,20 +38,19 @@ ATTENTION = {
 }
 
 
-def checkpointed(block: nn.Module, function: Callable[[Tensor], Tensor], x_BTD: Tensor, mode: Activations) -> Tensor:
+def checkpointed(function: Callable[[Tensor], Tensor], x_BTD: Tensor, mode: Activations, *, products: int) -> Tensor:
     """``function(x_BTD)``, of which as much is kept for the backward pass as ``mode`` says.
 
     Args:
-        block: Whose forward pass ``function`` is; its linear maps are the products that are counted.
         function: Of one tensor, ending with the block's last product and a sum.
         x_BTD: Its argument, which is always kept.
         mode: See above.
+        products: Products with a weight in ``function``; the last of them is the one that is not kept.
     """
     if mode == "keep" or not torch.is_grad_enabled():
         return function(x_BTD)
     if mode == "recompute":
         return checkpoint(function, x_BTD, use_reentrant=False, preserve_rng_state=False)
-    products = sum(isinstance(module, nn.Linear) for module in block.modules())
     context = functools.partial(_contexts, products)
     return checkpoint(function, x_BTD, use_reentrant=False, preserve_rng_state=False, context_fn=context)
 

@@ -19,10 +19,10 @@ from latebloom.theory.architectures.shape import BlockVariant, GPT2Shape
 from latebloom.theory.errors import InputError
 from latebloom.train.model.family import HuggingFace, Modules, Required
 
-__all__ = ["MODULES", "Attention", "SwiGLU", "rotate"]
+__all__ = ["MODULES", "GroupedQueryAttention", "SwiGLU", "rotate"]
 
 
-class Attention(nn.Module):
+class GroupedQueryAttention(nn.Module):
     """Causal self-attention with rotary positions; each of K key-value heads serves H/K query heads.
 
     Query, key and value are matrices of their own, as they differ in shape; Muon takes them apart anyway.
@@ -147,7 +147,7 @@ REQUIRED = {
 }
 
 MODULES = Modules(
-    attention=Attention,
+    attention=GroupedQueryAttention,
     mlp=SwiGLU,
     norm=make_norm,
     hugging_face=HuggingFace(

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from latebloom.theory.architectures.shape import GPT2Shape, tensor_of
-from latebloom.theory.architectures.tensors import Kind, TensorSpec
+from latebloom.theory.architectures.tensors import MATRIX_KINDS, Kind, TensorSpec
 from latebloom.theory.errors import InputError
 
-__all__ = ["Describe", "describe", "inferred_tensor"]
+__all__ = ["Describe", "describe", "inferred_tensor", "is_vector", "matrices_of"]
 
 Describe = Callable[[str, Tensor], TensorSpec]  # of a parameter's name in the model and the parameter
 
@@ -30,6 +30,31 @@ def describe(model: nn.Module) -> Describe:
     if not isinstance(shape, GPT2Shape):
         return inferred_tensor
     return functools.partial(_stated_tensor, shape)
+
+
+def is_vector(described: Describe, name: str, parameter: Tensor) -> bool:
+    """Whether a parameter is a gain, a bias or another vector.
+
+    For anyone's model this can be told where :func:`inferred_tensor` refuses: what has more than two axes is none.
+
+    Args:
+        described: Of the model, from :func:`describe`.
+        name: Of the parameter in the model.
+        parameter: The tensor.
+    """
+    if described is inferred_tensor and parameter.ndim > 2:
+        return False
+    return described(name, parameter).kind not in MATRIX_KINDS
+
+
+def matrices_of(tensor: Tensor, count: int) -> tuple[Tensor, ...]:
+    """Views of the matrices that a tensor holds, side by side along its first axis or stacked.
+
+    Args:
+        tensor: (rows, columns), (count rows, columns) or (count, rows, columns).
+        count: :attr:`latebloom.theory.architectures.tensors.TensorSpec.matrices` of it.
+    """
+    return tensor.unbind() if tensor.ndim == 3 else tensor.chunk(count)
 
 
 def _stated_tensor(shape: GPT2Shape, name: str, parameter: Tensor) -> TensorSpec:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latebloom.theory.architectures.shape import GPT2Shape, outer_tensors, tensor_of
+from latebloom.theory.architectures.shape import GPT2Shape, block_tensors, outer_tensors, tensor_of
 from latebloom.theory.architectures.tensors import TensorSpec
 from latebloom.train.config import LOGITS_AT_ONCE, Activations
 from latebloom.train.model.activations import checkpointed
@@ -39,6 +39,7 @@ class Block(nn.Module):
     def __init__(self, shape: GPT2Shape):
         super().__init__()
         self.shape = shape
+        self.products = sum(tensor.kind == "hidden" for tensor in block_tensors(shape))  # a tensor, a product
         modules = modules_of(shape)
         self.norm1 = modules.norm(shape)
         self.attention = modules.attention(shape)
@@ -46,7 +47,7 @@ class Block(nn.Module):
         self.mlp = modules.mlp(shape)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        return checkpointed(self, self.branches, x_BTD, self.activations)
+        return checkpointed(self.branches, x_BTD, self.activations, products=self.products)
 
     def branches(self, x_BTD: Tensor) -> Tensor:
         """The block itself.

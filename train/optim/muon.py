@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from latebloom.theory.architectures.tensors import MATRIX_KINDS
 from latebloom.theory.optimizers import OPTIMIZERS, RuleName, rule_of
-from latebloom.train.model.tensors import Describe, inferred_tensor
+from latebloom.train.model.tensors import Describe, inferred_tensor, matrices_of
 from latebloom.train.optim.polar import polar_express, zolotarev
 
 __all__ = ["MuonNSGD"]
@@ -142,7 +142,7 @@ class MuonNSGD(torch.optim.Optimizer):
         for name, p in pairs:
             assert p.grad is not None
             count = self.describe(name, p).matrices
-            parts = [_matrices(t, count) for t in (p, p.grad, self.state[p]["momentum"])]
+            parts = [matrices_of(t, count) for t in (p, p.grad, self.state[p]["momentum"])]
             shapes[parts[0][0].shape] += zip(*parts, strict=True)
         for (rows, columns), members in shapes.items():
             decay, rate = 1 - group["lr"] * group["weight_decay"], -group["lr"] * (rows / columns) ** 0.5
@@ -159,11 +159,6 @@ class MuonNSGD(torch.optim.Optimizer):
 def _with_gradients(parameters: list[nn.Parameter]) -> tuple[list[Tensor], list[Tensor]]:
     """``parameters``, each of which has a gradient, and the gradients, as torch's ``_foreach`` functions take them."""
     return list(parameters), [p.grad for p in parameters if p.grad is not None]
-
-
-def _matrices(tensor: Tensor, count: int) -> tuple[Tensor, ...]:
-    """Views of the ``count`` matrices that ``tensor`` holds, side by side along its first axis or stacked."""
-    return tensor.unbind() if tensor.ndim == 3 else tensor.chunk(count)
 
 
 def _directions(group: dict[str, Any], grads: list[Tensor], buffers: list[Tensor]) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""The plan's schedule as a torch scheduler: it executes, it never decides."""
+"""The plan's schedule as a torch scheduler: learning rates come from the plan alone."""
 
 from __future__ import annotations
 

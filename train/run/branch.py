@@ -7,6 +7,8 @@ The record begins with the trunk's rows, and its wall time counts the trunk's, a
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from latebloom.train.run import checkpoint
 from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.loop import resume
 
-__all__ = ["agree_until", "branch"]
+__all__ = ["Trunk", "agree_until", "branch", "share_trunks"]
 
 
 def agree_until(a: Plan, b: Plan) -> int:
@@ -40,6 +42,45 @@ def agree_until(a: Plan, b: Plan) -> int:
     return min([until, *(stage.start_step for stage in later)])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trunk:
+    """What a run can begin as.
+
+    Attributes:
+        run: Directory of the other run.
+        steps: Steps of it that have a checkpoint and are the same.
+    """
+
+    run: Path
+    steps: int
+
+
+def share_trunks(
+    plans: Sequence[Plan], folder: Path, *, every: int, finished: Mapping[Path, Plan] | None = None
+) -> dict[str, Trunk]:
+    """From which other run each plan saves most steps, if it branches from it; plans that save none are left out.
+
+    Args:
+        plans: Of runs that will be made, with names of their own.
+        folder: Where each will have its directory, by its name.
+        every: Steps between the checkpoints of all of them.
+        finished: Plans of runs there are already, by their directories; preferred where both save as much.
+
+    Returns:
+        Trunks by the names of plans. Of ``plans`` only longer ones are trunks, and of equally long ones those that
+        do not grow, so that no two wait for one another.
+    """
+    trunks: dict[str, Trunk] = {}
+    candidates = dict(finished or {})
+    for plan in sorted(plans, key=lambda plan: (plan.steps, plan.tau is None), reverse=True):
+        shared = {run: agree_until(other, plan) // every * every for run, other in candidates.items()}
+        best = max(shared, key=lambda run: shared[run], default=None)
+        if best is not None and shared[best] > 0:
+            trunks[plan.name] = Trunk(run=best, steps=shared[best])
+        candidates[folder / plan.name] = plan
+    return trunks
+
+
 def branch(run: Path, plan: Plan, *, out: Path, data: Path | None = None, quiet: bool | None = None) -> Record:
     """Train ``plan`` in ``out`` from the newest checkpoint of ``run`` up to which both do the same.
 
@@ -55,12 +96,12 @@ def branch(run: Path, plan: Plan, *, out: Path, data: Path | None = None, quiet:
     """
     trunk, directory = RunDirectory(run), RunDirectory(out)
     trunk.check_run()
-    directory.check_new()
     until = agree_until(trunk.plan(), plan)
     if until < 0:
         rule = f"does not begin as {trunk} does: model, batch, optimizer and first stage must be equal"
         raise InputError("plan", plan.name, rule, "`latebloom plan diff` shows where; train it alone")
     path = _checkpoint(trunk.path, until)
+    directory.check_new(but=path.name)
     state, weights, optimizer = checkpoint.load(path)
     data_digest = checkpoint.manifest_of(path).data_digest
     with directory.lock():
@@ -82,7 +123,9 @@ def _checkpoint(run: Path, until: int) -> Path:
         except InputError as error:
             passed.append(str(error))
             continue
-        if held.step <= until and (held.stage == 0 or checkpoint.plan_of(path).stages[held.stage].start_step < until):
+        if held.step <= until and (
+            held.stage == 0 or checkpoint.saved_plan(path).stages[held.stage].start_step < until
+        ):
             return path
         passed.append(path.name)
     rule = (
@@ -92,11 +135,14 @@ def _checkpoint(run: Path, until: int) -> Path:
 
 
 def _begin_record(trunk: RunDirectory, directory: RunDirectory, plan: Plan, step: int, stage: int) -> None:
-    """The trunk's rows up to ``step`` in ``stage``, under a header of the branch."""
+    """The trunk's rows up to ``step`` in ``stage``, under a header of the branch; all of them or none."""
     record = read_record(trunk.record_file)
     head = record.header.replace(name=directory.name, plan=plan, plan_digest=plan.digest)
     rows = zip(*(column.tolist() for column in record.columns.values()), strict=True)  # as Python's numbers
-    with RecordWriter(directory.record_file, head) as writer:
+    part = directory.record_file.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    with RecordWriter(part, head) as writer:
         for row in (dict(zip(record.columns, values, strict=True)) for values in rows):
             if row["step"] <= step and row["phase"] <= stage:
                 writer.write([row])
+    part.replace(directory.record_file)

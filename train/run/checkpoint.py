@@ -1,4 +1,4 @@
-"""Checkpoints that survive what happens: whole or absent, checked by hash, executing nothing when read.
+"""Checkpoints: written whole or not at all, checked by hash, read without executing anything.
 
 A checkpoint is a directory ``step-00000060-stage-1`` with
 
@@ -9,7 +9,8 @@ A checkpoint is a directory ``step-00000060-stage-1`` with
     manifest.json          bytes and SHA-256 of the others, plan and data digests; written last
 
 written under a temporary name, flushed to disk and renamed. Reading goes from the newest back to the first that is
-complete. Nothing here is pickled. Reading the manifest needs no torch.
+complete. Nothing here is pickled. Reading the manifest needs no torch. Name, manifest, state, plan and weights must be
+of one moment, and the weights finite: a run that diverged leaves the checkpoints before as they are.
 """
 
 from __future__ import annotations
@@ -21,21 +22,25 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
 
-from latebloom.theory.errors import InputError
+from latebloom.theory.errors import InputError, RunError
 from latebloom.theory.files import commit_directory, file_sha256, replaced_directory
 from latebloom.theory.plan import Plan, read_plan
-from latebloom.theory.spec import Count, Spec, read_spec
+from latebloom.theory.spec import Count, NonNegative, Spec, read_spec
 from latebloom.train.run.directory import RunDirectory
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BEGINNING", "CheckpointManifest", "File", "State", "checkpoints", "load", "manifest_of", "newest",
-           "plan_of", "save", "verify"]  # fmt: skip
+__all__ = ["BEGINNING", "CheckpointManifest", "File", "NonFiniteWeights", "State", "checkpoints", "load",
+           "manifest_of", "newest", "save", "saved_plan", "verify"]  # fmt: skip
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 PLAN, MANIFEST = "plan.json", "manifest.json"
 NAME = re.compile(r"step-(\d{8})-stage-(\d+)")
+
+
+class NonFiniteWeights(RunError):
+    """A weight is not a finite number; no checkpoint is written, and those before are good."""
 
 
 class File(Spec, frozen=True, kw_only=True):
@@ -89,7 +94,7 @@ class State(Spec, frozen=True, kw_only=True):
 
     step: Count
     stage: Count
-    wall_s: float
+    wall_s: NonNegative
     train_loss_sum: float
     train_loss_steps: Count
     without_state: tuple[str, ...] = ()
@@ -109,7 +114,7 @@ def save(
     optimizer: dict[str, dict[str, Tensor]],
     keep: int = 2,
 ) -> Path:
-    """Write a checkpoint below ``run`` and then, only then, remove all but the newest ``keep``.
+    """Write a checkpoint below ``run`` and then, only then, remove all but it and the newest others, ``keep`` in all.
 
     Args:
         run: The run's directory.
@@ -125,10 +130,17 @@ def save(
 
     Raises:
         InputError: if the disk is full, with the bytes needed and free; what was saved before stays.
+        NonFiniteWeights: if a weight is not finite; what was saved before stays.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    for name, tensor in model.items():
+        if not bool(tensor.isfinite().all()):
+            raise NonFiniteWeights(
+                f"step {state.step}: {name} is not finite; no checkpoint is written. Lower the peak learning rate "
+                f"({plan.schedule.peak:.4g}) and start another run"
+            )
     folder = RunDirectory(run).checkpoints
     folder.mkdir(exist_ok=True)
     target = folder / f"step-{state.step:08d}-stage-{state.stage}"
@@ -156,9 +168,11 @@ def save(
         why = getattr(error, "strerror", None) or error
         rule = f"could not be written ({why}): {needed:,} bytes needed, {free:,} free"
         raise InputError(str(target), getattr(error, "errno", None), rule, "free some disk and resume") from None
-    kept = checkpoints(run)
-    for old in [*kept[:-keep], *(path for path in folder.glob(".step-*") if path not in kept)]:
-        shutil.rmtree(old)
+    others = [path for path in checkpoints(run) if path != target]
+    kept = [target, *others[max(0, len(others) - (keep - 1)) :]]
+    for path in folder.glob("*"):
+        if NAME.search(path.name) and path not in kept:
+            shutil.rmtree(path, ignore_errors=True)  # one that cannot be removed does not end the run
     return target
 
 
@@ -171,7 +185,7 @@ def checkpoints(run: Path) -> list[Path]:
     folder = RunDirectory(run).checkpoints
     by_place = {_place(path): path for path in folder.glob(replaced_directory(folder / "step-*").name)}
     by_place |= {_place(path): path for path in folder.glob("step-*") if NAME.fullmatch(path.name)}
-    return [by_place[place] for place in sorted(by_place)]
+    return [by_place[place] for place in sorted(by_place) if not by_place[place].is_symlink()]
 
 
 def _place(path: Path) -> tuple[int, int]:
@@ -180,7 +194,7 @@ def _place(path: Path) -> tuple[int, int]:
     return int(step), int(stage)
 
 
-def plan_of(path: Path) -> Plan:
+def saved_plan(path: Path) -> Plan:
     """The plan in a checkpoint.
 
     Args:
@@ -217,15 +231,35 @@ def verify(path: Path) -> CheckpointManifest:
             raise InputError(str(file), None, f"is missing; {entry.bytes} bytes are expected", "use another checkpoint")
         if (size := file.stat().st_size) != entry.bytes:
             raise InputError(str(file), size, f"bytes; the manifest says {entry.bytes}", "use another checkpoint")
-        if (found := file_sha256(file)) != entry.sha256:
+        if (actual := file_sha256(file)) != entry.sha256:
             rule = f"is not the manifest's SHA-256 {entry.sha256[:16]}: the file was changed"
-            raise InputError(str(file), found[:16], rule, "use another checkpoint")
+            raise InputError(str(file), actual[:16], rule, "use another checkpoint")
     missing = {MODEL, OPTIMIZER, STATE, PLAN} - {f.name for f in manifest.files}
     if missing:
         raise InputError(str(path), sorted(missing), "are not in the manifest", "use another checkpoint")
-    if plan_of(path).digest != manifest.plan_digest:
+    if saved_plan(path).digest != manifest.plan_digest:
         raise InputError(str(path / PLAN), manifest.plan_digest[:16], "is not its digest", "use another checkpoint")
+    _check_agreement(path, manifest)
     return manifest
+
+
+def _check_agreement(path: Path, manifest: CheckpointManifest) -> None:
+    """Refuse a manifest of another moment than the name, the state or the plan beside it."""
+    plan, state = saved_plan(path), read_spec(path / STATE, State)
+    step, stage = manifest.step, manifest.stage
+    if (state.step, state.stage) != (step, stage):
+        rule = f"is not the manifest's step {step}, stage {stage}"
+        raise InputError(str(path / STATE), f"step {state.step}, stage {state.stage}", rule, "use another checkpoint")
+    bounds = [*(each.start_step for each in plan.stages), plan.steps]
+    if stage >= len(plan.stages) or not bounds[stage] <= step <= bounds[stage + 1]:
+        rule = "does not exist in the plan beside it"
+        raise InputError(str(path / MANIFEST), f"step {step}, stage {stage}", rule, "use another checkpoint")
+    if manifest.depth != plan.stages[stage].depth:
+        rule = f"is not the plan's depth of stage {stage}, {plan.stages[stage].depth}"
+        raise InputError(f"{path / MANIFEST}: $.depth", manifest.depth, rule, "use another checkpoint")
+    if NAME.search(path.name) and _place(path) != (step, stage):
+        rule = f"holds step {step}, stage {stage}"
+        raise InputError("checkpoint", str(path), rule, "give it the name that it was written under")
 
 
 def newest(run: Path) -> tuple[Path, list[str]]:
@@ -254,13 +288,19 @@ def load(path: Path) -> tuple[State, dict[str, Tensor], dict[str, dict[str, Tens
 
     Args:
         path: The checkpoint's directory.
+
+    Raises:
+        InputError: if the weights are not those of a model of the manifest's depth.
     """
-    state = read_spec(path / STATE, State)
+    state, weights = read_spec(path / STATE, State), _tensors(path / MODEL)
+    depth = len({name.split(".")[1] for name in weights if name.startswith("blocks.")})
+    if depth != (stated := manifest_of(path).depth):
+        raise InputError(str(path / MODEL), depth, f"blocks; the manifest says {stated}", "use another checkpoint")
     optimizer: dict[str, dict[str, Any]] = {name: {} for name in state.without_state}
     for key, tensor in _tensors(path / OPTIMIZER).items():
         name, _, what = key.rpartition("|")
         optimizer.setdefault(name, {})[what] = tensor
-    return state, _tensors(path / MODEL), optimizer
+    return state, weights, optimizer
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

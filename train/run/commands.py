@@ -130,10 +130,10 @@ def verify_command(checkpoint: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def doctor_command(as_json: bool) -> None:
     """Say what this machine can do: devices, matrix-product rate, packages, disk."""
-    from latebloom.train.run.doctor import examine, examine_text
+    from latebloom.train.run.doctor import examine_machine, examine_text
 
-    found = examine()
-    click.echo(json.dumps(found, indent=2) if as_json else examine_text(found))
+    findings = examine_machine()
+    click.echo(json.dumps(findings, indent=2) if as_json else examine_text(findings))
 
 
 def _file_name(plan: Plan) -> str:

@@ -10,7 +10,7 @@ import torch
 
 from latebloom.theory.errors import InputError
 
-__all__ = ["check_memory", "describe", "keep_freed_memory", "usable_device"]
+__all__ = ["check_memory", "device_text", "keep_freed_memory", "usable_device"]
 
 WITHIN = 0.9  # of the peak that the dry run predicts is surely needed: the tests hold it to 10 %
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -40,7 +40,7 @@ def usable_device(name: str) -> torch.device:
     return device
 
 
-def describe(device: torch.device) -> str:
+def device_text(device: torch.device) -> str:
     """The device in words, for records.
 
     Args:

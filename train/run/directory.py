@@ -17,8 +17,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
 
 from latebloom.theory.errors import InputError
 from latebloom.theory.files import write_whole
@@ -93,14 +95,60 @@ class RunDirectory:
         """The folder of checkpoints."""
         return self.path / "checkpoints"
 
-    def check_new(self) -> None:
-        """Refuse a directory that holds a run.
+    def check_new(self, *, but: str | None = None) -> None:
+        """Refuse a directory that holds a run, or checkpoints of one.
+
+        Args:
+            but: Name of a checkpoint that may be there, because it is the first that the new run writes.
 
         Raises:
-            InputError: if it does.
+            InputError: if it does; not if that run was stopped before its first checkpoint.
         """
-        if self.record_file.exists():
+        if self.record_file.exists() and not self.never_saved:
             raise InputError("--out", str(self), "holds a run already", f"`latebloom resume {self}`, or another --out")
+        if any(but is None or but not in name for name in self._saved()):
+            rule = "holds checkpoints of an earlier run, with which this one would go on"
+            raise InputError("--out", str(self), rule, "remove them, or give another --out")
+
+    def check_same(self, plan: Plan, config: TrainConfig, data_digest: str) -> None:
+        """Refuse a run that is here already unless it is the run of these arguments, done or begun.
+
+        Args:
+            plan: What is to be trained.
+            config: How; only what decides the run's numbers is compared.
+            data_digest: Of the token shards.
+
+        Raises:
+            InputError: naming the first thing in which they differ.
+        """
+        if not self.record_file.exists() or self.never_saved:
+            return
+        began, fix = read_header(self.record_file), "give another --out, or remove that run"
+        if began.plan_digest != plan.digest:
+            path, was, now = diff(began.plan, plan)[0]
+            raise InputError(f"{self.record_file}: {path}", was, f"is not {now!r}, which is asked for now", fix)
+        for name, now in _deciding(config).items():
+            if began.config.get(name, now) != now:
+                was = began.config[name]
+                raise InputError(f"{self.record_file}: $.{name}", was, f"is not {now!r}, which is asked for now", fix)
+        if began.data_digest != data_digest:
+            rule = f"is not the digest of the data that are given now, {data_digest[:16]}"
+            raise InputError(f"{self.record_file}: data", (began.data_digest or "")[:16], rule, fix)
+
+    @property
+    def never_saved(self) -> bool:
+        """Whether the run that began here was stopped before its first checkpoint: nothing is lost if it begins anew.
+
+        Its record holds the rows of step 0 at most, or a header that is torn.
+        """
+        if self._saved():
+            return False
+        begun = b"\n" in self.record_file.read_bytes()
+        return not begun or not np.any(read_record(self.record_file).columns["step"] > 0)
+
+    def _saved(self) -> list[str]:
+        """Names of checkpoints, those included that were put aside; not of one that was not finished."""
+        return [path.name for path in self.checkpoints.glob("*step-*") if path.suffix != ".part"]
 
     def check_run(self) -> None:
         """Refuse a directory that holds none.
@@ -112,14 +160,25 @@ class RunDirectory:
             raise InputError("run", str(self), "is not a run's directory", "name one that `latebloom train` made")
 
     def is_finished(self, plan: Plan) -> bool:
-        """Whether its record reaches the last step of ``plan``."""
+        """Whether its record reaches the last step.
+
+        Args:
+            plan: That it executes.
+        """
         if not self.record_file.exists():
             return False
         step, _ = read_record(self.record_file).curve()
         return len(step) > 0 and int(step[-1]) == plan.steps
 
     def begin(self, plan: Plan, config: TrainConfig, data: Path) -> None:
-        """Write what a run begins with: plan, tokenizer, settings, and where the data are."""
+        """Write what a run begins with: plan, tokenizer, settings, and where the data are.
+
+        Args:
+            plan: What is trained.
+            config: How.
+            data: Directory of token shards.
+        """
+        self.record_file.unlink(missing_ok=True)  # of a run that was stopped before its first checkpoint
         write_plan(plan, self.plan_file)
         tokenizer = data / TOKENIZER_FILE
         if tokenizer.is_file():
@@ -128,7 +187,12 @@ class RunDirectory:
         write_whole(self.data_file, f"{data.resolve()}\n")
 
     def begin_as(self, trunk: RunDirectory, plan: Plan) -> None:
-        """Write what a branch of ``trunk`` begins with: its own plan, all else as there."""
+        """Write what a branch begins with: its own plan, all else as its trunk has it.
+
+        Args:
+            trunk: The run that it is a branch of.
+            plan: Of the branch.
+        """
         write_plan(plan, self.plan_file)
         for theirs, ours in (
             (trunk.config_file, self.config_file), (trunk.data_file, self.data_file),
@@ -169,8 +233,8 @@ class RunDirectory:
         """
         config = read_spec(self.config_file, TrainConfig)
         began = read_header(self.record_file).config if self.record_file.exists() else {}
-        for name, now in msgspec.to_builtins(config).items():
-            if name not in FREE_TO_CHANGE and name in began and began[name] != now:
+        for name, now in _deciding(config).items():
+            if began.get(name, now) != now:
                 rule = f"was {began[name]!r} when the run began"
                 raise InputError(f"{self.config_file}: $.{name}", now, rule, "restore it, or start another run")
         return config
@@ -192,15 +256,19 @@ class RunDirectory:
         """Make the directory and hold it for this process; the system releases it when the process ends, however.
 
         Raises:
-            InputError: naming the process that holds it.
+            InputError: naming the process that holds it, or a link in it: what that names is not this run's to write.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("a+") as file:
+        for entry in sorted(self.path.iterdir()):
+            if entry.is_symlink():
+                rule = f"is a link to {os.readlink(entry)}, which a run would write to"
+                raise InputError("run", str(entry), rule, "remove the link")
+        handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        with os.fdopen(handle, "r+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                file.seek(0)
-                owner = json.loads(file.read() or "{}")
+                owner = _owner(file.read())
                 rule = f"is in use by process {owner.get('pid')} on {owner.get('host')}"
                 raise InputError("run", str(self), rule, "wait for it, stop it, or use another --out") from None
             except OSError:  # a file system without locks: nobody can be kept out, and nobody is held up
@@ -209,3 +277,17 @@ class RunDirectory:
             file.write(json.dumps({"pid": os.getpid(), "host": os.uname().nodename}))
             file.flush()
             yield
+
+
+def _deciding(config: TrainConfig) -> dict[str, Any]:
+    """The settings that decide a run's numbers."""
+    return {name: value for name, value in msgspec.to_builtins(config).items() if name not in FREE_TO_CHANGE}
+
+
+def _owner(text: str) -> dict[str, Any]:
+    """What a lock says of the process that holds it; nothing if it was written by something else."""
+    try:
+        owner = json.loads(text)
+    except ValueError:
+        return {}
+    return owner if isinstance(owner, dict) else {}

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-__all__ = ["examine", "examine_text", "matmul_tflops"]
+__all__ = ["examine_machine", "examine_text", "matmul_tflops"]
 
 PACKAGES = {
     "torch": "train", "safetensors": "train", "tokenizers": "train", "transformers": "hf", "datasets": "data",
@@ -18,7 +18,7 @@ PACKAGES = {
 }  # fmt: skip
 
 
-def examine(folder: Path = Path(".")) -> dict[str, Any]:
+def examine_machine(folder: Path = Path(".")) -> dict[str, Any]:
     """Everything, as plain data; takes about a second.
 
     Args:
@@ -49,22 +49,22 @@ def examine(folder: Path = Path(".")) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def examine_text(found: dict[str, Any]) -> str:
+def examine_text(findings: dict[str, Any]) -> str:
     """The same to read.
 
     Args:
-        found: From :func:`examine`.
+        findings: From :func:`examine_machine`.
     """
-    lines = [f"python {found['python']}, {found['cores']} cores, torch uses {found['threads']} threads"]
-    for d in found["devices"]:
+    lines = [f"python {findings['python']}, {findings['cores']} cores, torch uses {findings['threads']} threads"]
+    for d in findings["devices"]:
         rates = ", ".join(f"{name} {rate:.3g} TFLOP/s" for name, rate in d["matmul_tflops"].items())
         rates = f": matrix products {rates}; give it as --peak-tflops" if rates else ""
         lines.append(f"{d['device']} ({d['name']}){rates}")
-    for name, version in found["packages"].items():
+    for name, version in findings["packages"].items():
         fix = f"pip install 'latebloom[{PACKAGES[name]}]'" if PACKAGES[name] != "-" else f"pip install {name}"
         lines.append(f"{name} {version}" if version else f"{name}: not installed ({fix}), needed only for what uses it")
-    writable = "writable" if found["writable"] else "NOT writable"
-    lines.append(f"this folder: {writable}, {found['free_gib']:.0f} GiB free")
+    writable = "writable" if findings["writable"] else "NOT writable"
+    lines.append(f"this folder: {writable}, {findings['free_gib']:.0f} GiB free")
     return "\n".join(lines)
 
 

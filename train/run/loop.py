@@ -25,7 +25,7 @@ from latebloom.train.config import TrainConfig
 from latebloom.train.data.batches import Batches
 from latebloom.train.data.shards import open_shards
 from latebloom.train.run import checkpoint
-from latebloom.train.run.device import check_memory, describe, keep_freed_memory, usable_device
+from latebloom.train.run.device import check_memory, device_text, keep_freed_memory, usable_device
 from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.dryrun import dry_run, state_bytes
 from latebloom.train.run.measure import Measure, validation_steps
@@ -69,8 +69,10 @@ def train(
         What was measured.
 
     Raises:
-        InputError: if the data does not fit the plan, or ``out`` holds a run already; nothing is written then.
+        InputError: if the data does not fit the plan, or ``out`` holds a run already; nothing is written then. A run
+            that was stopped before its first checkpoint begins anew.
         NonFiniteLoss: if the loss diverges.
+        NonFiniteWeights: if a weight does.
     """
     config, data, directory = config or TrainConfig(), Path(data), RunDirectory(Path(out))
     directory.check_new()
@@ -80,6 +82,7 @@ def train(
     trainee.begin()
     check_tracker(config.tracker)
     with directory.lock():
+        directory.check_new()  # another process may have begun here meanwhile
         directory.begin(plan, config, data)
         return _execute(directory, trainee, checkpoint.BEGINNING, auto)
 
@@ -103,8 +106,11 @@ def resume(out: Path, *, data: Path | None = None, quiet: bool | None = None) ->
     """
     directory = RunDirectory(Path(out))
     directory.check_run()
+    if directory.record_file.exists() and directory.never_saved:
+        rule = "was stopped before its first checkpoint"
+        raise InputError("run", str(directory), rule, "start it again as it was started, with `latebloom train`")
     path, passed_over = checkpoint.newest(directory.path)
-    plan, config = directory.plan_begun(checkpoint.plan_of(path)), directory.config_begun()
+    plan, config = directory.plan_begun(checkpoint.saved_plan(path)), directory.config_begun()
     if quiet is not None:
         config = config.replace(quiet=quiet)
     folder = data or directory.data()
@@ -166,10 +172,10 @@ def _execute(
     display = Display(trainee.plan, quiet=config.quiet)
     for note in notes:
         display.note(note)
-    tracker = make_tracker(config.tracker, directory.path, trainee.plan, config)
+    tracker = make_tracker(config.tracker, directory.path, trainee.plan, config, step=trainee.step)
     head = header(
         trainee.plan, seed=config.seed, config=msgspec.to_builtins(config), data_digest=trainee.data_digest,
-        machine=describe(trainee.device), name=directory.name,
+        machine=device_text(trainee.device), name=directory.name,
     )  # fmt: skip
     with (
         contextlib.closing(trainee), contextlib.closing(tracker), RecordWriter(directory.record_file, head) as writer,

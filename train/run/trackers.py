@@ -23,7 +23,7 @@ class Tracker(Protocol):
         """No more rows come."""
 
 
-def make_tracker(name: str, out: Path, plan: Plan, config: TrainConfig) -> Tracker:
+def make_tracker(name: str, out: Path, plan: Plan, config: TrainConfig, *, step: int = 0) -> Tracker:
     """The named tracker.
 
     Args:
@@ -31,6 +31,7 @@ def make_tracker(name: str, out: Path, plan: Plan, config: TrainConfig) -> Track
         out: Directory of the run, by whose name the services call it.
         plan: What is trained.
         config: Settings, which the services keep.
+        step: Updates done; TensorBoard drops rows of later ones, which come again after a crash.
 
     Raises:
         InputError: if its package is not installed.
@@ -38,7 +39,9 @@ def make_tracker(name: str, out: Path, plan: Plan, config: TrainConfig) -> Track
     if name == "none":
         return _Nowhere()
     if name == "tensorboard":
-        return _TensorBoard(_import("torch.utils.tensorboard", "tensorboard").SummaryWriter(str(out / "tensorboard")))
+        module = _import("torch.utils.tensorboard", "tensorboard")
+        later = step + 1 if step else None
+        return _TensorBoard(module.SummaryWriter(str(out / "tensorboard"), purge_step=later))
     settings = {key: getattr(config, key) for key in config.__struct_fields__} | {"plan": plan.digest}
     module = _import(name, name)
     module.init(project="latebloom", name=out.name, config=settings)

@@ -19,7 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from latebloom.theory.architectures.shape import tensor_of
+from latebloom.theory.architectures.tensors import Kind
 from latebloom.theory.errors import InputError, RunError
+from latebloom.theory.expansion import STATE_POLICIES, check_init
 from latebloom.theory.plan import Plan
 from latebloom.train.config import TrainConfig
 from latebloom.train.data.batches import Batches, Prefetch
@@ -35,6 +38,7 @@ __all__ = ["NonFiniteLoss", "Trainee", "Update", "sequences_in_pass"]
 COMPILE_BACKEND = "inductor"
 WARMING = 10  # batches whose gradients warm new blocks' optimizer state, the last ones before the expansion
 VALIDATION_SEQUENCES = 64  # in a forward pass, at most
+IN_BLOCKS: dict[Kind, str] = {"hidden": "blocks_matrices", "vector": "blocks_vectors"}  # their names in records
 
 
 class NonFiniteLoss(RunError):
@@ -102,8 +106,11 @@ class Trainee:
         """Take fresh weights, or those of ``config.init_from``.
 
         Raises:
-            InputError: if those are not of the plan's shape and first depth.
+            InputError: if those are not of the plan's shape and first depth, or an expansion to come would leave new
+                blocks of this family without a gradient.
         """
+        for stage in self.plan.stages[1:]:
+            check_init(stage.init, self.plan.model.family)
         self.model = GPT2(self.plan.model, self.plan.stages[0].depth, seed=self.config.seed).to(self.device)
         if self.config.init_from is not None:
             self.model.load_state_dict(self._given_weights(Path(self.config.init_from)))
@@ -184,7 +191,7 @@ class Trainee:
         renamed = grow_blocks(self.model, stage, init_block=init_block, make_block=make_block)
         self.stage = index
         self._bind(carried_state(state, renamed, stage, old_depth))
-        if stage.optimizer_state == "keep_warmed":
+        if STATE_POLICIES[stage.optimizer_state].new == "warmed":
             self.warm(set(renamed.values()))
 
     def warm(self, old: set[str]) -> None:
@@ -276,20 +283,20 @@ class Trainee:
 
     @torch.no_grad()
     def _movement(self, before: list[Tensor]) -> dict[str, float]:
-        """RMS of update and weight for each kind of parameter."""
+        """RMS of update and weight, for matrices and vectors of blocks and for each module outside them."""
         sums: dict[str, list[Tensor]] = {}
         counts: Counter[str] = Counter()
         names = [name for name, p in self.model.named_parameters() if p.requires_grad]
         for name, p, b in zip(names, self.parameters, before, strict=True):
-            kind = name.split(".")[0]
-            kind = f"blocks_{'matrices' if p.ndim == 2 else 'vectors'}" if kind == "blocks" else kind
-            sums.setdefault(kind, []).append(torch.stack([(p - b).square().sum(), p.square().sum()]))
-            counts[kind] += p.numel()
+            kind = tensor_of(self.plan.model, name).kind
+            group = IN_BLOCKS.get(kind, name.split(".")[0])
+            sums.setdefault(group, []).append(torch.stack([(p - b).square().sum(), p.square().sum()]))
+            counts[group] += p.numel()
         totals = torch.stack([torch.stack(parts).sum(0) for parts in sums.values()]).tolist()  # one look at the device
         rms = {}
-        for kind, (update, weight) in zip(sums, totals, strict=True):
-            rms[f"update_rms_{kind}"] = (update / counts[kind]) ** 0.5
-            rms[f"weight_rms_{kind}"] = (weight / counts[kind]) ** 0.5
+        for group, (update, weight) in zip(sums, totals, strict=True):
+            rms[f"update_rms_{group}"] = (update / counts[group]) ** 0.5
+            rms[f"weight_rms_{group}"] = (weight / counts[group]) ** 0.5
         return rms
 
     def _autocast(self) -> contextlib.AbstractContextManager:

@@ -1,0 +1,125 @@
+"""The verdict's heads and words, and how predictions are scored."""
+
+import numpy as np
+import pytest
+
+from latebloom.theory import InputError
+from latebloom.theory.prediction import JointDraws
+from latebloom.theory.scoring import gap_draws, loss_draws, pit, quantiles
+from latebloom.theory.verdict import TrainedArm, Verdict, details, resolution, sentence
+
+DEPTHS = {
+    "progressive": (1, 4), "fixed": (4,), "equal_compute": (4,), "cold_start": (4,), "small": (1,),
+    "small_equal_compute": (1,), "depth_equal_compute-2": (2,),
+}  # fmt: skip
+STEPS = {"progressive": 800, "fixed": 800, "equal_compute": 650, "cold_start": 440, "small": 800,
+         "small_equal_compute": 1115, "depth_equal_compute-2": 900}  # fmt: skip
+MEASURED = {"progressive": 4.596, "fixed": 4.529, "equal_compute": 4.683, "cold_start": 4.9, "small": 4.608,
+            "small_equal_compute": 4.440, "depth_equal_compute-2": 4.493}  # fmt: skip
+
+
+def verdict(without=(), noise=0.006, measured=True, **losses):
+    arms = {
+        name: TrainedArm(
+            depths=DEPTHS[name], tau=359 if name == "progressive" else None, steps=STEPS[name], loss=loss,
+            flops=3.26e12 if name == "fixed" else 2.65e12,
+        )
+        for name, loss in (MEASURED | losses).items()
+        if name not in without
+    }  # fmt: skip
+    known = None if noise is None else resolution(noise)
+    return Verdict(arms=arms, resolution=known, pilot_flops=4.1e12, saving_equal_compute=0.11, measured=measured)
+
+
+def test_the_first_sentence_names_the_lowest_arm_and_the_rest_says_how_sure():
+    assert sentence(verdict()) == (
+        "Do not grow: train 1 block longer. At this compute (2.65e+12 FLOPs) 1 block ends at 4.44, 2 blocks at 4.49, "
+        "1 -> 4 at 4.60, 4 blocks at 4.68. One seed; differences under 0.01 are noise. "
+        "Pilots cost another 4.1e+12 FLOPs."
+    )
+    assert details(verdict()) == (
+        "For as many steps, 4 blocks from the start end at 4.529: growing ends 1.48% above that for 18.7% less "
+        "compute.",
+        "To reach the loss of 1 -> 4, 4 blocks alone need 12% more compute.",
+        "From a cold start, 4 blocks end after the last 440 steps alone at 4.900: the small phase is worth +0.304 "
+        "nats.",
+        "Never grown, 1 block ends at 4.608 after as many steps, for 2.65e+12 FLOPs: growing ends 0.26% below that.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("losses", "head", "first"),
+    [
+        ({"progressive": 4.40}, "grow", "Grow: train 1 block for 359 of 800 steps, then grow to 4."),
+        ({"equal_compute": 4.30}, "do not grow", "Do not grow: train 4 blocks for 650 steps from the start."),
+        ({"depth_equal_compute-2": 4.4}, "do not grow", "Do not grow: train 2 blocks for 900 steps from the start."),
+        (
+            {"progressive": 4.435},
+            "not decided",
+            "Not decided: 1 -> 4 ends lowest, but 1 block as low within the noise.",
+        ),
+        (
+            {"progressive": 4.445},
+            "not decided",
+            "Not decided: 1 block ends lowest, but 1 -> 4 as low within the noise.",
+        ),
+    ],
+)
+def test_heads(losses, head, first):
+    made = verdict(**losses)
+    assert made.head == head
+    assert sentence(made).startswith(first + " At this compute")
+
+
+def test_controls_of_other_compute_do_not_decide():
+    made = verdict(progressive=4.40, fixed=4.2, small=4.3, cold_start=4.1)
+    assert made.head == "grow"
+    assert set(made.menu) == {"progressive", "equal_compute", "small_equal_compute", "depth_equal_compute-2"}
+
+
+def test_growing_is_never_advised_without_the_run_that_never_grew():
+    made = verdict(without=("small_equal_compute",), progressive=4.40)
+    assert made.head == "not decided"
+    assert sentence(made).startswith("Not decided: 1 -> 4 ends lowest, but depth 1 at this compute was not run.")
+    assert verdict(without=("small_equal_compute",)).head == "do not grow"  # depth 2 is lower still
+
+
+def test_noise_that_is_not_known_is_said():
+    assert "One seed; how much is noise is not known." in sentence(verdict(noise=None))
+    predicted = sentence(verdict(measured=False))
+    assert "1 block would end at 4.44" in predicted
+    assert "noise" not in predicted
+
+
+def test_losses_have_as_many_digits_as_tell_them_apart():
+    assert "1 block ends at 4.440, 2 blocks at 4.442" in sentence(verdict(**{"depth_equal_compute-2": 4.442}))
+
+
+def test_the_resolution_is_where_a_sign_is_right_nine_times_in_ten():
+    differences = np.random.default_rng(0).normal(size=(200_000, 2)) @ [0.01, -0.01]
+    right = np.mean(differences + resolution(0.01) > 0)
+    assert right == pytest.approx(0.9, abs=0.003)
+
+
+def test_a_verdict_lacks_no_control():
+    with pytest.raises(InputError, match="arms = .* lack 'cold_start', without which there is no verdict"):
+        verdict(without=("cold_start",))
+
+
+def test_transforms_of_what_was_drawn_from_the_prediction_are_uniform():
+    generator = np.random.default_rng(0)
+    places = [pit(generator.normal(size=200), generator.normal()) for _ in range(4000)]
+    assert np.histogram(places, bins=10, range=(0, 1))[0] == pytest.approx(400, abs=80)
+    assert (pit(np.arange(3.0), -1), pit(np.arange(3.0), 9)) == (0.125, 0.875)
+
+
+def test_gaps_are_taken_draw_by_draw_under_the_names_of_controls():
+    draws = JointDraws(
+        names=("depth 1", "grown", "never", "small"), measured=(False, True, True, True),
+        losses=((4.0, 4.2, 4.0, 4.1), (5.0, 5.0, 4.0, 5.0)),
+    )  # fmt: skip
+    assert gap_draws(draws, "progressive", "small_equal_compute") == pytest.approx([0.05, 0.25])
+    assert loss_draws(draws, "small").tolist() == [4.1, 5.0]
+    assert quantiles(np.array([1.0, 2.0, 3.0])).median == 2.0
+    with pytest.raises(InputError, match="draws = 'fixed': is not among depth 1, grown, never, small"):
+        gap_draws(draws, "progressive", "fixed")

@@ -1,0 +1,219 @@
+"""``latebloom pilots``: the pilots of a target as plans, with prices; ``latebloom plan next``: which one to run now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from latebloom.theory.architectures.presets import PRESETS
+from latebloom.theory.commands import base_plan, read_pilots
+from latebloom.theory.config import PlanConfig
+from latebloom.theory.cost import plan_flops
+from latebloom.theory.errors import InputError
+from latebloom.theory.files import write_whole
+from latebloom.theory.options import settings
+from latebloom.theory.plan import Optimizer, Plan, Provenance, Stage, write_plan
+from latebloom.theory.prediction import Prediction
+
+if TYPE_CHECKING:
+    from latebloom.theory.fitting.recovery_field import AnnealedEnd
+    from latebloom.theory.pilot_design import PilotDesign
+
+__all__ = ["next_command", "pilots_command"]
+
+PATH = click.Path(path_type=Path)
+MANIFEST = "manifest.json"
+NOT_OF_PILOTS = (  # settings of a plan that say nothing about its pilots
+    "u_mix", "u_mix_area", "tolerance", "depths", "most_steps", "grow", "law", "base_width", "base_depth",
+)  # fmt: skip
+
+
+@click.command("pilots")
+@settings(
+    {"config": PlanConfig, "optimizer": Optimizer},
+    without=(
+        "base",
+        "u_mix",
+        "u_mix_area",
+        "tolerance",
+        "depths",
+        "most_steps",
+        "grow",
+        "law",
+        "base_width",
+        "base_depth",
+    ),
+    renamed={"name": "optimizer"},
+    choices={"model": PRESETS},
+)
+@click.option("--after", "records", multiple=True, type=PATH, help="Runs that there are: only the rest is written.")
+@click.option("--out", type=PATH, default=Path("pilots"), show_default=True, help="Directory of plan files.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest instead of the table.")
+@click.argument("more_records", nargs=-1, type=PATH)
+def pilots_command(
+    config: PlanConfig,
+    optimizer: Optimizer,
+    records: tuple[Path, ...],
+    more_records: tuple[Path, ...],
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Design and price the pilots that `latebloom plan --pilot` needs, and write them as plans.
+
+    Three trunks and their branches: the small depth for all steps, the full depth for a quarter of them, and the small
+    one grown half-way. With --after, runs that there are already are left out, and where they show that growing cannot
+    beat never growing, the pilots that grow are too.
+    """
+    from latebloom.theory.pilot_design import design_pilots, pilots_left
+
+    base = base_plan(config, optimizer)
+    growth = Stage(
+        start_step=1,
+        depth=base.depth,
+        init=config.init,
+        order=config.order,
+        optimizer_state=config.optimizer_state,
+    )
+    design = design_pilots(base, small_depth=config.small_depth, growth=growth)
+    lines: list[str] = []
+    if records or more_records:
+        from latebloom.theory.fitting.recovery_field import ends_of
+
+        runs = read_pilots(records + more_records, base, growth=(config.init, config.order))
+        ends = ends_of(runs, small_depth=config.small_depth, full_depth=base.depth)
+        ruled_out, lines = _conditions(ends, base, config)
+        design = pilots_left(design, ends, growth=not ruled_out)
+    out.mkdir(parents=True, exist_ok=True)
+    for pilot in design.pilots:
+        write_plan(pilot.plan, out / pilot.file)
+    write_whole(out / MANIFEST, design.to_json())
+    click.echo(design.to_json() if as_json else "\n".join(lines + _table(design, out)), nl=not as_json)
+
+
+def _conditions(ends: Sequence[AnnealedEnd], base: Plan, config: PlanConfig) -> tuple[bool, list[str]]:
+    """Whether growing is ruled out by the runs so far, and what they say."""
+    from latebloom.theory.fitting.recovery_field import FEWEST_SMALL_ENDS, fit_recovery_field
+    from latebloom.theory.growth_conditions import conditions_text
+    from latebloom.theory.pilot_design import growth_is_ruled_out
+
+    if len({end.steps for end in ends if end.kind == "small"}) < FEWEST_SMALL_ENDS:
+        return False, [
+            f"The conditions for growing need {FEWEST_SMALL_ENDS} annealed ends of depth {config.small_depth}."
+        ]
+    field = fit_recovery_field(ends, full_depth=base.depth, reference=base.schedule.total_area)
+    budget = (1.0 if config.budget is None else config.budget) * plan_flops(base)
+    ruled_out, conditions = growth_is_ruled_out(field, base, budget=budget, seed=config.seed)
+    lines = [conditions_text(conditions)]
+    if conditions.delta is None:
+        least = min(row.needed.median for row in conditions.conditions)
+        lines.append(
+            f"Stop here if you know that depth {base.depth} ends less than {least:.2g} nats "
+            f"({least / field.scale:.1%}) below depth {config.small_depth}: growing cannot be the best use then."
+        )
+    elif ruled_out:
+        lines.append("Stop: growing can beat never growing with less than 10 % at every share; no pilot need grow.")
+    return ruled_out, lines
+
+
+def _table(design: PilotDesign, out: Path) -> list[str]:
+    """The pilots that are left, their prices and how to run them."""
+    if not design.pilots:
+        return [f"Nothing is left to run: `latebloom plan --pilot` now. {out / MANIFEST}"]
+    lines = [f"{'pilot':<24}{'FLOPs':>10}{'of fixed':>10}  is"]
+    for pilot in design.pilots:
+        what = "a trunk" if pilot.branch_of is None else f"a branch of {pilot.branch_of} at step {pilot.branch_at}"
+        lines.append(f"{pilot.name:<24}{pilot.flops:>10.3g}{pilot.share_of_fixed:>10.3f}  {what}")
+    lines.append(f"{'together':<24}{design.flops:>10.3g}{sum(p.share_of_fixed for p in design.pilots):>10.3f}")
+    if design.pilots[0].role == "small" and design.pilots[0].branch_of is None:
+        lines.append(
+            f"The first is the beginning of every run that starts at depth {design.small_depth}: beside it the pilots "
+            f"cost {design.flops_beside_small:.3g} FLOPs, {design.share_of_fixed:.2f} of the fixed run."
+        )
+    lines.append("Run each trunk, then its branches (the same --data and --seed for all):")
+    trunk = next((p for p in design.pilots if p.branch_of is None), None)
+    if trunk is not None:
+        every = trunk.checkpoint_every
+        lines.append(
+            f"  latebloom train {out / trunk.file} --out runs/{trunk.name} --checkpoint-every {every} "
+            f"--keep-checkpoints {-(-trunk.plan.steps // every)} --data ..."
+        )
+    leaf = next((p for p in design.pilots if p.branch_of is not None), None)
+    if leaf is not None:
+        lines.append(f"  latebloom branch runs/{leaf.branch_of} {out / leaf.file} --out runs/{leaf.name}")
+    lines.append(str(out / MANIFEST))
+    return lines
+
+
+@click.command("next")
+@click.argument("paths", nargs=-1, required=True, type=PATH, metavar="RECORDS...")
+@click.option("--steps", type=click.IntRange(min=1), help="Horizon. [default: the longest run's]")
+@click.option("--depth", type=click.IntRange(min=1), help="Full depth. [default: the deepest run's]")
+@click.option("--budget", type=float, help="Share of the FLOPs of the full depth for all steps. [default: 1.0]")
+@click.option("--out", type=PATH, help="Write the pilot's plan to this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print all candidates as JSON.")
+def next_command(
+    paths: tuple[Path, ...],
+    steps: int | None,
+    depth: int | None,
+    budget: float | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Name the run that is most worth its price now: expected fall in the regret of the choice, per FLOP.
+
+    RECORDS are the pilots so far; model, batch, depths and schedule are theirs.
+    """
+    from latebloom.theory.fitting.recovery_field import ends_of, fit_recovery_field
+    from latebloom.theory.menu import candidate_pilots, equal_compute_menu, pilot_value, schedule_for
+    from latebloom.theory.menu_plan import next_text
+    from latebloom.theory.pilot_design import pilot_plan
+    from latebloom.theory.record import read_records
+
+    records = read_records(paths)
+    longest = max((record.plan for record in records), key=lambda plan: plan.steps)
+    depths = {stage.depth for record in records for stage in record.plan.stages}
+    small, full = min(depths), max(depths) if depth is None else depth
+    if small >= full:
+        raise InputError("--depth", full, f"is not above the small depth {small} of these runs", "give the full depth")
+    base = longest.replace(
+        schema_version=1,
+        schedule=schedule_for(longest.schedule, longest.steps if steps is None else steps),
+        stages=(Stage(start_step=0, depth=full),),
+        predicted=Prediction(),
+        provenance=Provenance(),
+    )
+    records = read_pilots(paths, base, growth=None)
+    ends = ends_of(records, small_depth=small, full_depth=full)
+    field = fit_recovery_field(ends, full_depth=full, reference=base.schedule.total_area)
+    between = tuple(sorted({end.depth for end in ends if end.kind == "between"}))
+    flops = (1.0 if budget is None else budget) * plan_flops(base)
+    menu = equal_compute_menu(base, small_depth=small, full_depth=full, budget=flops, depths=between)
+    pilots = candidate_pilots(field, base, horizon=base.steps, depths=between)
+    values = sorted((pilot_value(field, menu, pilot) for pilot in pilots), key=lambda value: -value.per_flop)
+    if not values:
+        raise InputError("RECORDS", len(records), "leave no candidate that was not run", "plan with them")
+    if out is not None:
+        grown = [record.plan.stages[-1] for record in records if record.plan.tau is not None]
+        growth = grown[0] if grown else Stage(start_step=1, depth=full)
+        best = values[0].pilot
+        plan = pilot_plan(base, small_depth=small, depth=best.depth, steps=best.steps, tau=best.tau, growth=growth)
+        write_plan(plan, out)
+    if as_json:
+        table = [
+            {
+                "name": value.pilot.name,
+                "flops": value.pilot.flops,
+                "regret_fall": value.regret_fall,
+                "p_decides": value.p_decides,
+            }
+            for value in values
+        ]
+        click.echo(json.dumps(table, indent=2))
+        return
+    click.echo(next_text(values))
+    if out is not None:
+        click.echo(str(out))

@@ -1,0 +1,105 @@
+r"""The recovery field as a landscape: posterior means of what annealed runs of the pilots' seed end at.
+
+It is :class:`~latebloom.theory.fitting.recovery_field.RecoveryField` behind the one interface, for the online rule,
+`ask` and the simulator, which want one number; decisions with their probabilities come from
+:mod:`latebloom.theory.menu`. A loss at a step within a schedule is that of a run annealed there, because the field
+knows annealed ends only: runs at the constant rate lie above it.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from msgspec import Meta
+
+from latebloom.theory import checks
+from latebloom.theory.errors import InputError
+from latebloom.theory.fitting.recovery_field import AnnealedEnd, RecoveryField, fit_recovery_field
+from latebloom.theory.landscapes.growth import GrowthLandscape
+from latebloom.theory.spec import Positive
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from latebloom.theory.schedules import Schedule
+
+__all__ = ["FieldLaw"]
+
+EARLIEST = (
+    0.125  # of the shortest pilot's area: a power law extrapolated further back says nothing, so losses stop there
+)
+
+
+class FieldLaw(GrowthLandscape, frozen=True, kw_only=True, tag="field"):
+    """Posterior means of a recovery field.
+
+    Attributes:
+        ends: Annealed ends of the pilots, from which the field follows.
+        reference: Learning-rate area of the full depth's whole run, the unit of the prior.
+    """
+
+    ends: Annotated[tuple[AnnealedEnd, ...], Meta(min_length=1)]
+    reference: Positive
+
+    def check(self) -> None:
+        super().check()
+        small = {end.depth for end in self.ends if end.kind == "small"}
+        if small != {self.small_depth}:
+            rule = f"is not the depth of the small runs, {sorted(small)}"
+            raise InputError("small_depth", self.small_depth, rule, "give the depth of the small runs")
+
+    @property
+    def field(self) -> RecoveryField:
+        """The posterior."""
+        return _field(self.ends, self.full_depth, self.reference)
+
+    def fixed(self, schedule: Schedule, step: ArrayLike, *, depth: int) -> np.ndarray:
+        """Posterior mean of a run of ``depth`` annealed at ``step``.
+
+        Args:
+            schedule: Its learning rates.
+            step: Updates done, in [0, horizon], any shape; early ones as :data:`EARLIEST` says.
+            depth: One of the two.
+
+        Raises:
+            InputError: for another depth, or steps outside the schedule.
+        """
+        self.check_depth(depth)
+        area = self._area(schedule, step)
+        before = area if depth == self.small_depth else np.zeros_like(area)
+        return self._mean(before, area - before, np.full(area.shape, depth))
+
+    def grown(self, schedule: Schedule, step: ArrayLike, *, tau: float) -> np.ndarray:
+        """Posterior mean of a run that grows after ``tau`` updates, annealed at ``step``.
+
+        Args:
+            schedule: Its learning rates.
+            step: Updates done, in [0, horizon], any shape; early ones as :data:`EARLIEST` says.
+            tau: Updates before the expansion, in [0, horizon].
+
+        Raises:
+            InputError: for steps outside the schedule.
+        """
+        area = self._area(schedule, step)
+        begun = float(schedule.area(checks.non_negative("tau", tau)))
+        before = np.minimum(area, begun)
+        depth = np.where(np.asarray(step) > tau, self.full_depth, self.small_depth)
+        return self._mean(before, area - before, depth)
+
+    def _area(self, schedule: Schedule, step: ArrayLike) -> np.ndarray:
+        checks.within("step", step, 0, schedule.horizon)
+        shortest = min(end.area for end in self.ends)
+        return np.maximum(np.asarray(schedule.area(step), float), EARLIEST * shortest)
+
+    def _mean(self, before: np.ndarray, after: np.ndarray, depth: np.ndarray) -> np.ndarray:
+        field = self.field
+        after = np.where(depth == self.small_depth, 0.0, after)
+        points = field.points(before.ravel().tolist(), after.ravel().tolist(), depth.ravel().tolist())
+        return field.moments(points, measured=True)[0].reshape(before.shape)
+
+
+@functools.lru_cache(maxsize=8)
+def _field(ends: tuple[AnnealedEnd, ...], full_depth: int, reference: float) -> RecoveryField:
+    return fit_recovery_field(ends, full_depth=full_depth, reference=reference)
