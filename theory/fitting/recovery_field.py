@@ -289,7 +289,7 @@ def trunk_curve_of(records: Sequence[Record], *, small_depth: int) -> TrunkCurve
     schedule = trunk.plan.schedule
     at_peak = np.flatnonzero(np.isclose(schedule.lrs(), schedule.peak))
     steps, loss = trunk.curve(split="val")
-    constant = (steps >= at_peak[0]) & (steps <= at_peak[-1] + 1) & (steps > 0)
+    constant = (steps > 0) & (steps >= at_peak[0]) & (steps <= at_peak[-1] + 1) & np.isfinite(loss)
     area = np.array([float(schedule.area(int(step))) for step in steps[constant]])
     return TrunkCurve.thinned(area, loss[constant])
 
