@@ -66,10 +66,10 @@ tuned worlds and 40 planted ones of stream 2 (20 or fewer in screening); the sco
     discrepancies .001 .004 .016 .064                   2.549  .906 .883 .900   .975 1.00 .950
     those, squared exponential, no curve                2.582  .867 .883 .811   .975 .975 .975
 
-A squared exponential believes a dense curve too firmly beyond its end. Of the fall in score, .065 is kernel's and grid's,
-.067 the curve's. The grid from .001 scores best and was left out: a test holds beta of GPT seed 0, without the curve,
-at .55 +- .05, and it came out at .65. That test was run on four settings, so beta, or that it passes, was seen four
-times.
+A squared exponential believes a dense curve too firmly beyond its end. Of the fall in score .065 is the kernel's and
+the grid's, .067 the curve's. The grid from .001 scores best and was left out: a test holds beta of GPT seed 0, without
+the curve, at .55 +- .05, and it came out at .65. That test was run on four settings, so beta, or that it passes, was
+seen four times.
 
 What flatters: the simulator measures its curves without error. With the GPT trunks' .012 to .04 nats a point added, the
 gain of the curve on tuned worlds (Matern, grid from .004) is 1.637 -> 1.619 instead of 1.561.
