@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from latebloom.theory.errors import InputError
-from latebloom.theory.fitting.recovery_field import AnnealedEnd, depth_share, ends_of, fit_recovery_field
+from latebloom.theory.fitting.recovery_field import (
+    AnnealedEnd,
+    TrunkCurve,
+    depth_share,
+    ends_of,
+    fit_recovery_field,
+    trunk_curve_of,
+)
 from latebloom.theory.plan import Stage
 from latebloom.theory.schedules import WSD
 from tests.helpers import synthetic_record, tiny_plan
@@ -59,6 +66,12 @@ def pilots(*, seed: int = 0, shift: float = 0.0, noise: float = 0.0, generator=N
     return out
 
 
+def trunk_curve(*, offset: float = 0.1, noise: float = 0.0) -> TrunkCurve:
+    """The planted law's small trunk at constant rate, ``offset`` above its annealed losses."""
+    area = np.geomspace(20.0, 704.0, 24)
+    return TrunkCurve.thinned(area, never_grown(area) + offset + noise * np.random.default_rng(5).normal(size=24))
+
+
 def fit(ends, **changes):
     return fit_recovery_field(ends, full_depth=4, reference=REFERENCE, **changes)
 
@@ -80,6 +93,41 @@ def test_growing_after_the_last_step_is_never_growing(field):
     points = field.points([REFERENCE, REFERENCE], [0.0, 0.0], [4, 1])
     draws = field.draws(points)
     assert np.abs(draws[:, 0] - draws[:, 1]).max() <= EXACT
+
+
+def test_exact_limits_hold_with_a_trunk_curve():
+    field = fit(pilots(), trunk_curve=trunk_curve(noise=0.02))
+    draws = field.draws(field.points([0.0, 0.0, REFERENCE, REFERENCE], [REFERENCE, REFERENCE, 0.0, 0.0], [4, 4, 4, 1]))
+    assert np.abs(draws[:, 0] - draws[:, 1]).max() <= EXACT
+    assert np.abs(draws[:, 2] - draws[:, 3]).max() <= EXACT
+
+
+@pytest.mark.parametrize("offset", [0.05, 0.5])
+def test_a_trunk_curve_tells_a_floor_from_a_power_law(offset):
+    """The same three ends, and a trunk that goes on falling or lies flat since .7 of the run: what comes after it."""
+    ends = [e for e in pilots() if e.kind == "small" and e.steps >= 200]
+    area = np.geomspace(20.0, 704.0, 24)
+    falling = never_grown(area)
+    early = float(never_grown(0.5 * REFERENCE))
+    steeper = early - (early - never_grown(REFERENCE)) * np.log(area / (0.5 * REFERENCE)) / np.log(1.4)
+    flat = np.where(area < 0.5 * REFERENCE, falling, np.maximum(steeper, never_grown(REFERENCE)))
+    means, deviations = [], []
+    for curve in (None, falling, flat):
+        trunk = None if curve is None else TrunkCurve.thinned(area, curve + offset)
+        field = fit(ends, trunk_curve=trunk)
+        (mean,), ((variance,),) = field.moments(field.points([1.8 * REFERENCE], [0.0], [1]))
+        means.append(float(mean))
+        deviations.append(float(np.sqrt(variance)))
+    assert abs(means[1] - never_grown(1.8 * REFERENCE)) < deviations[1] < 0.95 * deviations[0], (means, deviations)
+    assert means[2] > means[1] + deviations[1], (means, deviations)
+
+
+def test_a_thinned_curve_knows_its_scatter():
+    curve = trunk_curve(noise=0.02)
+    assert len(curve) <= 12 and curve.area[0] >= 0.1 * curve.area[-1]
+    assert curve.noise == pytest.approx(0.02, rel=0.6)
+    assert trunk_curve().noise < 0.2 * curve.noise
+    assert TrunkCurve.thinned(np.arange(1.0, 5.0), np.ones(4)) is None
 
 
 def test_recovery_is_continuous_at_the_first_step(field):
@@ -235,6 +283,18 @@ def test_one_trunk_whatever_the_horizon():
     first, second = (ends_of([record(full=1, steps=steps)], small_depth=1, full_depth=3)[0] for steps in (100, 124))
     assert first.trunk == second.trunk  # both warm up for 2 steps
     assert first.trunk != ends_of([record(full=1, steps=400)], small_depth=1, full_depth=3)[0].trunk
+
+
+def test_the_trunk_curve_of_records_is_the_longest_small_run_before_it_decays():
+    made = []
+    for steps in (100, 200):
+        plan = tiny_plan(steps=steps, tau=None, small=1, full=1)
+        at = np.arange(0, steps + 1, 5)
+        made.append(synthetic_record(plan, at, 4.0 + 1.0 / (1.0 + at), name=f"small-{steps}"))
+    curve = trunk_curve_of([*made, record(full=3)], small_depth=1)
+    schedule = made[1].plan.schedule
+    assert float(schedule.area(100)) < curve.area[-1] <= float(schedule.area(200 - schedule.decay_steps))
+    assert trunk_curve_of([record(full=3)], small_depth=1) is None
 
 
 @pytest.mark.parametrize(("small", "full", "tau"), [(2, 3, 60), (1, 4, None), (1, 2, 60)])

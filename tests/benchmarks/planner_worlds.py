@@ -5,7 +5,8 @@
 Each world is one family of low-rank residual networks under one optimizer (:mod:`latebloom.sim`), depth 1 or 2 grown to
 8, with one depth between trained too. All arms of a seed see the same minibatches. The schedules are those of the GPT
 runs in ``paper_figures/data/demo_scale``: WSD, 16 steps of warm-up, a tenth of linear decay; a growth trunk, grown
-half-way, is annealed over at most all that follows the expansion. Rows hold what a run ends with, nothing else.
+half-way, is annealed over at most all that follows the expansion. Rows hold what a run ends with; those that are not
+``annealed`` are the small depth's run to the horizon after ``steps`` updates, before it decays.
 ``tuned`` marks the worlds on which the field's hyperparameters were chosen; the others judge them.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,12 +23,17 @@ import pandas as pd
 from latebloom.theory.plan import Optimizer, Stage
 from latebloom.theory.schedules import WSD
 
+if TYPE_CHECKING:
+    from latebloom.sim.lowrank import LowRank
+
 TABLE = Path(__file__).resolve().parents[1] / "golden" / "planner_worlds.parquet"
 HORIZON = 800
 WARMUP = 16
 FULL = 8
 WIDTH = 24
 SEEDS = 3
+COLUMNS = ["world", "tuned", "small", "seed", "steps", "depth", "tau", "loss", "annealed"]
+CURVE_STEPS = sorted({round(float(step)) for step in np.geomspace(WARMUP, 0.9 * HORIZON, 48)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +83,8 @@ def programme(small: int) -> list[tuple[int, int, int]]:
     return fixed + never + middle + late + short + trunk
 
 
-def simulate(world: World) -> pd.DataFrame:
-    """Every arm of ``world`` at every seed: world, seed, steps, depth, tau, loss (in units of the toy)."""
-    from latebloom.sim.engine import Arm, run_arms
+def setting(world: World) -> tuple[LowRank, Optimizer, float]:
+    """Family, optimizer and peak rate of ``world``."""
     from latebloom.sim.lowrank import LowRank
     from latebloom.sim.mapping import SGD
 
@@ -92,6 +98,14 @@ def simulate(world: World) -> pd.DataFrame:
         area = world.reach * (FULL * family.multiplier(FULL)) ** -0.5
         area /= WIDTH**0.5 if world.optimizer == "adamw" else 1.0
         peak = area / schedule(HORIZON, 1.0).total_area
+    return family, optimizer, peak
+
+
+def simulate(world: World) -> pd.DataFrame:
+    """Every arm of ``world`` at every seed: world, seed, steps, depth, tau, loss (in units of the toy)."""
+    from latebloom.sim.engine import Arm, run_arms
+
+    family, optimizer, peak = setting(world)
     rows = []
     by_horizon: dict[int, list[tuple[int, int, int]]] = {}
     for arm in programme(world.small):
@@ -107,9 +121,23 @@ def simulate(world: World) -> pd.DataFrame:
         curves = run_arms(family, runs, optimizer=optimizer, measure=[steps])
         for curve, (arm, seed) in zip(curves, [(a, s) for a in arms for s in range(SEEDS)], strict=True):
             loss = curve.final if curve.diverged_at is None else np.nan
-            rows.append((WORLDS.index(world), world.tuned, world.small, seed, arm[0], arm[1], arm[2], loss))
-    columns = ["world", "tuned", "small", "seed", "steps", "depth", "tau", "loss"]
-    return pd.DataFrame(rows, columns=columns)
+            rows.append((WORLDS.index(world), world.tuned, world.small, seed, arm[0], arm[1], arm[2], loss, True))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def trunk_curves(world: World) -> pd.DataFrame:
+    """The small depth's run to the horizon at :data:`CURVE_STEPS`, every seed; columns as of :func:`simulate`."""
+    from latebloom.sim.engine import Arm, run_arms
+
+    family, optimizer, peak = setting(world)
+    stages = (Stage(start_step=0, depth=world.small),)
+    runs = [Arm(name="", seed=seed, schedule=schedule(HORIZON, peak), stages=stages) for seed in range(SEEDS)]
+    rows = []
+    for seed, curve in enumerate(run_arms(family, runs, optimizer=optimizer, measure=CURVE_STEPS)):
+        losses = dict(zip(curve.step.tolist(), curve.loss.tolist(), strict=True))
+        first = (WORLDS.index(world), world.tuned, world.small, seed)
+        rows += [(*first, step, world.small, 0, losses[step], False) for step in CURVE_STEPS]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def main() -> None:
@@ -124,6 +152,7 @@ def main() -> None:
         gap = table[(world.small, 0, HORIZON)] - table[(FULL, 0, HORIZON)]
         print(f"{index + 1} of {len(WORLDS)}: {world}, depth gap {gap:.4g}", file=sys.stderr, flush=True)
     TABLE.parent.mkdir(exist_ok=True)
+    tables += [trunk_curves(world) for world in WORLDS]
     pd.concat(tables, ignore_index=True).to_parquet(TABLE, compression="zstd", index=False)
 
 

@@ -1,8 +1,8 @@
 r"""The recovery field: a Gaussian posterior of what growing recovers, from annealed ends of paired runs.
 
 It stands in ``theory/fitting`` because it is what its neighbours are: runs in, a landscape with its uncertainty out.
-Only annealed ends count, losses at the end of a whole schedule, and they are paired: runs of one seed and data order
-share most of their error, which cancels in every difference.
+Annealed ends count, losses at the end of a whole schedule, and they are paired: runs of one seed and data order share
+most of their error, which cancels in every difference. The small trunk's validation curve, if given, informs s alone.
 
 Notation
     S, u        learning-rate area before and after the expansion, in units of the full depth's at ``reference`` area
@@ -14,10 +14,11 @@ Notation
     grown        y = s(S + u) - z(S, u) + e
     full depth   y = s(u) - z(0, u) + e                    the depth gap delta is z at S = 0
     between      y = s(u) - z_q(0, u) + e                  z_1 = z, z_0 = 0
+    trunk        c = s(S) + offset + slope ln S + noise    not annealed yet: the offset is vague, the slope small
 
 Both limits are exact, not fitted: a run grown at step 0 *is* the fixed run (the same S = 0, u), and z(., 0) = 0.
 
-    s   power law a + c t^-b, b on a grid, a and c vague, and a smooth discrepancy (squared exponential in ln t)
+    s   power law a + c t^-b, b on a grid, a and c vague, and a discrepancy (Matern 5/2 in ln t)
     z   A^2 [o^2 (1 + g l)(1 + g l') + m^2 l l' + w^2 min(|l|, |l'|)] [c + (1 - c) exp(-|p - p'|/p1)] (q q')^v r(q, q')
         with l = (v^k - 1)/k, v = (u + u0)/u1, p = ln(1 + S/p0), r = exp(-|ln q - ln q'|/q1), A on a grid;
         k = -b within [-1, 1], ln v at 0: what growing recovers bends as the small depth's own curve does
@@ -51,10 +52,23 @@ if TYPE_CHECKING:
     from latebloom.theory.plan import Plan
     from latebloom.theory.record import Record
 
-__all__ = ["AnnealedEnd", "FieldPrior", "Points", "RecoveryField", "depth_share", "ends_of", "fit_recovery_field"]
+__all__ = [
+    "AnnealedEnd",
+    "FieldPrior",
+    "Points",
+    "RecoveryField",
+    "TrunkCurve",
+    "depth_share",
+    "ends_of",
+    "fit_recovery_field",
+    "trunk_curve_of",
+]
 
 Kind = Literal["small", "between", "full", "grown"]
 FEWEST_SMALL_ENDS = 3  # a power law has three numbers
+CURVE_BEGIN = 0.1  # of the trunk's area: earlier, the curve of a steep power law is worse conditioned than the ends
+CURVE_POINTS = 12
+FEWEST_CURVE_POINTS = 5
 KEPT_WEIGHT = 0.995  # of the mixture: points of the grid beyond it are dropped in predictions
 STEEPEST_BEND = 1.0  # of |k| in l: z at most as v or 1/v
 
@@ -120,6 +134,8 @@ class FieldPrior:
         discrepancies: Grid of the standard deviation of s about its power law.
         discrepancy_power: Its prior falls as the discrepancy to minus this.
         discrepancy_range: Its range in ln t.
+        curve_slope: Standard deviation of the slope in ln t of what the trunk's curve lies above s.
+        curve_noise: Least standard deviation of a point of that curve.
         u0: Onset of l.
         u1: Origin of l.
         level: o.
@@ -142,9 +158,11 @@ class FieldPrior:
     trunk_share: float = 0.6
     seed: float = 0.006
     vague: float = 3.0
-    discrepancies: tuple[float, ...] = (0.004, 0.016, 0.064)
+    discrepancies: tuple[float, ...] = (0.002, 0.011, 0.064)
     discrepancy_power: float = 1.0
     discrepancy_range: float = 1.0
+    curve_slope: float = 0.01
+    curve_noise: float = 0.0005
     u0: float = 0.02
     u1: float = 0.3
     level: float = 1.3
@@ -156,6 +174,50 @@ class FieldPrior:
     common: float = 0.65
     depth_power: float = 0.5
     depth_range: float = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrunkCurve:
+    """Validation losses of the small depth's trunk at its constant learning rate.
+
+    Attributes:
+        area: Learning-rate area up to each point, learning rate x steps, (points,).
+        loss: Validation loss, nats per token, (points,).
+        noise: Standard deviation of a point about a smooth curve, nats per token.
+    """
+
+    area: np.ndarray
+    loss: np.ndarray
+    noise: float
+
+    def __len__(self) -> int:
+        return len(self.loss)
+
+    @classmethod
+    def thinned(cls, area: np.ndarray, loss: np.ndarray) -> TrunkCurve | None:
+        """At most :data:`CURVE_POINTS` points equally spaced in ln area, from a tenth of the last area on.
+
+        ``noise`` is the scatter of all points there about the straight line in ln area between their neighbours, the
+        median absolute one x 1.4826, divided by what independent errors of the three points make of it.
+
+        Args:
+            area: Learning-rate area up to each point, increasing, learning rate x steps, (all points,).
+            loss: Validation loss, nats per token, (all points,).
+
+        Returns:
+            The curve; None if there are fewer than :data:`FEWEST_CURVE_POINTS` points.
+        """
+        late = area >= CURVE_BEGIN * area.max(initial=0.0)
+        area, loss = area[late], loss[late]
+        if len(area) < FEWEST_CURVE_POINTS:
+            return None
+        log_area = np.log(area)
+        share = (log_area[1:-1] - log_area[:-2]) / (log_area[2:] - log_area[:-2])
+        apart = loss[1:-1] - (1 - share) * loss[:-2] - share * loss[2:]
+        noise = 1.4826 * np.median(np.abs(apart) / np.sqrt(1 + share**2 + (1 - share) ** 2))
+        wanted = np.linspace(log_area[0], log_area[-1], CURVE_POINTS)
+        kept = np.unique(np.abs(log_area[:, None] - wanted).argmin(axis=0))
+        return cls(area=area[kept], loss=loss[kept], noise=float(noise))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +270,28 @@ def ends_of(records: Sequence[Record], *, small_depth: int, full_depth: int) -> 
         InputError: if a run did not finish, or is none of: one depth from l to L, or l grown once to L.
     """
     return tuple(_end(record, small_depth, full_depth) for record in records)
+
+
+def trunk_curve_of(records: Sequence[Record], *, small_depth: int) -> TrunkCurve | None:
+    """The small depth's validation curve at constant learning rate, of its longest run.
+
+    Args:
+        records: Finished runs of one experiment and one seed.
+        small_depth: l.
+
+    Returns:
+        The curve; None if no run of the small depth has a phase of constant rate with points enough.
+    """
+    small = [record for record in records if [stage.depth for stage in record.plan.stages] == [small_depth]]
+    if not small:
+        return None
+    trunk = max(small, key=lambda record: record.plan.steps)
+    schedule = trunk.plan.schedule
+    at_peak = np.flatnonzero(np.isclose(schedule.lrs(), schedule.peak))
+    steps, loss = trunk.curve(split="val")
+    constant = (steps > 0) & (steps >= at_peak[0]) & (steps <= at_peak[-1] + 1) & np.isfinite(loss)
+    area = np.array([float(schedule.area(int(step))) for step in steps[constant]])
+    return TrunkCurve.thinned(area, loss[constant])
 
 
 def _end(record: Record, small_depth: int, full_depth: int) -> AnnealedEnd:
@@ -323,6 +407,7 @@ class RecoveryField:
         full_depth: L.
         grid: (A, b, discrepancy, noise) of each point, (grid, 4), relative.
         weights: Posterior probabilities of the points, (grid,).
+        trunk_curve: The small trunk's validation curve it was fitted to as well, if any.
     """
 
     ends: tuple[AnnealedEnd, ...]
@@ -333,6 +418,7 @@ class RecoveryField:
     full_depth: int
     grid: np.ndarray
     weights: np.ndarray
+    trunk_curve: TrunkCurve | None = None
 
     @property
     def noise(self) -> float:
@@ -399,10 +485,13 @@ class RecoveryField:
         """Weights, means and covariances at ``points`` of the grid's points that matter."""
         order = np.argsort(self.weights)[::-1]
         kept = order[: int(np.searchsorted(np.cumsum(self.weights[order]), KEPT_WEIGHT)) + 1]
-        runs = _runs_of(self.ends, self.small_depth, self.full_depth, self.reference)
-        loss = np.array([end.loss for end in self.ends])
+        runs = _runs_of(self.ends, self.trunk_curve, self.small_depth, self.full_depth, self.reference)
+        loss = _losses(self.ends, self.trunk_curve)
         asked = _Runs(
-            points=_scaled(points, self.reference), seeds=[runs.seeds[0] if t else None for t in trunks], trunks=trunks
+            points=_scaled(points, self.reference),
+            seeds=[runs.seeds[0] if t else None for t in trunks],
+            trunks=trunks,
+            curve_noise=np.full(len(points), np.nan),
         )
         kernel = _Kernel(prior=self.prior, scale=self.scale, grid=self.grid[kept])
         factors = np.linalg.cholesky(kernel.covariance(runs, runs, same=True))
@@ -428,7 +517,12 @@ class RecoveryField:
 
 
 def fit_recovery_field(
-    ends: Sequence[AnnealedEnd], *, full_depth: int, reference: float, prior: FieldPrior | None = None
+    ends: Sequence[AnnealedEnd],
+    *,
+    full_depth: int,
+    reference: float,
+    prior: FieldPrior | None = None,
+    trunk_curve: TrunkCurve | None = None,
 ) -> RecoveryField:
     """The posterior of the recovery field given annealed ends.
 
@@ -437,6 +531,7 @@ def fit_recovery_field(
         full_depth: L.
         reference: Learning-rate area of the full depth's whole run, the unit of the prior.
         prior: Hyperparameters.
+        trunk_curve: The small trunk's validation curve, of the ends' seed, see :func:`trunk_curve_of`; narrows s.
 
     Returns:
         The field; the same ends give the same field.
@@ -451,9 +546,9 @@ def fit_recovery_field(
         raise InputError("reference", reference, "must be positive", "give the full run's learning-rate area")
     small_depth = next(end.depth for end in ends if end.kind == "small")
     checks.whole("full_depth", full_depth, small_depth + 1, fix="give the number of blocks")
-    runs = _runs_of(ends, small_depth, full_depth, reference)
-    loss = np.array([end.loss for end in ends])
-    scale = float(loss.min())
+    runs = _runs_of(ends, trunk_curve, small_depth, full_depth, reference)
+    loss = _losses(ends, trunk_curve)
+    scale = min(end.loss for end in ends)
     axes = (prior.amplitudes, prior.exponents, prior.discrepancies, prior.noises)
     grid = np.array(list(itertools.product(*axes)))
     factors = np.linalg.cholesky(_Kernel(prior=prior, scale=scale, grid=grid).covariance(runs, runs, same=True))
@@ -471,16 +566,21 @@ def fit_recovery_field(
         full_depth=full_depth,
         grid=grid,
         weights=weights / weights.sum(),
+        trunk_curve=trunk_curve,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Runs:
-    """Points in units of the reference area, and whose errors they share; no seed: an expected loss, without error."""
+    """Points in units of the reference area, and whose errors they share; no seed: an expected loss, without error.
+
+    ``curve_noise`` is that of a point of the trunk's curve, nats per token, and NaN for everything annealed.
+    """
 
     points: Points
     seeds: Sequence[tuple[int, str | None] | None]
     trunks: Sequence[str]
+    curve_noise: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -498,13 +598,24 @@ class _Kernel:
         t, t2 = (runs.points.before + runs.points.after for runs in (a, b))
         distance = np.log(t)[:, None] - np.log(t2)[None, :]
         law = 1 + t[:, None] ** -exponent * t2[None, :] ** -exponent
-        never = prior.vague**2 * law + discrepancy**2 * np.exp(-0.5 * (distance / prior.discrepancy_range) ** 2)
+        apart = np.sqrt(5) * np.abs(distance) / prior.discrepancy_range
+        never = prior.vague**2 * law + discrepancy**2 * (1 + apart + apart**2 / 3) * np.exp(-apart)
         seeds = np.array([[s is not None and s == s2 for s2 in b.seeds] for s in a.seeds], float)
         trunks = np.array([[trunk == trunk2 for trunk2 in b.trunks] for trunk in a.trunks], float) * seeds
         own = np.diag([float(s is not None) for s in a.seeds]) if same else 0.0
         error = prior.trunk_share * trunks + (1 - prior.trunk_share) * own
         field = never + amplitude**2 * self.recovery(a.points, b.points)
-        return self.scale**2 * (field + prior.seed**2 * seeds + noise**2 * error)
+        ends = self.scale**2 * (field + prior.seed**2 * seeds + noise**2 * error)
+        return ends + self._curve(a, b, t, t2, same=same)
+
+    def _curve(self, a: _Runs, b: _Runs, t: np.ndarray, t2: np.ndarray, *, same: bool) -> np.ndarray:
+        """Covariance of what points of the trunk's curve lie above s, (a, b); 0 where either is annealed."""
+        prior = self.prior
+        above = prior.vague**2 + prior.curve_slope**2 * np.outer(np.log(t), np.log(t2))
+        shared = self.scale**2 * above * np.outer(~np.isnan(a.curve_noise), ~np.isnan(b.curve_noise))
+        least = prior.curve_noise * self.scale
+        own = np.where(np.isnan(a.curve_noise), 0.0, np.maximum(a.curve_noise, least))
+        return shared + (np.diag(own**2) if same else 0.0)
 
     def recovery(self, a: Points, b: Points) -> np.ndarray:
         """Covariance of z at A = 1 and relative to the loss, exactly 0 where nothing follows the expansion."""
@@ -530,15 +641,26 @@ class _Kernel:
         return prior.level**2 * level + prior.slope**2 * np.outer(l, l2) + prior.wander**2 * wander
 
 
-def _runs_of(ends: Sequence[AnnealedEnd], small_depth: int, full_depth: int, reference: float) -> _Runs:
-    before = np.array([end.area_before for end in ends])
-    total = np.array([end.area for end in ends])
-    share = np.array([depth_share(end.depth, small_depth, full_depth) for end in ends])
+def _runs_of(
+    ends: Sequence[AnnealedEnd], curve: TrunkCurve | None, small_depth: int, full_depth: int, reference: float
+) -> _Runs:
+    """The ends, and after them the points of the trunk's curve: never grown, with no seed, as their offset is vague."""
+    on_curve = curve.area if curve else np.zeros(0)
+    before = np.concatenate([[end.area_before for end in ends], on_curve])
+    total = np.concatenate([[end.area for end in ends], on_curve])
+    share = [depth_share(end.depth, small_depth, full_depth) for end in ends]
     return _Runs(
-        points=_scaled(Points(before=before, after=total - before, share=share), reference),
-        seeds=[(end.seed, end.data) for end in ends],
-        trunks=[end.trunk for end in ends],
+        points=_scaled(
+            Points(before=before, after=total - before, share=np.append(share, np.zeros(len(on_curve)))), reference
+        ),
+        seeds=[(end.seed, end.data) for end in ends] + [None] * len(on_curve),
+        trunks=[end.trunk for end in ends] + [""] * len(on_curve),
+        curve_noise=np.append(np.full(len(ends), np.nan), np.full(len(on_curve), curve.noise if curve else 0.0)),
     )
+
+
+def _losses(ends: Sequence[AnnealedEnd], curve: TrunkCurve | None) -> np.ndarray:
+    return np.concatenate([[end.loss for end in ends], curve.loss if curve else []])
 
 
 def _scaled(points: Points, reference: float) -> Points:
