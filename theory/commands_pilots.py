@@ -22,6 +22,7 @@ from latebloom.theory.prediction import Prediction
 if TYPE_CHECKING:
     from latebloom.theory.fitting.recovery_field import AnnealedEnd
     from latebloom.theory.pilot_design import PilotDesign
+    from latebloom.theory.record import Record
 
 __all__ = ["next_command", "pilots_command"]
 
@@ -85,7 +86,7 @@ def pilots_command(
 
         runs = read_pilots(records + more_records, base, growth=(config.init, config.order))
         ends = ends_of(runs, small_depth=config.small_depth, full_depth=base.depth)
-        ruled_out, lines = _conditions(ends, base, config)
+        ruled_out, lines = _conditions(runs, ends, base, config)
         design = pilots_left(design, ends, growth=not ruled_out)
     out.mkdir(parents=True, exist_ok=True)
     for pilot in design.pilots:
@@ -94,9 +95,11 @@ def pilots_command(
     click.echo(design.to_json() if as_json else "\n".join(lines + _table(design, out)), nl=not as_json)
 
 
-def _conditions(ends: Sequence[AnnealedEnd], base: Plan, config: PlanConfig) -> tuple[bool, list[str]]:
+def _conditions(
+    records: Sequence[Record], ends: Sequence[AnnealedEnd], base: Plan, config: PlanConfig
+) -> tuple[bool, list[str]]:
     """Whether growing is ruled out by the runs so far, and what they say."""
-    from latebloom.theory.fitting.recovery_field import FEWEST_SMALL_ENDS, fit_recovery_field
+    from latebloom.theory.fitting.recovery_field import FEWEST_SMALL_ENDS, fit_recovery_field, trunk_curve_of
     from latebloom.theory.growth_conditions import conditions_text
     from latebloom.theory.pilot_design import growth_is_ruled_out
 
@@ -104,7 +107,8 @@ def _conditions(ends: Sequence[AnnealedEnd], base: Plan, config: PlanConfig) -> 
         return False, [
             f"The conditions for growing need {FEWEST_SMALL_ENDS} annealed ends of depth {config.small_depth}."
         ]
-    field = fit_recovery_field(ends, full_depth=base.depth, reference=base.schedule.total_area)
+    curve = trunk_curve_of(records, small_depth=config.small_depth)
+    field = fit_recovery_field(ends, full_depth=base.depth, reference=base.schedule.total_area, trunk_curve=curve)
     budget = (1.0 if config.budget is None else config.budget) * plan_flops(base)
     ruled_out, conditions = growth_is_ruled_out(field, base, budget=budget, seed=config.seed)
     lines = [conditions_text(conditions)]
@@ -167,7 +171,7 @@ def next_command(
 
     RECORDS are the pilots so far; model, batch, depths and schedule are theirs.
     """
-    from latebloom.theory.fitting.recovery_field import ends_of, fit_recovery_field
+    from latebloom.theory.fitting.recovery_field import ends_of, fit_recovery_field, trunk_curve_of
     from latebloom.theory.menu import candidate_pilots, equal_compute_menu, pilot_value, schedule_for
     from latebloom.theory.menu_plan import next_text
     from latebloom.theory.pilot_design import pilot_plan
@@ -188,7 +192,8 @@ def next_command(
     )
     records = read_pilots(paths, base, growth=None)
     ends = ends_of(records, small_depth=small, full_depth=full)
-    field = fit_recovery_field(ends, full_depth=full, reference=base.schedule.total_area)
+    curve = trunk_curve_of(records, small_depth=small)
+    field = fit_recovery_field(ends, full_depth=full, reference=base.schedule.total_area, trunk_curve=curve)
     between = tuple(sorted({end.depth for end in ends if end.kind == "between"}))
     flops = (1.0 if budget is None else budget) * plan_flops(base)
     menu = equal_compute_menu(base, small_depth=small, full_depth=full, budget=flops, depths=between)

@@ -24,7 +24,7 @@ from latebloom.theory.controls import compared, depths_between
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.files import write_whole
-from latebloom.theory.fitting.recovery_field import RecoveryField, ends_of, fit_recovery_field
+from latebloom.theory.fitting.recovery_field import RecoveryField, ends_of, fit_recovery_field, trunk_curve_of
 from latebloom.theory.menu_plan import plan_from_menu
 from latebloom.theory.pilot_design import design_pilots
 from latebloom.theory.plan import Optimizer, Plan, Stage, write_plan
@@ -153,7 +153,8 @@ def _growth(base: Plan, config: DemoConfig) -> Stage:
 def _field(base: Plan, pilots: Sequence[Record], config: DemoConfig) -> RecoveryField:
     """The posterior of what growing recovers, given the pilots."""
     ends = ends_of(pilots, small_depth=config.small_depth, full_depth=base.depth)
-    return fit_recovery_field(ends, full_depth=base.depth, reference=base.schedule.total_area)
+    curve = trunk_curve_of(pilots, small_depth=config.small_depth)
+    return fit_recovery_field(ends, full_depth=base.depth, reference=base.schedule.total_area, trunk_curve=curve)
 
 
 def _plan(base: Plan, field: RecoveryField, config: DemoConfig, *, seed: int = 0) -> Plan:
