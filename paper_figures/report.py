@@ -80,6 +80,7 @@ def experiment_report(folder: Path) -> str:
         runs=_runs_table(records, result),
         loss_figure=_svg(_loss_figure(records)),
         prediction_figure=_svg(_prediction_figure(progressive, list(pilots.values()))),
+        prediction_caption=_prediction_caption(plan),
         tau=f"step {plan.tau} of {plan.steps}",
         reason=_reasons(plan),
         law=_table(("landscape parameter", "value"), [(k, f"{v:.5g}") for k, v in plan.provenance.parameters.items()]),
@@ -170,6 +171,7 @@ def run_report(record: Record) -> str:
         runs=_table(("run", "depth", "steps", "FLOPs", "loss"), rows),
         loss_figure=_svg(_loss_figure({"progressive" if plan.tau else "fixed": record})),
         prediction_figure=_svg(_prediction_figure(record, [])),
+        prediction_caption=_prediction_caption(plan),
         tau=f"step {plan.tau} of {plan.steps}" if plan.tau else "never",
         reason=_reasons(plan),
         law="",
@@ -214,12 +216,19 @@ def _prediction_figure(record: Record, pilots: list[Record]) -> Figure:
         loss_limits(axes, [record])
         series = record.select(split="val")
         visible = series["step"][series["value"] < axes.get_ylim()[1]]
-        axes.set(xlabel="optimizer steps", ylabel="validation loss (nats/token)", title="predicted against measured")
+        title = "predicted against measured" if record.plan.predicted.curve else "the run and its pilots"
+        axes.set(xlabel="optimizer steps", ylabel="validation loss (nats/token)", title=title)
         axes.set_xscale("log")
         if len(visible) > 1:
             axes.set_xlim(0.8 * visible[0], 1.1 * visible[-1])
         axes.legend(loc="upper right")
     return figure
+
+
+def _prediction_caption(plan: Plan) -> str:
+    if plan.predicted.curve:
+        return "The curve in the plan was written before this run began."
+    return "The plan predicts where runs end, not how they get there: what it said stands in the table above."
 
 
 def _svg(figure: Figure) -> str:
@@ -298,7 +307,7 @@ tr.best td { font-weight: 600; background: #faf6f2; } li { margin: .2rem 0; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .2rem .9rem .2rem 0; border-bottom: 1px solid #e6e6e6; vertical-align: top; }
 .wide { overflow-x: auto; } figure { margin: .5rem 0; } figcaption { font-size: .85rem; color: #555; }
-details { margin-top: 1.2rem; } summary { cursor: pointer; color: #555; } td { overflow-wrap: anywhere; }
+details { margin-top: 1.2rem; } summary { cursor: pointer; color: #555; } td { overflow-wrap: break-word; }
 svg { height: auto; }
 </style></head><body>
 <h1>$title</h1>
@@ -309,7 +318,7 @@ $runs
 $details
 <figure>$loss_figure<figcaption>Validation loss of every run; dots mark final values.</figcaption></figure>
 <h2>When to grow: $tau</h2>
-<figure>$prediction_figure<figcaption>The curve in the plan was written before this run began.</figcaption></figure>
+<figure>$prediction_figure<figcaption>$prediction_caption</figcaption></figure>
 $reason
 <p>$notes</p>
 <details><summary>The landscape</summary>$law</details>
