@@ -395,6 +395,23 @@ def test_torchrun_trains_by_the_command_and_one_rank_speaks(data, tmp_path):
     assert json.loads(done.stdout)["final_loss"] == run(plan_of(), data, tmp_path / "one")
 
 
+@pytest.mark.parametrize(("joins", "closed"), [(True, False), (False, True)])
+def test_a_rank_that_ends_amid_its_group_keeps_its_exit_code(joins, closed):
+    """The interpreter is not closed under the threads of a process group, which would abort."""
+    code = f"""
+import atexit, torch, torch.distributed as dist
+from latebloom.train.ranks import exit_process
+if {joins}:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    dist.all_reduce(torch.zeros(1))
+atexit.register(print, "closed")
+exit_process(75)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 75, done.stderr
+    assert ("closed" in done.stdout) == closed
+
+
 def test_restarted_ranks_go_on_from_the_newest_checkpoint(data, tmp_path):
     final = run(plan_of(), data, tmp_path / "whole")
     on_ranks(stopped_at, 2, plan_of(), data, tmp_path / "cut", 7)

@@ -17,8 +17,11 @@ import json
 import os
 import re
 import signal
+import sys
+import time
+import weakref
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from latebloom.theory.errors import InputError, RunError
 
@@ -26,10 +29,11 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed.device_mesh import DeviceMesh
 
-__all__ = ["ALONE", "PeerLost", "Ranks", "joined", "refuse_ranks", "restarts", "rows_of", "speaks",
+__all__ = ["ALONE", "PeerLost", "Ranks", "exit_process", "joined", "refuse_ranks", "restarts", "rows_of", "speaks",
            "world_size"]  # fmt: skip
 
 JOIN_S = 300  # seconds that a rank waits for the others to start
+SETTLE_S = 30  # seconds that a rank waits at its end for the threads of its process group
 TIMEOUT_S = 900  # seconds after which a collective operation is given up
 LOST = re.compile(r"gloo|nccl|connection|socket|broken pipe|timed out|timeout|store", re.IGNORECASE)
 
@@ -289,7 +293,7 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
 
     try:
         yield ranks
-        ranks.barrier()
+        _settle()
     except RunError:  # on every rank the same: the first one says it
         if ranks.is_first:
             raise
@@ -300,6 +304,44 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
             raise
         raise PeerLost(f"rank {ranks.rank} of {world}: another rank is lost ({line[:120]}); resume the run") from None
     dist.destroy_process_group()
+
+
+def _settle() -> None:
+    """Wait for all ranks, and for the threads of this one's process group to let go of what they were given.
+
+    A thread of Gloo drops a collective's tensor after the result is there, for which it needs the interpreter; where
+    the interpreter is being closed by then, the process aborts ("terminate called without an active exception").
+    """
+    import torch
+    import torch.distributed as dist
+
+    message = torch.zeros(1)
+    given = weakref.ref(message)
+    dist.all_reduce(message)
+    del message
+    deadline = time.monotonic() + SETTLE_S
+    while given() is not None and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+def exit_process(code: int | str | None) -> NoReturn:
+    """End this process with ``code``: as always, or at once where it ends in the midst of its process group.
+
+    A rank whose peer is lost has threads in its process group that still wait for it. Closing the interpreter under
+    them may abort the process, and a launcher would see SIGABRT instead of the exit code.
+
+    Args:
+        code: As of :class:`SystemExit`.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        sys.exit(code)
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def _join(world: int, device: str) -> Ranks:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+from typing import NoReturn
 
 import click
 
@@ -72,6 +73,16 @@ def cli() -> None:
 def main(args: list[str] | None = None) -> None:
     """Run the command line. Exit codes: 0 done, 1 the run failed, 2 bad input, 75 another rank is lost,
     130/143 interrupted; the last two are resumable."""
+    try:
+        _run(args)
+    except SystemExit as end:
+        if ranks := sys.modules.get("latebloom.train.ranks"):  # a command trained
+            ranks.exit_process(end.code)
+        raise
+
+
+def _run(args: list[str] | None) -> NoReturn:
+    """The command, and each way in which it can end as an exit code."""
     try:
         status = cli.main(args=args, prog_name="latebloom", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
