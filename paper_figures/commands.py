@@ -1,4 +1,4 @@
-"""Commands that end in something to look at: the demo, reports, figures."""
+"""Commands that draw: reports, figures."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ import click
 
 from latebloom.paper_figures.paths import OUTPUT
 from latebloom.paper_figures.registry import FIGURES
-from latebloom.theory.architectures.presets import PRESETS
-from latebloom.theory.options import settings
-from latebloom.train.config import DemoConfig, TrainConfig
 
-__all__ = ["demo_command", "figures_command", "report_command"]
+__all__ = ["figures_command", "report_command"]
 
 
 @click.command("figures")
@@ -40,34 +37,3 @@ def report_command(run: Path) -> None:
     from latebloom.paper_figures.report import write_report
 
     click.echo(str(write_report(run).resolve()))
-
-
-@click.command("demo")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("runs/demo"),
-    show_default=True,
-    help="Directory.",
-)
-@settings({"config": DemoConfig, "train": TrainConfig}, choices={"model": PRESETS})
-def demo_command(out: Path, config: DemoConfig, train: TrainConfig) -> None:
-    """Pilots, fit, plan, the run that grows and every other way to spend its compute on this computer, then a report.
-
-    No download, no GPU, no account: the corpus is the text of this Python's own standard library. Interrupted, the same
-    command goes on where it stopped.
-    """
-    from rich.console import Console
-
-    from latebloom.paper_figures.report import write_report
-    from latebloom.theory.verdict import details, sentence
-    from latebloom.train.experiments.demo import demo
-
-    console = Console(quiet=train.quiet)
-    verdict = demo(out, config, train=train, console=console)
-    page = write_report(out)
-    for path in (out / "plan.json", out / "result.json", page):
-        console.print(f"[bold]wrote[/]   {path.resolve()}", soft_wrap=True, highlight=False)
-    for told in details(verdict):
-        console.print(f"          {told}", highlight=False)
-    console.print(f"\n[bold]verdict[/] {sentence(verdict)}", highlight=False)

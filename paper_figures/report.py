@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["experiment_report", "run_report", "write_report"]
 
-NUMBERS = ("gap_same_horizon", "predicted_final_loss", "measured_final_loss")
+NUMBERS = ("gap_same_horizon", "measured_final_loss")
 
 
 def write_report(folder: str | Path) -> Path:
@@ -106,7 +106,7 @@ def _runs_table(records: dict[str, Record], result: dict[str, Any]) -> str:
                 f"{plan_flops(plan):.3g} ({plan_flops(plan) / spent:.0%})",
                 f"{predicted:.3f}" if predicted is not None else "",
                 f"{records[arm].final():.4f}",
-                _interval(gap["predicted"]) if gap else "",
+                _interval(gap["predicted"]) if gap and "predicted" in gap else "",
                 f"{gap['measured']:+.2%}" if gap else "",
             )
         )

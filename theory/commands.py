@@ -10,28 +10,26 @@ from typing import TYPE_CHECKING
 import click
 
 from latebloom.theory import spec
-from latebloom.theory.architectures.presets import PRESETS, preset
+from latebloom.theory.architectures.model_config import ModelConfig
+from latebloom.theory.base_plan import base_plan
 from latebloom.theory.config import PlanConfig
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError, nearest
 from latebloom.theory.options import settings
-from latebloom.theory.plan import Base, Optimizer, Plan, Provenance, Stage, diff, read_plan, write_plan
+from latebloom.theory.plan import Optimizer, Plan, Provenance, Stage, diff, read_plan, write_plan
 from latebloom.theory.plan_transfer import rates_text
 from latebloom.theory.planning import plan_expansion
-from latebloom.theory.schedules import AnySchedule, Constant, Cosine, Linear, wsd
 
 if TYPE_CHECKING:
     from latebloom.theory.landscapes.growth import GrowthLandscape
     from latebloom.theory.record import Record
 
-__all__ = ["base_plan", "fit_command", "plan_command", "read_pilots", "record_command"]
+__all__ = ["fit_command", "plan_command", "read_pilots", "record_command"]
 
 LAW_NAMES = (
     "area, normalised or pair (pilots); size, shape or noisy_quadratic (several sizes); best, power, convex, momentum, "
     "multi_power, functional, quadratic or river_valley (curves). [default: see above]"
 )
-LARGEST_DEFAULT_LR = 0.3  # chosen: beyond it the rule below diverges on small models
-MUON_REFERENCE_LR = 10.0  # eta_ref of arXiv 2511.04981 at 0.1 B: peak = eta_ref/sqrt(T)
 
 
 class _PlanGroup(click.Group):
@@ -62,12 +60,17 @@ def plan_command() -> None:
 
 @plan_command.command("make")
 @settings(
-    {"config": PlanConfig, "optimizer": Optimizer},
+    {"model": ModelConfig, "config": PlanConfig, "optimizer": Optimizer},
     without=("base",),  # --base-width and --base-depth
     renamed={"name": "optimizer"},
-    choices={"model": PRESETS},
 )
-@click.option("--pilot", "pilots", multiple=True, type=click.Path(path_type=Path), help="Run directory or record.")
+@click.option(
+    "--pilot",
+    "pilots",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Run directory, record, or list of runs (TOML).",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -78,6 +81,7 @@ def plan_command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the plan instead of the reason.")
 @click.argument("more_pilots", nargs=-1, type=click.Path(path_type=Path))
 def make_command(
+    model: ModelConfig,
     config: PlanConfig,
     optimizer: Optimizer,
     pilots: tuple[Path, ...],
@@ -95,7 +99,7 @@ def make_command(
     Beside this: `latebloom plan next|show|check|diff|schema`, each with its own --help.
     """
     pilots += more_pilots
-    base = base_plan(config, optimizer)
+    base = base_plan(model, config, optimizer)
     area = _mixing_area(config, base.schedule.peak)
     if pilots and area is not None:
         raise InputError("--u-mix", area, "stands beside --pilot, which measures the mixing area", "give one of them")
@@ -116,7 +120,7 @@ def _plan_from_field(config: PlanConfig, base: Plan, records: list[Record]) -> P
     from latebloom.theory.fitting.recovery_field import field_of_records
     from latebloom.theory.menu_plan import plan_from_menu
 
-    if config.tolerance != PlanConfig(model="", steps=1, batch_tokens=1).tolerance:
+    if config.tolerance != PlanConfig(steps=1, batch_tokens=1).tolerance:
         rule = "places an expansion by what it may cost against the full depth; the field takes the least loss"
         raise InputError("--tolerance", config.tolerance, rule, "leave it out, or give --law area")
     field = field_of_records(
@@ -217,6 +221,28 @@ def check_command(paths: tuple[Path, ...]) -> None:
     """Validate plan files."""
     for path in paths:
         click.echo(f"{path}: a valid plan, sha256 {read_plan(path).digest}")
+
+
+@plan_command.command("lr")
+@click.argument("path", metavar="PLAN", type=click.Path(path_type=Path))
+@click.option("--every", type=click.IntRange(min=1), default=1, show_default=True, help="Updates between rows.")
+def lr_command(path: Path, every: int) -> None:
+    """Print the learning rate and depth of every update as CSV, for trainers that take a table.
+
+    Columns: step, lr, depth, and for each kind of parameter the factor on lr that the plan's optimizer and its base
+    call for. Rows at the beginning, at expansions and at the last update are always there.
+    """
+    import csv
+    import io
+
+    from latebloom.theory.plan_transfer import lr_rows
+
+    rows = lr_rows(read_plan(path), every=every)
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    click.echo(text.getvalue(), nl=False)
 
 
 @plan_command.command("diff")
@@ -360,51 +386,22 @@ def _fit_text(table: dict) -> str:
     return "\n".join(lines)
 
 
-def base_plan(config: PlanConfig, optimizer: Optimizer) -> Plan:
-    """The full depth for the whole horizon: what every plan is derived from.
-
-    Args:
-        config: Model, horizon, batch, schedule.
-        optimizer: Update rule.
-
-    Raises:
-        InputError: if a setting is out of range or missing.
-    """
-    model, usual_depth = preset(config.model)
-    if config.vocab_size is not None:
-        model = model.replace(vocab_size=config.vocab_size)
-    full_depth = usual_depth if config.depth is None else config.depth
-    schedule = _schedule(config, _peak_lr(config))
-    if config.small_depth >= full_depth:
-        raise InputError(
-            "small_depth", config.small_depth, f"must be below the full depth {full_depth}", "start shallower"
-        )
-    return Plan(
-        name=f"{config.model}-{config.steps}",
-        model=model,
-        batch_tokens=config.batch_tokens,
-        schedule=schedule,
-        stages=(Stage(start_step=0, depth=full_depth),),
-        optimizer=optimizer.replace(base=_base(config)),
-    )
-
-
 def read_pilots(paths: Sequence[Path], base: Plan, *, growth: tuple[str, str] | None) -> list[Record]:
     """Records of pilots of what is planned.
 
     Args:
-        paths: Run directories or record files.
+        paths: Run directories, record files, lists of runs that other trainers made.
         base: Model and batch that are planned.
         growth: Init and order of new blocks that are planned; None where the pilots say.
 
     Raises:
         InputError: naming the pilot that is of another model, batch or way of growing.
     """
-    from latebloom.theory.record import read_records
+    from latebloom.theory.fitting.foreign_runs import read_runs
 
     model = base.model
-    records = read_records(paths)
-    for path, record in zip(paths, records, strict=True):
+    runs = read_runs(paths, base)
+    for path, record in runs:
         if record.plan.model.replace(name=model.name) != model:
             rule = f"is a run of another model than {model.name}: {record.plan.model.name}, width "
             rule += f"{record.plan.model.width}, vocabulary {record.plan.model.vocab_size}"
@@ -416,21 +413,7 @@ def read_pilots(paths: Sequence[Path], base: Plan, *, growth: tuple[str, str] | 
             if growth is not None and (stage.init, stage.order) != growth:
                 rule = f"grows by {stage.init}, {stage.order}, the plan by {', '.join(growth)}"
                 raise InputError("--pilot", str(path), rule, "say --init and --order as the pilots have them")
-    return records
-
-
-def _peak_lr(config: PlanConfig) -> float:
-    """The peak learning rate that was given, or the default for runs that are long enough for it."""
-    if config.steps < 1:
-        raise InputError("--steps", config.steps, "must be at least 1", "give the number of optimizer steps")
-    if config.peak_lr is not None:
-        return config.peak_lr
-    peak = MUON_REFERENCE_LR / config.steps**0.5
-    if peak > LARGEST_DEFAULT_LR:
-        rule = f"has no default for {config.steps} steps: 10/sqrt(steps) = {peak:.3g} holds for long runs of 0.1 B"
-        rule += " and more"
-        raise InputError("--peak-lr", None, rule, "give one, such as 0.02, or find it with `latebloom lr-transfer`")
-    return peak
+    return [record for _, record in runs]
 
 
 def _mixing_area(config: PlanConfig, peak: float) -> float | None:
@@ -444,30 +427,3 @@ def _mixing_area(config: PlanConfig, peak: float) -> float | None:
         rule = "must be a share of peak_lr x steps in (0, 1)"
         raise InputError("--u-mix", u_mix, rule, "give such as 0.12, or an area with --u-mix-area")
     return u_mix * peak * config.steps
-
-
-def _base(config: PlanConfig) -> Base | None:
-    """Where the peak learning rate was tuned."""
-    width, depth = config.base_width, config.base_depth
-    if width is None and depth is None:
-        return None
-    if width is None:
-        raise InputError("--base-width", None, "is required beside --base-depth", "say at which width it was tuned")
-    for name, value in {"--base-width": width, "--base-depth": depth}.items():
-        if value is not None and value < 1:
-            raise InputError(name, value, "must be at least 1", "give the size at which the rate was tuned")
-    if config.peak_lr is None:
-        rule = "needs the learning rate that was tuned there"
-        raise InputError("--base-width", width, rule, "give --peak-lr, such as `latebloom lr-transfer` finds")
-    return Base(width=width, depth=depth)
-
-
-def _schedule(config: PlanConfig, peak: float) -> AnySchedule:
-    for name, value in {"--warmup": config.warmup, "--decay": config.decay}.items():
-        if not 0 <= value <= 1:
-            raise InputError(name, value, "must be a share of the steps in [0, 1]", "give such as 0.1")
-    if config.schedule == "wsd":
-        return wsd(steps=config.steps, peak_lr=peak, warmup=config.warmup, decay=config.decay)
-    shapes = {"cosine": Cosine, "linear": Linear, "constant": Constant}
-    warmup_steps = round(config.warmup * config.steps)
-    return shapes[config.schedule](steps=config.steps, peak_lr=peak, warmup_steps=warmup_steps)

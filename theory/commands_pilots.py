@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from latebloom.theory.architectures.presets import PRESETS
-from latebloom.theory.commands import base_plan, read_pilots
+from latebloom.theory.architectures.model_config import ModelConfig
+from latebloom.theory.base_plan import base_plan
+from latebloom.theory.commands import read_pilots
 from latebloom.theory.config import PlanConfig
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
@@ -35,27 +36,16 @@ NOT_OF_PILOTS = (  # settings of a plan that say nothing about its pilots
 
 @click.command("pilots")
 @settings(
-    {"config": PlanConfig, "optimizer": Optimizer},
-    without=(
-        "base",
-        "u_mix",
-        "u_mix_area",
-        "tolerance",
-        "depths",
-        "most_steps",
-        "grow",
-        "law",
-        "base_width",
-        "base_depth",
-    ),
+    {"model": ModelConfig, "config": PlanConfig, "optimizer": Optimizer},
+    without=("base", *NOT_OF_PILOTS),
     renamed={"name": "optimizer"},
-    choices={"model": PRESETS},
 )
 @click.option("--after", "records", multiple=True, type=PATH, help="Runs that there are: only the rest is written.")
 @click.option("--out", type=PATH, default=Path("pilots"), show_default=True, help="Directory of plan files.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest instead of the table.")
 @click.argument("more_records", nargs=-1, type=PATH)
 def pilots_command(
+    model: ModelConfig,
     config: PlanConfig,
     optimizer: Optimizer,
     records: tuple[Path, ...],
@@ -71,7 +61,7 @@ def pilots_command(
     """
     from latebloom.theory.pilot_design import design_pilots, pilots_left
 
-    base = base_plan(config, optimizer)
+    base = base_plan(model, config, optimizer)
     growth = Stage(
         start_step=1,
         depth=base.depth,

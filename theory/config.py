@@ -13,15 +13,12 @@ __all__ = ["PlanConfig"]
 
 
 class PlanConfig(Spec, frozen=True, kw_only=True):
-    """What a plan is made from; rules between the numbers stand where they are used.
+    """What a plan of a model is made from; rules between the numbers stand where they are used.
 
     Attributes:
-        model: Preset that the plan is for.
         steps: Horizon in optimizer steps.
         batch_tokens: Tokens per step.
         small_depth: Depth before the expansion.
-        depth: Depth after the expansion. None: the model's.
-        vocab_size: Of the data. None: the model's.
         schedule: Shape of the learning rate over the run.
         peak_lr: Peak learning rate. None: 10/sqrt(steps).
         base_width: Width at which --peak-lr was tuned. None: the model's.
@@ -42,12 +39,9 @@ class PlanConfig(Spec, frozen=True, kw_only=True):
         seed: Of the fit to pilots and its bootstrap.
     """
 
-    model: str
     steps: int
     batch_tokens: int
     small_depth: int = 1
-    depth: int | None = None
-    vocab_size: int | None = None
     schedule: Literal["wsd", "cosine", "linear", "constant"] = "wsd"
     peak_lr: float | None = None
     base_width: int | None = None

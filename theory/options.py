@@ -24,9 +24,9 @@ from latebloom.theory import spec
 from latebloom.theory.errors import InputError, nearest
 from latebloom.theory.spec import Spec
 
-__all__ = ["Setting", "SettingOption", "attribute_lines", "config_text", "read_config", "settings"]
+__all__ = ["ChoosingGroup", "Setting", "SettingOption", "attribute_lines", "config_text", "read_config", "settings"]
 
-CONFIG_HELP = "TOML or JSON file with the settings below; an option given here wins over it."
+CONFIG_HELP = "TOML, YAML or JSON file with the settings below; an option given here wins over it."
 PRINT_HELP = "Print the settings below as a file for --config; do nothing else."
 LARGEST_SHOWN = 1e9  # bounds from here on are checked, but not worth a place in --help
 
@@ -80,6 +80,36 @@ class SettingOption(click.Option):
         return extra
 
 
+class ChoosingGroup(click.Group):
+    """A group whose subcommand may be left out: it is then chosen by the words that follow.
+
+    Args:
+        name: Of the group.
+        usual: Its command that takes the words unless ``other`` does.
+        other: Its second command.
+        is_other: Whether a word that belongs to no option says that the second one is meant.
+    """
+
+    def __init__(self, name: str, *, usual: click.Command, other: click.Command, is_other: Callable[[str], bool]):
+        super().__init__(name, commands={str(each.name): each for each in (usual, other)}, help=usual.help)
+        self.usual, self.other, self.is_other = usual, other, is_other
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The subcommand's name in front, then the words."""
+        if not args or args[0] not in self.commands:
+            chosen = self.other if any(map(self.is_other, self._own_words(args))) else self.usual
+            args = [str(chosen.name), *args]
+        return super().parse_args(ctx, args)
+
+    def _own_words(self, args: list[str]) -> list[str]:
+        """Those of ``args`` that are neither options nor their values."""
+        with click.Context(self.usual, resilient_parsing=True, ignore_unknown_options=True) as ctx:
+            values, rest, _ = self.usual.make_parser(ctx).parse_args(list(args))
+        named = [values.get(str(p.name)) for p in self.usual.params if isinstance(p, click.Argument)]
+        words = [word for value in named for word in (value if isinstance(value, tuple | list) else [value])]
+        return [word for word in (*words, *rest) if isinstance(word, str) and not word.startswith("-")]
+
+
 def settings(
     specs: Mapping[str, type[Spec]],
     *,
@@ -91,7 +121,8 @@ def settings(
 
     Args:
         specs: Parameter of the callback -> the Spec that it takes.
-        without: Fields that the command decides itself; they keep their defaults.
+        without: Fields that the command decides itself; they keep their defaults. ``Spec.field`` where two Specs have
+            a field of that name.
         renamed: Field -> setting, where the field's own name says too little on the command line.
         choices: Field -> the names that a registry holds for it.
 
@@ -106,7 +137,7 @@ def settings(
         setting
         for cls in specs.values()
         for setting in _settings_of(cls, renamed or {}, choices or {})
-        if setting.field not in without
+        if setting.field not in without and f"{cls.__name__}.{setting.field}" not in without
     ]
 
     def decorate(callback: Callable[..., Any]) -> Callable[..., Any]:
@@ -157,14 +188,14 @@ def config_text(table: Collection[Setting], built: Mapping[type[Spec], Spec]) ->
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The keys and values of a file of settings: JSON by its name (a run's config.json), TOML otherwise.
+    """The keys and values of a file of settings: JSON or YAML by its name (a run's config.json), TOML otherwise.
 
     Args:
         path: The file.
 
     Raises:
-        InputError: naming the file, the key, the value and the rule, if it cannot be read, is not TOML or JSON, names
-            a key twice or holds a number that is not finite.
+        InputError: naming the file, the key, the value and the rule, if it cannot be read, is not what its name says,
+            names a key twice or holds a number that is not finite.
     """
     try:
         text = path.read_bytes()
@@ -172,7 +203,9 @@ def read_config(path: Path) -> dict[str, Any]:
         rule = f"cannot be read ({getattr(error, 'strerror', None) or error})"
         raise InputError("--config", str(path), rule, "give a file such as --print-config writes") from None
     try:
-        return spec.json_object(text) if path.suffix == ".json" else spec.finite_plain(_toml(text))
+        if path.suffix == ".json":
+            return spec.json_object(text)
+        return spec.finite_plain(_yaml(text) if path.suffix in (".yaml", ".yml") else _toml(text))
     except InputError as error:
         name = error.name.removeprefix("$").removeprefix(".") or "file"
         raise InputError(name, error.value, error.rule, error.fix).within(path) from None
@@ -253,6 +286,28 @@ def _toml(text: bytes) -> dict[str, Any]:
             raise InputError(twice[1], value, "stands more than once", "keep one of them") from None
         rule = f"is not TOML ({str(error).rstrip('.')})"
         raise InputError("$", shown, rule, "correct it there") from None
+
+
+def _yaml(text: bytes) -> dict[str, Any]:
+    """YAML 1.2, in which 1e-3 is a number and ``on`` a word."""
+    try:
+        from ruamel.yaml import YAML, YAMLError
+    except ImportError:
+        raise InputError("$", None, "needs ruamel.yaml", "pip install 'latebloom[yaml]', or write TOML") from None
+    try:
+        plain = YAML(typ="safe", pure=True).load(text.decode())
+    except UnicodeDecodeError as error:
+        raise InputError("$", error.object[:20], "must be UTF-8 text", "save the file as UTF-8") from None
+    except YAMLError as error:
+        place, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+        line = text.decode().splitlines()[place.line].strip() if place else ""
+        if twice := re.match(r'found duplicate key "(.*?)"', problem):
+            raise InputError(twice[1], line.partition(":")[2].strip(), "stands more than once", "keep one") from None
+        rule = f"is not YAML ({problem}{f', line {place.line + 1}' if place else ''})"
+        raise InputError("$", line, rule, "correct it there") from None
+    if not isinstance(plain, dict):
+        raise InputError("$", str(plain)[:40], "must be keys and values", "give `name: value` a line")
+    return plain
 
 
 def _unwrap(annotation: Any) -> tuple[Any, msgspec.Meta]:

@@ -28,7 +28,7 @@ from latebloom.theory.optimizers import OPTIMIZERS, Optimizer, OptimizerName
 from latebloom.theory.plan import Plan
 from latebloom.theory.transfer import Size, transfer
 
-__all__ = ["Scaled", "peak_rates", "rates_text", "size_factors", "transfer_factors"]
+__all__ = ["Scaled", "lr_rows", "peak_rates", "rates_text", "size_factors", "transfer_factors"]
 
 Scaled = Literal["lr", "weight_decay", "eps"]
 
@@ -88,6 +88,29 @@ def peak_rates(plan: Plan) -> list[dict[str, float]]:
             rates[kind] = plan.schedule.peak * own * factors.get(kind, 1.0)
         stages.append(rates)
     return stages
+
+
+def lr_rows(plan: Plan, *, every: int = 1) -> list[dict[str, float]]:
+    """What each update needs to know, a row an update: ``step``, ``lr``, ``depth``, and each kind's factor on lr.
+
+    Args:
+        plan: With or without a base.
+        every: Updates between rows; the first of each stage and the last update have one as well.
+
+    Raises:
+        InputError: if ``every`` is not a whole number of at least 1.
+    """
+    checks.whole("every", every, 1)
+    stages = peak_rates(plan)
+    starts = [int(stage["start_step"]) for stage in stages]
+    at = sorted({*range(0, plan.steps, every), *starts, plan.steps - 1})
+    rates = plan.schedule.lrs()
+    rows = []
+    for step in at:
+        stage = stages[plan.stage_at(step)]
+        row: dict[str, float] = {"step": step, "lr": float(rates[step]), "depth": int(stage["depth"])}
+        rows.append(row | {kind: stage.get(kind, 0.0) / plan.schedule.peak for kind in KINDS})
+    return rows
 
 
 def rates_text(plan: Plan) -> list[str]:

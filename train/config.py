@@ -75,7 +75,6 @@ class DemoConfig(Spec, frozen=True, kw_only=True):
         steps: Horizon of the full depth, whose compute ``budget`` is a share of; pilots take an eighth to all of it.
         batch_tokens: Tokens per step.
         peak_lr: Peak learning rate of every run, Muon-NSGD.
-        model: Preset; its usual depth is the full depth.
         small_depth: Depth before the expansion.
         budget: Compute of every run that decides, as a share of the full depth's for ``steps``. None: 0.8.
         tokenizer: ``bpe`` (trained on the spot) or ``bytes``.
@@ -86,7 +85,6 @@ class DemoConfig(Spec, frozen=True, kw_only=True):
     steps: Annotated[int, Meta(ge=160, le=10**6)] = 800
     batch_tokens: AtLeastOne = 768
     peak_lr: Positive = 0.015
-    model: str = "gpt2-tiny"
     small_depth: Annotated[int, Meta(ge=0)] = 1
     budget: Annotated[float, Meta(gt=0, le=1)] | None = None
     tokenizer: Literal["bpe", "bytes"] = "bpe"

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from latebloom.theory.architectures.presets import preset
+from latebloom.theory.architectures.model_config import ModelConfig, model_of
 from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Plan, read_plan
 
@@ -45,8 +45,8 @@ def plan_of(argument: Path | None, option: Path | None = None, model_name: str |
     assert path is not None
     plan = read_plan(path)
     if model_name is not None:
-        preset(model_name)
-        if model_name != plan.model.name:
+        shape, _ = model_of(ModelConfig(model=model_name))
+        if shape.name != plan.model.name:
             rule = f"is not the plan's model {plan.model.name!r}"
             raise InputError("--model", model_name, rule, "make a plan for it with `latebloom plan --model`")
     return plan

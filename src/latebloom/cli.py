@@ -14,9 +14,16 @@ import click
 from latebloom.theory.errors import InputError, RunError, nearest
 
 COMMANDS = {  # name -> module that holds NAME_command, and one line of help
-    "demo": ("paper_figures.commands", "The main job on this computer: pilots, plan, runs, report."),
+    "demo": ("paper_figures.commands_experiments", "The main job on this computer: pilots, plan, runs, report."),
+    "study": (
+        "paper_figures.commands_experiments",
+        "The main job on your data; with a file, a grid of runs.",
+    ),
     "pilots": ("theory.commands_pilots", "Design and price the pilots of a plan."),
     "plan": ("theory.commands", "Make, show, check and compare plans."),
+    "controls": ("theory.commands_runs", "Write the plans of every run that a plan is compared with."),
+    "import": ("theory.commands_runs", "Records of runs that other trainers made, from their loss curves."),
+    "judge": ("paper_figures.commands_experiments", "Verdict and report from finished runs, of this trainer or any."),
     "fit": ("theory.commands", "Fit a landscape to records of pilot runs."),
     "ask": ("theory.commands_ask", "What a landscape says of a plan: depth, step, horizon, peak, is it worth it."),
     "schedule": ("theory.commands_ask", "Can a plan's schedule be good at all? And the best one of a law."),
@@ -25,10 +32,10 @@ COMMANDS = {  # name -> module that holds NAME_command, and one line of help
     "simulate": ("sim.commands", "Run a plan on deep linear networks: predicted against simulated."),
     "validate": ("sim.commands", "Prove or refute the theory on deep linear networks: every claim."),
     "train": ("train.run.commands", "Train a GPT-2 as a plan says."),
+    "train-all": ("train.experiments.commands", "Train several plans, those that begin alike as branches."),
     "resume": ("train.run.commands", "Go on with a run that was stopped."),
     "branch": ("train.run.commands", "Go on with a run as another plan."),
     "ablate": ("train.experiments.commands", "Compare ways of growing, with every control."),
-    "study": ("train.experiments.commands", "Train a declared grid: grown and fixed depths at equal compute."),
     "verify": ("train.run.commands", "Check a checkpoint's files without loading it."),
     "export": ("train.interop.commands", "Write a run for Hugging Face."),
     "sample": ("train.interop.commands", "Text from a run."),

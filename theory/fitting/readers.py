@@ -1,4 +1,5 @@
-r"""Loss curves from the files that people have: Records, CSV, JSON lines (gzipped or not), TensorBoard, W&B exports.
+r"""Loss curves from the files that people have: Records, TensorBoard's, and those of
+:mod:`latebloom.theory.fitting.log_formats`.
 
 A curve needs three series: step (updates done), loss, and the learning rate of the update that comes next at that
 step. Columns and tags are found by their usual names (the last part of ``train/loss`` or ``run - loss``), or named by
@@ -9,11 +10,8 @@ jump); before the first logged step they are a linear warm-up of ``warmup`` upda
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
 import math
-import zlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,17 +21,19 @@ import numpy as np
 from latebloom.theory import checks
 from latebloom.theory.errors import InputError
 from latebloom.theory.fitting.curves import LossCurve
+from latebloom.theory.fitting.log_formats import log_rows
 from latebloom.theory.record import FIRST_LINE, RECORD_FILE, Record, read_record
 
-__all__ = ["block_means", "curve_from_record", "is_record", "rates_from_log", "read_curves"]
+__all__ = ["block_means", "curve_from_record", "is_record", "rates_from_log", "read_curves", "read_series"]
 
 NAMES = {
     "step": ("step", "_step", "global_step", "iter", "iteration", "iterations", "update", "updates"),
     "loss": ("loss", "train_loss", "training_loss", "val_loss", "valid_loss", "eval_loss", "lm loss", "ce_loss"),
-    "lr": ("lr", "learning_rate", "learning rate", "learningrate", "lr-adamw", "lr-muon"),
+    "lr": ("lr", "learning_rate", "learning rate", "learningrate", "train_lr", "lr-adamw", "lr-muon"),
 }  # fmt: skip
 LARGEST_STEP = 10**7  # a longer log counts something else, tokens perhaps; every update is held in memory
 RATES = 1e-30, 1e30  # what the largest learning rate may be: sums over a run stay numbers
+THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+")  # 12,000 in quotes
 JUMP = 0.02  # of the largest learning rate: a larger change between flat stretches is a jump
 
 Series = dict[str, tuple[np.ndarray, np.ndarray]]  # (step, value) by column or tag
@@ -74,7 +74,7 @@ def read_curves(
         if is_record(path):
             curves.append(curve_from_record(read_record(path)))
             continue
-        for run, series in _tables(path, loss=loss, lr=lr, step=step).items():
+        for run, series in read_series(path, loss=loss, lr=lr, step=step).items():
             known = tables.setdefault(run, {})
             if set(known) & set(series):
                 run = next(f"{run}#{i}" for i in range(2, 10**6) if f"{run}#{i}" not in tables)
@@ -205,21 +205,33 @@ def is_record(path: Path) -> bool:
     if path.is_dir():
         return (path / RECORD_FILE).exists()
     if path.suffix == ".parquet":
-        return True
+        import pyarrow.parquet as pq
+
+        try:
+            return b"record" in (pq.read_schema(path).metadata or {})
+        except (OSError, ValueError):  # damaged: the reader of records says how
+            return True
     with path.open("rb") as file:
         return file.read(len(FIRST_LINE)) == FIRST_LINE
 
 
-def _tables(path: Path, *, loss: str | None, lr: str | None, step: str | None) -> dict[str, Series]:
+def read_series(
+    path: Path, *, loss: str | None = None, lr: str | None = None, step: str | None = None
+) -> dict[str, Series]:
+    """Every column or tag of numbers in a file, by run and name: (steps, values), empty places left out.
+
+    Args:
+        path: A file of :mod:`latebloom.theory.fitting.log_formats`, or TensorBoard's file or directory.
+        loss: Column or tag of the loss: one with damaged values is refused where others are left out.
+        lr: The same of the learning rate.
+        step: Column of the step.
+
+    Raises:
+        InputError: naming file, line and column, if the file or a column that is asked for is damaged.
+    """
     if path.is_dir() or "tfevents" in path.name:
         return {path.name if path.is_dir() else path.parent.name or path.name: _tensorboard(path)}
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        text = content.decode("utf-8-sig")
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error):
-        rule = "is neither CSV, JSON lines, a Record nor a TensorBoard file"
-        raise InputError("curve", str(path), rule, "export the run as CSV") from None
-    rows = _json_rows(path, text) if text.lstrip().startswith("{") else _csv_rows(path, text)
+    name, rows = log_rows(path)
     if not rows:
         raise InputError("curve", str(path), "holds no rows", "give a curve")
     columns = list(dict.fromkeys(name for _, row in rows for name in row if name))
@@ -229,28 +241,50 @@ def _tables(path: Path, *, loss: str | None, lr: str | None, step: str | None) -
         if column == at or column.endswith(("__MIN", "__MAX")):
             continue
         run, _, metric = column.rpartition(" - ")
+        meant = _is_meant(metric, "loss", loss) or _is_meant(metric, "lr", lr)
         full = [(n, row) for n, row in rows if row.get(column) not in (None, "") and row.get(at) not in (None, "")]
         values = [_number(row[column]) for _, row in full]
         if None in values:
             line, row = full[values.index(None)]
-            if not (_is_meant(metric, "loss", loss) or _is_meant(metric, "lr", lr)):
+            if not meant:
                 continue  # a column of words is not ours
             raise InputError(f"{path.name}:{line}: {column}", row[column], "is not a number", "correct or empty it")
         at_steps = [_number(row[at]) for _, row in full]
         if None in at_steps:
             line, row = full[at_steps.index(None)]
             raise InputError(f"{path.name}:{line}: {at}", row[at], "is not a number of updates", "correct it")
-        numbers = np.array([at_steps, values], dtype=float).T
+        numbers = _tidied(np.array([at_steps, values], dtype=float).T)
         steps = numbers[:, 0]
         wrong_at = (np.diff(steps, prepend=-1e300) <= 0) | (steps != np.floor(steps)) | ~(np.abs(steps) <= LARGEST_STEP)
         if np.any(wrong_at):
+            if not meant:
+                continue
             wrong = int(np.argmax(wrong_at))
-            rule = f"must increase, in whole updates up to {LARGEST_STEP}"
-            where = f"{path.name}:{full[wrong][0]}: {at}"
-            raise InputError(where, steps[wrong].item(), rule, "sort the rows; keep one for each step")
+            value = steps[wrong].item()
+            line = next(n for n, row in full if _number(row[at]) == steps[wrong]) if len(numbers) != len(full) else None
+            where = f"{path.name}:{line or full[wrong][0]}: {at}"
+            if value != math.floor(value) or abs(value) > LARGEST_STEP:
+                rule = f"is not a whole number of updates up to {LARGEST_STEP}"
+                raise InputError(where, value, rule, "give updates; tokens over the tokens of a step are updates")
+            raise InputError(where, value, "must increase", "sort the rows; keep one for each step")
         if len(steps):
-            runs.setdefault(run or path.name.split(".")[0], {})[metric] = (steps.astype(np.int64), numbers[:, 1])
+            runs.setdefault(run or name, {})[metric] = (steps.astype(np.int64), numbers[:, 1])
     return runs
+
+
+def _tidied(numbers: np.ndarray) -> np.ndarray:
+    """Rows (step, value) as the run went: loggers leave NaN where a row is for another column, write the newest row
+    first, and a run that was resumed repeats steps, of which the last ones count."""
+    steps, empty = numbers[:, 0], np.isnan(numbers[:, 1])
+    numbers = numbers[~(empty & np.isin(steps, steps[~empty]))]
+    steps = numbers[:, 0]
+    if len(steps) > 2 and np.all(np.diff(steps) < 0):
+        return numbers[::-1]
+    latest_from_here = np.minimum.accumulate(steps[::-1])[::-1]
+    back = np.flatnonzero(np.diff(steps) < 0)  # the last row before each restart
+    if all(steps[i + 1 :].max() > steps[: i + 1].max() for i in back):
+        numbers = numbers[np.append(steps[:-1] < latest_from_here[1:], True)] if len(back) else numbers
+    return numbers
 
 
 def _step_column(path: Path, columns: list[str], named: str | None) -> str:
@@ -268,6 +302,8 @@ def _step_column(path: Path, columns: list[str], named: str | None) -> str:
 
 def _number(value: Any) -> float | None:
     """``value`` as a number, or None if it is none; "NaN" and "Infinity" are numbers."""
+    if isinstance(value, str) and THOUSANDS.fullmatch(value.strip()):
+        value = value.replace(",", "")
     try:
         return None if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -276,40 +312,6 @@ def _number(value: Any) -> float | None:
 
 def _is_meant(metric: str, what: str, named: str | None) -> bool:
     return _last(metric) in NAMES[what] if named is None else _last(metric) == _last(named)
-
-
-Rows = list[tuple[int, dict[str, Any]]]  # (line of the file, its fields)
-
-
-def _csv_rows(path: Path, text: str) -> Rows:
-    reader = csv.DictReader(text.splitlines())
-    try:
-        names = list(reader.fieldnames or ())
-        twice = [name for name in names if name and names.count(name) > 1]
-        if twice:
-            raise InputError(f"{path.name}:1: column", twice[0], "stands more than once", "rename or remove one")
-        return [(reader.line_num, row) for row in reader]
-    except csv.Error as error:
-        rule = f"is not CSV ({error})"
-        raise InputError(f"{path}:{reader.line_num}", path.name, rule, "export the run as CSV") from None
-
-
-def _json_rows(path: Path, text: str) -> Rows:
-    rows = []
-    lines = text.splitlines()
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                break  # torn by a crash
-            raise InputError(f"{path}:{number}", line[:40], f"is not JSON ({error.msg})", "remove that line") from None
-        if not isinstance(row, dict):
-            raise InputError(f"{path}:{number}", line[:40], "is not a JSON object", "give one object a line")
-        rows.append((number, row))
-    return rows
 
 
 def _tensorboard(path: Path) -> Series:

@@ -1,6 +1,6 @@
-"""Commands of whole experiments: ablate, coord-check, lr-transfer. torch is imported inside them, when they need it.
+"""Commands of whole experiments: ablate, coord-check, lr-transfer, study GRID, train-all. They import torch inside.
 
-``latebloom demo`` ends in a report and so stands in paper_figures/commands.py; what it does is in demo.py beside this.
+Those that end in a report stand in paper_figures/commands_experiments.py; what they do is in job.py beside this.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from latebloom.theory.options import settings
 from latebloom.train.config import AblationConfig, LRTransferConfig, TrainConfig
 from latebloom.train.options import PATH, plan_of
 
-__all__ = ["ablate_command", "coord_check_command", "lr_transfer_command", "study_command"]
+__all__ = ["ablate_command", "coord_check_command", "grid_command", "lr_transfer_command", "train_all_command"]
 
 
 @click.command("ablate")
@@ -125,7 +125,7 @@ def lr_transfer_command(
     click.echo(json.dumps(result.as_dict(), indent=2) if as_json else transfer_text(result))
 
 
-@click.command("study")
+@click.command("grid")
 @click.argument("study_path", metavar="STUDY", type=PATH)
 @click.option("--data", type=PATH, help="Directory of token shards.")
 @click.option("--out", type=PATH, help="Directory of the runs; finished ones are kept.")
@@ -136,7 +136,7 @@ def lr_transfer_command(
     {"config": TrainConfig},
     without=("seed", "checkpoint_every", "keep_checkpoints"),  # the study's; a trunk keeps what its branches start from
 )
-def study_command(
+def grid_command(
     study_path: Path,
     data: Path | None,
     out: Path | None,
@@ -181,3 +181,30 @@ def study_command(
         above = f"{row.above_best_fixed:+.4f}" + (f" +- {row.standard_error:.4f}" if len(study.seeds) > 1 else "")
         efficiency = f"{row.rho:>7.2f}{row.n:>7.2f}" if row.grown else ""
         click.echo(f"{row.compute:>8}  {row.arm:<44}{row.steps:>8}{row.mean:>9.4f}{above:>24}{efficiency}")
+
+
+@click.command("train-all")
+@click.argument("plan_paths", nargs=-1, required=True, metavar="PLANS...", type=PATH)
+@click.option("--data", type=PATH, required=True, help="Directory of token shards.")
+@click.option("--out", type=PATH, required=True, help="Directory of the runs; finished ones are kept.")
+@settings(
+    {"config": TrainConfig},
+    without=("checkpoint_every", "keep_checkpoints"),  # a trunk keeps those that its branches start from
+)
+def train_all_command(plan_paths: tuple[Path, ...], data: Path, out: Path, config: TrainConfig) -> None:
+    """Train several plans, those that begin alike as branches of one another: pilots, or a plan and its controls.
+
+    As many at once as the machine has cores, on a GPU one after another; interrupted, the same command goes on.
+    """
+    from rich.console import Console
+
+    from latebloom.train.experiments.job import CHECKPOINTS, run_plans
+
+    plans = [plan_of(path) for path in plan_paths if path.name != "manifest.json"]  # of `latebloom pilots`
+    names = [plan.name for plan in plans]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError("PLANS", twice[0], "is the name of several plans", "give each a name of its own")
+    every = max(1, max(plan.steps for plan in plans) // CHECKPOINTS)
+    console = Console(quiet=config.quiet)
+    run_plans(plans, data, out, every=every, train=config, console=console, what="runs")
+    console.print(f"{out}: {len(plans)} runs finished", highlight=False)

@@ -1,0 +1,84 @@
+"""Which control each of several finished runs is, by what it did: names do not matter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from latebloom.theory.controls import Control, compared, control, controls_among
+from latebloom.theory.cost import plan_flops
+from latebloom.theory.errors import InputError
+from latebloom.theory.record import Record
+from latebloom.theory.schedules import Tail
+from latebloom.theory.verdict import COMPUTE_TOLERANCE
+
+__all__ = ["arms_of"]
+
+
+def arms_of(records: Sequence[Record], *, progressive: str | None = None) -> tuple[dict[str, Record], list[str]]:
+    """The run that grows as ``progressive``, its controls by their names, and why others are none.
+
+    A run whose name is a control's and whose depth fits is that one; any other is the first control of its depth and
+    horizon, or at equal compute of its FLOPs.
+
+    Args:
+        records: Finished runs.
+        progressive: Name of the run that grows, where several do.
+
+    Returns:
+        Records by arm, and a sentence for each run that is left out.
+
+    Raises:
+        InputError: if none grows, or several do and none is chosen.
+    """
+    grown = [record for record in records if record.plan.tau is not None]
+    names = [record.header.name for record in grown]
+    if not grown:
+        rule = "do not hold a run that grows"
+        raise InputError("RUNS", [r.header.name for r in records], rule, "add it: the verdict is on that one")
+    if progressive is None and len(grown) > 1 and "progressive" in names:
+        progressive = "progressive"
+    if progressive is not None and names.count(progressive) != 1:
+        raise InputError(
+            "--progressive", progressive, f"is not one of the runs that grow: {', '.join(names)}", "name one"
+        )
+    if progressive is None and len(grown) > 1:
+        raise InputError("RUNS", names, "grow, all of them", "name the one to judge with --progressive")
+    chosen = grown[0] if progressive is None else grown[names.index(progressive)]
+    arms, left_out = {"progressive": chosen}, []
+    others = [record for record in records if record is not chosen]
+    named = [record for record in others if controls_among([record.header.name])]
+    for record in [*named, *(record for record in others if record not in named)]:
+        name = record.header.name
+        if record.header.seed != chosen.header.seed:
+            left_out.append(f"{name} is left out: its seed is {record.header.seed}, not {chosen.header.seed}.")
+            continue
+        fits = [each for each in _candidates(record, chosen) if each.name not in arms]
+        if not fits:
+            left_out.append(
+                f"{name} is left out: it is no control of {chosen.header.name}, or one that is there already."
+            )
+            continue
+        arms[fits[0].name] = record
+    return arms, left_out
+
+
+def _candidates(record: Record, progressive: Record) -> list[Control]:
+    """The controls that a run may be, the one of its name first."""
+    plan, target = record.plan, progressive.plan
+    if plan.tau is not None:
+        return []
+    depths = {target.stages[0].depth: (), target.depth: ()}
+    rows = compared(depths.get(plan.depth, (plan.depth,)))
+    fits = [each for each in rows if _fits(each, record, progressive)]
+    own = [control(record.header.name)] if controls_among([record.header.name]) else []
+    return [each for each in own if each in fits] + [each for each in fits if each not in own]
+
+
+def _fits(each: Control, record: Record, progressive: Record) -> bool:
+    """Whether a run has the depth and the length of a control."""
+    plan, wanted = record.plan, each.plan(progressive.plan)
+    if plan.depth != wanted.depth or isinstance(plan.schedule, Tail) != each.starts_at_expansion:
+        return False
+    if each.at_equal_compute:
+        return abs(plan_flops(plan) / plan_flops(progressive.plan) - 1) <= COMPUTE_TOLERANCE
+    return plan.steps == wanted.steps

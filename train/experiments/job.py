@@ -1,0 +1,205 @@
+"""The main job on given shards: pilots, fit, plan, the run that grows and all other ways to spend its compute.
+
+Everything runs through the same functions that a user calls: pilots and runs are Plans, executed by ``train``, and the
+expansion step of the progressive run comes from the recovery field that is fitted to the pilots. What was decided
+before the runs is in ``plan.json`` before they begin, and ``result.json`` holds it beside what was measured. Runs that
+begin alike are branches of one another (:mod:`latebloom.train.run.branch`).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from latebloom.theory.config import PlanConfig
+from latebloom.theory.controls import compared, depths_between
+from latebloom.theory.cost import plan_flops
+from latebloom.theory.errors import InputError
+from latebloom.theory.experiment_result import experiment_result
+from latebloom.theory.files import write_whole
+from latebloom.theory.fitting.recovery_field import RecoveryField, field_of_records
+from latebloom.theory.menu_plan import plan_from_menu
+from latebloom.theory.pilot_design import PilotDesign, design_pilots
+from latebloom.theory.plan import Plan, Stage, write_plan
+from latebloom.theory.record import Record
+from latebloom.theory.verdict import Verdict, judge
+from latebloom.train.config import TrainConfig
+from latebloom.train.run.branch import share_trunks
+from latebloom.train.run.several import run_all
+
+__all__ = ["claim", "growing_plan", "job_price", "run_job", "run_plans"]
+
+CHECKPOINTS = 20  # of a trunk over the horizon: a branch repeats at most a 20th of it
+
+
+def run_job(base: Plan, data: Path, out: Path, *, config: PlanConfig, train: TrainConfig, console: Console) -> Verdict:
+    """Run the whole job in ``out``, which :func:`claim` has looked at; interrupted, the same call goes on.
+
+    Leaves pilots/, runs/, plan.json and result.json.
+
+    Args:
+        base: The full depth for the whole horizon: model, batch, schedule, optimizer.
+        data: Directory of token shards.
+        out: Directory of the experiment.
+        config: Small depth, budget, fixed depths between, and how new blocks begin and stand.
+        train: How runs are executed; its seed is also the fit's.
+        console: Where progress is shown.
+
+    Raises:
+        InputError: if the horizon is too short for pilots, or the budget buys no run that grows.
+    """
+    began = time.monotonic()
+    pilots = [pilot.plan for pilot in _design(base, config).pilots]
+    every = max(1, base.steps // CHECKPOINTS)
+    records = run_plans(pilots, data, out / "pilots", every=every, train=train, console=console, what="pilots")
+
+    field = field_of_records(
+        records, small_depth=config.small_depth, full_depth=base.depth, reference=base.schedule.total_area
+    )
+    plan = growing_plan(base, field, config, seed=train.seed)
+    write_plan(plan, out / "plan.json")
+    console.print(f"[bold]plan[/]    {escape(plan.provenance.reason or '')}", highlight=False)
+
+    arms = {"progressive": plan} | {each.name: each.plan(plan) for each in compared(_depths(base, config))}
+    used = {trunk.run for trunk in share_trunks(pilots, out / "pilots", every=every).values()}
+    places = {out / "pilots" / pilot.name: pilot for pilot in pilots}
+    trained = run_plans(
+        list(arms.values()), data, out / "runs", every=every, train=train, console=console, what="runs",
+        finished={run: plan for run, plan in places.items() if run in used},  # others have no early checkpoints
+    )  # fmt: skip
+    runs = dict(zip(arms, trained, strict=True))
+    costs = plan.predicted.pilots
+    verdict = judge(runs, noise=field.noise, pilot_flops=costs.flops - costs.reused if costs else None)
+    result = experiment_result(plan, verdict, runs) | {"seconds": round(time.monotonic() - began, 1)}
+    write_whole(out / "result.json", json.dumps(result, indent=2) + "\n")
+    return verdict
+
+
+def job_price(base: Plan, config: PlanConfig) -> str:
+    """What pilots and runs take, in words.
+
+    Args:
+        base: The full depth for the whole horizon.
+        config: Small depth, budget, depths between.
+
+    Raises:
+        InputError: if the horizon is too short for pilots.
+    """
+    design = _design(base, config)
+    budget = (1.0 if config.budget is None else config.budget) * plan_flops(base)
+    depths = (config.small_depth, *_depths(base, config), base.depth)
+    return (
+        f"{base.model.name}, {config.small_depth} to {base.depth} blocks, {base.steps} steps of {base.batch_tokens} "
+        f"tokens. Pilots: {design.flops:.3g} FLOPs. Then {len(depths) + 1} runs of {budget:.3g} FLOPs each, one that "
+        f"grows and depths {', '.join(map(str, depths))} that do not, and three more to compare with."
+    )
+
+
+def growing_plan(base: Plan, field: RecoveryField, config: PlanConfig, *, seed: int = 0) -> Plan:
+    """The run that grows at the best step for the budget, with what is expected of every way to spend it.
+
+    It is made whether or not growing is advised: that growing is not worth it is measured too.
+
+    Args:
+        base: The full depth for the whole horizon.
+        field: Posterior of the pilots.
+        config: Budget, fixed depths between, and how new blocks begin and stand.
+        seed: Of the draws.
+
+    Raises:
+        InputError: if the budget buys no run that grows.
+    """
+    budget = (1.0 if config.budget is None else config.budget) * plan_flops(base)
+    plans = plan_from_menu(
+        field, base, budget=budget, growth=_growth(base, config), depths=_depths(base, config),
+        most_steps=config.most_steps, seed=seed,
+    )  # fmt: skip
+    if plans.growing is None:
+        raise InputError("budget", config.budget, "buys no run that grows", "allow more")
+    return plans.growing.replace(name="progressive")
+
+
+def run_plans(
+    plans: Sequence[Plan],
+    data: Path,
+    folder: Path,
+    *,
+    every: int,
+    train: TrainConfig,
+    console: Console,
+    what: str,
+    finished: dict[Path, Plan] | None = None,
+) -> list[Record]:
+    """Train ``plans``, those that begin alike as branches of one another.
+
+    Args:
+        plans: With names of their own.
+        data: Directory of token shards.
+        folder: Each run's directory stands in it, by the plan's name.
+        every: Steps between the checkpoints of trunks.
+        train: How to run them.
+        console: Where progress is shown.
+        what: They are, for the line that says so.
+        finished: Plans of runs there are already with such checkpoints, by their directories.
+    """
+    config = train.replace(quiet=True)
+    trunk_config = config.replace(checkpoint_every=every, keep_checkpoints=4 * CHECKPOINTS)
+    trunks = share_trunks(plans, folder, every=every, finished=finished)
+    fresh = len(plans) - len(trunks)
+    console.print(f"[bold]{what:<6}[/]  {len(plans)} ends, {fresh} of them trained from the start", highlight=False)
+    return run_all(
+        plans, data, folder, config=config, trunk_config=trunk_config, console=console,
+        trunks={name: trunk.run for name, trunk in trunks.items()},
+    )  # fmt: skip
+
+
+def claim(out: Path, settings: dict[str, Any], *, marker: str) -> None:
+    """Make ``out`` ours: new, or begun, or finished with the same settings. Nothing in it is ever deleted.
+
+    Args:
+        out: Directory of an experiment.
+        settings: All that its results depend on, as plain data.
+        marker: Name of the file in ``out`` that keeps them.
+
+    Raises:
+        InputError: if it is in other use, or was begun with other settings: which, and what differs.
+    """
+    path = out / marker
+    if not path.exists():
+        if out.exists() and any(out.iterdir()):
+            rule = f"is not empty and has no {marker}: it is in other use"
+            raise InputError("--out", str(out), rule, "give another --out")
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(settings, indent=2) + "\n")
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise InputError("--out", str(out), f"holds a {marker} that is not JSON", "give another --out") from None
+    now = json.loads(json.dumps(settings))
+    differ = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
+    if differ:
+        told = ", ".join(f"{name} {before.get(name)} there and {now.get(name)} here" for name in differ)
+        raise InputError("--out", str(out), f"was begun with other settings: {told}", "give another --out, or those")
+
+
+def _design(base: Plan, config: PlanConfig) -> PilotDesign:
+    return design_pilots(base, small_depth=config.small_depth, growth=_growth(base, config))
+
+
+def _growth(base: Plan, config: PlanConfig) -> Stage:
+    """How new blocks begin and where they stand; the step is chosen by pilots and plan."""
+    return Stage(
+        start_step=1, depth=base.depth, init=config.init, order=config.order, optimizer_state=config.optimizer_state
+    )
+
+
+def _depths(base: Plan, config: PlanConfig) -> tuple[int, ...]:
+    """Fixed depths between that would be trained as well."""
+    return depths_between(config.small_depth, base.depth) if config.depths is None else config.depths
