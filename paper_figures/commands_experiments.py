@@ -127,11 +127,16 @@ def judge_command(
     from latebloom.theory.experiment_result import experiment_result
     from latebloom.theory.files import write_whole
     from latebloom.theory.fitting.foreign_runs import read_runs
-    from latebloom.theory.verdict import judge
+    from latebloom.theory.verdict import NEEDED, judge
 
     if out.exists() and any(out.iterdir()):
         raise InputError("--out", str(out), "is not empty", "give a new directory")
     arms, left_out = arms_of([record for _, record in read_runs(paths)], progressive=progressive)
+    for line in left_out:
+        click.echo(line, err=True)
+    if missing := [name for name in NEEDED if name not in arms]:
+        rule = f"lack {', '.join(missing)}, without which there is no verdict"
+        raise InputError("RUNS", list(arms), rule, "`latebloom controls PLAN` writes their plans: train them too")
     plan = arms["progressive"].plan
     if noise is None and plan.predicted.field is not None:
         noise = plan.predicted.field.noise.median * plan.predicted.field.scale
@@ -145,8 +150,6 @@ def judge_command(
         click.echo(json.dumps(result))
         return
     console = Console()
-    for line in left_out:
-        console.print(line, highlight=False)
     for name, record in arms.items():
         console.print(f"  {name:<24} {record.header.name}", highlight=False)
     _show_verdict(verdict, out, console)

@@ -1,6 +1,6 @@
 """A training loop as people have it: a small GPT in plain PyTorch, AdamW, a CSV log. Nothing of latebloom is in it.
 
-    python own_loop.py data.bin log.csv --depth 1 --iters 160 --warmup 8 --decay 16 [--grow-at 80 --grow-to 3]
+python own_loop.py data.bin log.csv --depth 1 --iters 160 --warmup 8 --decay 16 [--grow-at 80 --grow-to 3]
 """
 
 import argparse

@@ -8,11 +8,14 @@ import msgspec
 import pytest
 
 from latebloom import cli
+from latebloom.paper_figures.commands_experiments import NOT_OF_JOBS
 from latebloom.sim import LowRank, simulate
 from latebloom.sim.config import SimulationConfig
 from latebloom.theory import read_plan
+from latebloom.theory.architectures.model_config import ModelConfig
 from latebloom.theory.commands_pilots import NOT_OF_PILOTS
 from latebloom.theory.config import PlanConfig
+from latebloom.theory.fitting.foreign_runs import RunDescription
 from latebloom.theory.options import SettingOption, attribute_lines
 from latebloom.theory.plan import Optimizer
 from latebloom.theory.planning import plan_expansion
@@ -21,16 +24,20 @@ from latebloom.train.config import AblationConfig, DemoConfig, LRTransferConfig,
 # What a command decides itself, and so does not take.
 PLAN_BASE = {(Optimizer, "base")}  # --base-width, --base-depth
 PILOTS = {(PlanConfig, field) for field in NOT_OF_PILOTS} | PLAN_BASE  # no pilot depends on them
+JOBS = {(PlanConfig, field.removeprefix("PlanConfig.")) for field in NOT_OF_JOBS} | PLAN_BASE  # the job decides
 TRUNKS = {(TrainConfig, "checkpoint_every"), (TrainConfig, "keep_checkpoints")}  # where branches of a trunk start
 SPECS = {
-    "plan make": ((PlanConfig, Optimizer), PLAN_BASE),
-    "pilots": ((PlanConfig, Optimizer), PILOTS),
+    "plan make": ((ModelConfig, PlanConfig, Optimizer), PLAN_BASE),
+    "pilots": ((ModelConfig, PlanConfig, Optimizer), PILOTS),
     "simulate": ((SimulationConfig,), set()),
     "train": ((TrainConfig,), set()),
     "ablate": ((AblationConfig, TrainConfig), TRUNKS),
-    "study": ((TrainConfig,), {*TRUNKS, (TrainConfig, "seed")}),
+    "study job": ((ModelConfig, PlanConfig, Optimizer, TrainConfig), {*JOBS, *TRUNKS}),
+    "study grid": ((TrainConfig,), {*TRUNKS, (TrainConfig, "seed")}),
+    "train-all": ((TrainConfig,), TRUNKS),
+    "import curve": ((ModelConfig, RunDescription), {(ModelConfig, "depth")}),  # a run has depths
     "lr-transfer": ((LRTransferConfig, TrainConfig), {(TrainConfig, "evals")}),  # only the final loss is read
-    "demo": ((DemoConfig, TrainConfig), set()),
+    "demo": ((ModelConfig, DemoConfig, TrainConfig), set()),
 }
 ARGUMENTS = {  # what a command needs beside its settings
     "plan make": ["--model", "gpt2-7b", "--steps", "100000", "--batch-tokens", "524288"],
@@ -38,7 +45,10 @@ ARGUMENTS = {  # what a command needs beside its settings
     "simulate": ["plan.json"],
     "train": [],
     "ablate": ["plan.json", "--data", "d", "--out", "o"],
-    "study": ["s.toml"],
+    "study job": ["--data", "d", "--model", "gpt2-7b", "--steps", "100000", "--batch-tokens", "524288"],
+    "study grid": ["s.toml"],
+    "train-all": ["p.json", "--data", "d", "--out", "o"],
+    "import curve": ["c.csv", "--out", "o", "--depths", "1"],
     "lr-transfer": ["p.json", "--data", "d", "--out", "o", "--lrs", "1,2",
                     "--width", "8", "--depth", "2", "--steps", "9"],
     "demo": [],
@@ -51,11 +61,18 @@ OTHER_THINGS = {
     ("data prepare", "tokenizer"): "gpt2 as well: the data need not be the demo's",
     ("data prepare", "vocab_size"): "of the tokenizer that is trained; a plan's is the model's",
     ("demo", "batch_tokens"): "the demo is one fixed job",
-    ("demo", "model"): "the demo is one fixed job",
     ("demo", "peak_lr"): "the demo is one fixed job",
     ("demo", "steps"): "the demo is one fixed job",
     ("fit", "lr"): "a column",
+    ("import curve", "batch_tokens"): "of a run that there is; a list of runs takes the plan's",
+    ("import curve", "decay"): "of a run that there is: what is not said, its log says",
+    ("import curve", "depths"): "of one run, before and after its expansions",
+    ("import curve", "lr"): "a column",
+    ("import curve", "schedule"): "of a run that there is: what is not said, its log says",
+    ("import curve", "name"): "of a run, not of a law",
+    ("import curve", "steps"): "of a run that there is: what is not said, its log says",
     ("fit", "warmup"): "updates before the first logged rate",
+    ("judge", "noise"): "of one final loss",
     ("lr-transfer", "depth"): "of the target, which must be given",
     ("lr-transfer", "steps"): "of the target, which must be given",
     ("lr-transfer", "width"): "of the target, which must be given",
@@ -155,7 +172,7 @@ def test_a_field_has_one_default_wherever_it_is_declared():
     def defaults(function):
         return {name: p.default for name, p in inspect.signature(function).parameters.items()}
 
-    plan = PlanConfig(model="x", steps=1, batch_tokens=1)
+    plan = PlanConfig(steps=1, batch_tokens=1)
     for name in ("tolerance", "budget", "init", "order"):
         assert defaults(plan_expansion)[name] == getattr(plan, name)
     toy = SimulationConfig()
@@ -187,7 +204,8 @@ def test_what_print_config_writes_config_reads(name, capsys, tmp_path):
     code, changed, err = run(capsys, *name.split(), *ARGUMENTS[name], *words, "--print-config")
     assert (code, err) == (0, "")
     (tmp_path / "settings.toml").write_text(changed)
-    count = {"simulate": 1, "ablate": 5, "study": 1, "lr-transfer": 5}.get(name, 0)
+    count = {"simulate": 1, "ablate": 5, "study grid": 1, "study job": 2, "lr-transfer": 5, "train-all": 5,
+             "import curve": 3}.get(name, 0)  # fmt: skip
     given = [*ARGUMENTS[name][:count], "--config", tmp_path / "settings.toml"]
     again = run(capsys, *name.split(), *given, "--print-config")
     assert again == (0, changed, "")

@@ -128,7 +128,8 @@ def _table(design: PilotDesign, out: Path) -> list[str]:
             f"The first is the beginning of every run that starts at depth {design.small_depth}: beside it the pilots "
             f"cost {design.flops_beside_small:.3g} FLOPs, {design.share_of_fixed:.2f} of the fixed run."
         )
-    lines.append("Run each trunk, then its branches (the same --data and --seed for all):")
+    lines.append(f"Run them: latebloom train-all {out}/*.json --data ... --out runs")
+    lines.append("or one by one, each trunk, then its branches (the same --data and --seed for all):")
     trunk = next((p for p in design.pilots if p.branch_of is None), None)
     if trunk is not None:
         every = trunk.checkpoint_every

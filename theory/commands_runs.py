@@ -26,9 +26,9 @@ PATH = click.Path(path_type=Path)
 @click.command("controls")
 @click.argument("path", metavar="PLAN", type=PATH)
 @click.option("--out", type=PATH, default=Path("controls"), show_default=True, help="Directory of plan files.")
-@click.option("--depth", "depths", type=click.IntRange(min=0), multiple=True, help="Fixed depth between; repeatable.")
+@click.option("--between", type=click.IntRange(min=0), multiple=True, help="A fixed depth; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
-def controls_command(path: Path, out: Path, depths: tuple[int, ...], as_json: bool) -> None:
+def controls_command(path: Path, out: Path, between: tuple[int, ...], as_json: bool) -> None:
     """Write the plan of every run that PLAN is to be compared with, and PLAN itself as progressive.json.
 
     At equal compute: the full depth, the small one (never grown) and those between. For as many steps: the full depth
@@ -40,11 +40,11 @@ def controls_command(path: Path, out: Path, depths: tuple[int, ...], as_json: bo
         rule = "does not grow: it has nothing to be compared with"
         raise InputError("PLAN", str(path), rule, "`latebloom plan --grow` writes the best plan that grows")
     small = plan.stages[0].depth
-    for depth in depths:
+    for depth in between:
         if not small < depth < plan.depth:
             rule = f"does not lie between the small depth {small} and the full depth {plan.depth}"
-            raise InputError("--depth", depth, rule, "name depths between; those two are controls already")
-    table = compared(depths or depths_between(small, plan.depth))
+            raise InputError("--between", depth, rule, "name depths between; those two are controls already")
+    table = compared(between or depths_between(small, plan.depth))
     plans = {"progressive": plan.replace(name="progressive")} | {each.name: each.plan(plan) for each in table}
     out.mkdir(parents=True, exist_ok=True)
     for name, made in plans.items():
@@ -76,9 +76,10 @@ def _controls_table(plans: dict[str, Plan], reasons: dict[str, str]) -> list[str
 def curve_command(paths: tuple[Path, ...], model: ModelConfig, run: RunDescription, out: Path) -> None:
     """Write a run that another trainer made as a record, which plan, judge, fit and report then take as their own.
 
-    CURVE is its losses, one file or one for each column: CSV, JSON lines or a JSON list, Hugging Face's trainer_state.json, Lightning's
-    metrics.csv, a W&B export or offline file, TensorBoard's files, Parquet, a log of nanoGPT or llm.c. The options say
-    what it does not. Several runs at once: `latebloom import LIST.toml`, see `latebloom import list --help`.
+    CURVE is its losses, one file or one for each column: CSV, JSON lines or a JSON list, trainer_state.json of Hugging
+    Face, metrics.csv of Lightning, a W&B export or offline file, TensorBoard's files, Parquet, a log of nanoGPT or
+    llm.c. The options say what it does not. Several runs at once: `latebloom import LIST.toml`, see
+    `latebloom import list --help`.
     """
     shape, _ = model_of(model.replace(depth=max(run.depths)))
     if run.batch_tokens is None:

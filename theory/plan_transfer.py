@@ -91,7 +91,7 @@ def peak_rates(plan: Plan) -> list[dict[str, float]]:
 
 
 def lr_rows(plan: Plan, *, every: int = 1) -> list[dict[str, float]]:
-    """What each update needs to know, a row an update: ``step``, ``lr``, ``depth``, and each kind's factor on lr.
+    """What each update needs to know, a row an update: ``step``, ``lr``, ``depth``, and ``factor_KIND`` on lr.
 
     Args:
         plan: With or without a base.
@@ -108,8 +108,12 @@ def lr_rows(plan: Plan, *, every: int = 1) -> list[dict[str, float]]:
     rows = []
     for step in at:
         stage = stages[plan.stage_at(step)]
-        row: dict[str, float] = {"step": step, "lr": float(rates[step]), "depth": int(stage["depth"])}
-        rows.append(row | {kind: stage.get(kind, 0.0) / plan.schedule.peak for kind in KINDS})
+        lr = float(f"{rates[step]:.12g}")  # .0002, not .00020000000000000017
+        row: dict[str, float] = {"step": step, "lr": lr, "depth": int(stage["depth"])}
+        factors = {f"factor_{kind}": stage.get(kind, 0.0) / plan.schedule.peak for kind in KINDS}
+        rows.append(
+            {name: float(f"{value:.12g}") if name == "lr" else value for name, value in (row | factors).items()}
+        )
     return rows
 
 

@@ -95,7 +95,7 @@ def _declared(config: ModelConfig) -> ModelConfig:
     """``config`` with the file that it names read: sizes given beside the file win over the file's."""
     if config.model is None or Path(config.model).suffix not in FILES:
         if config.model is not None and config.model not in PRESETS:
-            fix = f"{nearest(config.model, PRESETS)}; or a {', '.join(FILES)} file of its sizes"
+            fix = nearest(config.model, PRESETS) + " Or name a TOML, YAML or JSON file of the model's sizes"
             raise InputError("--model", config.model, "is not a known preset", fix)
         return config
     from latebloom.theory.options import read_config
@@ -108,7 +108,8 @@ def _declared(config: ModelConfig) -> ModelConfig:
             raise InputError(
                 "--model", error.value, error.rule, "name a preset or a file of the model's sizes"
             ) from None
-        raise (error if str(path) in error.name else error.within(path)) from None
+        inside = InputError(error.name.removeprefix("$."), error.value, error.rule, error.fix)
+        raise (error if str(path) in error.name else inside.within(path)) from None
     if read.model is not None and read.model not in PRESETS:
         raise InputError("model", read.model, "is not a known preset", nearest(read.model, PRESETS)).within(path)
     given = {name: getattr(config, name) for name in ModelConfig.__struct_fields__ if name != "model"}

@@ -48,7 +48,8 @@ __all__ = ["RunDescription", "is_run_list", "read_run_list", "read_runs", "recor
 
 RUN_LISTS = (".toml", ".yaml", ".yml")
 CURVES = (".csv", ".tsv", ".json", ".parquet", ".log", ".txt", ".wandb", ".gz")  # of records only by their content
-VALIDATION = ("val", "valid", "validation", "eval", "test", "dev")  # words in the name of a validation loss
+VALIDATION = {"val", "valid", "validation", "eval", "test", "dev"}  # words in the name of a validation loss
+NO_LOSS = {"ppl", "perplexity", "samples", "gigaflos", "vs", "scale"}  # words beside "loss" in names of something else
 TRAINING_POINTS = 100  # blocks over which a training loss is averaged where it has to stand in
 WORSE_THAN_GUESSING = 1.0  # nats: a trained model is not so much worse than the uniform distribution
 RATE_TOLERANCE = 0.02  # of the peak, between declared and logged learning rates, as by a step more or less
@@ -216,8 +217,8 @@ def record_of_curve(curves: Sequence[Path], run: RunDescription, base: Plan) -> 
         optimizer=base.optimizer,
     )
     head = Header(
-        name=name, plan=plan, plan_digest=plan.digest, seed=run.seed, config={"curve": [str(curve) for curve in curves]} | about,
-        data_digest=run.data,
+        name=name, plan=plan, plan_digest=plan.digest, seed=run.seed, data_digest=run.data,
+        config={"curve": [str(curve) for curve in curves]} | about,
     )  # fmt: skip
     return Record(header=head, columns=_columns(plan, step, loss))
 
@@ -255,13 +256,16 @@ def _series_of(curve: Path, run: RunDescription) -> Series:
 
 def _losses(series: Series, run: RunDescription) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """(steps, losses, what they are)."""
-    losses = [name for name in series if _plain(name).endswith("loss") or _plain(name) in NAMES["loss"]]
+    losses = [name for name in series if "loss" in _words(_plain(name)) and not set(_words(_plain(name))) & NO_LOSS]
     if run.loss is not None:
         chosen = [name for name in series if run.loss in (name, _plain(name))]
     else:
-        chosen = [name for name in losses if set(_words(name)) & set(VALIDATION)]
+        chosen = [name for name in losses if set(_words(name)) & VALIDATION]
         if not chosen:
-            chosen = [name for name in losses if _plain(name) in NAMES["loss"]][:1]
+            usual = sorted(
+                (NAMES["loss"].index(_plain(name)), name) for name in losses if _plain(name) in NAMES["loss"]
+            )
+            chosen = [name for _, name in usual][:1]
     if not chosen:
         rule = f"is not found among {', '.join(sorted(series)) or 'no numeric columns'}"
         raise InputError("loss", run.loss, rule, "name its column with loss")
@@ -276,7 +280,7 @@ def _losses(series: Series, run: RunDescription) -> tuple[np.ndarray, np.ndarray
     if not np.any(step > 0):
         raise InputError("loss", None, "has no value after an update", "give the run's curve")
     about: dict[str, Any] = {"loss": chosen[0]}
-    if run.loss is None and not set(_words(chosen[0])) & set(VALIDATION):
+    if run.loss is None and not set(_words(chosen[0])) & VALIDATION:
         curve = LossCurve(name=chosen[0], schedule=np.ones(int(step[-1])), step=step[step > 0], loss=loss[step > 0])
         width = -(-len(curve.step) // TRAINING_POINTS)
         curve = block_means(curve, points=TRAINING_POINTS)
@@ -291,8 +295,9 @@ def _check_units(step: np.ndarray, loss: np.ndarray, batch_tokens: int, vocab_si
         rule = f"are all multiples of the {batch_tokens} tokens of a step: they count tokens"
         raise InputError("step", int(step[-1]), rule, "divide the column by the tokens of a step")
     if loss[-1] > (guessing := np.log(vocab_size)) + WORSE_THAN_GUESSING:
-        rule = f"is the last loss, above ln(vocabulary) = {guessing:.2f}, what guessing gives: it is a perplexity, or sums"
-        raise InputError("loss", float(f"{loss[-1]:.4g}"), rule, "give nats a token, the logarithm of a perplexity")
+        rule = f"is the last loss, above {guessing:.2f} = ln(vocabulary), which guessing gives: not nats a token"
+        fix = "give the logarithm of a perplexity, the mean of a sum"
+        raise InputError("loss", float(f"{loss[-1]:.4g}"), rule, fix)
 
 
 def _plain(name: str) -> str:
@@ -471,12 +476,10 @@ def read_runs(paths: Sequence[Path], base: Plan | None = None) -> list[tuple[Pat
             found += [(path, record) for record in read_run_list(path, base)]
         elif path.is_dir() and not (path / RECORD_FILE).exists():
             rule = f"is a directory without {RECORD_FILE}"
-            raise InputError(
-                "run", str(path), rule, "name a run's directory, or list curves in a file: `latebloom import`"
-            )
+            raise InputError("run", str(path), rule, "name runs' directories, such as runs/*")
         elif path.suffix in CURVES and not is_record(path):
             rule = "is a loss curve, which says neither depth nor schedule"
-            fix = "list it in a TOML file, [[run]] with curve and depths, or see `latebloom import --help`"
+            fix = "list it in a TOML file, see `latebloom import list --help`"
             raise InputError("run", str(path), rule, fix)
         else:
             found.append((path, read_record(path)))

@@ -29,7 +29,7 @@ __all__ = ["block_means", "curve_from_record", "is_record", "rates_from_log", "r
 NAMES = {
     "step": ("step", "_step", "global_step", "iter", "iteration", "iterations", "update", "updates"),
     "loss": ("loss", "train_loss", "training_loss", "val_loss", "valid_loss", "eval_loss", "lm loss", "ce_loss"),
-    "lr": ("lr", "learning_rate", "learning rate", "learningrate", "train_lr", "lr-adamw", "lr-muon"),
+    "lr": ("lr", "learning_rate", "learning rate", "learning-rate", "learningrate", "train_lr", "lr-adamw", "lr-muon"),
 }  # fmt: skip
 LARGEST_STEP = 10**7  # a longer log counts something else, tokens perhaps; every update is held in memory
 RATES = 1e-30, 1e30  # what the largest learning rate may be: sums over a run stay numbers
@@ -261,8 +261,8 @@ def read_series(
                 continue
             wrong = int(np.argmax(wrong_at))
             value = steps[wrong].item()
-            line = next(n for n, row in full if _number(row[at]) == steps[wrong]) if len(numbers) != len(full) else None
-            where = f"{path.name}:{line or full[wrong][0]}: {at}"
+            lines = [n for n, row in full if _number(row[at]) == steps[wrong]]  # the last repeats the one before
+            where = f"{path.name}:{lines[-1]}: {at}"
             if value != math.floor(value) or abs(value) > LARGEST_STEP:
                 rule = f"is not a whole number of updates up to {LARGEST_STEP}"
                 raise InputError(where, value, rule, "give updates; tokens over the tokens of a step are updates")
