@@ -6,11 +6,17 @@ import pytest
 from rich.console import Console
 
 from latebloom.theory import InputError, controls, read_plan, read_record
+from latebloom.theory.architectures.model_config import ModelConfig
+from latebloom.theory.base_plan import base_plan
 from latebloom.theory.cost import plan_flops
+from latebloom.theory.fitting.recovery_field import field_of_records
+from latebloom.theory.plan import Optimizer
 from latebloom.theory.verdict import details, sentence
 from latebloom.train.config import DemoConfig, TrainConfig
+from latebloom.train.data.shards import open_shards
 from latebloom.train.experiments import demo as module
 from latebloom.train.experiments.demo import demo
+from latebloom.train.experiments.job import growing_plan
 
 QUIET = Console(quiet=True)
 SMALL = DemoConfig(steps=160, batch_tokens=256, tokenizer="bytes")
@@ -73,10 +79,13 @@ def test_an_interrupted_demo_goes_on_where_it_stopped(finished, monkeypatch):
 
 def test_a_budget_that_buys_no_growth_is_refused_before_anything_is_planned(finished):
     out, _ = finished
-    base = module._base_plan(out / "data", SMALL)
+    config = module.plan_config(SMALL.replace(budget=0.001))
+    shards = open_shards(out / "data")
+    base = base_plan(ModelConfig(model=module.MODEL), config, Optimizer(), vocab_size=shards.vocab_size)
     pilots = [read_record(path) for path in out.glob("pilots/*")]
+    field = field_of_records(pilots, small_depth=1, full_depth=4, reference=base.schedule.total_area)
     with pytest.raises(InputError, match="budget = 0.001: buys no run that grows|is below the cheapest arm"):
-        module._plan(base, module._field(base, pilots, SMALL), SMALL.replace(budget=0.001))
+        growing_plan(base, field, config)
 
 
 def test_a_directory_that_is_not_a_demo_is_refused(tmp_path):

@@ -71,7 +71,8 @@ def test_the_parts_are_the_whole(place, data, monkeypatch, capsys):
     assert run("train-all", *plans, "--data", data, "--out", "st/pilots", *QUICK) == 0
     assert run("plan", *MODEL, *HORIZON, "--grow", "--pilot", *sorted(place.glob("st/pilots/*"))) == 0
     made, whole = read_plan("plan.json"), read_plan("st/plan.json")
-    assert (made.stages, made.schedule, made.predicted) == (whole.stages, whole.schedule, whole.predicted)
+    assert (made.stages, made.schedule) == (whole.stages, whole.schedule)
+    assert made.predicted.final_loss == pytest.approx(whole.predicted.final_loss)  # of the same pilots in another order
     assert run("controls", "st/plan.json") == 0
     arms = sorted(place.glob("controls/*.json"))
     assert len(arms) == 6

@@ -287,6 +287,25 @@ def test_json_names_a_key_twice(capsys, tmp_path):
     assert err == f"latebloom: {tmp_path / 's.json'}: seed = 2: stands more than once; keep one of them\n"
 
 
+def test_yaml(capsys, tmp_path):
+    """YAML 1.2: 1e-3 is a number, `on` is a word."""
+    pytest.importorskip("ruamel.yaml", reason="pip install 'latebloom[yaml]' to read YAML")
+    file = tmp_path / "s.yaml"
+    file.write_text("# mine\npeak_tflops: 1e-3\nseed: 3\ncompile: true\n")
+    lines = run(capsys, "train", "--config", file, "--print-config")[1].splitlines()
+    assert {"peak_tflops = 0.001", "seed = 3", "compile = true"} <= set(lines)
+    for text, message in {
+        "seed: 1\nseed: 2\n": "seed = '2': stands more than once; keep one",
+        "seed: [1\n": "file = '': is not YAML (",
+        "- 1\n": "file = '[1]': must be keys and values; give `name: value` a line",
+        "compile: on\n": "compile = 'on': expected bool, got str",
+    }.items():
+        file.write_text(text)
+        code, out, err = run(capsys, "train", "--config", file, "--print-config")
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith(f"latebloom: {file}: {message}"), err
+
+
 def test_a_plan_from_a_file_with_its_optimizer(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "plan.toml").write_text(

@@ -12,6 +12,7 @@ import numpy as np
 
 from latebloom.theory import (
     ask,
+    base_plan,
     controls,
     cost,
     expansion,
@@ -29,9 +30,10 @@ from latebloom.theory import (
     transfer,
     verdict,
 )
-from latebloom.theory.architectures import tensors
+from latebloom.theory.architectures import model_config, tensors
+from latebloom.theory.config import PlanConfig
 from latebloom.theory.fitting import area as area_fitting
-from latebloom.theory.fitting import bootstrap, curves, laws, normalised, pair, readers, recovery_field
+from latebloom.theory.fitting import bootstrap, curves, foreign_runs, laws, normalised, pair, readers, recovery_field
 from latebloom.theory.fitting import scaling as scaling_fitting
 from latebloom.theory.landscapes import FunctionalLaw, PowerLaw, area, growth, nqs, registry
 from latebloom.theory.landscapes import law as law_interface
@@ -119,12 +121,24 @@ def made_by(function, *arguments):
 
 
 CALLS = {
+    "architectures.model_config:model_of": Case(
+        model_config.model_of, {"vocab_size": 99}, fixed={"config": model_config.ModelConfig(model="gpt2-tiny")}
+    ),
     "architectures.tensors:bias": Case(tensors.bias, {"size": 3}, fixed={"name": "b"}),
     "architectures.tensors:gain": Case(tensors.gain, {"size": 3}, fixed={"name": "g"}),
     "ask:answer": Case(
         ask.answer,
         {"flops": 1e10, "peaks": (0.01, 0.02), "tolerance": 0.01},
         fixed={"plan": PLAN, "fitted": [registry.FittedLandscape(law=AREA)]},
+    ),
+    "base_plan:base_plan": Case(
+        base_plan.base_plan,
+        {"vocab_size": 99},
+        fixed={
+            "model": model_config.ModelConfig(model="gpt2-tiny"),
+            "config": PlanConfig(steps=100, batch_tokens=64, peak_lr=0.1),
+            "optimizer": Optimizer(),
+        },
     ),
     "controls:compared": Case(controls.compared, {"depths": (2,)}, zero="depths"),
     "controls:depths_between": Case(controls.depths_between, {"small_depth": 1, "full_depth": 6}, zero="small_depth"),
@@ -178,6 +192,11 @@ CALLS = {
     ),
     "fitting.pair:fit_law_pair": Case(
         lambda **numbers: pair.fit_law_pair(pilots(), kind=PowerLaw, **numbers), {"seed": 0}, zero="seed"
+    ),
+    "fitting.foreign_runs:schedule_of_rates": Case(
+        foreign_runs.schedule_of_rates,
+        {"step": np.arange(5), "lr": np.array([0.1, 0.1, 0.1, 0.1, 0.05]), "steps": 5},
+        zero="lr",
     ),
     "fitting.readers:block_means": Case(readers.block_means, {"points": 5}, fixed={"curve": LOSS_CURVE}),
     "fitting.readers:rates_from_log": Case(
@@ -356,6 +375,7 @@ CALLS = {
         {"cost_ratio": 0.2, "compute": (100.0, 1000.0), "accuracy": 0.1},
         fixed={"law": AREA, "schedule": WSD},
     ),
+    "plan_transfer:lr_rows": Case(plan_transfer.lr_rows, {"every": 100}, fixed={"plan": PLAN}),
     "plan_transfer:size_factors": Case(
         plan_transfer.size_factors,
         {"width": 32, "depth": 2},

@@ -16,7 +16,7 @@ from latebloom.theory.verdict import Verdict
 from latebloom.train.config import DemoConfig, TrainConfig
 from latebloom.train.data.corpus import prepare, python_stdlib_corpus
 from latebloom.train.data.shards import open_shards
-from latebloom.train.experiments.job import claim, run_job
+from latebloom.train.experiments.job import claim_directory, run_job
 
 __all__ = ["demo", "plan_config"]
 
@@ -56,7 +56,7 @@ def demo(
             "--small-depth", config.small_depth, f"must be below the full depth {depth}", "start shallower"
         )
     used = msgspec.to_builtins(model) | msgspec.to_builtins(config) | msgspec.to_builtins(train.replace(quiet=False))
-    claim(out, used, marker="demo.json")
+    claim_directory(out, used, what="demo")
     data = out / "data"
     if not (data / "manifest.json").exists():
         console.print("[bold]corpus[/]  the text of this Python's standard library")

@@ -33,13 +33,13 @@ from latebloom.train.config import TrainConfig
 from latebloom.train.run.branch import share_trunks
 from latebloom.train.run.several import run_all
 
-__all__ = ["claim", "growing_plan", "job_price", "run_job", "run_plans"]
+__all__ = ["claim_directory", "growing_plan", "job_price", "run_job", "run_plans"]
 
 CHECKPOINTS = 20  # of a trunk over the horizon: a branch repeats at most a 20th of it
 
 
 def run_job(base: Plan, data: Path, out: Path, *, config: PlanConfig, train: TrainConfig, console: Console) -> Verdict:
-    """Run the whole job in ``out``, which :func:`claim` has looked at; interrupted, the same call goes on.
+    """Run the whole job in ``out``, which :func:`claim_directory` has looked at; interrupted, the same call goes on.
 
     Leaves pilots/, runs/, plan.json and result.json.
 
@@ -159,21 +159,21 @@ def run_plans(
     )  # fmt: skip
 
 
-def claim(out: Path, settings: dict[str, Any], *, marker: str) -> None:
+def claim_directory(out: Path, settings: dict[str, Any], *, what: str) -> None:
     """Make ``out`` ours: new, or begun, or finished with the same settings. Nothing in it is ever deleted.
 
     Args:
         out: Directory of an experiment.
         settings: All that its results depend on, as plain data.
-        marker: Name of the file in ``out`` that keeps them.
+        what: The experiment is, ``demo`` or ``study``; settings stand in ``out/WHAT.json``.
 
     Raises:
         InputError: if it is in other use, or was begun with other settings: which, and what differs.
     """
-    path = out / marker
+    path = out / f"{what}.json"
     if not path.exists():
         if out.exists() and any(out.iterdir()):
-            rule = f"is not empty and has no {marker}: it is in other use"
+            rule = f"is not empty and not a {what}'s directory"
             raise InputError("--out", str(out), rule, "give another --out")
         out.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(settings, indent=2) + "\n")
@@ -181,7 +181,7 @@ def claim(out: Path, settings: dict[str, Any], *, marker: str) -> None:
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        raise InputError("--out", str(out), f"holds a {marker} that is not JSON", "give another --out") from None
+        raise InputError("--out", str(out), f"holds a {path.name} that is not JSON", "give another --out") from None
     now = json.loads(json.dumps(settings))
     differ = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
     if differ:
