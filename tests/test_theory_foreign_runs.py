@@ -257,11 +257,9 @@ class TestRefusals:
         with pytest.raises(InputError, match="may be any of lr-Muon/pg1, lr-Muon/pg2, which differ"):
             record_of_curve([tmp_path / "g.csv"], FIXED, BASE)
 
-    def test_descriptions(self):
-        with pytest.raises(InputError, match="needs one step for each of 1 expansions"):
-            RunDescription(depths=(1, 3))
-        with pytest.raises(InputError, match="stands beside decay_steps"):
-            RunDescription(depths=(1,), decay=0.1, decay_steps=3)
+    def test_descriptions(self, tmp_path):
+        self.refuse(tmp_path, "needs one step for each of 1 expansions", RunDescription(depths=(1, 3)))
+        self.refuse(tmp_path, "stands beside decay_steps", FIXED.replace(decay=0.1, decay_steps=3))
 
     def test_lists(self, tmp_path):
         path = tmp_path / "runs.toml"

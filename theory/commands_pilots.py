@@ -163,13 +163,13 @@ def next_command(
 
     RECORDS are the pilots so far; model, batch, depths and schedule are theirs.
     """
+    from latebloom.theory.fitting.foreign_runs import read_runs
     from latebloom.theory.fitting.recovery_field import field_of_records
     from latebloom.theory.menu import candidate_pilots, equal_compute_menu, pilot_value, schedule_for
     from latebloom.theory.menu_plan import next_text
     from latebloom.theory.pilot_design import pilot_plan
-    from latebloom.theory.record import read_records
 
-    records = read_records(paths)
+    records = [record for _, record in read_runs(paths)]
     longest = max((record.plan for record in records), key=lambda plan: plan.steps)
     depths = {stage.depth for record in records for stage in record.plan.stages}
     small, full = min(depths), max(depths) if depth is None else depth

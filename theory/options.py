@@ -300,7 +300,7 @@ def _yaml(text: bytes) -> dict[str, Any]:
         raise InputError("$", error.object[:20], "must be UTF-8 text", "save the file as UTF-8") from None
     except YAMLError as error:
         place, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
-        line = text.decode().splitlines()[place.line].strip() if place else ""
+        line = "".join(text.decode().splitlines()[place.line : place.line + 1]).strip() if place else ""
         if twice := re.match(r'found duplicate key "(.*?)"', problem):
             raise InputError(twice[1], line.partition(":")[2].strip(), "stands more than once", "keep one") from None
         rule = f"is not YAML ({problem}{f', line {place.line + 1}' if place else ''})"

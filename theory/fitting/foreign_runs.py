@@ -58,7 +58,7 @@ Blocks = Annotated[int, Meta(ge=0, le=10_000)]
 
 
 class RunDescription(Spec, frozen=True, kw_only=True):
-    """What a loss curve does not say about its run.
+    """What a loss curve does not say about its run; rules between the fields stand where they are used.
 
     Attributes:
         depths: Blocks; of a run that grows, those before and after each expansion, such as 1,12.
@@ -105,13 +105,6 @@ class RunDescription(Spec, frozen=True, kw_only=True):
     loss: str | None = None
     lr: str | None = None
     step: str | None = None
-
-    def check(self) -> None:
-        if len(self.expanded_at or ()) != len(self.depths) - 1:
-            rule = f"needs one step for each of {len(self.depths) - 1} expansions"
-            raise InputError("expanded_at", self.expanded_at, rule, f"say where depths {list(self.depths)} begin")
-        if self.decay is not None and self.decay_steps is not None:
-            raise InputError("decay", self.decay, "stands beside decay_steps", "give one of them")
 
 
 def is_run_list(path: Path) -> bool:
@@ -186,6 +179,11 @@ def record_of_curve(curves: Sequence[Path], run: RunDescription, base: Plan) -> 
     Raises:
         InputError: if the curve has no loss, ends before the horizon, or its rates are not the declared schedule's.
     """
+    if len(run.expanded_at or ()) != len(run.depths) - 1:
+        rule = f"needs one step for each of {len(run.depths) - 1} expansions"
+        raise InputError("expanded_at", run.expanded_at, rule, f"say where depths {list(run.depths)} begin")
+    if run.decay is not None and run.decay_steps is not None:
+        raise InputError("decay", run.decay, "stands beside decay_steps", "give one of them")
     series: Series = {}
     for curve in curves:
         series |= _series_of(curve, run)
