@@ -56,7 +56,7 @@ def test_plan_round(capsys):
     [
         (["trian"], "command = 'trian': is not a command; did you mean 'train'?"),
         (["plan", "--modle", "x"], "option = '--modle': is not an option here; did you mean '--model'?"),
-        (["plan", "--steps", "5"], "--model = None: is required"),
+        (["plan", "--steps", "5", "--batch-tokens", "64"], "--model = None: is required"),
         (
             ["plan", "--model", "gpt2-7b", "--steps", "x", "--batch-tokens", "1"],
             "--steps = 'x': is not a valid integer; see `latebloom plan make --help`",

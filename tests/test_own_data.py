@@ -119,6 +119,37 @@ def test_a_plan_from_curves_of_a_loop_that_is_not_ours(place, data, monkeypatch,
     assert float(rows[1]["lr"]) == pytest.approx(plan.schedule.lrs()[10])
 
 
+def test_verdict_from_curves(place, monkeypatch, capsys):
+    """A plan that grows and its controls, all trained elsewhere: what is left of them is a step, a loss, a length."""
+    monkeypatch.chdir(place)
+    (place / "elsewhere").mkdir()
+    assert run("plan", *MODEL, *HORIZON, "--u-mix", "0.2", "--out", "elsewhere/plan.json") == 0
+    assert run("controls", "elsewhere/plan.json", "--out", "elsewhere/controls") == 0
+    losses = {"progressive": 2.0, "fixed": 1.98, "equal_compute": 2.2, "cold_start": 2.6, "small": 2.3,
+              "small_equal_compute": 2.25}  # fmt: skip
+    text = ["width = 16\nheads = 2\ncontext = 16\nvocab_size = 256", "batch_tokens = 64", "peak_lr = 0.02", ""]
+    for number, (name, loss) in enumerate(losses.items()):
+        plan = read_plan(place / "elsewhere" / "controls" / f"{name}.json")
+        schedule = getattr(plan.schedule, "base", plan.schedule)
+        (place / "elsewhere" / f"{number}.csv").write_text(f"step,val_loss\n0,5.5\n{plan.steps},{loss}\n")
+        text.append(f'[[run]]\ncurve = "{number}.csv"\ndepths = {[stage.depth for stage in plan.stages]}')
+        text.append(f"warmup_steps = {schedule.warmup_steps}\ndecay_steps = {schedule.decay_steps}")
+        text.append(f"skipped_steps = {getattr(plan.schedule, 'start_step', 0)}")
+        text += [f"expanded_at = [{plan.tau}]"] if plan.tau else []
+    (place / "elsewhere" / "arms.toml").write_text("\n".join(text))
+    capsys.readouterr()
+    assert run("judge", "elsewhere/arms.toml", "--out", "elsewhere/judged") == 0
+    assert "Grow: train 1 block" in capsys.readouterr().out
+    result = json.loads((place / "elsewhere" / "judged" / "result.json").read_text())
+    assert result["losses"] == losses
+    assert (result["resolution"], result["predicted_final_loss"], result["pilots"]) == (None, None, None)
+    assert (place / "elsewhere" / "judged" / "report.html").exists()
+    assert run("judge", "elsewhere/arms.toml", "--out", "elsewhere/judged") == 2
+    (place / "elsewhere" / "arms.toml").write_text("\n".join(text[:4]))
+    assert run("judge", "elsewhere/arms.toml", "--out", "elsewhere/more") == 2
+    assert "lists no runs" in capsys.readouterr().err
+
+
 def test_curves_as_records(place, data, monkeypatch, capsys):
     """One curve by options; the file that is written is a record like any other."""
     monkeypatch.chdir(place)

@@ -239,7 +239,9 @@ class TestRefusals:
         self.refuse(tmp_path, "which guessing gives: not nats a token", lines=perplexity, base=small)
         large = [(step * 10**6, *rest) for step, *rest in rows()]
         self.refuse(
-            tmp_path, "step = 20000000.0: is not a whole number of updates up to 10000000; give upd", lines=large
+            tmp_path,
+            "step = 20000000.0: must increase, in whole updates up to 10000000; give updates",
+            lines=large,
         )
 
     def test_horizon(self, tmp_path):
@@ -330,7 +332,7 @@ def test_arms_are_known_by_what_they_did():
     )
     seed = synthetic_record(plan, np.array([0, 200]), np.array([5.0, 4.0]), name="again", seed=1)
     _, left_out = arms_of([*records, other])
-    assert left_out == ["short is left out: it is no control of mine, or one that is there already."]
+    assert left_out == ["short is left out: no control of mine, or one that is there already."]
     with pytest.raises(InputError, match="grow, all of them; name the one to judge with --progressive"):
         arms_of([*records, seed])
     assert arms_of([*records, seed], progressive="mine")[1] == ["again is left out: its seed is 1, not 0."]

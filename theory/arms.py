@@ -45,6 +45,7 @@ def arms_of(records: Sequence[Record], *, progressive: str | None = None) -> tup
         raise InputError("RUNS", names, "grow, all of them", "name the one to judge with --progressive")
     chosen = grown[0] if progressive is None else grown[names.index(progressive)]
     arms, left_out = {"progressive": chosen}, []
+    no_control = []
     others = [record for record in records if record is not chosen]
     named = [record for record in others if controls_among([record.header.name])]
     for record in [*named, *(record for record in others if record not in named)]:
@@ -54,11 +55,12 @@ def arms_of(records: Sequence[Record], *, progressive: str | None = None) -> tup
             continue
         fits = [each for each in _candidates(record, chosen) if each.name not in arms]
         if not fits:
-            left_out.append(
-                f"{name} is left out: it is no control of {chosen.header.name}, or one that is there already."
-            )
+            no_control.append(name)
             continue
         arms[fits[0].name] = record
+    if no_control:
+        listed, are = ", ".join(no_control), "is" if len(no_control) == 1 else "are"
+        left_out.append(f"{listed} {are} left out: no control of {chosen.header.name}, or one that is there already.")
     return arms, left_out
 
 

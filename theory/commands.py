@@ -397,11 +397,13 @@ def read_pilots(paths: Sequence[Path], base: Plan, *, growth: tuple[str, str] | 
     Raises:
         InputError: naming the pilot that is of another model, batch or way of growing.
     """
-    from latebloom.theory.fitting.foreign_runs import read_runs
+    from latebloom.theory.fitting.foreign_runs import curve_text, is_run_list, read_runs
 
     model = base.model
     runs = read_runs(paths, base)
     for path, record in runs:
+        if is_run_list(path):
+            click.echo("\n".join(curve_text(record)), err=True)
         if record.plan.model.replace(name=model.name) != model:
             rule = f"is a run of another model than {model.name}: {record.plan.model.name}, width "
             rule += f"{record.plan.model.width}, vocabulary {record.plan.model.vocab_size}"

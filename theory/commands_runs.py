@@ -12,7 +12,13 @@ from latebloom.theory.architectures.model_config import ModelConfig, model_of
 from latebloom.theory.controls import compared, depths_between
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
-from latebloom.theory.fitting.foreign_runs import RunDescription, is_run_list, read_run_list, record_of_curve
+from latebloom.theory.fitting.foreign_runs import (
+    RunDescription,
+    curve_text,
+    is_run_list,
+    read_run_list,
+    record_of_curve,
+)
 from latebloom.theory.options import ChoosingGroup, settings
 from latebloom.theory.plan import Plan, Stage, read_plan, write_plan
 from latebloom.theory.record import RECORD_FILE, Record, RecordWriter
@@ -153,18 +159,5 @@ def _write_runs(records: Sequence[Record], out: Path) -> None:
             raise InputError("--out", str(out / record.header.name), rule, "give another --out, or name the run")
     for record in records:
         _write_record(record, out / record.header.name)
-        for line in _read_text(record):
+        for line in curve_text(record):
             click.echo(line)
-
-
-def _read_text(record: Record) -> list[str]:
-    """What was read of one run, and what was assumed."""
-    plan, config = record.plan, record.header.config
-    depth = " > ".join(str(stage.depth) for stage in plan.stages)
-    lines = [f"{record.header.name}: depth {depth}, {plan.steps} steps, loss {record.final():.4f} ({config['loss']})"]
-    shape = plan.schedule.__struct_config__.tag
-    found = config.get("schedule", f"{shape}, as declared")
-    lines.append(f"  peak learning rate {plan.schedule.peak:.4g}; schedule {found}")
-    if "end" in config:
-        lines.append(f"  {config['end']}")
-    return lines

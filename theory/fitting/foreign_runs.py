@@ -44,7 +44,15 @@ from latebloom.theory.record import COLUMNS, RECORD_FILE, Header, Record, read_r
 from latebloom.theory.schedules import WSD, AnySchedule, Constant, Cosine, Linear, Piecewise, Tail
 from latebloom.theory.spec import Count, Fraction, Positive, Spec, from_plain
 
-__all__ = ["RunDescription", "is_run_list", "read_run_list", "read_runs", "record_of_curve", "schedule_of_rates"]
+__all__ = [
+    "RunDescription",
+    "curve_text",
+    "is_run_list",
+    "read_run_list",
+    "read_runs",
+    "record_of_curve",
+    "schedule_of_rates",
+]
 
 RUN_LISTS = (".toml", ".yaml", ".yml")
 CURVES = (".csv", ".tsv", ".json", ".parquet", ".log", ".txt", ".wandb", ".gz")  # of records only by their content
@@ -469,16 +477,33 @@ def read_runs(paths: Sequence[Path], base: Plan | None = None) -> list[tuple[Pat
     found: list[tuple[Path, Record]] = []
     for path in paths:
         if not path.exists():
-            raise InputError("run", str(path), "is not there", "name a run directory, a record or a list of runs")
+            raise InputError("record", str(path), "is not there", "name a run directory, a record or a list of runs")
         if is_run_list(path):
             found += [(path, record) for record in read_run_list(path, base)]
         elif path.is_dir() and not (path / RECORD_FILE).exists():
             rule = f"is a directory without {RECORD_FILE}"
-            raise InputError("run", str(path), rule, "name runs' directories, such as runs/*")
+            raise InputError("record", str(path), rule, "name runs' directories, such as runs/*")
         elif path.suffix in CURVES and not is_record(path):
             rule = "is a loss curve, which says neither depth nor schedule"
             fix = "list it in a TOML file, see `latebloom import list --help`"
-            raise InputError("run", str(path), rule, fix)
+            raise InputError("record", str(path), rule, fix)
         else:
             found.append((path, read_record(path)))
     return found
+
+
+def curve_text(record: Record) -> list[str]:
+    """What was read of another trainer's run, and what was assumed, a line each.
+
+    Args:
+        record: Made by :func:`record_of_curve`.
+    """
+    plan, config = record.plan, record.header.config
+    depth = " > ".join(str(stage.depth) for stage in plan.stages)
+    lines = [f"{record.header.name}: depth {depth}, {plan.steps} steps, loss {record.final():.4f} ({config['loss']})"]
+    shape = plan.schedule.__struct_config__.tag
+    found = config.get("schedule", f"{shape}, as declared")
+    lines.append(f"  peak learning rate {plan.schedule.peak:.4g}; schedule {found}")
+    if "end" in config:
+        lines.append(f"  {config['end']}")
+    return lines

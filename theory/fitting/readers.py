@@ -263,10 +263,10 @@ def read_series(
             value = steps[wrong].item()
             lines = [n for n, row in full if _number(row[at]) == steps[wrong]]  # the last repeats the one before
             where = f"{path.name}:{lines[-1]}: {at}"
-            if value != math.floor(value) or abs(value) > LARGEST_STEP:
-                rule = f"is not a whole number of updates up to {LARGEST_STEP}"
-                raise InputError(where, value, rule, "give updates; tokens over the tokens of a step are updates")
-            raise InputError(where, value, "must increase", "sort the rows; keep one for each step")
+            counts = abs(value) <= LARGEST_STEP and value == math.floor(value)
+            rule = f"must increase, in whole updates up to {LARGEST_STEP}"
+            fix = "sort the rows; keep one for each step" if counts else "give updates: tokens over those of a step"
+            raise InputError(where, value, rule, fix)
         if len(steps):
             runs.setdefault(run or name, {})[metric] = (steps.astype(np.int64), numbers[:, 1])
     return runs
