@@ -31,7 +31,8 @@ class Model(nn.Module):
     def __init__(self, depth):
         super().__init__()
         self.tokens, self.places = nn.Embedding(VOCABULARY, WIDTH), nn.Embedding(CONTEXT, WIDTH)
-        nn.init.normal_(self.tokens.weight, std=0.02)
+        for table in (self.tokens, self.places):
+            nn.init.normal_(table.weight, std=0.02)
         self.blocks, self.norm = nn.ModuleList(Block() for _ in range(depth)), nn.LayerNorm(WIDTH)
 
     def forward(self, ids):
