@@ -186,7 +186,7 @@ def test_a_checkpoint_is_read_by_any_number_of_ranks(wrote, reads, steps, data, 
     assert_same(held(whole), held(cut))
 
 
-def stopped_at(plan, data, out, step):
+def stopped_at(plan, data, out, step, config=CONFIG):
     """A run that gets a signal on its last rank during the update that makes ``step`` steps."""
     real = Trainee.update
 
@@ -197,7 +197,7 @@ def stopped_at(plan, data, out, step):
 
     Trainee.update = update
     try:
-        train(plan, data=data, out=out, config=CONFIG.replace(checkpoint_every=50))
+        train(plan, data=data, out=out, config=config.replace(checkpoint_every=50))
     except SystemExit as stop:
         return stop.code
     finally:
@@ -440,17 +440,89 @@ def test_examples_are_settings_and_scripts(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("world", "depth", "sequences", "activations", "dtype"),
-    [(2, 2, 2, "recompute", "bfloat16"), (8, 4, 8, "keep", "float32"), (64, 4, 1, "selective", "bfloat16")],
+    ("world", "shard", "depth", "sequences", "activations", "dtype", "gather"),
+    [
+        (2, 2, 2, 2, "recompute", "bfloat16", "float32"),
+        (8, 8, 4, 8, "keep", "float32", "float32"),
+        (64, 64, 4, 1, "selective", "bfloat16", "float32"),
+        (64, 8, 4, 1, "recompute", "bfloat16", "bfloat16"),
+        (8, 2, 3, 2, "keep", "bfloat16", "bfloat16"),
+        (8, 1, 3, 2, "recompute", "bfloat16", "float32"),
+    ],
 )
-def test_the_dry_run_of_a_rank_is_what_a_fake_rank_holds(world, depth, sequences, activations, dtype):
+def test_the_dry_run_of_a_rank_is_what_a_fake_rank_holds(world, shard, depth, sequences, activations, dtype, gather):
     """An account of every storage, fully_shard's own included; the promise is 10 %."""
     shape = preset("gpt2-124m")[0].replace(vocab_size=8192)
     plan = Plan(
         name="fake", model=shape, batch_tokens=1024 * sequences * world, schedule=wsd(steps=2, peak_lr=0.1),
         stages=(Stage(start_step=0, depth=depth),),
     )  # fmt: skip
-    counted = peak_bytes(plan, world, sequences=sequences, activations=activations, dtype=dtype)
-    said = dry_run(plan, devices=world, micro_sequences=sequences, activations=activations, dtype=dtype)
+    counted = peak_bytes(
+        plan, world, sequences=sequences, activations=activations, dtype=dtype, shard=shard, gather=gather
+    )
+    said = dry_run(
+        plan, devices=world, micro_sequences=sequences, activations=activations, dtype=dtype, shard=shard, gather=gather
+    )
     assert said.memory == pytest.approx(counted, rel=0.1)
     assert said.gathered > 0 and f"memory on each of {world} devices" in said.text()
+
+
+@pytest.mark.parametrize(("world", "shard"), [(2, 1), (4, 2)])
+def test_groups_of_ranks_hold_replicas(world, shard, data, tmp_path):
+    """Hybrid sharding: losses and weights of one process through growth; one group writes, and any number goes on."""
+    config = CONFIG.replace(microbatch=1, shard=shard)
+    finals = on_ranks(run, world, plan_of(), data, tmp_path / "grouped", config)
+    final = run(plan_of(), data, tmp_path / "one", CONFIG.replace(microbatch=1))
+    assert finals == pytest.approx([final] * world, abs=1e-4)
+    saved = checkpoint.checkpoints(tmp_path / "grouped")[-1]
+    assert len(list(saved.glob("model*"))) == shard
+    checkpoint.verify(saved)
+    for name, tensor in held(tmp_path / "one")[1].items():
+        torch.testing.assert_close(held(tmp_path / "grouped")[1][name], tensor, atol=1e-4, rtol=1e-3)
+    columns = [read_record(tmp_path / name).columns for name in ("one", "grouped")]
+    for metric in ("gradient_norm", "update_rms_blocks_matrices", "weight_rms_blocks_matrices"):
+        one, grouped = (c["value"][c["metric"] == metric] for c in columns)
+        assert len(one) == len(grouped) > 0, metric
+        assert grouped == pytest.approx(one, rel=2e-3), metric
+    on_ranks(stopped_at, world, plan_of(), data, tmp_path / "cut", 7, config)
+    assert on_ranks(go_on, world, tmp_path / "cut") == finals
+    on_ranks(stopped_at, world, plan_of(), data, tmp_path / "other", 7, config)
+    assert go_on(tmp_path / "other") == pytest.approx(final, abs=1e-4)
+
+
+def test_replicas_that_do_not_fit_the_ranks_are_refused(data, tmp_path):
+    results = on_ranks(run, 2, plan_of(), data, tmp_path / "run", CONFIG.replace(shard=3))
+    assert {str(result) for result in results} == {
+        "--shard = 3: does not divide the 2 ranks; give a divisor, or leave it out"
+    }
+    with pytest.raises(InputError, match="does not divide the 8 devices"):
+        dry_run(plan_of(), devices=8, shard=3)
+
+
+def test_dry_run_counts_what_the_network_takes():
+    """7B on 64 devices: in one group the network is slower than computing, in groups of one machine it is not."""
+    shape, depth = preset("gpt2-7b")
+    plan = Plan(
+        name="7b", model=shape, batch_tokens=524_288, schedule=wsd(steps=100, peak_lr=0.02),
+        stages=(Stage(start_step=0, depth=depth),),
+    )  # fmt: skip
+    options = {"devices": 64, "micro_sequences": 8, "gather": "bfloat16", "activations": "recompute"}
+    flat, grouped = dry_run(plan, **options), dry_run(plan, **options, shard=8)
+    assert flat.computing_seconds == grouped.computing_seconds
+    assert flat.communication_seconds > flat.computing_seconds > grouped.communication_seconds
+    assert grouped.seconds < flat.seconds and grouped.memory > flat.memory
+    sent = 63 / 64 * (2 * 2 * (flat.phases[0].parameters) + 4 * flat.phases[0].parameters)  # blocks nearly all of it
+    assert flat.communication == pytest.approx(sent, rel=0.05)
+    assert flat.checkpoint == 8 * flat.phases[0].parameters and flat.disk == 3 * flat.checkpoint
+
+
+@pytest.mark.parametrize("model", [plan_of().model, LLAMA], ids=["gpt2", "llama"])
+def test_blocks_gathered_in_bfloat16_train_nearly_alike(model, data, tmp_path):
+    plan = plan_of(steps=8, tau=4).replace(model=model)
+    config = CONFIG.replace(dtype="bfloat16")
+    exact = on_ranks(run, 2, plan, data, tmp_path / "exact", config)[0]
+    rounded = on_ranks(run, 2, plan, data, tmp_path / "rounded", config.replace(gather="bfloat16"))[0]
+    assert rounded != exact and rounded == pytest.approx(exact, abs=0.02)
+    assert all(tensor.dtype == torch.float32 for tensor in held(tmp_path / "rounded")[1].values())
+    with pytest.raises(InputError, match="--gather"):
+        CONFIG.replace(gather="bfloat16")

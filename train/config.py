@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import Init, Order
 from latebloom.theory.spec import Count, Positive, Spec
 
@@ -47,6 +48,8 @@ class TrainConfig(Spec, frozen=True, kw_only=True):
         diagnostics: Log the RMS of updates and weights, by kind of parameter, with the training loss.
         peak_tflops: Peak of one device, for the MFU; `latebloom doctor` measures it. None: no MFU; 790 in a dry run.
         tracker: Where rows are mirrored to, besides the record.
+        shard: Devices among which tensors are divided; other groups of as many hold replicas (HSDP). None: all.
+        gather: Of the weights of blocks that devices send one another; bfloat16 halves it, under --dtype bfloat16.
     """
 
     seed: Count = 0
@@ -66,6 +69,13 @@ class TrainConfig(Spec, frozen=True, kw_only=True):
     diagnostics: bool = False
     peak_tflops: Positive | None = None
     tracker: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
+    shard: AtLeastOne | None = None
+    gather: DType = "float32"
+
+    def check(self) -> None:
+        if self.gather == "bfloat16" and self.dtype == "float32":
+            rule = "rounds the weights, and --dtype is float32"
+            raise InputError("--gather", self.gather, rule, "give --dtype bfloat16, too")
 
 
 class DemoConfig(Spec, frozen=True, kw_only=True):

@@ -28,7 +28,7 @@ from latebloom.theory.spec import decode
 from latebloom.train.config import TrainConfig
 from latebloom.train.data.batches import Batches
 from latebloom.train.data.shards import open_shards
-from latebloom.train.ranks import ALONE, Ranks, joined, restarts
+from latebloom.train.ranks import ALONE, Ranks, joined, restarts, world_size
 from latebloom.train.run import checkpoint
 from latebloom.train.run.device import check_memory, device_text, keep_freed_memory, usable_device
 from latebloom.train.run.directory import RunDirectory
@@ -82,7 +82,7 @@ def train(
     config, data, directory = config or TrainConfig(), Path(data), RunDirectory(Path(out))
     if restarts() and checkpoint.checkpoints(directory.path):
         return resume(directory.path, data=data, quiet=config.quiet)
-    with joined(config.device) as ranks:
+    with joined(config.device, config.shard) as ranks:
         with ranks.together():
             if ranks.is_first:
                 directory.check_new()
@@ -114,6 +114,9 @@ def resume(out: Path, *, data: Path | None = None, quiet: bool | None = None) ->
         data: Where the token shards are now; None: where they were.
         quiet: Show nothing; None: as the run began.
 
+    Another number of ranks than the run began with goes on, too; its tensors are divided among all of them where the
+    configuration's ``shard`` does not divide their number.
+
     Returns:
         What was measured, from the run's first step on.
 
@@ -125,7 +128,8 @@ def resume(out: Path, *, data: Path | None = None, quiet: bool | None = None) ->
     if directory.record_file.exists() and directory.never_saved:
         rule = "was stopped before its first checkpoint"
         raise InputError("run", str(directory), rule, "start it again as it was started, with `latebloom train`")
-    with joined(directory.config_begun().device) as ranks:
+    began = directory.config_begun()
+    with joined(began.device, began.shard if world_size() % (began.shard or 1) == 0 else None) as ranks:
         with ranks.together():
             path, passed_over = _newest(directory, ranks)
             plan, config = directory.plan_begun(checkpoint.saved_plan(path)), directory.config_begun()
@@ -202,9 +206,15 @@ def make_trainee(plan: Plan, data: Path, config: TrainConfig, ranks: Ranks = ALO
         keep_freed_memory()
     sequences = sequences_in_pass(plan, config, ranks.world)
     cost = dry_run(
-        plan, micro_sequences=sequences, activations=config.activations, dtype=config.dtype, devices=ranks.world
+        plan,
+        micro_sequences=sequences,
+        activations=config.activations,
+        dtype=config.dtype,
+        devices=ranks.world,
+        shard=ranks.shard,
+        gather=config.gather,
     )
-    check_memory(device, states=state_bytes(plan) // ranks.world, peak=cost.memory, sequences=sequences)
+    check_memory(device, states=state_bytes(plan) // ranks.shard, peak=cost.memory, sequences=sequences)
     batches = Batches(
         open_shards(data), plan, seed=config.seed, repeat=config.repeat_data, rank=ranks.rank, world=ranks.world
     )
