@@ -422,19 +422,23 @@ def test_restarted_ranks_go_on_from_the_newest_checkpoint(data, tmp_path):
 def test_examples_are_settings_and_scripts(tmp_path):
     folder = ROOT / "examples"
     text = (folder / "README.md").read_text()
-    recipes = {"train-124m": ("gpt2-124m", 1), "train-7b-8": ("gpt2-7b", 8), "train-7b-64": ("gpt2-7b", 64)}
+    recipes = {"train-124m": ("gpt2-124m", 1, 524_288), "train-7b-8": ("gpt2-7b", 8, 524_288),
+               "train-7b-64": ("gpt2-7b", 64, 524_288), "train-65b-512": ("gpt2-65b", 512, 4_194_304)}  # fmt: skip
     assert {path.stem for path in folder.glob("*.toml")} == set(recipes)
-    for name, (model, devices) in recipes.items():
+    for name, (model, devices, batch_tokens) in recipes.items():
         config = TrainConfig(**tomllib.loads((folder / f"{name}.toml").read_text()))
         shape, depth = preset(model)
         plan = plan_expansion(
             model=shape, small_depth=1, full_depth=depth, schedule=wsd(steps=100_000, peak_lr=0.03),
-            batch_tokens=524_288, mixing_area=360.0,
+            batch_tokens=batch_tokens, mixing_area=360.0,
         )  # fmt: skip
         cost = dry_run(
-            plan, devices=devices, micro_sequences=config.microbatch, activations=config.activations, dtype=config.dtype
-        )
-        assert f"| `{name}.toml` | {model}, {depth} blocks | {devices} | {cost.memory / 2**30:.1f} GiB |" in text
+            plan, devices=devices, shard=config.shard, gather=config.gather, micro_sequences=config.microbatch,
+            activations=config.activations, dtype=config.dtype,
+        )  # fmt: skip
+        columns = (f"`{name}.toml`", f"{model}, {depth} blocks", f"{devices}", f"{cost.memory / 2**30:.1f} GiB",
+                   f"{cost.computing_seconds:.2f} s", f"{cost.communication_seconds:.2f} s")  # fmt: skip
+        assert f"| {' | '.join(columns)} |" in text
     for path in folder.glob("*.sh"):
         assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
 
