@@ -36,7 +36,7 @@ from latebloom.train.run.dryrun import dry_run
 from latebloom.train.run.loop import TrainConfig, make_trainee, resume, train
 from latebloom.train.run.trainee import Trainee
 from tests.fake_ranks import peak_bytes
-from tests.helpers import ROOT, needs_checkout, tiny_plan
+from tests.helpers import COMPILES, ROOT, needs_checkout, tiny_plan
 from tests.ranks import on_ranks
 
 # A micro-batch is half of the batch of four sequences: two ranks sum what one accumulates, in the same order.
@@ -530,3 +530,50 @@ def test_blocks_gathered_in_bfloat16_train_nearly_alike(model, data, tmp_path):
     assert all(tensor.dtype == torch.float32 for tensor in held(tmp_path / "rounded")[1].values())
     with pytest.raises(InputError, match="--gather"):
         CONFIG.replace(gather="bfloat16")
+
+
+def compiled_run(plan, data, out, config):
+    """Graphs that this rank made at each depth, and the final loss."""
+    from latebloom.train.run.measure import graphs_compiled
+
+    graphs, real_update, real_backend = Counter(), Trainee.update, trainee.COMPILE_BACKEND
+
+    def update(self, **options):
+        before = graphs_compiled()
+        value = real_update(self, **options)
+        graphs[self.model.depth] += graphs_compiled() - before
+        return value
+
+    Trainee.update, trainee.COMPILE_BACKEND = update, "aot_eager"
+    try:
+        final = run(plan, data, out, config)
+        return dict(graphs) | {"final": final}
+    finally:
+        Trainee.update, trainee.COMPILE_BACKEND = real_update, real_backend
+
+
+@COMPILES
+@pytest.mark.parametrize(("small", "activations"), [(1, "keep"), (0, "recompute"), (1, "selective")])
+def test_growth_on_ranks_compiles_nothing_again(small, activations, data, tmp_path):
+    config = CONFIG.replace(compile=True, activations=activations, diagnostics=False)
+    results = on_ranks(
+        compiled_run, 2, plan_of(steps=6, tau=3, small=small), data, tmp_path / "two", config, seconds=200
+    )
+    alone = run(plan_of(steps=6, tau=3, small=small), data, tmp_path / "one", CONFIG)
+    for result in results:
+        assert [result[small], result[3]] == ([1, 0] if small else [0, 1])
+        assert result["final"] == pytest.approx(alone, abs=1e-3)  # compiled kernels round differently
+
+
+def test_a_run_of_two_ranks_is_exported_whole(data, tmp_path):
+    from latebloom.train.model.hf import from_hf
+
+    on_ranks(run, 2, plan_of(), data, tmp_path / "two")
+    done = subprocess.run(
+        [sys.executable, "-m", "latebloom", "export", tmp_path / "two", "--out", tmp_path / "hf"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    weights = held(tmp_path / "two")[1]
+    exported = from_hf(tmp_path / "hf", name="x").state_dict()
+    assert exported.keys() == weights.keys() and all(torch.equal(exported[name], weights[name]) for name in weights)

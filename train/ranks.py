@@ -63,6 +63,7 @@ class Ranks:
     ):
         self.rank, self.world, self.local_rank, self.store = rank, world, local_rank, store
         self.shard = shard or world
+        self._group: Any = None  # of torch.distributed; None: all ranks' first one
         self._asked: list[int] = []  # signals that this process got
         self._agreed: int | None = None
         self._talks = 0
@@ -189,6 +190,20 @@ class Ranks:
         self.barrier()  # the store may end with the process of rank 0
         return texts
 
+    def beside(self, name: str) -> Ranks:
+        """The same ranks with a process group and keys of their own, for another thread to talk by.
+
+        Args:
+            name: Of what the thread does.
+        """
+        other = Ranks(rank=self.rank, world=self.world, local_rank=self.local_rank, store=self.store, shard=self.shard)
+        if not self.alone:
+            import torch.distributed as dist
+
+            other._group = dist.new_group(backend="gloo", timeout=datetime.timedelta(seconds=TIMEOUT_S))
+            other.store = dist.PrefixStore(name, self.store.clone())
+        return other
+
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.alone:
@@ -196,7 +211,7 @@ class Ranks:
         import torch
         import torch.distributed as dist
 
-        dist.all_reduce(torch.zeros(1))
+        dist.all_reduce(torch.zeros(1), group=self._group)
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
