@@ -250,26 +250,39 @@ def test_a_loss_that_is_not_finite_on_one_rank_stops_all_before_the_update(data,
     assert [path.name for path in checkpoint.checkpoints(tmp_path / "run")][-1] == "step-00000003-stage-0"
 
 
-def killed(plan, data, out, moment):
-    """A run whose last rank is killed by the system during an update, growth or the writing of a checkpoint."""
-    world = int(os.environ["WORLD_SIZE"])
+# Two ranks, twelve steps, an expansion at 6; checkpoints every fifth step, either side of the expansion, at the end.
+KILLS = [
+    *(("update", step) for step in (1, 2, 4, 5, 6, 7, 8, 10, 11)),
+    ("before growth", 6), ("after growth", 6),
+    *((f"{when} writing", moment) for moment in ("5-stage-0", "6-stage-0", "6-stage-1", "10-stage-1")
+      for when in ("before", "after")),
+    ("before writing", "12-stage-1"),
+]  # fmt: skip
+
+
+def killed(plan, data, out, event, moment):
+    """A run whose last rank is killed by the system at a moment of an update, growth or the writing of a checkpoint."""
     updates, grows, writes = Trainee.update, Trainee.grow, checkpoint._write_tensors
 
-    def die(is_now, rank):
-        if is_now and rank == world - 1:
+    def die(here, at, rank):
+        if (here, at) == (event, moment) and rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def update(self, **options):
-        die(moment == "update" and self.step == 8, self.ranks.rank)
+        die("update", self.step, self.ranks.rank)
         return updates(self, **options)
 
     def grow(self):
+        die("before growth", self.step, self.ranks.rank)
         grows(self)
-        die(moment == "growth", self.ranks.rank)
+        die("after growth", self.step, self.ranks.rank)
 
     def write(part, model, flat, ranks, shapes):
-        die(moment == "save" and "stage-1" in part.name and "00000010" in part.name, ranks.rank)
-        return writes(part, model, flat, ranks, shapes)
+        name = part.name.removeprefix(".step-").removesuffix(".part").lstrip("0")
+        die("before writing", name, ranks.rank)
+        written = writes(part, model, flat, ranks, shapes)
+        die("after writing", name, ranks.rank)
+        return written
 
     Trainee.update, Trainee.grow, checkpoint._write_tensors = update, grow, write
     try:
@@ -280,15 +293,23 @@ def killed(plan, data, out, moment):
         Trainee.update, Trainee.grow, checkpoint._write_tensors = updates, grows, writes
 
 
-@pytest.mark.parametrize("moment", ["update", "growth", "save"])
-def test_a_killed_rank_ends_the_others_and_the_run_goes_on_as_if_never_stopped(moment, data, tmp_path):
-    plan = plan_of()
-    final = run(plan, data, tmp_path / "whole")
-    (name, text), code = on_ranks(killed, 2, plan, data, tmp_path / "cut", moment)
+@pytest.fixture(scope="module")
+def uninterrupted(data, tmp_path_factory):
+    """The run that those of :data:`KILLS` must come to."""
+    out = tmp_path_factory.mktemp("uninterrupted") / "run"
+    return run(plan_of(), data, out), out
+
+
+@pytest.mark.parametrize(("event", "moment"), KILLS)
+def test_a_killed_rank_ends_the_others_and_the_run_goes_on_as_if_never_stopped(
+    event, moment, data, uninterrupted, tmp_path
+):
+    final, whole = uninterrupted
+    (name, text), code = on_ranks(killed, 2, plan_of(), data, tmp_path / "cut", event, moment)
     assert name == "PeerLost" and text.endswith("resume the run") and "\n" not in text
     assert code == -signal.SIGKILL
     assert on_ranks(go_on, 2, tmp_path / "cut") == [final, final]
-    assert_same(held(tmp_path / "whole"), held(tmp_path / "cut"))
+    assert_same(held(whole), held(tmp_path / "cut"))
 
 
 def test_rows_that_are_missing_changed_or_unknown_are_refused(data, tmp_path):
