@@ -42,8 +42,7 @@ class TrainConfig(Spec, frozen=True, kw_only=True):
         log_every: Steps between rows of training loss.
         checkpoint_every: Steps between checkpoints; expansions and the end have their own.
         keep_checkpoints: How many stay, the newest ones.
-        save_behind: Write checkpoints while training goes on, from a copy in the host's memory; the one before an
-            expansion and the last are waited for.
+        save_behind: Write checkpoints beside the training, from a copy in the host's memory.
         repeat_data: Allow more than one epoch.
         quiet: Show nothing while training.
         init_from: Directory of a Hugging Face model of the plan's shape and first depth to start from.
