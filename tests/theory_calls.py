@@ -351,11 +351,6 @@ CALLS = {
         {"steps": [100.0, 400.0, 1600.0], "rates": [0.04, 0.02, 0.01], "level": 0.9},
     ),
     "verdict:resolution": Case(verdict.resolution, {"noise": 0.01}, zero="noise"),
-    "optimum:winning_compute": Case(
-        optimum.winning_compute,
-        {"cost_ratio": 0.2, "compute": (100.0, 1000.0), "accuracy": 0.1},
-        fixed={"law": AREA, "schedule": WSD},
-    ),
     "plan_transfer:size_factors": Case(
         plan_transfer.size_factors,
         {"width": 32, "depth": 2},
