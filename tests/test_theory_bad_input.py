@@ -264,6 +264,7 @@ NO_QUANTITIES = {
     "fitting.pair:PairFit.refit",
     "fitting.readers:read_curves",  # files: tests/test_theory_readers.py
     "fitting.recovery_field:ends_of",  # depths that select among records
+    "fitting.recovery_field:field_of_records",  # as ends_of and fit_recovery_field
     "fitting.recovery_field:trunk_curve_of",  # as ends_of
     "fitting.sizes:fit_sizes",  # files: tests/test_theory_ask.py
     "growth_conditions:conditions_text",  # what smallest_budget returned

@@ -113,18 +113,18 @@ def make_command(
 
 def _plan_from_field(config: PlanConfig, base: Plan, records: list[Record]) -> Plan:
     """The best arm of equal compute, or with --grow the best that grows."""
-    from latebloom.theory.fitting.recovery_field import ends_of, fit_recovery_field, trunk_curve_of
+    from latebloom.theory.fitting.recovery_field import field_of_records
     from latebloom.theory.menu_plan import plan_from_menu
 
     if config.tolerance != PlanConfig(model="", steps=1, batch_tokens=1).tolerance:
         rule = "places an expansion by what it may cost against the full depth; the field takes the least loss"
         raise InputError("--tolerance", config.tolerance, rule, "leave it out, or give --law area")
-    ends = ends_of(records, small_depth=config.small_depth, full_depth=base.depth)
-    curve = trunk_curve_of(records, small_depth=config.small_depth)
-    field = fit_recovery_field(ends, full_depth=base.depth, reference=base.schedule.total_area, trunk_curve=curve)
+    field = field_of_records(
+        records, small_depth=config.small_depth, full_depth=base.depth, reference=base.schedule.total_area
+    )
     depths = config.depths
     if depths is None:
-        depths = tuple(sorted({end.depth for end in ends if end.kind == "between"}))
+        depths = tuple(sorted({end.depth for end in field.ends if end.kind == "between"}))
     share = 1.0 if config.budget is None else config.budget
     plans = plan_from_menu(
         field,

@@ -60,6 +60,7 @@ __all__ = [
     "TrunkCurve",
     "depth_share",
     "ends_of",
+    "field_of_records",
     "fit_recovery_field",
     "trunk_curve_of",
 ]
@@ -186,8 +187,8 @@ class TrunkCurve:
         noise: Standard deviation of a point about a smooth curve, nats per token.
     """
 
-    area: np.ndarray
-    loss: np.ndarray
+    area: tuple[float, ...]
+    loss: tuple[float, ...]
     noise: float
 
     def __len__(self) -> int:
@@ -217,7 +218,7 @@ class TrunkCurve:
         noise = 1.4826 * np.median(np.abs(apart) / np.sqrt(1 + share**2 + (1 - share) ** 2))
         wanted = np.linspace(log_area[0], log_area[-1], CURVE_POINTS)
         kept = np.unique(np.abs(log_area[:, None] - wanted).argmin(axis=0))
-        return cls(area=area[kept], loss=loss[kept], noise=float(noise))
+        return cls(area=tuple(area[kept].tolist()), loss=tuple(loss[kept].tolist()), noise=float(noise))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,6 +293,28 @@ def trunk_curve_of(records: Sequence[Record], *, small_depth: int) -> TrunkCurve
     constant = (steps > 0) & (steps >= at_peak[0]) & (steps <= at_peak[-1] + 1) & np.isfinite(loss)
     area = np.array([float(schedule.area(int(step))) for step in steps[constant]])
     return TrunkCurve.thinned(area, loss[constant])
+
+
+def field_of_records(
+    records: Sequence[Record], *, small_depth: int, full_depth: int, reference: float
+) -> RecoveryField:
+    """The posterior of the recovery field given finished runs: their annealed ends and the small trunk's curve.
+
+    Args:
+        records: Finished runs of one experiment and one seed.
+        small_depth: l.
+        full_depth: L.
+        reference: Learning-rate area of the full depth's whole run, the unit of the prior.
+
+    Raises:
+        InputError: as :func:`ends_of` and :func:`fit_recovery_field`.
+    """
+    return fit_recovery_field(
+        ends_of(records, small_depth=small_depth, full_depth=full_depth),
+        full_depth=full_depth,
+        reference=reference,
+        trunk_curve=trunk_curve_of(records, small_depth=small_depth),
+    )
 
 
 def _end(record: Record, small_depth: int, full_depth: int) -> AnnealedEnd:
@@ -645,7 +668,7 @@ def _runs_of(
     ends: Sequence[AnnealedEnd], curve: TrunkCurve | None, small_depth: int, full_depth: int, reference: float
 ) -> _Runs:
     """The ends, and after them the points of the trunk's curve: never grown, with no seed, as their offset is vague."""
-    on_curve = curve.area if curve else np.zeros(0)
+    on_curve = np.array(curve.area if curve else (), dtype=float)
     before = np.concatenate([[end.area_before for end in ends], on_curve])
     total = np.concatenate([[end.area for end in ends], on_curve])
     share = [depth_share(end.depth, small_depth, full_depth) for end in ends]

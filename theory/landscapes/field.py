@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from latebloom.theory import checks
 from latebloom.theory.errors import InputError
-from latebloom.theory.fitting.recovery_field import AnnealedEnd, RecoveryField, fit_recovery_field
+from latebloom.theory.fitting.recovery_field import AnnealedEnd, RecoveryField, TrunkCurve, fit_recovery_field
 from latebloom.theory.landscapes.growth import GrowthLandscape
 from latebloom.theory.spec import Positive
 
@@ -38,10 +38,12 @@ class FieldLaw(GrowthLandscape, frozen=True, kw_only=True, tag="field"):
     Attributes:
         ends: Annealed ends of the pilots, from which the field follows.
         reference: Learning-rate area of the full depth's whole run, the unit of the prior.
+        trunk_curve: The small trunk's validation curve. None: the ends alone.
     """
 
     ends: Annotated[tuple[AnnealedEnd, ...], Meta(min_length=1)]
     reference: Positive
+    trunk_curve: TrunkCurve | None = None
 
     def check(self) -> None:
         super().check()
@@ -53,7 +55,7 @@ class FieldLaw(GrowthLandscape, frozen=True, kw_only=True, tag="field"):
     @property
     def field(self) -> RecoveryField:
         """The posterior."""
-        return _field(self.ends, self.full_depth, self.reference)
+        return _field(self.ends, self.full_depth, self.reference, self.trunk_curve)
 
     def fixed(self, schedule: Schedule, step: ArrayLike, *, depth: int) -> np.ndarray:
         """Posterior mean of a run of ``depth`` annealed at ``step``.
@@ -101,5 +103,7 @@ class FieldLaw(GrowthLandscape, frozen=True, kw_only=True, tag="field"):
 
 
 @functools.lru_cache(maxsize=8)
-def _field(ends: tuple[AnnealedEnd, ...], full_depth: int, reference: float) -> RecoveryField:
-    return fit_recovery_field(ends, full_depth=full_depth, reference=reference)
+def _field(
+    ends: tuple[AnnealedEnd, ...], full_depth: int, reference: float, trunk_curve: TrunkCurve | None
+) -> RecoveryField:
+    return fit_recovery_field(ends, full_depth=full_depth, reference=reference, trunk_curve=trunk_curve)
