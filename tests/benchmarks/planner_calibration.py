@@ -101,6 +101,7 @@ from latebloom.theory.fitting.annealed_ends import AnnealedEnd, TrunkCurve, ends
 from latebloom.theory.fitting.field_kernel import FieldPrior
 from latebloom.theory.fitting.recovery_field import fit_recovery_field
 from latebloom.theory.menu import MenuArm, equal_compute_menu, schedule_for
+from latebloom.theory.pilot_design import GROWN_TAILS
 from latebloom.theory.pilot_value import candidate_pilots
 from latebloom.theory.plan import GPT2Shape, Optimizer, Plan, Stage
 from latebloom.theory.record import read_record
@@ -399,12 +400,12 @@ def planted(generator: np.random.Generator) -> Planted:
 def pilots_of(world: Planted, generator: np.random.Generator) -> tuple[list[AnnealedEnd], float]:
     """Annealed ends of ``planner.md``'s trunks and branches, with errors, and what they cost beyond the small trunk.
 
-    Small trunk to T, annealed at T/8, T/4, T/2, T; grown at T/2, annealed .03, .06, .12 T later; full trunk to T/4,
+    Small trunk to T, annealed at T/8, T/4, T/2, T; grown at T/2, annealed .04 and .1 T later; full trunk to T/4,
     annealed at T/8, T/4.
     """
     small, full = world.small_depth, world.full_depth
     runs = [(steps, small, 0) for steps in (100, 200, 400, 800)]
-    runs += [(400 + tail, small, 400) for tail in (24, 48, 96)]
+    runs += [(400 + round(x * HORIZON), small, 400) for x in GROWN_TAILS]
     runs += [(steps, full, 0) for steps in (100, 200)]
     unit = world.plan.schedule.total_area
     noise = 4.6 * float(np.exp(generator.uniform(np.log(0.001), np.log(0.0025))))
@@ -438,7 +439,8 @@ def pilots_of(world: Planted, generator: np.random.Generator) -> tuple[list[Anne
         )
     ratio = flops_per_token(world.plan.model, small) / flops_per_token(world.plan.model, full)
     anneals = 0.1 * (100 + 200 + 400) * ratio  # of the small trunk; that at T is the run itself
-    growth = 0.9 * 496 - 400 + sum(min(0.1 * (400 + tail), tail) for tail in (24, 48, 96))
+    tails = [x * HORIZON for x in GROWN_TAILS]
+    growth = max(0.9 * (400 + max(tails)) - 400, 0) + sum(min(0.1 * (400 + tail), tail) for tail in tails)
     fixed = 200 + 0.1 * 100
     return ends, (anneals + growth + fixed) / HORIZON
 
