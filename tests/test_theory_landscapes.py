@@ -215,7 +215,7 @@ def records(law, *, peaks=(0.05, 0.025)):
     return made
 
 
-@pytest.mark.parametrize("name", FITTED)
+@pytest.mark.parametrize("name", [name for name in FITTED if name != "field"])  # its pilots have one peak: below
 def test_each_fit_recovers_its_own_law(name, tmp_path):
     """Clean pilots at two rates: final losses at a rate between them within .5 %, and the fit survives its file."""
     truth = (
