@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 
 from latebloom.theory.errors import InputError
-from latebloom.theory.fitting.recovery_field import (
-    AnnealedEnd,
-    TrunkCurve,
-    depth_share,
-    ends_of,
-    field_of_records,
-    fit_recovery_field,
-    trunk_curve_of,
-)
+from latebloom.theory.fitting.annealed_ends import AnnealedEnd, TrunkCurve, ends_of, trunk_curve_of
+from latebloom.theory.fitting.field_kernel import depth_share
+from latebloom.theory.fitting.recovery_field import field_of_records, fit_recovery_field
 from latebloom.theory.landscapes.field import FieldLaw
 from latebloom.theory.plan import Stage
 from latebloom.theory.schedules import WSD

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["fit_command", "plan_command", "read_pilots", "record_command"]
 
 LAW_NAMES = (
-    "area, normalised or pair (pilots); size, shape or noisy_quadratic (several sizes); best, power, convex, momentum, "
-    "multi_power, functional, quadratic or river_valley (curves). [default: see above]"
+    "area, normalised, pair or field (pilots); size, shape or noisy_quadratic (several sizes); best, power, convex, "
+    "momentum, multi_power, functional, quadratic or river_valley (curves). [default: see above]"
 )
 
 
@@ -161,7 +161,7 @@ def _plan_from_law(config: PlanConfig, base: Plan, records: list[Record], area: 
         from latebloom.theory.landscapes.registry import FITTED, fit_landscape
 
         if config.law not in FITTED:
-            fix = nearest(config.law, ["field", *FITTED])
+            fix = nearest(config.law, FITTED)
             raise InputError("--law", config.law, "is not a landscape that is fitted to pilots", fix)
         fit = fit_landscape(config.law, records, seed=config.seed)
         law, resamples, provenance = fit.law, fit.bootstrap(seed=config.seed), fit.provenance()

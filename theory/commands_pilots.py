@@ -21,7 +21,7 @@ from latebloom.theory.plan import Optimizer, Plan, Provenance, Stage, write_plan
 from latebloom.theory.prediction import Prediction
 
 if TYPE_CHECKING:
-    from latebloom.theory.fitting.recovery_field import AnnealedEnd
+    from latebloom.theory.fitting.annealed_ends import AnnealedEnd
     from latebloom.theory.pilot_design import PilotDesign
     from latebloom.theory.record import Record
 
@@ -72,7 +72,7 @@ def pilots_command(
     design = design_pilots(base, small_depth=config.small_depth, growth=growth)
     lines: list[str] = []
     if records or more_records:
-        from latebloom.theory.fitting.recovery_field import ends_of
+        from latebloom.theory.fitting.annealed_ends import ends_of
 
         runs = read_pilots(records + more_records, base, growth=(config.init, config.order))
         ends = ends_of(runs, small_depth=config.small_depth, full_depth=base.depth)
@@ -89,7 +89,8 @@ def _conditions(
     records: Sequence[Record], ends: Sequence[AnnealedEnd], base: Plan, config: PlanConfig
 ) -> tuple[bool, list[str]]:
     """Whether growing is ruled out by the runs so far, and what they say."""
-    from latebloom.theory.fitting.recovery_field import FEWEST_SMALL_ENDS, field_of_records
+    from latebloom.theory.fitting.annealed_ends import FEWEST_SMALL_ENDS
+    from latebloom.theory.fitting.recovery_field import field_of_records
     from latebloom.theory.growth_conditions import conditions_text
     from latebloom.theory.pilot_design import growth_is_ruled_out
 
@@ -165,9 +166,10 @@ def next_command(
     """
     from latebloom.theory.fitting.foreign_runs import read_runs
     from latebloom.theory.fitting.recovery_field import field_of_records
-    from latebloom.theory.menu import candidate_pilots, equal_compute_menu, pilot_value, schedule_for
+    from latebloom.theory.menu import equal_compute_menu, schedule_for
     from latebloom.theory.menu_plan import next_text
     from latebloom.theory.pilot_design import pilot_plan
+    from latebloom.theory.pilot_value import candidate_pilots, pilot_value
 
     records = [record for _, record in read_runs(paths)]
     longest = max((record.plan for record in records), key=lambda plan: plan.steps)
