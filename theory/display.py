@@ -143,7 +143,7 @@ def plot_schedule(schedule: Schedule, axes: Axes | None = None) -> Axes:
     axes = _axes(axes)
     step = np.unique(np.linspace(0, schedule.horizon - 1, 1000).round().astype(np.int64))
     axes.plot(step, schedule.lr(step), color=BLUE)
-    axes.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
+    axes.set(xlabel="step", ylabel="learning rate", ylim=(0, 1.1 * schedule.peak or None))
     return axes
 
 
