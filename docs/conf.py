@@ -17,6 +17,8 @@ author = "the Latebloom authors"
 version = release = metadata.version("latebloom")
 html_title = "Latebloom"
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_copy_source = False
 html_show_copyright = False
 
@@ -24,6 +26,7 @@ extensions = ["myst_parser", "sphinx.ext.apidoc", "sphinx.ext.autodoc", "sphinx.
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+highlight_language = "text"  # what docstrings show as typed is seldom code
 copybutton_exclude = ".linenos, .gp, .go"
 
 apidoc_modules = [
@@ -47,6 +50,7 @@ napoleon_use_ivar = True
 napoleon_preprocess_types = False
 
 SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Yields):$")
+BOUNDS = re.compile(r"Annotated\[(.*?), msgspec\.Meta\([^()]*\)\]")
 INLINE = re.compile(r"(``.*?``|:\w+:`.*?`|`.*?`__?)")
 
 
@@ -77,6 +81,13 @@ def escaped(line: str) -> str:
         text = text.replace("*", r"\*").replace("\0", "*")
         pieces[i] = re.sub(r"_(?!\w)", r"\_", text)
     return "".join(pieces)
+
+
+def without_bounds(app, what, name, obj, options, signature, returns) -> tuple[str | None, str | None]:
+    """Types without the bounds that msgspec checks."""
+    while signature and BOUNDS.search(signature):
+        signature = BOUNDS.sub(r"\1", signature)
+    return signature, returns
 
 
 def without_reexports(app, what, name, obj, skip, options) -> bool | None:
@@ -110,5 +121,6 @@ def _help_of(command: click.Command, name: str, parent: click.Context) -> list[s
 
 def setup(app) -> None:
     app.connect("autodoc-process-docstring", as_typed, priority=100)  # before napoleon reads the sections
+    app.connect("autodoc-process-signature", without_bounds)
     app.connect("autodoc-skip-member", without_reexports)
     app.connect("builder-inited", write_commands)
