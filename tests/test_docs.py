@@ -17,8 +17,9 @@ import matplotlib.pyplot as plt
 import pytest
 
 from latebloom.cli import cli
+from latebloom.theory.plan import write_plan
 
-from .helpers import CHECKOUT, needs_checkout
+from .helpers import CHECKOUT, needs_checkout, tiny_plan
 
 pytestmark = needs_checkout
 
@@ -78,8 +79,10 @@ def test_every_command_is_one(page, monkeypatch, capsys):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "README.md"], ids=lambda page: page.stem)
 def test_every_python_block_runs(page, tmp_path, monkeypatch):
+    """From top to bottom, in a folder where a plan lies."""
     mpl.use("Agg")
     monkeypatch.chdir(tmp_path)
+    write_plan(tiny_plan(), "plan.json")
     names = {}
     for i, block in enumerate(blocks(page, "python")):
         exec(compile(block, f"{page.name}, block {i}", "exec"), names)
