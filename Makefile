@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 # constraints.txt pins what CI uses. Where there is a GPU, the CUDA build of torch is taken instead of the pinned one.
 HAS_GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo yes)
 
-.PHONY: demo test lint matrix lowest figures install clean
+.PHONY: demo test lint matrix lowest figures docs install clean
 
 install: $(STAMP)
 
@@ -40,8 +40,13 @@ lowest:
 	.venv-lowest/bin/python -m pip install --quiet -c constraints-lowest.txt -e '.[dev]'
 	.venv-lowest/bin/python -m pytest
 
+# The documentation as pages, with the reference; a warning is an error
+docs: $(STAMP)
+	$(VENV)/bin/python -m sphinx -b html -W --keep-going -q docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 figures: $(STAMP)
 	$(VENV)/bin/latebloom figures
 
 clean:
-	rm -rf $(VENV) .venv-lowest runs .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest runs docs/_build docs/reference .pytest_cache .ruff_cache

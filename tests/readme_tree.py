@@ -13,12 +13,9 @@ NAME_WIDTH = 30
 TEXT_WIDTH = 118 - NAME_WIDTH
 REST = (
     ("src/latebloom/", "what is installed: links to the four folders, the command line, what users import"),
-    (
-        "docs/",
-        "derivation.md: the chain on one page; equations.md: equation, function, proof, test; log.md: what failed",
-    ),
+    ("docs/", "tutorial, how-to, theory, glossary, log; `make docs` builds them with the reference"),
     ("examples/", "recipes for one, 8 and 64 devices, torchrun, Slurm"),
-    ("notebooks/", "the same objects, narrated"),
+    ("notebooks/", "seven, each under a minute: the same objects, narrated"),
     ("tests/", "flat, by package; benchmarks/ measures speed and accuracy"),
 )
 

@@ -8,6 +8,7 @@ from latebloom import cli
 from latebloom.theory import InputError, Stage, read_record, write_plan, wsd
 from latebloom.theory.controls import fixed_depth
 from latebloom.theory.record import RecordWriter
+from latebloom.theory.schedules import Constant
 from latebloom.train.run import checkpoint
 from latebloom.train.run.branch import agree_until, branch
 from latebloom.train.run.loop import TrainConfig, train
@@ -65,6 +66,17 @@ def test_a_branch_of_a_grown_run(data, tmp_path):
         train(plan, data=data, out=tmp_path / f"{name}_alone", config=CONFIG)
         same_run(tmp_path / name, tmp_path / f"{name}_alone")
         assert set(record.columns["depth"]) == {1, plan.depth}
+
+
+def test_a_branch_that_only_ends_earlier_measures_its_end(data, trunk, tmp_path):
+    """All its steps are the trunk's, which took no validation loss there."""
+    constant = Constant(steps=12, peak_lr=GROWN.schedule.peak)
+    longer = fixed_depth(GROWN, name="longer", depth=1, schedule=constant.replace(steps=16))
+    train(longer, data=data, out=tmp_path / "longer", config=CONFIG)
+    plan = longer.replace(name="shorter", schedule=constant)
+    branch(tmp_path / "longer", plan, out=tmp_path / "branch", quiet=True)
+    train(plan, data=data, out=tmp_path / "alone", config=CONFIG)
+    same_run(tmp_path / "branch", tmp_path / "alone")
 
 
 def test_where_plans_part():

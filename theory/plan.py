@@ -8,7 +8,7 @@ SHA-256 digest that stands in every checkpoint, record and figure made from it. 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from msgspec import Meta
 
@@ -21,6 +21,9 @@ from latebloom.theory.optimizers import Base, Optimizer
 from latebloom.theory.prediction import SECOND_VERSION, Curve, Interval, Prediction
 from latebloom.theory.schedules import AnySchedule
 from latebloom.theory.spec import Count, Spec
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -175,6 +178,22 @@ class Plan(Spec, frozen=True, kw_only=True):
         """
         checks.non_negative("step", step, fix="count updates from 0")
         return max(i for i, stage in enumerate(self.stages) if stage.start_step <= step)
+
+    def plot(self, axes: Axes | None = None) -> Axes:
+        """Draw the learning rate, and where the model grows (:func:`latebloom.theory.display.plot_plan`).
+
+        Args:
+            axes: Where to draw; a new figure by default.
+        """
+        from latebloom.theory import display
+
+        return display.plot_plan(self, axes)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from latebloom.theory import display
+
+        return display.plan_html(self)
 
 
 def read_plan(path: str | Path) -> Plan:

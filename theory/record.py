@@ -31,6 +31,7 @@ from latebloom.theory.spec import Count, NonNegative, Spec, decode
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 __all__ = [
     "COLUMNS",
@@ -154,6 +155,22 @@ class Record:
         import pandas as pd
 
         return pd.DataFrame({"run": self.header.name, **self.columns})
+
+    def plot(self, axes: Axes | None = None) -> Axes:
+        """Draw the validation loss against steps (:func:`latebloom.theory.display.plot_record`).
+
+        Args:
+            axes: Where to draw; a new figure by default.
+        """
+        from latebloom.theory import display
+
+        return display.plot_record(self, axes)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from latebloom.theory import display
+
+        return display.record_html(self)
 
 
 class RecordWriter:

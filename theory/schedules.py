@@ -31,6 +31,7 @@ from latebloom.theory.spec import Count, Fraction, NonNegative, Positive, Spec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
 
     Array = np.ndarray
@@ -136,6 +137,22 @@ class Schedule(Spec, frozen=True, kw_only=True, tag_field="shape"):
 
     def _flow_area(self, t: Array) -> Array:
         raise NotImplementedError
+
+    def plot(self, axes: Axes | None = None) -> Axes:
+        """Draw the learning rate against steps (:func:`latebloom.theory.display.plot_schedule`).
+
+        Args:
+            axes: Where to draw; a new figure by default.
+        """
+        from latebloom.theory import display
+
+        return display.plot_schedule(self, axes)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from latebloom.theory import display
+
+        return display.schedule_html(self)
 
     def with_steps(self, steps: int) -> AnySchedule:
         """The same shape over another horizon: warm-up and decay keep their shares, the peak stays.

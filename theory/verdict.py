@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta
 
@@ -28,6 +28,9 @@ from latebloom.theory.menu import schedule_for
 from latebloom.theory.plan import Plan
 from latebloom.theory.record import Record
 from latebloom.theory.spec import Count, NonNegative, Spec
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["NEEDED", "TrainedArm", "Verdict", "details", "from_prediction", "judge", "resolution", "sentence"]
 
@@ -175,6 +178,22 @@ class Verdict(Spec, frozen=True, kw_only=True):
     def gain_over_small(self) -> float | None:
         """(small - progressive)/small: what growing was worth at all."""
         return 1 - self.progressive / self.small if self.small else None
+
+    def plot(self, axes: Axes | None = None) -> Axes:
+        """Draw the final loss of every way to spend the compute (:func:`latebloom.theory.display.plot_verdict`).
+
+        Args:
+            axes: Where to draw; a new figure by default.
+        """
+        from latebloom.theory import display
+
+        return display.plot_verdict(self, axes)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from latebloom.theory import display
+
+        return display.verdict_html(self)
 
 
 def resolution(noise: float) -> float:

@@ -143,7 +143,7 @@ class CoupledQuadratic(GrowthLandscape, frozen=True, kw_only=True, tag="coupled"
 
     @property
     def schur(self) -> np.ndarray:
-        """Q = B - C' A^-1 C, shape (x, x): curvature of the new layers once the trunk has followed them."""
+        """Curvature of the new layers once the trunk has followed them, Q = B - C' A^-1 C, shape (x, x)."""
         a, c, b = self._blocks()
         return b - c.T @ np.linalg.solve(a, c)
 

@@ -74,7 +74,7 @@ def share_trunks(
     trunks: dict[str, Trunk] = {}
     candidates = dict(finished or {})
     for plan in sorted(plans, key=lambda plan: (plan.steps, plan.tau is None), reverse=True):
-        shared = {run: agree_until(other, plan) // every * every for run, other in candidates.items()}
+        shared = {run: _worth_copying(other, plan) // every * every for run, other in candidates.items()}
         best = max(shared, key=lambda run: shared[run], default=None)
         if best is not None and shared[best] > 0:
             trunks[plan.name] = Trunk(run=best, steps=shared[best])
@@ -98,7 +98,7 @@ def branch(run: Path, plan: Plan, *, out: Path, data: Path | None = None, quiet:
     refuse_ranks("a branch")
     trunk, directory = RunDirectory(run), RunDirectory(out)
     trunk.check_run()
-    until = agree_until(trunk.plan(), plan)
+    until = _worth_copying(trunk.plan(), plan)
     if until < 0:
         rule = f"does not begin as {trunk} does: model, batch, optimizer and first stage must be equal"
         raise InputError("plan", plan.name, rule, "`latebloom plan diff` shows where; train it alone")
@@ -114,6 +114,11 @@ def branch(run: Path, plan: Plan, *, out: Path, data: Path | None = None, quiet:
         )  # fmt: skip
         _begin_record(trunk, directory, plan, state.step, state.stage)
     return resume(directory.path, data=data, quiet=quiet)
+
+
+def _worth_copying(trunk: Plan, plan: Plan) -> int:
+    """Steps of ``trunk`` with which ``plan`` can begin: not its last one, after which the end is measured."""
+    return min(agree_until(trunk, plan), plan.steps - 1)
 
 
 def _checkpoint(run: Path, until: int) -> Path:
