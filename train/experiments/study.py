@@ -8,8 +8,9 @@ depth d, C an amount of compute in steps of the full depth L, and n = c_l/c_L, t
 
 all of one schedule shape (warmup-stable-decay, warm-up in steps, decay as a share of the run), one seed, one order of
 data, and the same FLOPs to within one step of the full depth. The constant part of a schedule does not depend on the
-horizon, so that every arm is a branch (:mod:`latebloom.train.run.branch`) of the longest fixed run of its first depth,
-its *trunk*: a horizon costs only its decay, a way of growing only what follows the expansion.
+horizon, so that an arm is a branch (:mod:`latebloom.train.run.branch`) of another, its *trunk*: a fixed run of the next
+shorter fixed run of its depth, which repeats only that one's decay; a grown run of the fixed run of its first depth at
+the same C, so that it costs only what follows the expansion. Small amounts of compute are finished first.
 
 Seeds are replicates. Differences are taken within a seed, where initialisation and order of data are common.
 """
@@ -35,6 +36,7 @@ from latebloom.theory.record import Record
 from latebloom.theory.schedules import WSD
 from latebloom.theory.spec import Count, Fraction, Positive, Spec, finite_plain, from_plain
 from latebloom.train.config import TrainConfig
+from latebloom.train.run.branch import agree_until
 from latebloom.train.run.several import run_all
 
 __all__ = [
@@ -143,7 +145,7 @@ class StudyArm:
         name: Unique in the study.
         compute: C, in steps of the full depth.
         plan: Of the run, its name the arm's.
-        trunk: Name of the arm whose run it is a branch of; None for a trunk.
+        trunk: Name of the arm whose run it is a branch of; None if it is trained from the start.
     """
 
     name: str
@@ -155,19 +157,6 @@ class StudyArm:
     def grown(self) -> bool:
         """Whether the run grows."""
         return self.plan.tau is not None
-
-    def own_flops(self, trunk_every: int) -> float:
-        """FLOPs of what this run trains itself, its trunk's part left out.
-
-        Args:
-            trunk_every: Steps between the trunk's checkpoints.
-        """
-        total = float(plan_flops(self.plan))
-        if self.trunk is None:
-            return total
-        shared = self.plan.stages[1].start_step if self.grown else self.plan.steps - _decay_steps(self.plan)
-        return total - float(plan_flops(self.plan, shared // trunk_every * trunk_every))
-
 
 def read_study(path: Path) -> Study:
     """The study that a TOML file declares.
@@ -191,26 +180,26 @@ def read_study(path: Path) -> Study:
 
 
 def study_arms(study: Study) -> list[StudyArm]:
-    """Every arm of ``study``, trunks first.
+    """Every arm of ``study``: small amounts of compute first, trunks before their branches.
 
     Args:
         study: The study.
     """
     made: dict[str, StudyArm] = {}
-    longest = max(study.computes)
-    for compute in sorted(study.computes, reverse=True):
+    computes = sorted(study.computes)
+    for compute, shorter in zip(computes, [None, *computes], strict=False):
         for depth in sorted(study.depths):
             name = f"fixed-{depth}-C{compute}"
-            trunk = None if compute == longest else f"fixed-{depth}-C{longest}"
+            trunk = None if shorter is None else f"fixed-{depth}-C{shorter}"
             stages: tuple[Stage, ...] = (Stage(start_step=0, depth=depth),)
             steps = max(2, round(compute * _price(study, study.full_depth) / _price(study, depth)))
             made[name] = StudyArm(name=name, compute=compute, plan=_plan(study, name, steps, stages), trunk=trunk)
     for grid in study.growth:
-        for compute in sorted(grid.computes or study.computes, reverse=True):
+        for compute in sorted(grid.computes or computes):
             for name, steps, grown in _growths(study, grid, compute):
-                trunk = f"fixed-{grid.small}-C{longest}"
+                trunk = f"fixed-{grid.small}-C{compute}"
                 made[name] = StudyArm(name=name, compute=compute, plan=_plan(study, name, steps, grown), trunk=trunk)
-    return sorted(made.values(), key=lambda arm: arm.trunk is not None)
+    return sorted(made.values(), key=lambda arm: (arm.compute, arm.grown))
 
 
 def _growths(study: Study, grid: GrowthGrid, compute: int) -> Iterator[tuple[str, int, tuple[Stage, Stage]]]:
@@ -246,8 +235,15 @@ def price(study: Study) -> float:
     Args:
         study: The study.
     """
-    every = {depth: _checkpoint_every(study, depth) for depth in study.depths}
-    return len(study.seeds) * sum(arm.own_flops(every[arm.plan.stages[0].depth]) for arm in study_arms(study))
+    arms = {arm.name: arm for arm in study_arms(study)}
+    total = 0.0
+    for arm in arms.values():
+        total += plan_flops(arm.plan)
+        if arm.trunk is not None:
+            every = _checkpoint_every(study, arm.plan.stages[0].depth)
+            shared = agree_until(arms[arm.trunk].plan, arm.plan) // every * every
+            total -= plan_flops(arm.plan, shared)
+    return len(study.seeds) * total
 
 
 def run_study(
@@ -280,11 +276,10 @@ def run_study(
             every = _checkpoint_every(study, depth)
             here = config.replace(seed=seed, checkpoint_every=every, keep_checkpoints=2 * CHECKPOINTS)
             mine = [arm for arm in study_arms(study) if arm.plan.stages[0].depth == depth]
-            for part in ([arm for arm in mine if arm.trunk is None], [arm for arm in mine if arm.trunk is not None]):
-                plans = [arm.plan.replace(name=f"{arm.name}-s{seed}") for arm in part]
-                trunks = {f"{arm.name}-s{seed}": out / f"{arm.trunk}-s{seed}" for arm in part if arm.trunk}
-                done = run_all(plans, data, out, config=here, console=console, trunks=trunks)
-                records |= {plan.name: record for plan, record in zip(plans, done, strict=True)}
+            plans = [arm.plan.replace(name=f"{arm.name}-s{seed}") for arm in mine]
+            trunks = {f"{arm.name}-s{seed}": out / f"{arm.trunk}-s{seed}" for arm in mine if arm.trunk}
+            done = run_all(plans, data, out, config=here, console=console, trunks=trunks)
+            records |= {plan.name: record for plan, record in zip(plans, done, strict=True)}
     return records
 
 
@@ -379,12 +374,6 @@ def _plan(study: Study, name: str, steps: int, stages: Sequence[Stage]) -> Plan:
         name=name, model=study.shape, batch_tokens=study.batch_tokens, schedule=schedule, stages=tuple(stages),
         optimizer=study.optimizer,
     )  # fmt: skip
-
-
-def _decay_steps(plan: Plan) -> int:
-    schedule = plan.schedule
-    assert isinstance(schedule, WSD)
-    return schedule.decay_steps
 
 
 def _price(study: Study, depth: int) -> float:
