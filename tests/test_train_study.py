@@ -71,7 +71,7 @@ def test_arms_share_trunks_and_the_price_counts_them_once():
     for arm in arms.values():
         if arm.trunk:
             trunk = arms[arm.trunk].plan
-            shared = arm.plan.tau if arm.grown else arm.plan.steps - arm.plan.schedule.decay_steps
+            shared = arm.plan.tau if arm.grown else trunk.steps - trunk.schedule.decay_steps
             assert np.array_equal(trunk.schedule.lrs()[:shared], arm.plan.schedule.lrs()[:shared])
             assert trunk.stages[0] == arm.plan.stages[0]
     alone = len(STUDY.seeds) * sum(plan_flops(arm.plan) for arm in arms.values())

@@ -93,8 +93,9 @@ def cases(records: Path = RECORDS) -> list[Case]:
     found = []
     for path in sorted(STUDIES.glob("*.toml")):
         study = read_study(path)
+        once = [arm for arm in study_arms(study) if not arm.grown or arm.name.startswith("grown-")]
         for seed in study.seeds:
-            arms = [(arm, _record(records / study.name / f"{arm.name}-s{seed}.parquet")) for arm in study_arms(study)]
+            arms = [(arm, _record(records / study.name / f"{arm.name}-s{seed}.parquet")) for arm in once]
             for small, full, how in sorted({_way(arm) for arm, _ in arms if arm.grown}):
                 alike = [
                     (arm, record)
@@ -273,7 +274,7 @@ def league(found: Sequence[Case], names: Sequence[str]) -> dict[str, list[tuple[
 
 
 def freeze(found: Sequence[Case], folder: Path = PREDICTIONS) -> list[Path]:
-    """Write the field's prediction for every case of which no arm is trained yet; files there are left alone.
+    """Write the field's prediction for every case of which no grown arm is trained yet; files there are left alone.
 
     Args:
         found: Cases.
@@ -285,7 +286,7 @@ def freeze(found: Sequence[Case], folder: Path = PREDICTIONS) -> list[Path]:
     written = []
     for case in found:
         path = folder / f"{case.name}.json"
-        if path.exists() or case.measured:
+        if path.exists() or any(case.plans[arm].tau is not None for arm in case.measured):
             continue
         draws = field_draws(case, number=200)
         losses = np.array(draws.losses).round(DECIMALS)
@@ -304,7 +305,7 @@ def freeze(found: Sequence[Case], folder: Path = PREDICTIONS) -> list[Path]:
         provenance = Provenance(
             landscape=DEFAULT, pilots=tuple(dict.fromkeys(run.header.plan_digest for run in case.pilots)),
             data=tuple(dict.fromkeys(run.header.data_digest or "" for run in case.pilots)),
-            reason=f"Written before any arm was trained: {draws.names[best]} is expected lowest of {len(menu)} arms.",
+            reason=f"Written before any arm that grows was trained: {draws.names[best]} is expected lowest of {len(menu)} arms.",
         )  # fmt: skip
         plan = case.plans[draws.names[best]]
         write_plan(plan.replace(schema_version=SCHEMA_VERSION, predicted=predicted, provenance=provenance), path)

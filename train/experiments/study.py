@@ -5,12 +5,14 @@ depth d, C an amount of compute in steps of the full depth L, and n = c_l/c_L, t
 
     fixed d        for each depth d:  T = C c_L/c_d steps
     grown l -> L   at x = tau/T:      T = C/(n x + 1 - x) steps, of which tau = x T at depth l
+    recipe         any stages:        T = C/sum_i (x_{i+1} - x_i) c_i/c_L, c_i of the blocks that a token passes
 
 all of one schedule shape (warmup-stable-decay, warm-up in steps, decay as a share of the run), one seed, one order of
 data, and the same FLOPs to within one step of the full depth. The constant part of a schedule does not depend on the
 horizon, so that an arm is a branch (:mod:`latebloom.train.run.branch`) of another, its *trunk*: a fixed run of the next
-shorter fixed run of its depth, which repeats only that one's decay; a grown run of the fixed run of its first depth at
-the same C, so that it costs only what follows the expansion. Small amounts of compute are finished first.
+shorter fixed run of its depth, which repeats only that one's decay; a grown run of the shortest fixed run of its first
+depth that was still at the constant rate at the expansion, so that it costs only what follows. Small amounts of compute
+are finished first.
 
 Seeds are replicates. Differences are taken within a seed, where initialisation and order of data are common.
 """
@@ -33,7 +35,7 @@ from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import INITS, Init, Order, StatePolicy
 from latebloom.theory.plan import GPT2Shape, Optimizer, Plan, Stage
 from latebloom.theory.record import Record
-from latebloom.theory.schedules import WSD
+from latebloom.theory.schedules import WSD, Piecewise
 from latebloom.theory.spec import Count, Fraction, Positive, Spec, finite_plain, from_plain
 from latebloom.train.config import TrainConfig
 from latebloom.train.run.branch import agree_until
@@ -41,6 +43,8 @@ from latebloom.train.run.several import run_all
 
 __all__ = [
     "GrowthGrid",
+    "Recipe",
+    "RecipeStage",
     "Study",
     "StudyArm",
     "StudyRow",
@@ -76,6 +80,47 @@ class GrowthGrid(Spec, frozen=True, kw_only=True):
     computes: tuple[Count, ...] | None = None
 
 
+class RecipeStage(Spec, frozen=True, kw_only=True):
+    """A stage of a recipe; see :class:`latebloom.theory.plan.Stage`.
+
+    Attributes:
+        at: Share of the run at which it begins.
+        depth: Number of blocks.
+        replayed_to: Blocks that a token passes, if more: with shared weights.
+        init: How the blocks that this stage adds begin.
+        order: Where they stand, or in which order blocks are passed again.
+        optimizer_state: What the optimizer remembers.
+    """
+
+    at: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    depth: Count
+    replayed_to: Count | None = None
+    init: Init = "random"
+    order: Order = "stack"
+    optimizer_state: StatePolicy = "keep"
+
+
+class Recipe(Spec, frozen=True, kw_only=True):
+    """A way of growing, stage by stage.
+
+    Attributes:
+        name: In the names of its arms.
+        stages: The first at 0.
+        rewarm_steps: Steps over which the learning rate rises again from 0 after each expansion.
+        computes: Amounts of compute at which to run it; None for all of the study's.
+    """
+
+    name: Annotated[str, Meta(min_length=1, max_length=60, pattern=r"^[\w.-]+$")]
+    stages: Annotated[tuple[RecipeStage, ...], Meta(min_length=2)]
+    rewarm_steps: Count = 0
+    computes: tuple[Count, ...] | None = None
+
+    def check(self) -> None:
+        shares = [stage.at for stage in self.stages]
+        if shares[0] != 0 or any(b <= a for a, b in zip(shares, shares[1:], strict=False)):
+            raise InputError(f"{self.name}: at", shares, "must begin at 0 and increase", "sort the stages")
+
+
 class Study(Spec, frozen=True, kw_only=True):
     """What a study's file declares.
 
@@ -91,7 +136,8 @@ class Study(Spec, frozen=True, kw_only=True):
         decay: Share of the run over which the learning rate falls to zero.
         depths: Depths of the fixed runs; the largest is the full depth, the unit of compute.
         computes: Amounts of compute C, in steps of the full depth.
-        growth: Ways of growing.
+        growth: Ways of growing once, as grids.
+        recipes: Ways of growing, stage by stage.
         seeds: Seeds of initialisation and order of data.
         optimizer: Update rule.
     """
@@ -108,6 +154,7 @@ class Study(Spec, frozen=True, kw_only=True):
     depths: Annotated[tuple[Count, ...], Meta(min_length=1)]
     computes: Annotated[tuple[Annotated[int, Meta(ge=2)], ...], Meta(min_length=1)]
     growth: tuple[GrowthGrid, ...] = ()
+    recipes: tuple[Recipe, ...] = ()
     seeds: Annotated[tuple[Count, ...], Meta(min_length=1)] = (0,)
     optimizer: Optimizer = Optimizer()
 
@@ -123,6 +170,13 @@ class Study(Spec, frozen=True, kw_only=True):
             unknown = set(grid.computes or ()) - set(self.computes)
             if unknown:
                 raise InputError("growth.computes", sorted(unknown), f"are not among {self.computes}", "add them")
+        for recipe in self.recipes:
+            if recipe.stages[0].depth not in self.depths:
+                rule = f"is not among the depths {self.depths}: its fixed run is a control, and the trunk"
+                raise InputError(f"{recipe.name}: depth", recipe.stages[0].depth, rule, "add it to depths")
+            unknown = set(recipe.computes or ()) - set(self.computes)
+            if unknown:
+                raise InputError(f"{recipe.name}: computes", sorted(unknown), f"are not among {self.computes}", "add")
 
     @property
     def full_depth(self) -> int:
@@ -197,20 +251,77 @@ def study_arms(study: Study) -> list[StudyArm]:
     for grid in study.growth:
         for compute in sorted(grid.computes or computes):
             for name, steps, grown in _growths(study, grid, compute):
-                trunk = f"fixed-{grid.small}-C{compute}"
-                made[name] = StudyArm(name=name, compute=compute, plan=_plan(study, name, steps, grown), trunk=trunk)
+                plan = _plan(study, name, steps, grown)
+                made[name] = StudyArm(name=name, compute=compute, plan=plan, trunk=_trunk_of(plan, made))
+    for recipe in study.recipes:
+        for compute in sorted(recipe.computes or computes):
+            name = f"{recipe.name}-C{compute}"
+            plan = _recipe_plan(study, recipe, name)
+            made[name] = StudyArm(name=name, compute=compute, plan=plan, trunk=_trunk_of(plan, made))
     return sorted(made.values(), key=lambda arm: (arm.compute, arm.grown))
 
 
+def _trunk_of(plan: Plan, made: dict[str, StudyArm]) -> str:
+    """Name of the shortest fixed run that is the same up to the first expansion of ``plan``, or for longest."""
+    fixed = [arm for arm in made.values() if not arm.grown and arm.plan.depth == plan.stages[0].depth]
+    tau = plan.stages[1].start_step
+    return max(fixed, key=lambda arm: (min(agree_until(arm.plan, plan), tau), -arm.compute)).name
+
+
+def _recipe_plan(study: Study, recipe: Recipe, name: str) -> Plan:
+    """The plan of a recipe at the compute that its ``name`` ends with, its last stage as long as the rest allows."""
+    compute = int(name.rpartition("-C")[2])
+    budget = compute * _price(study, study.full_depth)
+    prices = [_price(study, stage.replayed_to or stage.depth) for stage in recipe.stages]
+    ends = [*(stage.at for stage in recipe.stages[1:]), 1.0]
+    horizon = budget / sum(
+        (end - stage.at) * price for stage, end, price in zip(recipe.stages, ends, prices, strict=True)
+    )
+    every = _checkpoint_every(study, recipe.stages[0].depth)
+    starts = [0, max(1, round(recipe.stages[1].at * horizon / every)) * every]
+    starts += [round(stage.at * horizon) for stage in recipe.stages[2:]]
+    spent = sum((end - start) * price for start, end, price in zip(starts, starts[1:], prices, strict=False))
+    steps = starts[-1] + max(1, round((budget - spent) / prices[-1]))
+    stages = [
+        Stage(
+            start_step=start, depth=stage.depth, init=stage.init, order=stage.order,
+            optimizer_state=stage.optimizer_state, replayed_to=stage.replayed_to,
+        )
+        for start, stage in zip(starts, recipe.stages, strict=True)
+    ]  # fmt: skip
+    plan = _plan(study, name, steps, stages)
+    return plan.replace(schedule=_rewarmed(plan, recipe.rewarm_steps)) if recipe.rewarm_steps else plan
+
+
+def _rewarmed(plan: Plan, steps: int) -> Piecewise:
+    """The plan's schedule, but that after each expansion the learning rate rises from 0 again over ``steps``."""
+    schedule = plan.schedule
+    assert isinstance(schedule, WSD)
+    at = list(range(schedule.warmup_steps + 1))
+    rate = [float(schedule.lr(step)) for step in at]
+    for stage in plan.stages[1:]:
+        at += [stage.start_step, stage.start_step, stage.start_step + steps]
+        rate += [schedule.peak_lr, 0.0, schedule.peak_lr]
+    at += [schedule.steps - schedule.decay_steps, schedule.steps]
+    return Piecewise(at=tuple(at), rate=(*rate, schedule.peak_lr, 0.0))
+
+
 def _growths(study: Study, grid: GrowthGrid, compute: int) -> Iterator[tuple[str, int, tuple[Stage, Stage]]]:
-    """(name, horizon, stages) of each way of growing that ``grid`` declares, at one amount of compute."""
+    """(name, horizon, stages) of each way of growing that ``grid`` declares, at one amount of compute.
+
+    Expansions are moved to the nearest checkpoint of the trunk's spacing; shares that meet at one are one arm.
+    """
+    taus = set()
     full = study.full_depth if grid.full is None else grid.full
     budget = compute * _price(study, study.full_depth)
     small_price, full_price = _price(study, grid.small), _price(study, full)
     every = _checkpoint_every(study, grid.small)
     for share in grid.at:
         horizon = budget / (small_price * share + full_price * (1 - share))
-        tau = max(1, round(share * horizon / every)) * every  # where the trunk has a checkpoint
+        tau = max(1, round(share * horizon / every)) * every
+        if tau in taus:
+            continue
+        taus.add(tau)
         steps = tau + max(1, round((budget - tau * small_price) / full_price))
         for init in grid.init:
             if grid.small == 0 and INITS[init].copies:
@@ -296,9 +407,9 @@ class StudyRow:
         losses: Final losses by seed, nats a token.
         above_best_fixed: Mean over seeds of its loss minus that of the fixed depth whose mean is lowest at C, nats.
         standard_error: Of that mean, over seeds; nan with one.
-        rho: Transfer efficiency: it ends where the full depth ends after (T - tau) + rho tau steps; nan for fixed runs
-            and outside the full depth's measured range. Growing beats the full depth where rho > n.
-        n: Price of a step of the small depth, in steps of the depth it grows to; nan for fixed runs.
+        rho: Transfer efficiency: it ends where the full depth ends after (T - tau) + rho tau steps; nan for runs that
+            do not grow just once, and outside the full depth's measured range. Growing beats the full depth where rho > n.
+        n: Price of a step of the small depth, in steps of the depth it grows to; nan for such runs too.
     """
 
     compute: int
@@ -347,7 +458,7 @@ def study_table(study: Study, finals: dict[str, float]) -> list[StudyRow]:
 
 def _transfer_efficiency(study: Study, arm: StudyArm, losses: dict[str, np.ndarray]) -> tuple[float, float]:
     """(rho, n) of a grown arm, the full depth's loss interpolated in the logarithm of its steps."""
-    if not arm.grown:
+    if len(arm.plan.stages) != 2 or arm.plan.depth not in study.depths:
         return math.nan, math.nan
     tau, depth = arm.plan.stages[1].start_step, arm.plan.depth
     n = _price(study, arm.plan.stages[0].depth) / _price(study, depth)

@@ -217,6 +217,10 @@ class Trainee:
             return Block(self.plan.model).to(self.device)
 
         state, old_depth = self.optimizer_state(), self.depth
+        if stage.depth == old_depth:  # the same blocks, from now on passed again
+            self.stage = index
+            self._bind(state if STATE_POLICIES[stage.optimizer_state].keeps_old else {})
+            return
         if self.rows is None:
             renamed = grow_blocks(self.model, stage, init_block=init_block, make_block=make_block)
         else:
@@ -278,6 +282,7 @@ class Trainee:
 
     def _bind(self, optimizer_state: dict[str, dict[str, Tensor]]) -> None:
         """Compile new blocks, and make optimizer and scheduler for the model as it is now."""
+        self.model.replayed = self.plan.stages[self.stage].replayed
         if self.rows is None:
             for block in self.model.blocks:
                 block.activations = self.config.activations  # type: ignore[assignment]  # torch types them as tensors
