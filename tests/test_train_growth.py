@@ -95,6 +95,15 @@ def test_from_zero_layers(init):
         assert torch.equal(before(IDS), after(IDS)) == (init != "random")
 
 
+@pytest.mark.parametrize("order", ["stack", "inter", "last", "first"])
+def test_untying_replayed_blocks_keeps_the_function(order):
+    tied, untied, _ = grown(2, 5, "copy", order)
+    once = tied(IDS)
+    tied.replayed = Stage(start_step=1, depth=2, replayed_to=5, order=order).replayed
+    assert len(tied.blocks) == 2 and not torch.allclose(tied(IDS), once, atol=1e-3)
+    assert torch.equal(tied(IDS), untied(IDS))
+
+
 def test_deterministic_and_unlike_the_old_blocks():
     _, a, _ = grown(1, 3, "random")
     _, b, _ = grown(1, 3, "random")

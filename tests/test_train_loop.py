@@ -133,6 +133,25 @@ def test_resume_across_other_expansions(data, tmp_path, monkeypatch, stage):
     same(tmp_path / "whole", tmp_path / "cut")
 
 
+@pytest.mark.parametrize("stopped_after", [13, 17])  # while blocks are replayed, and once they are untied
+def test_resume_in_replayed_blocks(data, tmp_path, monkeypatch, stopped_after):
+    plan = plan_of()
+    tied = Stage(start_step=10, depth=1, replayed_to=plan.depth)
+    untied = Stage(start_step=15, depth=plan.depth, init="copy")
+    plan = plan.replace(stages=(plan.stages[0], tied, untied))
+    record = train(plan, data=data, out=tmp_path / "whole", config=CONFIG)
+    rows = record.columns
+    before = rows["value"][(rows["metric"] == "loss") & (rows["split"] == "val") & (rows["step"] == 15)]
+    after = rows["value"][(rows["metric"] == "loss_after_growth") & (rows["step"] == 15)]
+    assert before.tolist() == after.tolist()  # a copy of its own for each pass is the same function
+    with monkeypatch.context() as patch:
+        stop_after(patch, stopped_after)
+        with pytest.raises(Stop):
+            train(plan, data=data, out=tmp_path / "cut", config=CONFIG)
+    resume(tmp_path / "cut")
+    same(tmp_path / "whole", tmp_path / "cut")
+
+
 def test_microbatches_change_only_rounding(data, tmp_path):
     plan = plan_of()
     whole = train(plan, data=data, out=tmp_path / "a", config=CONFIG)

@@ -67,6 +67,7 @@ class Case:
         small: l.
         full: L.
         pilots: Records of smaller compute.
+        pilots_missing: How many such arms of the grid have no Record yet.
         plans: Of the arms, by name.
         measured: Final losses of the arms that have Records, nats.
     """
@@ -75,6 +76,7 @@ class Case:
     small: int
     full: int
     pilots: tuple[Record, ...]
+    pilots_missing: int
     plans: dict[str, Plan]
     measured: dict[str, float]
 
@@ -104,14 +106,15 @@ def cases(records: Path = RECORDS) -> list[Case]:
                 ]
                 for compute in sorted({arm.compute for arm, _ in alike if arm.grown}):
                     here = [(arm, record) for arm, record in alike if arm.compute == compute]
-                    pilots = tuple(record for arm, record in alike if record is not None and arm.compute < compute)
+                    smaller = [record for arm, record in alike if arm.compute < compute]
+                    pilots = tuple(record for record in smaller if record is not None)
                     horizons = {run.plan.steps for run in pilots if run.plan.tau is None and run.plan.depth == small}
                     if len(horizons) < FEWEST_SMALL or not any(run.plan.depth == full for run in pilots):
                         continue
                     found.append(
                         Case(
                             name=f"{study.name}-{small}-{full}-{how.replace(' ', '-')}-C{compute}-s{seed}",
-                            small=small, full=full, pilots=pilots,
+                            small=small, full=full, pilots=pilots, pilots_missing=len(smaller) - len(pilots),
                             plans={arm.name: arm.plan for arm, _ in here},
                             measured={arm.name: record.final() for arm, record in here if record is not None},
                         )
@@ -274,7 +277,9 @@ def league(found: Sequence[Case], names: Sequence[str]) -> dict[str, list[tuple[
 
 
 def freeze(found: Sequence[Case], folder: Path = PREDICTIONS) -> list[Path]:
-    """Write the field's prediction for every case of which no grown arm is trained yet; files there are left alone.
+    """Write the field's prediction for every case of which all pilots and no grown arm are trained.
+
+    Files that are there are left alone.
 
     Args:
         found: Cases.
@@ -286,7 +291,7 @@ def freeze(found: Sequence[Case], folder: Path = PREDICTIONS) -> list[Path]:
     written = []
     for case in found:
         path = folder / f"{case.name}.json"
-        if path.exists() or any(case.plans[arm].tau is not None for arm in case.measured):
+        if path.exists() or case.pilots_missing or any(case.plans[arm].tau is not None for arm in case.measured):
             continue
         draws = field_draws(case, number=200)
         losses = np.array(draws.losses).round(DECIMALS)

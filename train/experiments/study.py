@@ -212,6 +212,7 @@ class StudyArm:
         """Whether the run grows."""
         return self.plan.tau is not None
 
+
 def read_study(path: Path) -> Study:
     """The study that a TOML file declares.
 
