@@ -310,7 +310,7 @@ def freeze(found: Sequence[Case], folder: Path = PREDICTIONS) -> list[Path]:
         provenance = Provenance(
             landscape=DEFAULT, pilots=tuple(dict.fromkeys(run.header.plan_digest for run in case.pilots)),
             data=tuple(dict.fromkeys(run.header.data_digest or "" for run in case.pilots)),
-            reason=f"Written before any arm that grows was trained: {draws.names[best]} is expected lowest of {len(menu)} arms.",
+            reason=f"Before any arm that grows was trained, {draws.names[best]} was expected lowest of {len(menu)}.",
         )  # fmt: skip
         plan = case.plans[draws.names[best]]
         write_plan(plan.replace(schema_version=SCHEMA_VERSION, predicted=predicted, provenance=provenance), path)

@@ -19,9 +19,10 @@ Seeds are replicates. Differences are taken within a seed, where initialisation 
 
 from __future__ import annotations
 
+import itertools
 import math
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -37,7 +38,7 @@ from latebloom.theory.plan import GPT2Shape, Optimizer, Plan, Stage
 from latebloom.theory.record import Record
 from latebloom.theory.schedules import WSD, Piecewise
 from latebloom.theory.spec import Count, Fraction, Positive, Spec, finite_plain, from_plain
-from latebloom.train.config import TrainConfig
+from latebloom.train.config import LaunchConfig, TrainConfig
 from latebloom.train.run.branch import agree_until
 from latebloom.train.run.several import run_all
 
@@ -55,7 +56,8 @@ __all__ = [
     "study_table",
 ]
 
-CHECKPOINTS = 64  # of a trunk: a branch repeats at most a 64th of it
+CHECKPOINTS = 64  # of the longest trunk of a depth: a branch repeats at most a 64th of it
+KEPT = 10_000  # all checkpoints of a trunk
 
 
 class GrowthGrid(Spec, frozen=True, kw_only=True):
@@ -117,7 +119,7 @@ class Recipe(Spec, frozen=True, kw_only=True):
 
     def check(self) -> None:
         shares = [stage.at for stage in self.stages]
-        if shares[0] != 0 or any(b <= a for a, b in zip(shares, shares[1:], strict=False)):
+        if shares[0] != 0 or any(b <= a for a, b in itertools.pairwise(shares)):
             raise InputError(f"{self.name}: at", shares, "must begin at 0 and increase", "sort the stages")
 
 
@@ -364,6 +366,7 @@ def run_study(
     data: Path,
     out: Path,
     config: TrainConfig | None = None,
+    launch: LaunchConfig | None = None,
     console: Console | None = None,
 ) -> dict[str, Record]:
     """Train every arm in ``out/ARM-sSEED``; interrupted, the same call goes on.
@@ -373,6 +376,7 @@ def run_study(
         data: Directory of token shards.
         out: Directory of the runs.
         config: How to run; the seeds are the study's.
+        launch: Where, and how many at once.
         console: Where progress is shown.
 
     Returns:
@@ -383,15 +387,17 @@ def run_study(
     """
     config, console = config or TrainConfig(quiet=True), console or Console(quiet=True)
     records: dict[str, Record] = {}
+    every = min(_checkpoint_every(study, depth) for depth in study.depths)
+    arms = study_arms(study)
     for seed in study.seeds:
-        for depth in sorted(study.depths):
-            every = _checkpoint_every(study, depth)
-            here = config.replace(seed=seed, checkpoint_every=every, keep_checkpoints=2 * CHECKPOINTS)
-            mine = [arm for arm in study_arms(study) if arm.plan.stages[0].depth == depth]
-            plans = [arm.plan.replace(name=f"{arm.name}-s{seed}") for arm in mine]
-            trunks = {f"{arm.name}-s{seed}": out / f"{arm.trunk}-s{seed}" for arm in mine if arm.trunk}
-            done = run_all(plans, data, out, config=here, console=console, trunks=trunks)
-            records |= {plan.name: record for plan, record in zip(plans, done, strict=True)}
+        here = config.replace(seed=seed)
+        plans = [arm.plan.replace(name=f"{arm.name}-s{seed}") for arm in arms]
+        trunks = {f"{arm.name}-s{seed}": out / f"{arm.trunk}-s{seed}" for arm in arms if arm.trunk}
+        done = run_all(
+            plans, data, out, config=here, console=console, trunks=trunks, launch=launch, cheapest_first=True,
+            trunk_config=here.replace(checkpoint_every=every, keep_checkpoints=KEPT),
+        )  # fmt: skip
+        records |= {plan.name: record for plan, record in zip(plans, done, strict=True)}
     return records
 
 
@@ -409,7 +415,8 @@ class StudyRow:
         above_best_fixed: Mean over seeds of its loss minus that of the fixed depth whose mean is lowest at C, nats.
         standard_error: Of that mean, over seeds; nan with one.
         rho: Transfer efficiency: it ends where the full depth ends after (T - tau) + rho tau steps; nan for runs that
-            do not grow just once, and outside the full depth's measured range. Growing beats the full depth where rho > n.
+            do not grow just once, and outside the full depth's measured range. Growing beats the full depth where
+            rho > n.
         n: Price of a step of the small depth, in steps of the depth it grows to; nan for such runs too.
     """
 
@@ -430,45 +437,54 @@ class StudyRow:
         return float(np.mean(self.losses))
 
 
-def study_table(study: Study, finals: dict[str, float]) -> list[StudyRow]:
-    """One row an arm, by compute and mean loss.
+def study_table(study: Study, finals: Mapping[str, float]) -> list[StudyRow]:
+    """One row an arm of which a run is there, by compute and mean loss.
+
+    The best fixed depth of a C is the one of lowest mean among those with most seeds; differences from it are taken
+    over the seeds that both have, and are nan without one.
 
     Args:
         study: The study.
-        finals: Final losses by ``ARM-sSEED``, nats a token.
+        finals: Final losses by ``ARM-sSEED``, nats a token, of all runs or some.
     """
-    every_arm = study_arms(study)
-    losses = {arm.name: np.array([finals[f"{arm.name}-s{seed}"] for seed in study.seeds]) for arm in every_arm}
+    losses = {
+        arm.name: {seed: finals[f"{arm.name}-s{seed}"] for seed in study.seeds if f"{arm.name}-s{seed}" in finals}
+        for arm in study_arms(study)
+    }
+    means = {name: float(np.mean(list(by_seed.values()))) for name, by_seed in losses.items() if by_seed}
     rows: list[StudyRow] = []
     for compute in sorted(study.computes):
-        here = [arm for arm in every_arm if arm.compute == compute]
-        best = min((arm.name for arm in here if not arm.grown), key=lambda name: losses[name].mean())
+        here = [arm for arm in study_arms(study) if arm.compute == compute and arm.name in means]
+        fixed = [arm.name for arm in here if not arm.grown]
+        best = min(fixed, key=lambda name: (-len(losses[name]), means[name]), default=None)
         for arm in here:
-            differences = losses[arm.name] - losses[best]
-            rho, n = _transfer_efficiency(study, arm, losses)
+            against = {} if best is None else losses[best]
+            both = [seed for seed in losses[arm.name] if seed in against]
+            differences = np.array([losses[arm.name][seed] - against[seed] for seed in both])
+            rho, n = _transfer_efficiency(study, arm, means)
             rows.append(
                 StudyRow(
                     compute=compute, arm=arm.name, grown=arm.grown, steps=arm.plan.steps,
-                    flops=float(plan_flops(arm.plan)), losses=tuple(losses[arm.name].tolist()),
-                    above_best_fixed=float(differences.mean()), standard_error=_standard_error(differences),
-                    rho=rho, n=n,
+                    flops=float(plan_flops(arm.plan)), losses=tuple(losses[arm.name].values()),
+                    above_best_fixed=float(differences.mean()) if both else math.nan,
+                    standard_error=_standard_error(differences), rho=rho, n=n,
                 )
             )  # fmt: skip
     return sorted(rows, key=lambda row: (row.compute, row.mean))
 
 
-def _transfer_efficiency(study: Study, arm: StudyArm, losses: dict[str, np.ndarray]) -> tuple[float, float]:
+def _transfer_efficiency(study: Study, arm: StudyArm, means: Mapping[str, float]) -> tuple[float, float]:
     """(rho, n) of a grown arm, the full depth's loss interpolated in the logarithm of its steps."""
     if len(arm.plan.stages) != 2 or arm.plan.depth not in study.depths:
         return math.nan, math.nan
     tau, depth = arm.plan.stages[1].start_step, arm.plan.depth
     n = _price(study, arm.plan.stages[0].depth) / _price(study, depth)
-    computes = np.array(sorted(study.computes))
-    steps = computes * _price(study, study.full_depth) / _price(study, depth)
-    fixed = np.array([losses[f"fixed-{depth}-C{compute}"].mean() for compute in computes])
-    loss = losses[arm.name].mean()
-    if not fixed.min() <= loss <= fixed.max() or np.any(np.diff(fixed) >= 0):
+    computes = np.array([compute for compute in sorted(study.computes) if f"fixed-{depth}-C{compute}" in means])
+    fixed = np.array([means[f"fixed-{depth}-C{compute}"] for compute in computes])
+    loss = means[arm.name]
+    if not len(fixed) or not fixed.min() <= loss <= fixed.max() or np.any(np.diff(fixed) >= 0):
         return math.nan, n
+    steps = computes * _price(study, study.full_depth) / _price(study, depth)
     equal = math.exp(np.interp(-loss, -fixed, np.log(steps)))
     return (equal - (arm.plan.steps - tau)) / tau, n
 
