@@ -16,7 +16,7 @@ from latebloom.theory.config import PlanConfig
 from latebloom.theory.options import SettingOption, attribute_lines
 from latebloom.theory.plan import Optimizer
 from latebloom.theory.planning import plan_expansion
-from latebloom.train.config import AblationConfig, DemoConfig, LRTransferConfig, TrainConfig
+from latebloom.train.config import AblationConfig, DemoConfig, LaunchConfig, LRTransferConfig, TrainConfig
 
 # What a command decides itself, and so does not take.
 PLAN_BASE = {(Optimizer, "base")}  # --base-width, --base-depth
@@ -28,7 +28,7 @@ SPECS = {
     "simulate": ((SimulationConfig,), set()),
     "train": ((TrainConfig,), set()),
     "ablate": ((AblationConfig, TrainConfig), TRUNKS),
-    "study": ((TrainConfig,), {*TRUNKS, (TrainConfig, "seed")}),
+    "study": ((LaunchConfig, TrainConfig), {*TRUNKS, (TrainConfig, "seed")}),
     "lr-transfer": ((LRTransferConfig, TrainConfig), {(TrainConfig, "evals")}),  # only the final loss is read
     "demo": ((DemoConfig, TrainConfig), set()),
 }
