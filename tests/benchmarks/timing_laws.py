@@ -209,22 +209,22 @@ def score(case: Case, draws: JointDraws) -> dict[str, Any]:
             covered.append(predicted.low <= gap <= predicted.high)
     shares = np.array([(case.plans[name].tau or 0) / case.plans[name].steps for name in names])
     expected, lowest = (np.flatnonzero(grown)[values[grown].argmin()] for values in (mean, measured))
-    everything = np.array(list(case.measured.values()))
-    ordered = np.sort(everything)
-    best = int(measured.argmin())
-    p_best = np.bincount(drawn.argmin(axis=1), minlength=len(names)) / len(drawn)
-    lead = float(ordered[1] - ordered[0])
+    ordered = sorted(case.measured, key=lambda name: case.measured[name])
+    lead = case.measured[ordered[1]] - case.measured[ordered[0]]
+    share = np.bincount(drawn.argmin(axis=1), minlength=len(names)) / len(drawn)
+    p_best = dict.fromkeys(ordered, 0.0) | {name: float(p) for name, p in zip(names, share, strict=True)}
+    chosen = names[int(mean.argmin())]
     return {
         "gap_errors": gap_errors,
         "covered": covered,
         "tau_error": float(abs(shares[expected] - shares[lowest])) if grown.sum() > 1 else None,
-        "regret": float(measured[mean.argmin()] - everything.min()),
-        "told_apart": bool(lead > 2 * np.sqrt(2) * RUN_ERROR * ordered[0]),
-        "right": bool(np.isclose(measured[mean.argmin()], everything.min(), rtol=0, atol=0)),
-        "brier": float(((p_best - (np.arange(len(names)) == best)) ** 2).sum()),
-        "best": names[best],
-        "expected": names[int(mean.argmin())],
-        "p_best": {name: float(p) for name, p in zip(names, p_best, strict=True)},
+        "regret": case.measured[chosen] - case.measured[ordered[0]],
+        "told_apart": lead > 2 * np.sqrt(2) * RUN_ERROR * case.measured[ordered[0]],
+        "right": chosen == ordered[0],
+        "brier": sum((p - (name == ordered[0])) ** 2 for name, p in p_best.items()),
+        "best": ordered[0],
+        "expected": chosen,
+        "p_best": p_best,
     }
 
 
