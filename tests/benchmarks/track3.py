@@ -10,10 +10,9 @@ both as shares of the loss, ``plain`` the same law's error when it sees the matr
 The laws see :mod:`latebloom.theory.landscapes.effective_rate` in place of a learning rate: turning rates where decay
 acts (``weight_decay`` > 0), and the share w of the other parameters' rate where its shape differs from the matrices' in
 a fitted run. w is the one of :data:`SHARES` with the least misfit of the fitted runs; nothing is chosen by a predicted
-run. :data:`INITIAL_SIZE` is one number for all: of .25, .5 and 1, tried on the pairs of 1, 3, 6 and 12, .5 had the least
-error (6 -> 1, 3, 12: .118, .102, .269 %), so those three pairs are not blind to it. That decay enters by turning rates
-in runs with decay alone was decided after 11 and 29, which have none, had got worse by it (.096 -> .180, .106 -> .125
-%).
+run. :data:`INITIAL_SIZE` is one number for all, tried first; .25 and 1 came after it (6 -> 1, 3, 12: .102 %, then .118
+and .269). That turning rates are used in runs with decay alone was decided after 11 and 29, which have none, had got
+worse by them (.096 -> .180, .106 -> .125 %).
 """
 
 from __future__ import annotations
