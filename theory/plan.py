@@ -57,7 +57,8 @@ class Stage(Spec, frozen=True, kw_only=True):
         replayed_to: Blocks that a token passes, if more than ``depth``: with shared weights the stage's blocks are
             passed again in ``order``, as a later stage of that many blocks, copied, begins. None: each once.
         init: How the blocks that this stage adds begin: fresh or copied, and what of them is zero.
-        order: Where blocks come from and stand: ``stack`` (abab), ``inter`` (aabb), ``last`` (abbb), ``first`` (aaab).
+        order: Where blocks come from and stand: ``stack`` (abab), ``inter`` (aabb), ``last`` (abbb), ``first`` (aaab),
+            ``middle`` (abbc).
         optimizer_state: What the optimizer remembers of old blocks, embedding and head, and knows of new ones.
     """
 

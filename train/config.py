@@ -81,7 +81,7 @@ class DemoConfig(Spec, frozen=True, kw_only=True):
         budget: Compute of every run that decides, as a share of the full depth's for ``steps``. None: 0.8.
         tokenizer: ``bpe`` (trained on the spot) or ``bytes``.
         init: How new blocks begin; those with zero in their name, and identity, keep the function.
-        order: Where new blocks stand: on top (stack, last), between the old (inter) or below (first).
+        order: Where new blocks stand: on top (stack, last), between the old (inter, middle) or below (first).
     """
 
     steps: Annotated[int, Meta(ge=160, le=10**6)] = 800
