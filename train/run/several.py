@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -122,6 +123,9 @@ def _launched(launch: LaunchConfig, device: str, folder: Path) -> Iterator[tuple
     except ImportError:
         fix = "pip install 'latebloom[cluster]', or use processes"
         raise InputError("--launcher", launch.launcher, "needs submitit, which is not installed", fix) from None
+    if launch.launcher == "slurm" and shutil.which("sbatch") is None:
+        rule = "needs sbatch, which is not on the path"
+        raise InputError("--launcher", "slurm", rule, "call it where Slurm is, or use processes or local")
     executor = submitit.AutoExecutor(folder=folder / "jobs", cluster=launch.launcher)
     executor.update_parameters(name="latebloom", timeout_min=launch.minutes, cpus_per_task=threads)
     if launch.launcher == "slurm":
