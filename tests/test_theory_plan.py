@@ -117,8 +117,13 @@ def test_replayed_blocks_cost_what_they_compute_and_end_untied():
     with pytest.raises(InputError, match="must be larger than the depth before it, 2"):
         replaying.replace(stages=(*replaying.stages[:2], tied.replace(start_step=40), plan.stages[1]))
     with pytest.raises(InputError, match=r"stages\[1\].replayed_to = 5: passes blocks again, which the simulator"):
-        replaying.refuse_replay("the simulator")
-    plan.refuse_replay("anyone")
+        replaying.refuse_special_stages("the simulator")
+    plan.refuse_special_stages("anyone")
+    faster = plan.replace(stages=(plan.stages[0], plan.stages[1].replace(new_rate=2.0)))
+    with pytest.raises(InputError, match=r"stages\[1\].new_rate = 2.0: gives new blocks a rate of their own, which"):
+        faster.refuse_special_stages("the simulator")
+    with pytest.raises(InputError, match=r"stages\[0\].new_rate = 2.0: has no blocks that are newer"):
+        plan.replace(stages=(plan.stages[0].replace(new_rate=2.0), plan.stages[1]))
 
 
 def test_python_construction_obeys_the_same_rules():

@@ -120,7 +120,8 @@ def test_resume_is_bitwise(data, tmp_path, monkeypatch, optimizer, stopped_after
 
 
 @pytest.mark.parametrize(
-    "stage", [{"init": "copy", "order": "inter"}, {"init": "zero_last"}, {"optimizer_state": "reset"}]
+    "stage",
+    [{"init": "copy", "order": "inter"}, {"init": "zero_last"}, {"optimizer_state": "reset"}, {"new_rate": 2.0}],
 )
 def test_resume_across_other_expansions(data, tmp_path, monkeypatch, stage):
     plan = plan_of(**stage)
@@ -131,6 +132,21 @@ def test_resume_across_other_expansions(data, tmp_path, monkeypatch, stage):
             train(plan, data=data, out=tmp_path / "cut", config=CONFIG)
     resume(tmp_path / "cut")
     same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_new_blocks_at_a_rate_of_their_own(data):
+    plan = plan_of(init="copy", order="inter", new_rate=3.0)
+    trainee = make_trainee(plan, data, CONFIG)
+    trainee.begin()
+    trainee.step = 15
+    trainee.grow()
+    rate = float(plan.schedule.lr(15))
+    of_block = {0: rate, 1: 3 * rate, 2: 3 * rate}  # the old one stands first
+    for group in trainee.optimizer.param_groups:
+        for name in group["param_names"]:
+            expected = of_block[int(name.split(".")[1])] if name.startswith("blocks.") else rate
+            assert group["lr"] == pytest.approx(expected), name
+    trainee.close()
 
 
 @pytest.mark.parametrize("stopped_after", [13, 17])  # while blocks are replayed, and once they are untied

@@ -96,8 +96,9 @@ def assert_same(one, two):
         plan_of(optimizer="sgd", optimizer_state="reset", init="zero"),
         plan_of(init="copy_zero_last").replace(model=LLAMA),
         replayed(plan_of()),
+        plan_of(init="copy_zero_last", order="inter", new_rate=2.0, optimizer="muon_adamw"),
     ],
-    ids=["zero", "copy", "inter", "identity", "sgd", "llama", "replayed"],
+    ids=["zero", "copy", "inter", "identity", "sgd", "llama", "replayed", "new_rate"],
 )
 def test_two_ranks_are_one_bit_for_bit(plan, data, tmp_path):
     """Through growth, with the optimizer's state, validation losses and the record's rows; uneven rows, too."""

@@ -20,7 +20,7 @@ from latebloom.theory.files import write_whole
 from latebloom.theory.optimizers import Base, Optimizer
 from latebloom.theory.prediction import SECOND_VERSION, Curve, Interval, Prediction
 from latebloom.theory.schedules import AnySchedule
-from latebloom.theory.spec import Count, Spec
+from latebloom.theory.spec import Count, Positive, Spec
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -56,6 +56,7 @@ class Stage(Spec, frozen=True, kw_only=True):
         depth: Number of blocks.
         replayed_to: Blocks that a token passes, if more than ``depth``: with shared weights the stage's blocks are
             passed again in ``order``, as a later stage of that many blocks, copied, begins. None: each once.
+        new_rate: Factor of the learning rate of the blocks that this stage adds, while it lasts. None: 1.
         init: How the blocks that this stage adds begin: fresh or copied, and what of them is zero.
         order: Where blocks come from and stand: ``stack`` (abab), ``inter`` (aabb), ``last`` (abbb), ``first`` (aaab),
             ``middle`` (abbc).
@@ -68,6 +69,7 @@ class Stage(Spec, frozen=True, kw_only=True):
     order: Order = "stack"
     optimizer_state: StatePolicy = "keep"
     replayed_to: Depth | None = None
+    new_rate: Positive | None = None
 
     def check(self) -> None:
         if self.replayed_to is not None and not 0 < self.depth < self.replayed_to:
@@ -147,6 +149,9 @@ class Plan(Spec, frozen=True, kw_only=True):
             if stage.replayed_to is not None and stage.replayed_to > self.depth:
                 rule = f"must not exceed the last stage's {self.depth} blocks of their own"
                 raise InputError(f"stages[{i}].replayed_to", stage.replayed_to, rule, "grow further, or replay less")
+        if self.stages[0].new_rate is not None:
+            rule = "has no blocks that are newer than others"
+            raise InputError("stages[0].new_rate", self.stages[0].new_rate, rule, "drop it, or lower the schedule")
         first = self.stages[0]
         if first.start_step != 0:
             raise InputError("stages[0].start_step", first.start_step, "must be 0", "start the first stage at 0")
@@ -181,8 +186,8 @@ class Plan(Spec, frozen=True, kw_only=True):
         """Full depth, that of the last stage."""
         return self.stages[-1].depth
 
-    def refuse_replay(self, who: str) -> None:
-        """Refuse a plan of which some stage passes blocks again.
+    def refuse_special_stages(self, who: str) -> None:
+        """Refuse a plan of which some stage passes blocks again, or gives new ones a rate of their own.
 
         Args:
             who: Does not know of it, such as ``the simulator``.
@@ -194,6 +199,9 @@ class Plan(Spec, frozen=True, kw_only=True):
             if stage.replayed_to is not None:
                 rule = f"passes blocks again, which {who} does not know"
                 raise InputError(f"stages[{i}].replayed_to", stage.replayed_to, rule, "drop it")
+            if stage.new_rate is not None:
+                rule = f"gives new blocks a rate of their own, which {who} does not know"
+                raise InputError(f"stages[{i}].new_rate", stage.new_rate, rule, "drop it")
 
     @property
     def tau(self) -> int | None:

@@ -92,6 +92,7 @@ class RecipeStage(Spec, frozen=True, kw_only=True):
         init: How the blocks that this stage adds begin.
         order: Where they stand, or in which order blocks are passed again.
         optimizer_state: What the optimizer remembers.
+        new_rate: Factor of the learning rate of the blocks that this stage adds.
     """
 
     at: Annotated[float, Meta(ge=0, lt=1)] = 0.0
@@ -100,6 +101,7 @@ class RecipeStage(Spec, frozen=True, kw_only=True):
     init: Init = "random"
     order: Order = "stack"
     optimizer_state: StatePolicy = "keep"
+    new_rate: Positive | None = None
 
 
 class Recipe(Spec, frozen=True, kw_only=True):
@@ -288,7 +290,7 @@ def _recipe_plan(study: Study, recipe: Recipe, name: str) -> Plan:
     stages = [
         Stage(
             start_step=start, depth=stage.depth, init=stage.init, order=stage.order,
-            optimizer_state=stage.optimizer_state, replayed_to=stage.replayed_to,
+            optimizer_state=stage.optimizer_state, replayed_to=stage.replayed_to, new_rate=stage.new_rate,
         )
         for start, stage in zip(starts, recipe.stages, strict=True)
     ]  # fmt: skip

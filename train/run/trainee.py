@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from latebloom.theory.architectures.shape import tensor_of
 from latebloom.theory.architectures.tensors import Kind, TensorSpec
 from latebloom.theory.errors import InputError, RunError
-from latebloom.theory.expansion import STATE_POLICIES, check_init
+from latebloom.theory.expansion import STATE_POLICIES, check_init, placement
 from latebloom.theory.plan import Plan
 from latebloom.train.config import TrainConfig
 from latebloom.train.data.batches import Batches, Prefetch
@@ -32,7 +32,7 @@ from latebloom.train.growth.rows import grown_rows
 from latebloom.train.model.sharding import OwnRows, empty_block, init_rows_, sharded_model
 from latebloom.train.model.tensors import describe
 from latebloom.train.model.transformer import GPT2, Block, init_block_
-from latebloom.train.optim.build import build_optimizer
+from latebloom.train.optim.build import build_optimizer, scale_rate
 from latebloom.train.optim.owners import Owners
 from latebloom.train.optim.plan_lr import PlanLR
 from latebloom.train.optim.state import load_named_state, named_state
@@ -295,6 +295,10 @@ class Trainee:
             own = self.rows.parameters
             self.optimizer = build_optimizer(self.model, self.plan.optimizer, rows=own, owners=owners)
             self.parameters = list(own.values())
+        stage = self.plan.stages[self.stage]
+        if stage.new_rate is not None:
+            kept = placement(stage.order, self.plan.stages[self.stage - 1].depth, stage.depth)
+            scale_rate(self.optimizer, stage.new_rate, blocks=set(range(stage.depth)) - set(kept))
         load_named_state(self.optimizer, optimizer_state)
         self.scheduler = PlanLR(self.optimizer, self.plan, last_epoch=self.step - 1)
 
