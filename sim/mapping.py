@@ -92,6 +92,7 @@ def toy_plan(
     if len(plan.stages) < 2:
         rule = "is a fixed-depth plan: there is nothing to grow"
         raise InputError("stages", len(plan.stages), rule, "give a plan with an expansion")
+    plan.refuse_special_stages("the simulator")
     if isinstance(plan.schedule, Tail):
         raise InputError("schedule", "tail", "has no shape to stretch", "give a plan with its whole schedule")
     is_descent = toy_rule(optimizer).is_descent

@@ -19,7 +19,7 @@ from latebloom.theory.fitting.foreign_runs import RunDescription
 from latebloom.theory.options import SettingOption, attribute_lines
 from latebloom.theory.plan import Optimizer
 from latebloom.theory.planning import plan_expansion
-from latebloom.train.config import AblationConfig, DemoConfig, LRTransferConfig, TrainConfig
+from latebloom.train.config import AblationConfig, DemoConfig, LaunchConfig, LRTransferConfig, TrainConfig
 
 # What a command decides itself, and so does not take.
 PLAN_BASE = {(Optimizer, "base")}  # --base-width, --base-depth
@@ -33,7 +33,7 @@ SPECS = {
     "train": ((TrainConfig,), set()),
     "ablate": ((AblationConfig, TrainConfig), TRUNKS),
     "study job": ((ModelConfig, PlanConfig, Optimizer, TrainConfig), {*JOBS, *TRUNKS}),
-    "study grid": ((TrainConfig,), {*TRUNKS, (TrainConfig, "seed")}),
+    "study grid": ((LaunchConfig, TrainConfig), {*TRUNKS, (TrainConfig, "seed")}),
     "train-all": ((TrainConfig,), TRUNKS),
     "import curve": ((ModelConfig, RunDescription), {(ModelConfig, "depth")}),  # a run has depths
     "lr-transfer": ((LRTransferConfig, TrainConfig), {(TrainConfig, "evals")}),  # only the final loss is read

@@ -152,7 +152,7 @@ def test_what_cannot_grow_is_refused():
         grown(family, nothing, depth=4, init="copy")
     with pytest.raises(InputError, match="must be larger than the depth before it, 2"):
         grown(family, two, depth=2, init="random")
-    with pytest.raises(InputError, match="order = 'abba': is unknown; valid: stack, inter, last, first"):
+    with pytest.raises(InputError, match="order = 'abba': is unknown; valid: stack, inter, last, first, middle"):
         sources("abba", 2, 4)
 
 

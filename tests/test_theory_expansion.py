@@ -48,7 +48,7 @@ def test_every_old_block_stands_at_one_place_that_continues_it(order, old, new):
 
 def test_from_nothing_no_block_is_old():
     assert placement("stack", 0, 4) == []
-    with pytest.raises(InputError, match="order = 'abba': is unknown; valid: stack, inter, last, first"):
+    with pytest.raises(InputError, match="order = 'abba': is unknown; valid: stack, inter, last, first, middle"):
         placement("abba", 0, 4)
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latebloom.theory import InputError, Stage, Tail, cold_start, fixed_depth, read_plan, write_plan
+from latebloom.theory.cost import plan_flops
 from latebloom.theory.plan import Curve, Interval, Plan, Prediction, diff
 from latebloom.theory.prediction import JointDraws, MenuRow, Quantiles
 from latebloom.theory.spec import canonical_json, decode, flatten, json_schema
@@ -68,6 +69,8 @@ def test_published_schema_admits_plans_and_refuses_others():
             '"start_step": 100',
             r"\$\.stages\[1\]\.start_step = 100: must lie before the horizon of 100",
         ),
+        ('"replayed_to": null', '"replayed_to": 3', r"replayed_to = 3: must be larger than the stage's depth 3"),
+        ('"replayed_to": null', '"replayed_to": 5', r"replayed_to = 5: must not exceed the last stage's 3 blocks"),
         ('"start_step": 60', '"start_step": -1', r"\$\.stages\[1\]\.start_step = -1: expected int >= 0"),
         ('"start_step": 60', '"start_step": 0', r"must come after the stage before it"),
         ('"start_step": 0', '"start_step": 5', r"\$\.stages\[0\]\.start_step = 5: must be 0"),
@@ -103,6 +106,24 @@ def test_zero_layers_have_nothing_to_copy():
     plan = tiny_plan(small=0)
     with pytest.raises(InputError, match="cannot copy from a model without blocks"):
         plan.replace(stages=(plan.stages[0], Stage(start_step=60, depth=3, init="copy")))
+
+
+def test_replayed_blocks_cost_what_they_compute_and_end_untied():
+    plan = tiny_plan(small=2, full=5)
+    tied = Stage(start_step=30, depth=2, replayed_to=5, order="inter")
+    replaying = plan.replace(stages=(plan.stages[0], tied, plan.stages[1]))
+    assert tied.passes == 5 and tied.replayed == (0, 0, 0, 1, 1)
+    assert plan_flops(replaying) == plan_flops(plan.replace(stages=(plan.stages[0], Stage(start_step=30, depth=5))))
+    with pytest.raises(InputError, match="must be larger than the depth before it, 2"):
+        replaying.replace(stages=(*replaying.stages[:2], tied.replace(start_step=40), plan.stages[1]))
+    with pytest.raises(InputError, match=r"stages\[1\].replayed_to = 5: passes blocks again, which the simulator"):
+        replaying.refuse_special_stages("the simulator")
+    plan.refuse_special_stages("anyone")
+    faster = plan.replace(stages=(plan.stages[0], plan.stages[1].replace(new_rate=2.0)))
+    with pytest.raises(InputError, match=r"stages\[1\].new_rate = 2.0: gives new blocks a rate of their own, which"):
+        faster.refuse_special_stages("the simulator")
+    with pytest.raises(InputError, match=r"stages\[0\].new_rate = 2.0: has no blocks that are newer"):
+        plan.replace(stages=(plan.stages[0].replace(new_rate=2.0), plan.stages[1]))
 
 
 def test_python_construction_obeys_the_same_rules():

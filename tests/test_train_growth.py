@@ -54,9 +54,11 @@ def grown(depth, new, init, order="stack"):
         ("inter", [0, 0, 0, 1, 1, 1], [0, 3]),
         ("last", [0, 1, 1, 1, 1, 1], [0, 1]),
         ("first", [0, 0, 0, 0, 0, 1], [4, 5]),
+        ("middle", [0, 0, 0, 0, 0, 1], [0, 5]),
     ],
 )
 def test_orders(order, continued, places):
+    assert sources("middle", 3, 6) == [0, 1, 1, 1, 1, 2] and placement("middle", 3, 6) == [0, 1, 5]
     assert sources(order, 2, 6) == continued
     assert placement(order, 2, 6) == places
     before, after, renamed = grown(2, 6, "copy", order)
@@ -68,7 +70,7 @@ def test_orders(order, continued, places):
     assert len(renamed) == len(list(before.named_parameters()))
 
 
-@pytest.mark.parametrize("order", ["stack", "inter", "last", "first"])
+@pytest.mark.parametrize("order", ["stack", "inter", "last", "first", "middle"])
 @pytest.mark.parametrize(
     ("init", "keeps", "matrices_move"),
     [("random", False, True), ("copy", False, True), ("zero", True, False), ("zero_last", True, True),
@@ -93,6 +95,15 @@ def test_from_zero_layers(init):
     assert set(renamed) == {"tokens.weight", "positions.weight", "norm.weight", "norm.bias"}
     with torch.no_grad():
         assert torch.equal(before(IDS), after(IDS)) == (init != "random")
+
+
+@pytest.mark.parametrize("order", ["stack", "inter", "last", "first", "middle"])
+def test_untying_replayed_blocks_keeps_the_function(order):
+    tied, untied, _ = grown(2, 5, "copy", order)
+    once = tied(IDS)
+    tied.replayed = Stage(start_step=1, depth=2, replayed_to=5, order=order).replayed
+    assert len(tied.blocks) == 2 and not torch.allclose(tied(IDS), once, atol=1e-3)
+    assert torch.equal(tied(IDS), untied(IDS))
 
 
 def test_deterministic_and_unlike_the_old_blocks():

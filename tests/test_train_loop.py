@@ -120,13 +120,48 @@ def test_resume_is_bitwise(data, tmp_path, monkeypatch, optimizer, stopped_after
 
 
 @pytest.mark.parametrize(
-    "stage", [{"init": "copy", "order": "inter"}, {"init": "zero_last"}, {"optimizer_state": "reset"}]
+    "stage",
+    [{"init": "copy", "order": "inter"}, {"init": "zero_last"}, {"optimizer_state": "reset"}, {"new_rate": 2.0}],
 )
 def test_resume_across_other_expansions(data, tmp_path, monkeypatch, stage):
     plan = plan_of(**stage)
     train(plan, data=data, out=tmp_path / "whole", config=CONFIG)
     with monkeypatch.context() as patch:
         stop_after(patch, 16)
+        with pytest.raises(Stop):
+            train(plan, data=data, out=tmp_path / "cut", config=CONFIG)
+    resume(tmp_path / "cut")
+    same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_new_blocks_at_a_rate_of_their_own(data):
+    plan = plan_of(init="copy", order="inter", new_rate=3.0)
+    trainee = make_trainee(plan, data, CONFIG)
+    trainee.begin()
+    trainee.step = 15
+    trainee.grow()
+    rate = float(plan.schedule.lr(15))
+    of_block = {0: rate, 1: 3 * rate, 2: 3 * rate}  # the old one stands first
+    for group in trainee.optimizer.param_groups:
+        for name in group["param_names"]:
+            expected = of_block[int(name.split(".")[1])] if name.startswith("blocks.") else rate
+            assert group["lr"] == pytest.approx(expected), name
+    trainee.close()
+
+
+@pytest.mark.parametrize("stopped_after", [13, 17])  # while blocks are replayed, and once they are untied
+def test_resume_in_replayed_blocks(data, tmp_path, monkeypatch, stopped_after):
+    plan = plan_of()
+    tied = Stage(start_step=10, depth=1, replayed_to=plan.depth)
+    untied = Stage(start_step=15, depth=plan.depth, init="copy")
+    plan = plan.replace(stages=(plan.stages[0], tied, untied))
+    record = train(plan, data=data, out=tmp_path / "whole", config=CONFIG)
+    rows = record.columns
+    before = rows["value"][(rows["metric"] == "loss") & (rows["split"] == "val") & (rows["step"] == 15)]
+    after = rows["value"][(rows["metric"] == "loss_after_growth") & (rows["step"] == 15)]
+    assert before.tolist() == after.tolist()  # a copy of its own for each pass is the same function
+    with monkeypatch.context() as patch:
+        stop_after(patch, stopped_after)
         with pytest.raises(Stop):
             train(plan, data=data, out=tmp_path / "cut", config=CONFIG)
     resume(tmp_path / "cut")

@@ -52,6 +52,13 @@ def plan_of(*, steps=12, tau=6, small=1, full=3, optimizer="muon_nsgd", **stage)
     return plan.replace(stages=stages, optimizer=Optimizer(name=optimizer))
 
 
+def replayed(plan):
+    """Two blocks, passed as four from step 3 on and untied at ``tau``."""
+    tied = Stage(start_step=3, depth=2, replayed_to=4)
+    untied = Stage(start_step=plan.tau, depth=4, init="copy", optimizer_state="keep_copied")
+    return plan.replace(stages=(Stage(start_step=0, depth=2), tied, untied))
+
+
 LLAMA = plan_of().model.replace(
     width=48, heads=4, vocab_size=259, block=BlockVariant(kv_heads=2, hidden=80, qk_norm=True)
 )
@@ -88,8 +95,10 @@ def assert_same(one, two):
         plan_of(init="identity", optimizer="adamw", optimizer_state="keep_warmed"),
         plan_of(optimizer="sgd", optimizer_state="reset", init="zero"),
         plan_of(init="copy_zero_last").replace(model=LLAMA),
+        replayed(plan_of()),
+        plan_of(init="copy_zero_last", order="inter", new_rate=2.0, optimizer="muon_adamw"),
     ],
-    ids=["zero", "copy", "inter", "identity", "sgd", "llama"],
+    ids=["zero", "copy", "inter", "identity", "sgd", "llama", "replayed", "new_rate"],
 )
 def test_two_ranks_are_one_bit_for_bit(plan, data, tmp_path):
     """Through growth, with the optimizer's state, validation losses and the record's rows; uneven rows, too."""

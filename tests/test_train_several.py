@@ -6,7 +6,7 @@ from rich.console import Console
 from latebloom.theory import InputError, read_record
 from latebloom.theory.controls import fixed_depth
 from latebloom.theory.menu import schedule_for
-from latebloom.train.config import TrainConfig
+from latebloom.train.config import LaunchConfig, TrainConfig
 from latebloom.train.run.branch import agree_until, share_trunks
 from latebloom.train.run.checkpoint import checkpoints
 from latebloom.train.run.several import run_all
@@ -44,6 +44,14 @@ def test_a_branch_waits_for_its_trunk_and_only_trunks_keep_checkpoints(data, tmp
     at = read_record(tmp_path / "small").select(split="train")["wall_s"][0]
     assert [record.select(split="train")["wall_s"][0] for record in records] == [at] * 3
     assert [int(path.name.split("-")[1]) for path in checkpoints(tmp_path / "small")][:4] == [0, 4, 8, 12]
+
+
+def test_a_cluster_that_is_not_there(data, tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", "")
+    slurm = LaunchConfig(launcher="slurm")
+    with pytest.raises(InputError, match="--launcher = 'slurm': needs sbatch, which is not on the path"):
+        run_all([SMALL], data, tmp_path, config=CONFIG, console=Console(quiet=True), launch=slurm)
 
 
 def test_branches_in_a_circle_are_refused(data, tmp_path):

@@ -10,8 +10,18 @@ from latebloom import cli
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.plan import read_plan
-from latebloom.train.config import TrainConfig
-from latebloom.train.experiments.study import GrowthGrid, Study, price, read_study, run_study, study_arms, study_table
+from latebloom.train.config import LaunchConfig, TrainConfig
+from latebloom.train.experiments.study import (
+    GrowthGrid,
+    Recipe,
+    RecipeStage,
+    Study,
+    price,
+    read_study,
+    run_study,
+    study_arms,
+    study_table,
+)
 
 STUDY = Study(
     name="tiny", width=16, heads=2, context=16, vocab_size=256, batch_tokens=64, peak_lr=0.02, warmup_steps=2,
@@ -71,7 +81,7 @@ def test_arms_share_trunks_and_the_price_counts_them_once():
     for arm in arms.values():
         if arm.trunk:
             trunk = arms[arm.trunk].plan
-            shared = arm.plan.tau if arm.grown else arm.plan.steps - arm.plan.schedule.decay_steps
+            shared = arm.plan.tau if arm.grown else trunk.steps - trunk.schedule.decay_steps
             assert np.array_equal(trunk.schedule.lrs()[:shared], arm.plan.schedule.lrs()[:shared])
             assert trunk.stages[0] == arm.plan.stages[0]
     alone = len(STUDY.seeds) * sum(plan_flops(arm.plan) for arm in arms.values())
@@ -107,6 +117,49 @@ def test_a_study_runs_resumes_and_names_the_best_fixed_depth(data, tmp_path, cap
     assert before == {p: p.stat().st_mtime_ns for p in out.rglob("record.jsonl")}  # nothing was trained again
     printed = json.loads(capsys.readouterr().out)
     assert [row["arm"] for row in printed] == [row.arm for row in rows]
+
+
+def test_recipes_of_several_stages_cost_the_same_and_go_on_from_a_fixed_run(data, tmp_path):
+    study = STUDY.replace(
+        depths=(1, 3), growth=(), seeds=(0,),
+        recipes=(
+            Recipe(
+                name="tied", computes=(40,), rewarm_steps=2,
+                stages=(
+                    RecipeStage(depth=1), RecipeStage(at=0.4, depth=1, replayed_to=3),
+                    RecipeStage(at=0.7, depth=3, init="copy"),
+                ),
+            ),
+        ),
+    )  # fmt: skip
+    arm = next(arm for arm in study_arms(study) if arm.grown)
+    full = next(arm for arm in study_arms(study) if arm.name == "fixed-3-C40").plan
+    assert abs(plan_flops(arm.plan) - plan_flops(full)) <= plan_flops(full) / full.steps
+    tau, untied = (stage.start_step for stage in arm.plan.stages[1:])
+    rates = arm.plan.schedule.lrs()
+    assert rates[tau] == rates[untied] == 0 and rates[tau + 1] == 0.01
+    trunk = next(each for each in study_arms(study) if each.name == arm.trunk).plan
+    assert np.array_equal(rates[:tau], trunk.schedule.lrs()[:tau])  # or it would not be a branch
+
+    pytest.importorskip("submitit")
+    config = TrainConfig(quiet=True, evals=2, eval_tokens=256, repeat_data=True, device="cpu")
+    launch = LaunchConfig(launcher="local", at_once=1)
+    records = run_study(study, data=data, out=tmp_path / "jobs", config=config, launch=launch)
+    alone = run_study(study, data=data, out=tmp_path / "processes", config=config)
+    assert {name: r.final() for name, r in records.items()} == {name: r.final() for name, r in alone.items()}
+    assert records["tied-C40-s0"].plan == arm.plan.replace(name="tied-C40-s0")
+
+
+def test_a_table_of_what_is_there():
+    names = [f"{arm.name}-s{seed}" for arm in study_arms(STUDY) for seed in STUDY.seeds]
+    finals = {name: 2.0 + 0.1 * i for i, name in enumerate(names)}
+    grown = "grown-1-3-x0.5-random-stack-C16"
+    some = {name: finals[name] for name in names if name in (f"{grown}-s1", "fixed-1-C16-s0", "fixed-1-C16-s1")}
+    rows = {row.arm: row for row in study_table(STUDY, some)}
+    assert rows.keys() == {grown, "fixed-1-C16"}
+    assert rows[grown].losses == (finals[f"{grown}-s1"],)
+    assert rows[grown].above_best_fixed == pytest.approx(finals[f"{grown}-s1"] - finals["fixed-1-C16-s1"])
+    assert math.isnan(rows[grown].standard_error) and math.isnan(rows[grown].rho)
 
 
 @pytest.mark.parametrize(

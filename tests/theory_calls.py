@@ -47,7 +47,7 @@ from latebloom.theory.fitting import (
     recovery_field,
 )
 from latebloom.theory.fitting import scaling as scaling_fitting
-from latebloom.theory.landscapes import FunctionalLaw, PowerLaw, area, growth, nqs, registry
+from latebloom.theory.landscapes import FunctionalLaw, PowerLaw, area, effective_rate, growth, nqs, registry
 from latebloom.theory.landscapes import law as law_interface
 from latebloom.theory.landscapes import normalised as normalised_law
 from latebloom.theory.landscapes.law_pair import LawPair
@@ -271,6 +271,16 @@ CALLS = {
         area.noise_response, {"step": np.array([1.0, 3.0]), "rate": 2.0}, zero="step", fixed={"schedule": WSD}
     ),
     "landscapes.area:noise_segments": Case(area.noise_segments, {"count": 5}, fixed={"schedule": WSD}),
+    "landscapes.effective_rate:joint_rates": Case(
+        effective_rate.joint_rates,
+        {"matrices": [0.1, 0.2], "others": [1.0, 0.5], "share": 0.3},
+        zero="matrices others share",
+    ),
+    "landscapes.effective_rate:turning_rates": Case(
+        effective_rate.turning_rates,
+        {"rates": [0.1, 0.2], "weight_decay": 0.1, "initial_size": 0.5},
+        zero="rates weight_decay",
+    ),
     "landscapes.growth:GrowthLandscape.loss": Case(AREA.loss, {"step": [1, 5]}, zero="step", fixed={"plan": PLAN}),
     "landscapes.growth:GrowthLandscape.tau_star": Case(
         HITS.tau_star, {"tolerance": 0.01}, fixed={"schedule": WSD}, zero="tolerance", negative="tolerance"

@@ -206,6 +206,10 @@ def show_command(path: Path, as_json: bool) -> None:
     )
     for stage in plan.stages:
         grown = f", new blocks {stage.init} in order {stage.order}" if stage.start_step else ""
+        if stage.new_rate is not None:
+            grown += f", these at {stage.new_rate:g} times the rate"
+        if stage.replayed_to is not None:
+            grown = f", passed as {stage.replayed_to} with shared weights in order {stage.order}"
         click.echo(f"  from step {stage.start_step}: depth {stage.depth}{grown}")
     click.echo(f"  learning rate: {plan.schedule.__struct_config__.tag}, peak {plan.schedule.peak:.4g}")
     for line in rates_text(plan):

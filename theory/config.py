@@ -33,7 +33,7 @@ class PlanConfig(Spec, frozen=True, kw_only=True):
         most_steps: Steps that the data allow (--law field). None: as many as the budget buys.
         grow: Write the best plan that grows, even where not growing is better (--law field).
         init: How new blocks begin; those with zero in their name, and identity, keep the function.
-        order: Where new blocks stand: on top (stack, last), between the old (inter) or below (first).
+        order: Where new blocks stand: on top (stack, last), between the old (inter, middle) or below (first).
         optimizer_state: Kept at the expansion, new blocks starting with none, a copied or a warmed one; or reset.
         law: Fitted to pilots: field (every arm of equal compute), or when to grow by area, normalised or pair.
         seed: Of the fit to pilots and its bootstrap.

@@ -99,10 +99,10 @@ def stage_flops(plan: Plan, stage: Stage, *, head: bool = True) -> float:
 
     Args:
         plan: Gives model and batch.
-        stage: Gives the depth.
+        stage: Gives the number of blocks that a token passes.
         head: See :func:`flops_per_token`.
     """
-    return float(plan.batch_tokens) * flops_per_token(plan.model, stage.depth, head=head)
+    return float(plan.batch_tokens) * flops_per_token(plan.model, stage.passes, head=head)
 
 
 def plan_flops(plan: Plan, step: float | None = None, *, head: bool = True) -> float:

@@ -25,6 +25,8 @@ Orders, with l old blocks and L in all:
     inter   floor(j l / L)                     ceil(i L / l)           a a a b b b               interleaved
     last    min(j, l - 1)                      i                       a b b b b b               on top
     first   max(j - L + l, 0)                  i + L - l               a a a a a b               at the bottom
+    middle  max(min(j, m), j - L + l),         i up to m, then         a a a a a b               after the middle one
+            m = floor((l - 1)/2)               i + L - l               (l = 3: a b b b b c)
 
 Optimizer state:
 
@@ -63,7 +65,7 @@ __all__ = [
 ]
 
 Init = Literal["random", "copy", "zero", "zero_last", "copy_zero_last", "copy_zero_norm", "identity"]
-Order = Literal["stack", "inter", "last", "first"]
+Order = Literal["stack", "inter", "last", "first", "middle"]
 StatePolicy = Literal["keep", "keep_copied", "keep_warmed", "reset"]
 
 Weights = Literal["fresh", "copied", "zero", "identity"]
@@ -135,6 +137,7 @@ ORDERS: Final[dict[Order, BlockOrder]] = {
     "inter": BlockOrder(source=lambda place, old, new: place * old // new),
     "last": BlockOrder(source=lambda place, old, new: min(place, old - 1)),
     "first": BlockOrder(source=lambda place, old, new: max(place - new + old, 0), old_block="last"),
+    "middle": BlockOrder(source=lambda place, old, new: max(min(place, (old - 1) // 2), place - new + old)),
 }
 
 

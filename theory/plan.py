@@ -15,12 +15,12 @@ from msgspec import Meta
 from latebloom.theory import checks, spec
 from latebloom.theory.architectures.shape import BlockVariant, GPT2Shape
 from latebloom.theory.errors import InputError
-from latebloom.theory.expansion import INITS, STATE_POLICIES, Init, Order, StatePolicy
+from latebloom.theory.expansion import INITS, STATE_POLICIES, Init, Order, StatePolicy, sources
 from latebloom.theory.files import write_whole
 from latebloom.theory.optimizers import Base, Optimizer
 from latebloom.theory.prediction import SECOND_VERSION, Curve, Interval, Prediction
 from latebloom.theory.schedules import AnySchedule
-from latebloom.theory.spec import Count, Spec
+from latebloom.theory.spec import Count, Positive, Spec
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,8 +57,12 @@ class Stage(Spec, frozen=True, kw_only=True):
     Attributes:
         start_step: First update of this stage.
         depth: Number of blocks.
+        replayed_to: Blocks that a token passes, if more than ``depth``: with shared weights the stage's blocks are
+            passed again in ``order``, as a later stage of that many blocks, copied, begins. None: each once.
+        new_rate: Factor of the learning rate of the blocks that this stage adds, while it lasts. None: 1.
         init: How the blocks that this stage adds begin: fresh or copied, and what of them is zero.
-        order: Where blocks come from and stand: ``stack`` (abab), ``inter`` (aabb), ``last`` (abbb), ``first`` (aaab).
+        order: Where blocks come from and stand: ``stack`` (abab), ``inter`` (aabb), ``last`` (abbb), ``first`` (aaab),
+            ``middle`` (abbc).
         optimizer_state: What the optimizer remembers of old blocks, embedding and head, and knows of new ones.
     """
 
@@ -67,6 +71,23 @@ class Stage(Spec, frozen=True, kw_only=True):
     init: Init = "random"
     order: Order = "stack"
     optimizer_state: StatePolicy = "keep"
+    replayed_to: Depth | None = None
+    new_rate: Positive | None = None
+
+    def check(self) -> None:
+        if self.replayed_to is not None and not 0 < self.depth < self.replayed_to:
+            rule = f"must be larger than the stage's depth {self.depth}, and that at least 1"
+            raise InputError("replayed_to", self.replayed_to, rule, "replay a block or more, or drop it")
+
+    @property
+    def passes(self) -> int:
+        """Blocks that a token passes, replayed ones counted each time."""
+        return self.replayed_to or self.depth
+
+    @property
+    def replayed(self) -> tuple[int, ...] | None:
+        """Numbers of the blocks that a token passes, in order; None: each once."""
+        return None if self.replayed_to is None else tuple(sources(self.order, self.depth, self.replayed_to))
 
 
 class Provenance(Spec, frozen=True, kw_only=True):
@@ -127,6 +148,13 @@ class Plan(Spec, frozen=True, kw_only=True):
             near = max(1, round(self.batch_tokens / context)) * context
             rule = f"is not a multiple of the context {context}"
             raise InputError("batch_tokens", self.batch_tokens, rule, f"use {near}")
+        for i, stage in enumerate(self.stages):
+            if stage.replayed_to is not None and stage.replayed_to > self.depth:
+                rule = f"must not exceed the last stage's {self.depth} blocks of their own"
+                raise InputError(f"stages[{i}].replayed_to", stage.replayed_to, rule, "grow further, or replay less")
+        if self.stages[0].new_rate is not None:
+            rule = "has no blocks that are newer than others"
+            raise InputError("stages[0].new_rate", self.stages[0].new_rate, rule, "drop it, or lower the schedule")
         first = self.stages[0]
         if first.start_step != 0:
             raise InputError("stages[0].start_step", first.start_step, "must be 0", "start the first stage at 0")
@@ -140,7 +168,8 @@ class Plan(Spec, frozen=True, kw_only=True):
             if stage.start_step >= self.steps:
                 rule = f"must lie before the horizon of {self.steps} steps"
                 raise InputError(f"{here}.start_step", stage.start_step, rule, f"give at most {self.steps - 1}")
-            if stage.depth <= before.depth:
+            begins_replay = stage.replayed_to is not None and before.replayed_to is None
+            if stage.depth < before.depth or (stage.depth == before.depth and not begins_replay):
                 rule = f"must be larger than the depth before it, {before.depth}"
                 raise InputError(f"{here}.depth", stage.depth, rule, "grow, or drop the stage")
             if before.depth == 0 and INITS[stage.init].copies:
@@ -159,6 +188,23 @@ class Plan(Spec, frozen=True, kw_only=True):
     def depth(self) -> int:
         """Full depth, that of the last stage."""
         return self.stages[-1].depth
+
+    def refuse_special_stages(self, who: str) -> None:
+        """Refuse a plan of which some stage passes blocks again, or gives new ones a rate of their own.
+
+        Args:
+            who: Does not know of it, such as ``the simulator``.
+
+        Raises:
+            InputError: naming the stage.
+        """
+        for i, stage in enumerate(self.stages):
+            if stage.replayed_to is not None:
+                rule = f"passes blocks again, which {who} does not know"
+                raise InputError(f"stages[{i}].replayed_to", stage.replayed_to, rule, "drop it")
+            if stage.new_rate is not None:
+                rule = f"gives new blocks a rate of their own, which {who} does not know"
+                raise InputError(f"stages[{i}].new_rate", stage.new_rate, rule, "drop it")
 
     @property
     def tau(self) -> int | None:

@@ -79,7 +79,7 @@ def peak_rates(plan: Plan) -> list[dict[str, float]]:
     """
     stages = []
     for stage in plan.stages:
-        factors = size_factors(plan.optimizer, width=plan.model.width, depth=stage.depth)
+        factors = size_factors(plan.optimizer, width=plan.model.width, depth=stage.passes)
         rates: dict[str, float] = {"start_step": stage.start_step, "depth": stage.depth}
         for kind in KINDS:
             if stage.depth == 0 and kind in ("hidden", "vector"):

@@ -17,6 +17,7 @@ __all__ = [
     "DType",
     "DemoConfig",
     "LRTransferConfig",
+    "LaunchConfig",
     "TrainConfig",
 ]
 
@@ -91,7 +92,7 @@ class DemoConfig(Spec, frozen=True, kw_only=True):
         budget: Compute of every run that decides, as a share of the full depth's for ``steps``. None: 0.8.
         tokenizer: ``bpe`` (trained on the spot) or ``bytes``.
         init: How new blocks begin; those with zero in their name, and identity, keep the function.
-        order: Where new blocks stand: on top (stack, last), between the old (inter) or below (first).
+        order: Where new blocks stand: on top (stack, last), between the old (inter, middle) or below (first).
     """
 
     steps: Annotated[int, Meta(ge=160, le=10**6)] = 800
@@ -118,6 +119,24 @@ class AblationConfig(Spec, frozen=True, kw_only=True):
     init: tuple[Init, ...] = ("random", "copy", "copy_zero_last")
     order: tuple[Order, ...] = ("stack", "inter", "last")
     seeds: AtLeastOne = 1
+
+
+class LaunchConfig(Spec, frozen=True, kw_only=True):
+    """Where the runs of a study are executed.
+
+    Attributes:
+        launcher: ``processes`` of this one, or jobs of submitit: ``local`` here, ``slurm`` on a cluster.
+        at_once: Runs at the same time. None: as many as cores, one on a GPU; under Slurm all.
+        partition: Of Slurm; None for its default.
+        minutes: Time limit of a job of submitit; a run that it stops goes on when the study is called again.
+        gpus: Of each job of Slurm.
+    """
+
+    launcher: Literal["processes", "local", "slurm"] = "processes"
+    at_once: AtLeastOne | None = None
+    partition: Annotated[str, Meta(min_length=1)] | None = None
+    minutes: AtLeastOne = 600
+    gpus: Count = 0
 
 
 class LRTransferConfig(Spec, frozen=True, kw_only=True):

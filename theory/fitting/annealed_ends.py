@@ -153,6 +153,7 @@ def trunk_curve_of(records: Sequence[Record], *, small_depth: int) -> TrunkCurve
 
 def _end(record: Record, small_depth: int, full_depth: int) -> AnnealedEnd:
     plan, header = record.plan, record.header
+    plan.refuse_special_stages("the field")
     depths = [stage.depth for stage in plan.stages]
     rule = f"is neither one depth from {small_depth} to {full_depth} nor one growth {small_depth} -> {full_depth}"
     if depths[0] < small_depth or depths[-1] > full_depth or len(depths) > 2:

@@ -96,6 +96,7 @@ class GrowthLandscape(Spec, frozen=True, kw_only=True, tag_field="landscape"):
         step = plan.steps if step is None else step
         if len(plan.stages) > 2:
             raise InputError("stages", len(plan.stages), "this law knows one expansion", "give a plan with two stages")
+        plan.refuse_special_stages("this law")
         for stage in plan.stages:
             self.check_depth(stage.depth)
         if plan.tau is None:

@@ -15,7 +15,7 @@ import click
 from latebloom.theory.errors import InputError
 from latebloom.theory.optimizers import OptimizerName
 from latebloom.theory.options import settings
-from latebloom.train.config import AblationConfig, LRTransferConfig, TrainConfig
+from latebloom.train.config import AblationConfig, LaunchConfig, LRTransferConfig, TrainConfig
 from latebloom.train.options import PATH, plan_of
 
 __all__ = ["ablate_command", "coord_check_command", "grid_command", "lr_transfer_command", "train_all_command"]
@@ -130,10 +130,10 @@ def lr_transfer_command(
 @click.option("--data", type=PATH, help="Directory of token shards.")
 @click.option("--out", type=PATH, help="Directory of the runs; finished ones are kept.")
 @click.option("--price", "price_only", is_flag=True, help="Print what it takes; train nothing.")
-@click.option("--parquet", type=PATH, help="Write each record there, by the arm's name.")
+@click.option("--parquet", type=PATH, help="Write each record there as STUDY/ARM-sSEED.parquet.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @settings(
-    {"config": TrainConfig},
+    {"config": TrainConfig, "launch": LaunchConfig},
     without=("seed", "checkpoint_every", "keep_checkpoints"),  # the study's; a trunk keeps what its branches start from
 )
 def grid_command(
@@ -142,6 +142,7 @@ def grid_command(
     out: Path | None,
     price_only: bool,
     config: TrainConfig,
+    launch: LaunchConfig,
     parquet: Path | None,
     as_json: bool,
 ) -> None:
@@ -167,10 +168,10 @@ def grid_command(
     assert data is not None and out is not None
     console = Console(quiet=as_json or config.quiet)
     console.print(f"[bold]{study.name}[/]  {runs} runs, {flops:.3g} FLOPs")
-    records = run_study(study, data=data, out=out, config=config.replace(quiet=True), console=console)
+    records = run_study(study, data=data, out=out, config=config.replace(quiet=True), launch=launch, console=console)
     if parquet:
         for name, record in records.items():
-            write_parquet(record, parquet / f"{study.name}_{name}.parquet")
+            write_parquet(record, parquet / study.name / f"{name}.parquet")
     rows = study_table(study, {name: record.final() for name, record in records.items()})
     write_whole(out / "study.json", json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     if as_json:

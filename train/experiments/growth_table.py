@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from latebloom.theory.architectures.tensors import MATRIX_KINDS
-from latebloom.theory.expansion import INITS, Init, Order
+from latebloom.theory.expansion import INITS, ORDERS, Init, Order
 from latebloom.theory.plan import Optimizer, Stage
 from latebloom.train.experiments.feature_probe import BlockKind, probe_batch, probe_shape, residual_stream, update_
 from latebloom.train.growth.operators import grow_blocks
@@ -181,4 +181,4 @@ def _added(model: GPT2, new: set[int], inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 if __name__ == "__main__":
-    print(table_text(growth_table(orders=("stack", "inter", "last", "first"))))
+    print(table_text(growth_table(orders=tuple(ORDERS))))

@@ -5,20 +5,24 @@ depth d, C an amount of compute in steps of the full depth L, and n = c_l/c_L, t
 
     fixed d        for each depth d:  T = C c_L/c_d steps
     grown l -> L   at x = tau/T:      T = C/(n x + 1 - x) steps, of which tau = x T at depth l
+    recipe         any stages:        T = C/sum_i (x_{i+1} - x_i) c_i/c_L, c_i of the blocks that a token passes
 
 all of one schedule shape (warmup-stable-decay, warm-up in steps, decay as a share of the run), one seed, one order of
 data, and the same FLOPs to within one step of the full depth. The constant part of a schedule does not depend on the
-horizon, so that every arm is a branch (:mod:`latebloom.train.run.branch`) of the longest fixed run of its first depth,
-its *trunk*: a horizon costs only its decay, a way of growing only what follows the expansion.
+horizon, so that an arm is a branch (:mod:`latebloom.train.run.branch`) of another, its *trunk*: a fixed run of the next
+shorter fixed run of its depth, which repeats only that one's decay; a grown run of the shortest fixed run of its first
+depth that was still at the constant rate at the expansion, so that it costs only what follows. Small amounts of compute
+are finished first.
 
 Seeds are replicates. Differences are taken within a seed, where initialisation and order of data are common.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -32,13 +36,16 @@ from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import INITS, Init, Order, StatePolicy
 from latebloom.theory.plan import GPT2Shape, Optimizer, Plan, Stage
 from latebloom.theory.record import Record
-from latebloom.theory.schedules import WSD
+from latebloom.theory.schedules import WSD, Piecewise
 from latebloom.theory.spec import Count, Fraction, Positive, Spec, finite_plain, from_plain
-from latebloom.train.config import TrainConfig
+from latebloom.train.config import LaunchConfig, TrainConfig
+from latebloom.train.run.branch import agree_until
 from latebloom.train.run.several import run_all
 
 __all__ = [
     "GrowthGrid",
+    "Recipe",
+    "RecipeStage",
     "Study",
     "StudyArm",
     "StudyRow",
@@ -49,7 +56,8 @@ __all__ = [
     "study_table",
 ]
 
-CHECKPOINTS = 64  # of a trunk: a branch repeats at most a 64th of it
+CHECKPOINTS = 64  # of the longest trunk of a depth: a branch repeats at most a 64th of it
+KEPT = 10_000  # all checkpoints of a trunk
 
 
 class GrowthGrid(Spec, frozen=True, kw_only=True):
@@ -74,6 +82,49 @@ class GrowthGrid(Spec, frozen=True, kw_only=True):
     computes: tuple[Count, ...] | None = None
 
 
+class RecipeStage(Spec, frozen=True, kw_only=True):
+    """A stage of a recipe; see :class:`latebloom.theory.plan.Stage`.
+
+    Attributes:
+        at: Share of the run at which it begins.
+        depth: Number of blocks.
+        replayed_to: Blocks that a token passes, if more: with shared weights.
+        init: How the blocks that this stage adds begin.
+        order: Where they stand, or in which order blocks are passed again.
+        optimizer_state: What the optimizer remembers.
+        new_rate: Factor of the learning rate of the blocks that this stage adds.
+    """
+
+    at: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    depth: Count
+    replayed_to: Count | None = None
+    init: Init = "random"
+    order: Order = "stack"
+    optimizer_state: StatePolicy = "keep"
+    new_rate: Positive | None = None
+
+
+class Recipe(Spec, frozen=True, kw_only=True):
+    """A way of growing, stage by stage.
+
+    Attributes:
+        name: In the names of its arms.
+        stages: The first at 0.
+        rewarm_steps: Steps over which the learning rate rises again from 0 after each expansion.
+        computes: Amounts of compute at which to run it; None for all of the study's.
+    """
+
+    name: Annotated[str, Meta(min_length=1, max_length=60, pattern=r"^[\w.-]+$")]
+    stages: Annotated[tuple[RecipeStage, ...], Meta(min_length=2)]
+    rewarm_steps: Count = 0
+    computes: tuple[Count, ...] | None = None
+
+    def check(self) -> None:
+        shares = [stage.at for stage in self.stages]
+        if shares[0] != 0 or any(b <= a for a, b in itertools.pairwise(shares)):
+            raise InputError(f"{self.name}: at", shares, "must begin at 0 and increase", "sort the stages")
+
+
 class Study(Spec, frozen=True, kw_only=True):
     """What a study's file declares.
 
@@ -89,7 +140,8 @@ class Study(Spec, frozen=True, kw_only=True):
         decay: Share of the run over which the learning rate falls to zero.
         depths: Depths of the fixed runs; the largest is the full depth, the unit of compute.
         computes: Amounts of compute C, in steps of the full depth.
-        growth: Ways of growing.
+        growth: Ways of growing once, as grids.
+        recipes: Ways of growing, stage by stage.
         seeds: Seeds of initialisation and order of data.
         optimizer: Update rule.
     """
@@ -106,6 +158,7 @@ class Study(Spec, frozen=True, kw_only=True):
     depths: Annotated[tuple[Count, ...], Meta(min_length=1)]
     computes: Annotated[tuple[Annotated[int, Meta(ge=2)], ...], Meta(min_length=1)]
     growth: tuple[GrowthGrid, ...] = ()
+    recipes: tuple[Recipe, ...] = ()
     seeds: Annotated[tuple[Count, ...], Meta(min_length=1)] = (0,)
     optimizer: Optimizer = Optimizer()
 
@@ -121,6 +174,13 @@ class Study(Spec, frozen=True, kw_only=True):
             unknown = set(grid.computes or ()) - set(self.computes)
             if unknown:
                 raise InputError("growth.computes", sorted(unknown), f"are not among {self.computes}", "add them")
+        for recipe in self.recipes:
+            if recipe.stages[0].depth not in self.depths:
+                rule = f"is not among the depths {self.depths}: its fixed run is a control, and the trunk"
+                raise InputError(f"{recipe.name}: depth", recipe.stages[0].depth, rule, "add it to depths")
+            unknown = set(recipe.computes or ()) - set(self.computes)
+            if unknown:
+                raise InputError(f"{recipe.name}: computes", sorted(unknown), f"are not among {self.computes}", "add")
 
     @property
     def full_depth(self) -> int:
@@ -143,7 +203,7 @@ class StudyArm:
         name: Unique in the study.
         compute: C, in steps of the full depth.
         plan: Of the run, its name the arm's.
-        trunk: Name of the arm whose run it is a branch of; None for a trunk.
+        trunk: Name of the arm whose run it is a branch of; None if it is trained from the start.
     """
 
     name: str
@@ -155,18 +215,6 @@ class StudyArm:
     def grown(self) -> bool:
         """Whether the run grows."""
         return self.plan.tau is not None
-
-    def own_flops(self, trunk_every: int) -> float:
-        """FLOPs of what this run trains itself, its trunk's part left out.
-
-        Args:
-            trunk_every: Steps between the trunk's checkpoints.
-        """
-        total = float(plan_flops(self.plan))
-        if self.trunk is None:
-            return total
-        shared = self.plan.stages[1].start_step if self.grown else self.plan.steps - _decay_steps(self.plan)
-        return total - float(plan_flops(self.plan, shared // trunk_every * trunk_every))
 
 
 def read_study(path: Path) -> Study:
@@ -191,37 +239,94 @@ def read_study(path: Path) -> Study:
 
 
 def study_arms(study: Study) -> list[StudyArm]:
-    """Every arm of ``study``, trunks first.
+    """Every arm of ``study``: small amounts of compute first, trunks before their branches.
 
     Args:
         study: The study.
     """
     made: dict[str, StudyArm] = {}
-    longest = max(study.computes)
-    for compute in sorted(study.computes, reverse=True):
+    computes = sorted(study.computes)
+    for compute, shorter in zip(computes, [None, *computes], strict=False):
         for depth in sorted(study.depths):
             name = f"fixed-{depth}-C{compute}"
-            trunk = None if compute == longest else f"fixed-{depth}-C{longest}"
+            trunk = None if shorter is None else f"fixed-{depth}-C{shorter}"
             stages: tuple[Stage, ...] = (Stage(start_step=0, depth=depth),)
             steps = max(2, round(compute * _price(study, study.full_depth) / _price(study, depth)))
             made[name] = StudyArm(name=name, compute=compute, plan=_plan(study, name, steps, stages), trunk=trunk)
     for grid in study.growth:
-        for compute in sorted(grid.computes or study.computes, reverse=True):
+        for compute in sorted(grid.computes or computes):
             for name, steps, grown in _growths(study, grid, compute):
-                trunk = f"fixed-{grid.small}-C{longest}"
-                made[name] = StudyArm(name=name, compute=compute, plan=_plan(study, name, steps, grown), trunk=trunk)
-    return sorted(made.values(), key=lambda arm: arm.trunk is not None)
+                plan = _plan(study, name, steps, grown)
+                made[name] = StudyArm(name=name, compute=compute, plan=plan, trunk=_trunk_of(plan, made))
+    for recipe in study.recipes:
+        for compute in sorted(recipe.computes or computes):
+            name = f"{recipe.name}-C{compute}"
+            plan = _recipe_plan(study, recipe, name)
+            made[name] = StudyArm(name=name, compute=compute, plan=plan, trunk=_trunk_of(plan, made))
+    return sorted(made.values(), key=lambda arm: (arm.compute, arm.grown))
+
+
+def _trunk_of(plan: Plan, made: dict[str, StudyArm]) -> str:
+    """Name of the shortest fixed run that is the same up to the first expansion of ``plan``, or for longest."""
+    fixed = [arm for arm in made.values() if not arm.grown and arm.plan.depth == plan.stages[0].depth]
+    tau = plan.stages[1].start_step
+    return max(fixed, key=lambda arm: (min(agree_until(arm.plan, plan), tau), -arm.compute)).name
+
+
+def _recipe_plan(study: Study, recipe: Recipe, name: str) -> Plan:
+    """The plan of a recipe at the compute that its ``name`` ends with, its last stage as long as the rest allows."""
+    compute = int(name.rpartition("-C")[2])
+    budget = compute * _price(study, study.full_depth)
+    prices = [_price(study, stage.replayed_to or stage.depth) for stage in recipe.stages]
+    ends = [*(stage.at for stage in recipe.stages[1:]), 1.0]
+    horizon = budget / sum(
+        (end - stage.at) * price for stage, end, price in zip(recipe.stages, ends, prices, strict=True)
+    )
+    every = _checkpoint_every(study, recipe.stages[0].depth)
+    starts = [0, max(1, round(recipe.stages[1].at * horizon / every)) * every]
+    starts += [round(stage.at * horizon) for stage in recipe.stages[2:]]
+    spent = sum((end - start) * price for start, end, price in zip(starts, starts[1:], prices, strict=False))
+    steps = starts[-1] + max(1, round((budget - spent) / prices[-1]))
+    stages = [
+        Stage(
+            start_step=start, depth=stage.depth, init=stage.init, order=stage.order,
+            optimizer_state=stage.optimizer_state, replayed_to=stage.replayed_to, new_rate=stage.new_rate,
+        )
+        for start, stage in zip(starts, recipe.stages, strict=True)
+    ]  # fmt: skip
+    plan = _plan(study, name, steps, stages)
+    return plan.replace(schedule=_rewarmed(plan, recipe.rewarm_steps)) if recipe.rewarm_steps else plan
+
+
+def _rewarmed(plan: Plan, steps: int) -> Piecewise:
+    """The plan's schedule, but that after each expansion the learning rate rises from 0 again over ``steps``."""
+    schedule = plan.schedule
+    assert isinstance(schedule, WSD)
+    at = list(range(schedule.warmup_steps + 1))
+    rate = [float(schedule.lr(step)) for step in at]
+    for stage in plan.stages[1:]:
+        at += [stage.start_step, stage.start_step, stage.start_step + steps]
+        rate += [schedule.peak_lr, 0.0, schedule.peak_lr]
+    at += [schedule.steps - schedule.decay_steps, schedule.steps]
+    return Piecewise(at=tuple(at), rate=(*rate, schedule.peak_lr, 0.0))
 
 
 def _growths(study: Study, grid: GrowthGrid, compute: int) -> Iterator[tuple[str, int, tuple[Stage, Stage]]]:
-    """(name, horizon, stages) of each way of growing that ``grid`` declares, at one amount of compute."""
+    """(name, horizon, stages) of each way of growing that ``grid`` declares, at one amount of compute.
+
+    Expansions are moved to the nearest checkpoint of the trunk's spacing; shares that meet at one are one arm.
+    """
+    taus = set()
     full = study.full_depth if grid.full is None else grid.full
     budget = compute * _price(study, study.full_depth)
     small_price, full_price = _price(study, grid.small), _price(study, full)
     every = _checkpoint_every(study, grid.small)
     for share in grid.at:
         horizon = budget / (small_price * share + full_price * (1 - share))
-        tau = max(1, round(share * horizon / every)) * every  # where the trunk has a checkpoint
+        tau = max(1, round(share * horizon / every)) * every
+        if tau in taus:
+            continue
+        taus.add(tau)
         steps = tau + max(1, round((budget - tau * small_price) / full_price))
         for init in grid.init:
             if grid.small == 0 and INITS[init].copies:
@@ -246,8 +351,15 @@ def price(study: Study) -> float:
     Args:
         study: The study.
     """
-    every = {depth: _checkpoint_every(study, depth) for depth in study.depths}
-    return len(study.seeds) * sum(arm.own_flops(every[arm.plan.stages[0].depth]) for arm in study_arms(study))
+    arms = {arm.name: arm for arm in study_arms(study)}
+    total = 0.0
+    for arm in arms.values():
+        total += plan_flops(arm.plan)
+        if arm.trunk is not None:
+            every = _checkpoint_every(study, arm.plan.stages[0].depth)
+            shared = agree_until(arms[arm.trunk].plan, arm.plan) // every * every
+            total -= plan_flops(arm.plan, shared)
+    return len(study.seeds) * total
 
 
 def run_study(
@@ -256,6 +368,7 @@ def run_study(
     data: Path,
     out: Path,
     config: TrainConfig | None = None,
+    launch: LaunchConfig | None = None,
     console: Console | None = None,
 ) -> dict[str, Record]:
     """Train every arm in ``out/ARM-sSEED``; interrupted, the same call goes on.
@@ -265,6 +378,7 @@ def run_study(
         data: Directory of token shards.
         out: Directory of the runs.
         config: How to run; the seeds are the study's.
+        launch: Where, and how many at once.
         console: Where progress is shown.
 
     Returns:
@@ -275,16 +389,17 @@ def run_study(
     """
     config, console = config or TrainConfig(quiet=True), console or Console(quiet=True)
     records: dict[str, Record] = {}
+    every = min(_checkpoint_every(study, depth) for depth in study.depths)
+    arms = study_arms(study)
     for seed in study.seeds:
-        for depth in sorted(study.depths):
-            every = _checkpoint_every(study, depth)
-            here = config.replace(seed=seed, checkpoint_every=every, keep_checkpoints=2 * CHECKPOINTS)
-            mine = [arm for arm in study_arms(study) if arm.plan.stages[0].depth == depth]
-            for part in ([arm for arm in mine if arm.trunk is None], [arm for arm in mine if arm.trunk is not None]):
-                plans = [arm.plan.replace(name=f"{arm.name}-s{seed}") for arm in part]
-                trunks = {f"{arm.name}-s{seed}": out / f"{arm.trunk}-s{seed}" for arm in part if arm.trunk}
-                done = run_all(plans, data, out, config=here, console=console, trunks=trunks)
-                records |= {plan.name: record for plan, record in zip(plans, done, strict=True)}
+        here = config.replace(seed=seed)
+        plans = [arm.plan.replace(name=f"{arm.name}-s{seed}") for arm in arms]
+        trunks = {f"{arm.name}-s{seed}": out / f"{arm.trunk}-s{seed}" for arm in arms if arm.trunk}
+        done = run_all(
+            plans, data, out, config=here, console=console, trunks=trunks, launch=launch, cheapest_first=True,
+            trunk_config=here.replace(checkpoint_every=every, keep_checkpoints=KEPT),
+        )  # fmt: skip
+        records |= {plan.name: record for plan, record in zip(plans, done, strict=True)}
     return records
 
 
@@ -301,9 +416,10 @@ class StudyRow:
         losses: Final losses by seed, nats a token.
         above_best_fixed: Mean over seeds of its loss minus that of the fixed depth whose mean is lowest at C, nats.
         standard_error: Of that mean, over seeds; nan with one.
-        rho: Transfer efficiency: it ends where the full depth ends after (T - tau) + rho tau steps; nan for fixed runs
-            and outside the full depth's measured range. Growing beats the full depth where rho > n.
-        n: Price of a step of the small depth, in steps of the depth it grows to; nan for fixed runs.
+        rho: Transfer efficiency: it ends where the full depth ends after (T - tau) + rho tau steps; nan for runs that
+            do not grow just once, and outside the full depth's measured range. Growing beats the full depth where
+            rho > n.
+        n: Price of a step of the small depth, in steps of the depth it grows to; nan for such runs too.
     """
 
     compute: int
@@ -323,45 +439,54 @@ class StudyRow:
         return float(np.mean(self.losses))
 
 
-def study_table(study: Study, finals: dict[str, float]) -> list[StudyRow]:
-    """One row an arm, by compute and mean loss.
+def study_table(study: Study, finals: Mapping[str, float]) -> list[StudyRow]:
+    """One row an arm of which a run is there, by compute and mean loss.
+
+    The best fixed depth of a C is the one of lowest mean among those with most seeds; differences from it are taken
+    over the seeds that both have, and are nan without one.
 
     Args:
         study: The study.
-        finals: Final losses by ``ARM-sSEED``, nats a token.
+        finals: Final losses by ``ARM-sSEED``, nats a token, of all runs or some.
     """
-    every_arm = study_arms(study)
-    losses = {arm.name: np.array([finals[f"{arm.name}-s{seed}"] for seed in study.seeds]) for arm in every_arm}
+    losses = {
+        arm.name: {seed: finals[f"{arm.name}-s{seed}"] for seed in study.seeds if f"{arm.name}-s{seed}" in finals}
+        for arm in study_arms(study)
+    }
+    means = {name: float(np.mean(list(by_seed.values()))) for name, by_seed in losses.items() if by_seed}
     rows: list[StudyRow] = []
     for compute in sorted(study.computes):
-        here = [arm for arm in every_arm if arm.compute == compute]
-        best = min((arm.name for arm in here if not arm.grown), key=lambda name: losses[name].mean())
+        here = [arm for arm in study_arms(study) if arm.compute == compute and arm.name in means]
+        fixed = [arm.name for arm in here if not arm.grown]
+        best = min(fixed, key=lambda name: (-len(losses[name]), means[name]), default=None)
         for arm in here:
-            differences = losses[arm.name] - losses[best]
-            rho, n = _transfer_efficiency(study, arm, losses)
+            against = {} if best is None else losses[best]
+            both = [seed for seed in losses[arm.name] if seed in against]
+            differences = np.array([losses[arm.name][seed] - against[seed] for seed in both])
+            rho, n = _transfer_efficiency(study, arm, means)
             rows.append(
                 StudyRow(
                     compute=compute, arm=arm.name, grown=arm.grown, steps=arm.plan.steps,
-                    flops=float(plan_flops(arm.plan)), losses=tuple(losses[arm.name].tolist()),
-                    above_best_fixed=float(differences.mean()), standard_error=_standard_error(differences),
-                    rho=rho, n=n,
+                    flops=float(plan_flops(arm.plan)), losses=tuple(losses[arm.name].values()),
+                    above_best_fixed=float(differences.mean()) if both else math.nan,
+                    standard_error=_standard_error(differences), rho=rho, n=n,
                 )
             )  # fmt: skip
     return sorted(rows, key=lambda row: (row.compute, row.mean))
 
 
-def _transfer_efficiency(study: Study, arm: StudyArm, losses: dict[str, np.ndarray]) -> tuple[float, float]:
+def _transfer_efficiency(study: Study, arm: StudyArm, means: Mapping[str, float]) -> tuple[float, float]:
     """(rho, n) of a grown arm, the full depth's loss interpolated in the logarithm of its steps."""
-    if not arm.grown:
+    if len(arm.plan.stages) != 2 or arm.plan.depth not in study.depths:
         return math.nan, math.nan
     tau, depth = arm.plan.stages[1].start_step, arm.plan.depth
     n = _price(study, arm.plan.stages[0].depth) / _price(study, depth)
-    computes = np.array(sorted(study.computes))
-    steps = computes * _price(study, study.full_depth) / _price(study, depth)
-    fixed = np.array([losses[f"fixed-{depth}-C{compute}"].mean() for compute in computes])
-    loss = losses[arm.name].mean()
-    if not fixed.min() <= loss <= fixed.max() or np.any(np.diff(fixed) >= 0):
+    computes = np.array([compute for compute in sorted(study.computes) if f"fixed-{depth}-C{compute}" in means])
+    fixed = np.array([means[f"fixed-{depth}-C{compute}"] for compute in computes])
+    loss = means[arm.name]
+    if not len(fixed) or not fixed.min() <= loss <= fixed.max() or np.any(np.diff(fixed) >= 0):
         return math.nan, n
+    steps = computes * _price(study, study.full_depth) / _price(study, depth)
     equal = math.exp(np.interp(-loss, -fixed, np.log(steps)))
     return (equal - (arm.plan.steps - tau)) / tau, n
 
@@ -379,12 +504,6 @@ def _plan(study: Study, name: str, steps: int, stages: Sequence[Stage]) -> Plan:
         name=name, model=study.shape, batch_tokens=study.batch_tokens, schedule=schedule, stages=tuple(stages),
         optimizer=study.optimizer,
     )  # fmt: skip
-
-
-def _decay_steps(plan: Plan) -> int:
-    schedule = plan.schedule
-    assert isinstance(schedule, WSD)
-    return schedule.decay_steps
 
 
 def _price(study: Study, depth: int) -> float:

@@ -26,6 +26,7 @@ class PlanCallback(TrainerCallback):
     """
 
     def __init__(self, plan: Plan, growth: dict[str, Any] | None = None):
+        plan.refuse_special_stages("a model of other trainers")
         self.plan, self.growth = plan, growth or {}
 
     def on_train_begin(

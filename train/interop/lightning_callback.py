@@ -27,6 +27,7 @@ class PlanLightning(Callback):
     """
 
     def __init__(self, plan: Plan, growth: dict[str, Any] | None = None):
+        plan.refuse_special_stages("a model of other trainers")
         self.plan, self.growth = plan, growth or {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -58,6 +58,7 @@ def load_run(run: Path, *, device: str = "cpu") -> tuple[GPT2, Tokenizer]:
         rule = "has no tokenizer.json, nor have its data"
         raise InputError("run", str(run), rule, "put the tokenizer.json of its shards there")
     model = GPT2(plan.model, manifest.depth)
+    model.replayed = plan.stages[manifest.stage].replayed
     model.load_state_dict(checkpoint.load(path)[1])
     return model.to(usable_device(device)).eval(), tokenizer
 

@@ -159,6 +159,9 @@ def export(run: Path, out: Path, *, to: str = "hf") -> Path:
     _, weights, _ = checkpoint.load(path)
     record = read_record(run)
     plan = record.plan
+    if plan.stages[manifest.stage].replayed_to is not None:
+        rule = "passes blocks again with shared weights, for which the format has no place"
+        raise InputError("run", str(path), rule, "export the finished run")
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)

@@ -68,6 +68,8 @@ class GPT2(nn.Module):
         seed: Of the initialisation, see :func:`init_gpt2_`.
     """
 
+    replayed: tuple[int, ...] | None = None  # blocks passed, where some are passed again; the loop sets it
+
     def __init__(self, shape: GPT2Shape, depth: int, *, seed: int = 0):
         super().__init__()
         self.shape = shape
@@ -83,6 +85,11 @@ class GPT2(nn.Module):
         """Number of blocks."""
         return len(self.blocks)
 
+    @property
+    def passed(self) -> tuple[int, ...]:
+        """Numbers of the blocks that a token passes, in order."""
+        return self.replayed or tuple(range(self.depth))
+
     def features(self, ids_BT: Tensor) -> Tensor:
         """What the head sees, (B, T, D).
 
@@ -92,8 +99,8 @@ class GPT2(nn.Module):
         x_BTD = self.tokens(ids_BT)
         if self.positions is not None:
             x_BTD = x_BTD + self.positions.weight[: ids_BT.shape[1]]
-        for block in self.blocks:
-            x_BTD = block(x_BTD)
+        for index in self.passed:
+            x_BTD = self.blocks[index](x_BTD)
         return self.norm(x_BTD)
 
     def forward(self, ids_BT: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from typing import TYPE_CHECKING, get_args
 
 import torch
@@ -18,7 +19,7 @@ from latebloom.train.optim.registry import BUILDERS, TRAINED
 if TYPE_CHECKING:
     from latebloom.train.model.transformer import GPT2
 
-__all__ = ["build_optimizer", "split_groups"]
+__all__ = ["build_optimizer", "scale_rate", "split_groups"]
 
 
 def build_optimizer(
@@ -74,4 +75,24 @@ def split_groups(optimizer: torch.optim.Optimizer, describe: Describe) -> None:
         for kind, pairs in members.items():
             named = {"param_names": [name for name, _ in pairs], "params": [p for _, p in pairs]}
             split.append(group | {"kind": kind} | named)
+    optimizer.param_groups[:] = split
+
+
+def scale_rate(optimizer: torch.optim.Optimizer, factor: float, *, blocks: Collection[int]) -> None:
+    """Give the parameters of some blocks groups of their own, with ``factor`` times the learning rate of the others.
+
+    Args:
+        optimizer: Over named parameters, those of blocks called ``blocks.NUMBER.``.
+        factor: Of the group's ``lr_factor``, which :class:`latebloom.train.optim.plan_lr.PlanLR` reads.
+        blocks: Numbers of the blocks.
+    """
+    prefixes = tuple(f"blocks.{number}." for number in blocks)
+    split = []
+    for group in optimizer.param_groups:
+        pairs = list(zip(group["param_names"], group["params"], strict=True))
+        for chosen, scale in ((False, 1.0), (True, factor)):
+            members = [(name, p) for name, p in pairs if name.startswith(prefixes) == chosen]
+            if members:
+                named = {"param_names": [name for name, _ in members], "params": [p for _, p in members]}
+                split.append(group | {"lr_factor": scale * group.get("lr_factor", 1.0)} | named)
     optimizer.param_groups[:] = split

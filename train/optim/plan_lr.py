@@ -46,7 +46,7 @@ class PlanLR(LRScheduler):
         step = self.last_epoch
         rate = float(self.plan.schedule.lr(step)) if step < self.plan.steps else 0.0
         plan = self.plan
-        depth = plan.stages[plan.stage_at(max(step, 0))].depth
+        depth = plan.stages[plan.stage_at(max(step, 0))].passes
         factors = size_factors(plan.optimizer, width=plan.model.width, depth=depth)
         return [
             rate * group.get("lr_factor", 1.0) * self._factor(group, factors) for group in self.optimizer.param_groups

@@ -247,7 +247,7 @@ def dry_run(
     ends = [stage.start_step for stage in plan.stages[1:]] + [plan.steps]
     phases = []
     for stage, end in zip(plan.stages, ends, strict=True):
-        per_token = flops_per_token(model, stage.depth)
+        per_token = flops_per_token(model, stage.passes)
         flops = float(per_token) * plan.batch_tokens * (end - stage.start_step)
         computing, fetching, exchanging = seconds_of_update(stage.depth)
         phases.append(

@@ -332,7 +332,10 @@ class _Run:
         self.measure.begin_stage()
         self.measure.validate(metric="loss_after_growth")
         stage = trainee.plan.stages[trainee.stage]
-        self.measure.display.note(f"step {trainee.step}: grown to {stage.depth} blocks ({stage.init}, {stage.order})")
+        done = f"grown to {stage.depth} blocks ({stage.init}, {stage.order})"
+        if stage.replayed_to is not None:
+            done = f"{stage.depth} blocks are passed as {stage.replayed_to} from now on ({stage.order})"
+        self.measure.display.note(f"step {trainee.step}: {done}")
         self.save(behind=trainee.config.save_behind)  # growth is a function of what was saved before it
 
     def expansion_comes_now(self, update: Update) -> bool:

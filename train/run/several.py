@@ -1,15 +1,18 @@
-"""Several plans on one machine: one process a core, or one run after another on a GPU, each resumable, with a bar."""
+"""Several plans: a process a core, one run after another on a GPU, or jobs of submitit; each resumable, with a bar."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from pathlib import Path
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -19,12 +22,14 @@ from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Plan
 from latebloom.theory.record import Record, read_record
 from latebloom.theory.spec import decode
-from latebloom.train.config import TrainConfig
+from latebloom.train.config import LaunchConfig, TrainConfig
 from latebloom.train.data.shards import open_shards
 from latebloom.train.ranks import refuse_ranks
 from latebloom.train.run.directory import RunDirectory
 
 __all__ = ["check_reuse", "run_all", "run_one"]
+
+POLL = 0.5  # seconds between looks at what is running
 
 
 def run_all(
@@ -36,6 +41,8 @@ def run_all(
     console: Console,
     trunks: Mapping[str, Path] | None = None,
     trunk_config: TrainConfig | None = None,
+    launch: LaunchConfig | None = None,
+    cheapest_first: bool = False,
 ) -> list[Record]:
     """Execute ``plans``, as many at once as the machine has cores (one GPU: one at a time).
 
@@ -49,6 +56,8 @@ def run_all(
             among ``plans`` is trained first, and its branches as soon as it is finished.
         trunk_config: How to run those that others of ``plans`` are branches of, which need checkpoints to branch from;
             as the others by default.
+        launch: Where and how many at once.
+        cheapest_first: Early results; longest first leaves cores busy to the end.
 
     Raises:
         InputError: before any work, if a run stands there under a plan's name and is not of this plan, data and seed,
@@ -57,40 +66,82 @@ def run_all(
     refuse_ranks("a study")
     check_reuse(plans, data, folder, config=config)
     trunks = trunks or {}
-    waiting = _branches_of_plans(plans, folder, trunks)
-    workers, threads = _workers(config.device)
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(threads))  # of Muon's Cholesky inverses
-    order = sorted(plans, key=plan_flops, reverse=True)  # longest first leaves the cores busy to the end
+    order = sorted(plans, key=plan_flops, reverse=not cheapest_first)
+    waiting = _branches_of_plans(order, folder, trunks)
     unfinished = {plan.name for plan in order if not RunDirectory(folder / plan.name).is_finished(plan)}
     if not unfinished:
         return [read_record(folder / plan.name) for plan in plans]
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_follow_parent)
-    try:
-        with _bars(console, order, folder) as refresh:
-
-            def submit(plan: Plan) -> Future[None]:
+    later = {plan.name for trunk in waiting if trunk in unfinished for plan in waiting[trunk]}
+    ready = [plan for plan in order if plan.name in unfinished - later]
+    launch = launch or LaunchConfig()
+    with _launched(launch, config.device, folder) as (submit, most), _bars(console, order, folder) as refresh:
+        running: dict[Job, Plan] = {}
+        while ready or running:
+            while ready and len(running) < most:
+                plan = ready.pop(0)
                 how = trunk_config if plan.name in waiting and trunk_config else config
                 out, trunk = folder / plan.name, trunks.get(plan.name)
-                return pool.submit(_run_one, plan.to_json(), data, out, how, trunk, threads)
-
-            later = {plan.name for trunk in waiting if trunk in unfinished for plan in waiting[trunk]}
-            pending = {submit(plan): plan for plan in order if plan.name in unfinished - later}
-            while pending:
-                done, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-                refresh()
-                for future in done:
-                    future.result()
-                    trunk = pending.pop(future)
-                    for branch in waiting.get(trunk.name, ()):
-                        if branch.name in unfinished:
-                            pending[submit(branch)] = branch
-    except BaseException:
-        for process in (pool._processes or {}).values():  # a stopped demo must not leave trainers behind
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+                running[submit(_run_one, plan.to_json(), data, out, how, trunk, _workers(config.device)[1])] = plan
+            time.sleep(POLL)
+            refresh()
+            for job in [job for job in running if job.done()]:
+                job.result()
+                done = running.pop(job)
+                ready += [plan for plan in waiting.get(done.name, ()) if plan.name in unfinished]
+                ready.sort(key=order.index)
     return [read_record(folder / plan.name) for plan in plans]
+
+
+class Job(Protocol):
+    """A run that was submitted: a Future, or a job of submitit."""
+
+    def done(self) -> bool: ...
+
+    def result(self) -> Any: ...
+
+
+@contextmanager
+def _launched(launch: LaunchConfig, device: str, folder: Path) -> Iterator[tuple[Callable[..., Job], float]]:
+    """(how to submit a call, how many at once); what was submitted is stopped with an exception."""
+    workers, threads = _workers(device)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(threads))  # of Muon's Cholesky inverses
+    if launch.launcher == "processes":
+        pool = ProcessPoolExecutor(
+            launch.at_once or workers, mp_context=get_context("spawn"), initializer=_follow_parent
+        )
+        try:
+            yield pool.submit, launch.at_once or workers
+        except BaseException:
+            for process in (pool._processes or {}).values():  # a stopped demo must not leave trainers behind
+                process.terminate()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+        return
+    try:
+        import submitit
+    except ImportError:
+        fix = "pip install 'latebloom[cluster]', or use processes"
+        raise InputError("--launcher", launch.launcher, "needs submitit, which is not installed", fix) from None
+    if launch.launcher == "slurm" and shutil.which("sbatch") is None:
+        rule = "needs sbatch, which is not on the path"
+        raise InputError("--launcher", "slurm", rule, "call it where Slurm is, or use processes or local")
+    executor = submitit.AutoExecutor(folder=folder / "jobs", cluster=launch.launcher)
+    executor.update_parameters(name="latebloom", timeout_min=launch.minutes, cpus_per_task=threads)
+    if launch.launcher == "slurm":
+        executor.update_parameters(gpus_per_node=launch.gpus, slurm_partition=launch.partition)
+    jobs: list[submitit.Job[None]] = []
+
+    def submit(*call: Any) -> Job:
+        jobs.append(executor.submit(*call))
+        return jobs[-1]
+
+    try:
+        yield submit, launch.at_once or (workers if launch.launcher == "local" else float("inf"))
+    except BaseException:
+        for job in jobs:
+            job.cancel()
+        raise
 
 
 def check_reuse(plans: Sequence[Plan], data: Path, folder: Path, *, config: TrainConfig) -> None:
@@ -113,7 +164,7 @@ def check_reuse(plans: Sequence[Plan], data: Path, folder: Path, *, config: Trai
 
 
 def _branches_of_plans(plans: Sequence[Plan], folder: Path, trunks: Mapping[str, Path]) -> dict[str, list[Plan]]:
-    """By the name of a plan that is a trunk, its branches among ``plans``, longest first."""
+    """By the name of a plan that is a trunk, its branches among ``plans``, in their order."""
     place = {folder / plan.name: plan.name for plan in plans}
     trunk_of = {plan.name: place[trunks[plan.name]] for plan in plans if trunks.get(plan.name) in place}
     for name in trunk_of:
@@ -125,7 +176,7 @@ def _branches_of_plans(plans: Sequence[Plan], folder: Path, trunks: Mapping[str,
                 raise InputError("trunks", " <- ".join([*passed, at]), rule, "train one of them from the start")
             passed.append(at)
     branches: dict[str, list[Plan]] = {}
-    for plan in sorted(plans, key=plan_flops, reverse=True):
+    for plan in plans:
         if plan.name in trunk_of:
             branches.setdefault(trunk_of[plan.name], []).append(plan)
     return branches

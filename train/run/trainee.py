@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from latebloom.theory.architectures.shape import tensor_of
 from latebloom.theory.architectures.tensors import Kind, TensorSpec
 from latebloom.theory.errors import InputError, RunError
-from latebloom.theory.expansion import STATE_POLICIES, check_init
+from latebloom.theory.expansion import STATE_POLICIES, check_init, placement
 from latebloom.theory.plan import Plan
 from latebloom.train.config import TrainConfig
 from latebloom.train.data.batches import Batches, Prefetch
@@ -32,7 +32,7 @@ from latebloom.train.growth.rows import grown_rows
 from latebloom.train.model.sharding import OwnRows, empty_block, init_rows_, sharded_model
 from latebloom.train.model.tensors import describe
 from latebloom.train.model.transformer import GPT2, Block, init_block_
-from latebloom.train.optim.build import build_optimizer
+from latebloom.train.optim.build import build_optimizer, scale_rate
 from latebloom.train.optim.owners import Owners
 from latebloom.train.optim.plan_lr import PlanLR
 from latebloom.train.optim.state import load_named_state, named_state
@@ -217,6 +217,10 @@ class Trainee:
             return Block(self.plan.model).to(self.device)
 
         state, old_depth = self.optimizer_state(), self.depth
+        if stage.depth == old_depth:  # the same blocks, from now on passed again
+            self.stage = index
+            self._bind(state if STATE_POLICIES[stage.optimizer_state].keeps_old else {})
+            return
         if self.rows is None:
             renamed = grow_blocks(self.model, stage, init_block=init_block, make_block=make_block)
         else:
@@ -278,6 +282,7 @@ class Trainee:
 
     def _bind(self, optimizer_state: dict[str, dict[str, Tensor]]) -> None:
         """Compile new blocks, and make optimizer and scheduler for the model as it is now."""
+        self.model.replayed = self.plan.stages[self.stage].replayed
         if self.rows is None:
             for block in self.model.blocks:
                 block.activations = self.config.activations  # type: ignore[assignment]  # torch types them as tensors
@@ -290,6 +295,10 @@ class Trainee:
             own = self.rows.parameters
             self.optimizer = build_optimizer(self.model, self.plan.optimizer, rows=own, owners=owners)
             self.parameters = list(own.values())
+        stage = self.plan.stages[self.stage]
+        if stage.new_rate is not None:
+            kept = placement(stage.order, self.plan.stages[self.stage - 1].depth, stage.depth)
+            scale_rate(self.optimizer, stage.new_rate, blocks=set(range(stage.depth)) - set(kept))
         load_named_state(self.optimizer, optimizer_state)
         self.scheduler = PlanLR(self.optimizer, self.plan, last_epoch=self.step - 1)
 
