@@ -333,7 +333,9 @@ def test_arms_are_known_by_what_they_did():
     seed = synthetic_record(plan, np.array([0, 200]), np.array([5.0, 4.0]), name="again", seed=1)
     _, left_out = arms_of([*records, other])
     assert left_out == ["short is left out: no control of mine, or one that is there already."]
-    short = synthetic_record(tiny_plan(steps=80, tau=None, full=4), np.array([0, 80]), ends, name="warmed up anew")
+    short = synthetic_record(
+        tiny_plan(steps=80, tau=None, full=4), np.array([0, 80]), np.array([5.0, 4.0]), name="warmed up anew"
+    )
     arms, left_out = arms_of([records[0], short])  # as long as a cold start, but with a warm-up and a decay of its own
     assert set(arms) == {"progressive"} and "warmed up anew is left out" in left_out[0]
     with pytest.raises(InputError, match="grow, all of them; name the one to judge with --progressive"):

@@ -224,7 +224,7 @@ def record_of_curve(curves: Sequence[Path], run: RunDescription, base: Plan) -> 
     )
     head = Header(
         name=name, plan=plan, plan_digest=plan.digest, seed=run.seed, data_digest=run.data,
-        config={"curve": [str(curve) for curve in curves]} | about,
+        config={"curve": [curve.name for curve in curves]} | about,
     )  # fmt: skip
     return Record(header=head, columns=_columns(plan, step, loss))
 

@@ -32,6 +32,7 @@ __all__ = ["Rows", "log_rows"]
 Rows = list[tuple[int, dict[str, Any]]]  # (line or row of the file, its fields)
 
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # as spreadsheets save text
+LARGEST_LOG = 1 << 29  # bytes of a log, unpacked
 TABLE, TABS = ".csv", ".tsv"
 STEP_IN_LOG = re.compile(r"\b(?:iter|iteration|step|s)\b[ :=]*(\d+)(?:/\d+)?(?=[\s:,|]|$)", re.IGNORECASE)
 PAIR_IN_LOG = re.compile(r"([A-Za-z][A-Za-z_/ ]*?)\s*[:= ]\s*([-+]?\d+\.?\d*(?:[eE][-+]?\d+)?|[-+]?nan)(?![\w.])")
@@ -70,9 +71,20 @@ def log_rows(path: Path) -> tuple[str, Rows]:
     return name, rows
 
 
+def _content(path: Path) -> bytes:
+    """The bytes of a file, unpacked, if they are no more than :data:`LARGEST_LOG`."""
+    if not path.is_file():  # a pipe would be waited for, a device has no end
+        raise InputError("curve", str(path), "is not a file", "give a file or a run's directory")
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        content = file.read(LARGEST_LOG + 1)
+    if len(content) > LARGEST_LOG:
+        raise InputError("curve", str(path), f"holds more than {LARGEST_LOG:,} bytes", "log less often")
+    return content
+
+
 def _text(path: Path) -> str:
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        content = _content(path)
         return content.decode("utf-16" if content[:2] in UTF16 else "utf-8-sig")
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error):
         rule = "is neither CSV, JSON lines, a Record nor a TensorBoard file"
@@ -106,9 +118,9 @@ def _json(path: Path, text: str, start: str) -> Rows:
     """One document, or an object a line."""
     try:
         tree = json.loads(text)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError) as error:
         if start == "[":
-            rule = "is not JSON"
+            rule = f"is not JSON ({str(error)[:60]})"
             raise InputError("curve", str(path), rule, "export the run anew") from None
         return _json_lines(path, text)
     if isinstance(tree, dict) and isinstance(tree.get("log_history"), list):
@@ -137,10 +149,11 @@ def _json_lines(path: Path, text: str) -> Rows:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            if number == len(lines):
+        except (json.JSONDecodeError, RecursionError) as error:
+            if number == len(lines) and number > 1:
                 break  # torn by a crash
-            raise InputError(f"{path}:{number}", line[:40], f"is not JSON ({error.msg})", "remove that line") from None
+            rule = f"is not JSON ({str(error)[:60]})"
+            raise InputError(f"{path}:{number}", line[:40], rule, "remove that line") from None
         if not isinstance(row, dict):
             raise InputError(f"{path}:{number}", line[:40], "is not a JSON object", "give one object a line")
         rows.append((number, row))
@@ -180,7 +193,7 @@ def _wandb(path: Path) -> Rows:
         rule = "needs the wandb package"
         raise InputError("curve", str(path), rule, "pip install wandb, or export the run's history as CSV") from None
 
-    content, rows = path.read_bytes(), []
+    content, rows = _content(path), []
     if not content.startswith(WANDB_FILE):
         raise InputError("curve", str(path), "is not a file of W&B", "name the run-NAME.wandb of an offline run")
     for number, data in enumerate(_wandb_records(content), start=1):
