@@ -103,7 +103,7 @@ def test_killed_at_any_piece_it_goes_on(tokenizer, tmp_path, monkeypatch):
     def stop(count, _):
         calls.append(count)
         if len(calls) in (2, 3):
-            with (tmp_path / "out.part" / "train.bin").open("ab") as file:
+            with (tmp_path / ".out.part" / "train.bin").open("ab") as file:
                 file.write(b"torn")  # what a kill in the next write leaves
             raise KeyboardInterrupt
 
@@ -112,7 +112,7 @@ def test_killed_at_any_piece_it_goes_on(tokenizer, tmp_path, monkeypatch):
             prepare(files, tmp_path / "out", on_progress=stop, **settings)
     assert prepare(files, tmp_path / "out", on_progress=stop, **settings) == whole
     assert len(set(calls)) == len(calls)  # no document was done twice
-    assert not (tmp_path / "out.part").exists()
+    assert not (tmp_path / ".out.part").exists()
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -3,8 +3,8 @@
 A document is a text file, a line of JSON lines, a row of Parquet or of a Hugging Face data set. Its split follows from
 the hash of its content, so it depends neither on the other documents nor on their order. Where there are too few to
 hold out whole ones (fewer than 2/val_share), the end of each is held out, as nanoGPT does with its one file. Work is
-done in pieces; what an interrupted call has done (``OUT.part/progress.json``) is kept and the next call with the same
-arguments goes on.
+done in pieces; what an interrupted call has done (``.OUT.part/progress.json``) is kept and the next call with the same
+arguments goes on. One process at a time makes OUT.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import json
 import math
+import os
 import shutil
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ import msgspec
 import numpy as np
 
 from latebloom.theory.errors import InputError
-from latebloom.theory.files import commit_directory, file_sha256, write_whole
+from latebloom.theory.files import UNFINISHED, commit_directory, file_sha256, unfinished_directory, write_whole
 from latebloom.theory.spec import Count, Spec, read_spec
 from latebloom.train.data.shards import HEADER_BYTES, SPLITS, FileEntry, Manifest
 from latebloom.train.data.tokenizers import TOKENIZER_FILE, TOKENIZERS, make_encoding
@@ -82,8 +83,7 @@ def prepare(
         raise InputError("files", len(files), "must name at least one text file", "give files or directories")
     if not 0 < val_share < 1:
         raise InputError("val_share", val_share, "must lie in (0, 1)", "give such as 0.1")
-    if out.exists() and any(out.iterdir()):
-        raise InputError("--out", str(out), "is not empty", "give a new directory")
+    _check_empty(out)
     if tokenizer not in TOKENIZERS:
         raise InputError("tokenizer", tokenizer, "is unknown", f"valid: {', '.join(TOKENIZERS)}")
 
@@ -104,48 +104,51 @@ def prepare(
         dataset_config,
         dataset_split,
     ]
-    part = out.with_name(out.name + ".part")
-    done = _resume(part, hashlib.sha256(json.dumps(arguments).encode()).hexdigest())
-    encode, size, saved = make_encoding(
-        tokenizer, train_texts=lambda: (parts["train"] for parts in texts() if "train" in parts), vocab_size=vocab_size,
-        bpe_dir=bpe_dir, saved=part / TOKENIZER_FILE,
-    )  # fmt: skip
-    part.mkdir(parents=True, exist_ok=True)
-    write_whole(part / TOKENIZER_FILE, saved)
-    dtype = np.dtype("<u2") if size <= 2**16 else np.dtype("<u4")
-    first = HEADER_BYTES if dtype.itemsize == 4 else 0  # nanoGPT's headerless format is uint16 only
-    for name in SPLITS:
-        _cut_to(part / f"{name}.bin", max(done.bytes[name], first))
-    for piece in _pieces(texts(), done.documents):
-        sizes_now, characters = dict(done.bytes), dict(done.characters)
-        for name in SPLITS:
-            mine = [parts[name] for parts in piece if name in parts]
-            with (part / f"{name}.bin").open("ab") as file:
-                for tokens in encode(mine) if mine else []:
-                    tokens.astype(dtype).tofile(file)
-            sizes_now[name] = (part / f"{name}.bin").stat().st_size
-            characters[name] += sum(map(len, mine))
-        done = done.replace(
-            documents=done.documents + len(piece), bytes=sizes_now, characters=characters,
-            source_bytes=done.source_bytes + sum(len(text.encode()) for parts in piece for text in parts.values()),
+    with unfinished_directory(out) as part:
+        _check_empty(out)  # another process may have made it meanwhile
+        done = _resume(part, hashlib.sha256(json.dumps(arguments).encode()).hexdigest())
+        encode, size, saved = make_encoding(
+            tokenizer, train_texts=lambda: (parts["train"] for parts in texts() if "train" in parts),
+            vocab_size=vocab_size, bpe_dir=bpe_dir, saved=part / TOKENIZER_FILE,
         )  # fmt: skip
-        write_whole(part / "progress.json", done.to_json())
-        if on_progress:
-            on_progress(done.documents, done.source_bytes)
-    for name in SPLITS:
-        if done.characters[name] < LEAST_CHARACTERS:
-            shutil.rmtree(part)
-            rule = f"leaves {done.characters[name]} characters of {name} text: too little"
-            raise InputError("files", done.documents, rule, "give more text, or another --val-share")
-    entries = [_close(part / f"{name}.bin", name, dtype) for name in SPLITS]
-    manifest = Manifest(
-        tokenizer=tokenizer, vocab_size=size, source_files=done.documents, source_bytes=done.source_bytes,
-        files=tuple(entries),
-    )  # fmt: skip
-    (part / "progress.json").unlink(missing_ok=True)
-    write_whole(part / "manifest.json", manifest.to_json())
-    commit_directory(part, out)
-    return manifest
+        write_whole(part / TOKENIZER_FILE, saved)
+        dtype = np.dtype("<u2") if size <= 2**16 else np.dtype("<u4")
+        first = HEADER_BYTES if dtype.itemsize == 4 else 0  # nanoGPT's headerless format is uint16 only
+        for name in SPLITS:
+            _cut_to(part / f"{name}.bin", max(done.bytes[name], first))
+        for piece in _pieces(texts(), done.documents):
+            sizes_now, characters = dict(done.bytes), dict(done.characters)
+            for name in SPLITS:
+                mine = [parts[name] for parts in piece if name in parts]
+                with (part / f"{name}.bin").open("ab") as file:
+                    for tokens in encode(mine) if mine else []:
+                        tokens.astype(dtype).tofile(file)
+                    file.flush()
+                    os.fsync(file.fileno())  # before the progress that counts on it
+                sizes_now[name] = (part / f"{name}.bin").stat().st_size
+                characters[name] += sum(map(len, mine))
+            done = done.replace(
+                documents=done.documents + len(piece), bytes=sizes_now, characters=characters,
+                source_bytes=done.source_bytes + sum(len(text.encode()) for parts in piece for text in parts.values()),
+            )  # fmt: skip
+            write_whole(part / "progress.json", done.to_json())
+            if on_progress:
+                on_progress(done.documents, done.source_bytes)
+        for name in SPLITS:
+            if done.characters[name] < LEAST_CHARACTERS:
+                _clear(part)
+                shutil.rmtree(part)
+                rule = f"leaves {done.characters[name]} characters of {name} text: too little"
+                raise InputError("files", done.documents, rule, "give more text, or another --val-share")
+        entries = [_close(part / f"{name}.bin", name, dtype) for name in SPLITS]
+        manifest = Manifest(
+            tokenizer=tokenizer, vocab_size=size, source_files=done.documents, source_bytes=done.source_bytes,
+            files=tuple(entries),
+        )  # fmt: skip
+        (part / "progress.json").unlink(missing_ok=True)
+        write_whole(part / "manifest.json", manifest.to_json())
+        commit_directory(part, out)
+        return manifest
 
 
 def documents(files: Sequence[Path], *, text_key: str = "text") -> Iterator[str]:
@@ -229,10 +232,26 @@ def _resume(part: Path, arguments: str) -> Progress:
     path = part / "progress.json"
     if path.is_file():
         done = read_spec(path, Progress)
-        if done.arguments == arguments:
-            return done
-    shutil.rmtree(part, ignore_errors=True)
+        if done.arguments == arguments and all(_size(part / f"{name}.bin") >= done.bytes[name] for name in SPLITS):
+            return done  # after a power failure a file may be shorter than what was noted of it
+    _clear(part)
     return Progress(arguments=arguments)
+
+
+def _clear(part: Path) -> None:
+    """Remove all but what says that the directory is ours."""
+    for entry in part.iterdir():
+        if entry.name != UNFINISHED:
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _check_empty(out: Path) -> None:
+    if out.exists() and any(out.iterdir()):
+        raise InputError("--out", str(out), "is not empty", "give a new directory")
 
 
 def _cut_to(path: Path, size: int) -> None:

@@ -23,7 +23,7 @@ from latebloom.theory.architectures.presets import preset
 from latebloom.theory.controls import compared, depths_between
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
-from latebloom.theory.files import write_whole
+from latebloom.theory.files import hold, write_whole
 from latebloom.theory.fitting.recovery_field import RecoveryField, ends_of, fit_recovery_field, trunk_curve_of
 from latebloom.theory.menu_plan import plan_from_menu
 from latebloom.theory.pilot_design import design_pilots
@@ -40,7 +40,10 @@ from latebloom.train.run.several import run_all
 
 __all__ = ["demo"]
 
+MARKER, LOCK = "demo.json", "lock"
 BUDGET = 0.8  # share of the full depth's FLOPs, where none is given: between the small depth's and the full one's
+# What a demo leaves, but for the marker: the last one says that it is finished, so it is removed last.
+MADE = ("data", ".data.part", "pilots", "runs", "plan.json", "report.html", "result.json")
 CHECKPOINTS = 20  # of a trunk over the horizon: a branch repeats at most a 20th of it
 
 
@@ -71,7 +74,15 @@ def demo(
         raise InputError(
             "--small-depth", config.small_depth, f"must be below the full depth {depth}", "start shallower"
         )
-    _claim(out, config, train)
+    _check_ours(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with hold(out / LOCK, name="--out", value=str(out)):
+        _claim(out, config, train)
+        return _demo(out, config, train=train, console=console, began=began)
+
+
+def _demo(out: Path, config: DemoConfig, *, train: TrainConfig, console: Console, began: float) -> Verdict:
+    """The whole job, in a directory that is claimed and held."""
     data = _corpus(out / "data", config, console)
     base = _base_plan(data, config)
 
@@ -110,16 +121,21 @@ def demo(
     return verdict
 
 
-def _claim(out: Path, config: DemoConfig, train: TrainConfig) -> None:
-    """Make ``out`` ours: a finished or differently configured demo is made anew, an interrupted one continued."""
-    marker = out / "demo.json"
-    settings = config.to_json() + train.replace(quiet=False).to_json()
-    if out.exists() and any(out.iterdir()) and not marker.exists():
+def _check_ours(out: Path) -> None:
+    """Refuse a directory that holds anything and is no demo's."""
+    if out.exists() and not (out / MARKER).exists() and any(path.name != LOCK for path in out.iterdir()):
         raise InputError("--out", str(out), "is not empty and not a demo's directory", "give another --out")
+
+
+def _claim(out: Path, config: DemoConfig, train: TrainConfig) -> None:
+    """Prepare ``out``: a finished or differently configured demo is made anew, an interrupted one continued."""
+    marker = out / MARKER
+    settings = config.to_json() + train.replace(quiet=False).to_json()
     if marker.exists() and ((out / "result.json").exists() or marker.read_text() != settings):
-        shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
-    marker.write_text(settings)
+        for name in MADE:  # whatever else lies there is the user's
+            path = out / name
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+    write_whole(marker, settings)
 
 
 def _corpus(folder: Path, config: DemoConfig, console: Console) -> Path:

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from latebloom.theory.cost import plan_flops
-from latebloom.theory.errors import InputError
+from latebloom.theory.errors import InputError, RunError
 from latebloom.theory.plan import Plan
 from latebloom.theory.record import Record, read_record
 from latebloom.theory.spec import decode
@@ -53,6 +54,7 @@ def run_all(
     Raises:
         InputError: before any work, if a run stands there under a plan's name and is not of this plan, data and seed,
             or if runs are branches of one another in a circle.
+        RunError: if a process that trains is ended from outside; what it did up to its last checkpoint is kept.
     """
     refuse_ranks("a study")
     check_reuse(plans, data, folder, config=config)
@@ -84,6 +86,9 @@ def run_all(
                     for branch in waiting.get(trunk.name, ()):
                         if branch.name in unfinished:
                             pending[submit(branch)] = branch
+    except BrokenProcessPool:
+        rule = "a process that trained was ended by the system, for want of memory perhaps"
+        raise RunError(f"{folder}: {rule}; the same command goes on where it stopped") from None
     except BaseException:
         for process in (pool._processes or {}).values():  # a stopped demo must not leave trainers behind
             process.terminate()
