@@ -67,7 +67,7 @@ __all__ = ["begin_block", "find_blocks", "grow", "grow_blocks", "is_zeroed", "la
 # Names, or ends of dotted names, of the maps that end a residual branch: GPT-2, Llama, timm, torch, NeoX, BERT, ours.
 LAST_LINEAR = (
     "proj", "c_proj", "o_proj", "down_proj", "out_proj", "fc_out", "wo", "w2", "fc2", "linear2", "attention.dense",
-    "dense_4h_to_h", "output.dense",
+    "self_attention.dense", "dense_4h_to_h", "output.dense",
 )  # fmt: skip
 KEPT_GAINS = ("q_norm.weight", "k_norm.weight")
 
@@ -294,7 +294,8 @@ def lay_identities_(block: nn.Module, described: Describe, place: str) -> None:
     """
     for name, tensor in block.named_parameters():
         if not is_vector(described, place + name, tensor):
-            for matrix in matrices_of(tensor, described(place + name, tensor).matrices):
+            spec = described(place + name, tensor)
+            for matrix in matrices_of(tensor, spec.matrices, transposed=spec.transposed):
                 _tile_identity_(matrix)
 
 

@@ -8,6 +8,7 @@ hand their callbacks the model inside, so that its wrapper is looked for among a
 from __future__ import annotations
 
 import gc
+import inspect
 
 import torch.distributed
 from torch import nn
@@ -64,9 +65,12 @@ def wrap_again(ddp: DistributedDataParallel) -> None:
     """
     kept = {name: vars(ddp)[name] for name in ("_forward_hooks", "_forward_pre_hooks", "training")}
     hooks = list(ddp._comm_hooks)
+    # torch 2.13 renamed it, and warns of the old name
+    asked = inspect.signature(DistributedDataParallel.__init__).parameters
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in asked else "broadcast_buffers"
     settings = {
         "device_ids": ddp.device_ids, "output_device": ddp.output_device, "dim": ddp.dim,
-        "broadcast_buffers": ddp.broadcast_buffers, "process_group": ddp.process_group,
+        buffers: ddp.broadcast_buffers, "process_group": ddp.process_group,
         "bucket_cap_mb": None if ddp.bucket_bytes_cap_default else ddp.bucket_bytes_cap / 2**20,
         "find_unused_parameters": ddp.find_unused_parameters, "static_graph": ddp.static_graph,
         "gradient_as_bucket_view": ddp.gradient_as_bucket_view, "mixed_precision": ddp.mixed_precision,
