@@ -110,7 +110,8 @@ def lightning(folder: str, resume: int, depth: int) -> str:
 
         def configure_optimizers(self):
             optimizer = torch.optim.AdamW(self.parameters(), lr=1e-3)
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": train.PlanLR(optimizer, PLAN), "interval": "step"}}  # fmt: skip
+            scheduler = {"scheduler": train.PlanLR(optimizer, PLAN), "interval": "step"}
+            return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     several = {"devices": 2, "strategy": "ddp"} if "WORLD_SIZE" in os.environ else {"devices": 1}
     saves = ModelCheckpoint(dirpath=folder, every_n_train_steps=3, save_top_k=-1, filename="{step}")

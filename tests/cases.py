@@ -38,7 +38,7 @@ from tests.case_models import ENDS, Gpt, Settings, batch, loss_of, muon_and_adam
 
 __all__ = ["CASES", "Case", "Wrong", "outcome"]
 
-WORDS = "river stone lantern window garden winter morning letter quiet harbour".split()
+WORDS = ["river", "stone", "lantern", "window", "garden", "winter", "morning", "letter", "quiet", "harbour"]
 PLAN = Plan(
     name="p", model=GPT2Shape(name="s", width=16, heads=2, vocab_size=64, context=16), batch_tokens=64,
     schedule=wsd(steps=12, peak_lr=1e-2), optimizer=Optimizer(name="adamw"),
@@ -110,7 +110,7 @@ def held(optimizers: list[torch.optim.Optimizer]) -> set[int]:
 
 def refused(model: nn.Module, grow: Callable[[], object], optimizers: tuple[torch.optim.Optimizer, ...] = ()) -> None:
     """Growth that raises must leave model and optimizers as they were; the error is passed on."""
-    before = {name: p for name, p in model.named_parameters()}
+    before = dict(model.named_parameters())
     groups = [[list(map(id, g["params"])) for g in o.param_groups] for o in optimizers]
     config = copy.deepcopy(vars(model.config)) if hasattr(model, "config") else {}
     try:
@@ -245,7 +245,7 @@ def same_as_deep(groups: Callable[[nn.Module], list], order: str, bias: bool) ->
     deep = Gpt(Settings(n_layer=5, bias=bias))
     other = torch.optim.AdamW(groups(deep), lr=1e-3)
     deep.load_state_dict(small.state_dict())
-    other.load_state_dict(optimizer.state_dict())
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))  # torch shares its tensors otherwise
     for model, one in ((small, optimizer), (deep, other)):
         one.zero_grad()
         loss_of(model, 9).backward()
@@ -265,7 +265,9 @@ def by_sorted_name(model: nn.Module) -> list:
 
 @case(3, "decay groups, a model made deep loads them")
 def _(_: Path) -> str:
-    return "; ".join(same_as_deep(by_decay, order, bias=order != "last") for order in ("stack", "inter", "last", "first"))
+    return "; ".join(
+        same_as_deep(by_decay, order, bias=order != "last") for order in ("stack", "inter", "last", "first")
+    )
 
 
 @case(3, "named groups")
@@ -293,7 +295,7 @@ def _(_: Path) -> str:
                 train.grow(model, optimizers, depth=3, init="copy", order="inter")
             model.load_state_dict(saved["model"])
             for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
-                optimizer.load_state_dict(state)
+                optimizer.load_state_dict(copy.deepcopy(state))
         for step in range(first, 8):
             if step == stop:
                 return {"model": copy.deepcopy(model.state_dict()), "step": step,
@@ -672,7 +674,9 @@ def _(folder: Path) -> str:
 @case(12, "folders named train and validation")
 def _(folder: Path) -> str:
     named_files(folder / "in", {"train/a.txt": "alpha", "train/b.txt": "beta", "validation/a.txt": "omega"})
-    return check((seen := words_of(shards([folder / "in"], folder / "out")[1])) == ({"alpha", "beta"}, {"omega"}), str(seen))
+    return check(
+        (seen := words_of(shards([folder / "in"], folder / "out")[1])) == ({"alpha", "beta"}, {"omega"}), str(seen)
+    )
 
 
 @case(12, "--val names the file")
@@ -690,12 +694,18 @@ def _(folder: Path) -> str:
 
     datasets.disable_progress_bars()
     words = {"train": "alpha", "validation": "omega", "test": "sigma"}
-    tables = {name: datasets.Dataset.from_dict({"text": [f"{word} " * (60 + i) for i in range(30)]}) for name, word in words.items()}
+    tables = {
+        name: datasets.Dataset.from_dict({"text": [f"{word} " * (60 + i) for i in range(30)]})
+        for name, word in words.items()
+    }
     datasets.DatasetDict(tables).save_to_disk(str(folder / "saved"))
     (folder / "hub" / "data").mkdir(parents=True)
     (folder / "hub" / "README.md").write_text("---\nlicense: mit\n---\na card")
     for name, word in words.items():
-        pq.write_table(pa.table({"text": [f"{word} " * (60 + i) for i in range(30)]}), folder / "hub" / "data" / f"{name}-00000-of-00001.parquet")
+        pq.write_table(
+            pa.table({"text": [f"{word} " * (60 + i) for i in range(30)]}),
+            folder / "hub" / "data" / f"{name}-00000-of-00001.parquet",
+        )
     for name, options in (("saved", {}), ("hub", {}), ("loaded", {"dataset": str(folder / "hub")})):
         paths = [] if options else [folder / name]
         seen = words_of(shards(paths, folder / f"out-{name}", **options)[1])
@@ -719,7 +729,9 @@ def _(folder: Path) -> str:
 
 @case(13, "documents end with a token, in bpe and bytes")
 def _(folder: Path) -> str:
-    (folder / "a.jsonl").write_text("".join(json.dumps({"text": f"start{i} {text(30)} stop"}) + "\n" for i in range(60)))
+    (folder / "a.jsonl").write_text(
+        "".join(json.dumps({"text": f"start{i} {text(30)} stop"}) + "\n" for i in range(60))
+    )
     for tokenizer, end in (("bpe", None), ("bytes", 0)):
         _, found = shards([folder / "a.jsonl"], folder / tokenizer, tokenizer)
         made = find_tokenizer(folder / tokenizer)
@@ -827,7 +839,10 @@ def _(folder: Path) -> str:
     from latebloom.train.data import corpus
 
     (folder / "a.txt").write_text(text(400_000))
-    held = [len(p.text) for p in corpus._parts(corpus._split(documents(find_files([folder / "a.txt"]).files), 0.2, has_val=False))]
+    held = [
+        len(p.text)
+        for p in corpus._parts(corpus._split(documents(find_files([folder / "a.txt"]).files), 0.2, has_val=False))
+    ]
     _, found = shards([folder / "a.txt"], folder / "out", "bpe")
     made = find_tokenizer(folder / "out")
     whole = (folder / "a.txt").read_text()
@@ -896,7 +911,9 @@ def _(_: Path) -> str:
     for _step in range(200):
         average.update_parameters(model)
     off = max(float((a - p).abs().max()) for a, p in zip(average.module.parameters(), model.parameters(), strict=True))
-    return check(kept and off < 1e-5, f"{len(average.module.blocks)} blocks, {off:.1e} from the model after 200 updates")
+    return check(
+        kept and off < 1e-5, f"{len(average.module.blocks)} blocks, {off:.1e} from the model after 200 updates"
+    )
 
 
 @case(1, "blocks that are frozen, new ones at random", "refused")

@@ -36,8 +36,8 @@ class TensorSpec:
         used: How many of them a token passes through; None: all.
         ends_branch: Whether it is the last matrix of a residual branch.
         initial: Value that it is filled with; None: random.
-        transposed: Whether it is stored as (columns, rows), as Hugging Face's Conv1D does: ``matrices`` then stand along
-            its second axis.
+        transposed: Whether it is stored as (columns, rows), as Hugging Face's Conv1D does; matrices then stand along its
+            second axis.
     """
 
     name: str

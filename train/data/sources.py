@@ -222,7 +222,7 @@ def _open(path: Path) -> IO[bytes]:
         kind = next((name for magic, name in MAGIC.items() if head.startswith(magic)), None)
         match kind:
             case "gz":
-                return gzip.open(path, "rb")
+                return io.BufferedReader(gzip.open(path, "rb"))
             case "bz2":
                 return bz2.open(path, "rb")
             case "xz":
@@ -230,7 +230,7 @@ def _open(path: Path) -> IO[bytes]:
             case "zst":
                 import pyarrow as pa
 
-                return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))  # type: ignore[type-var]
+                return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
         return path.open("rb")
     except OSError as error:
         raise InputError(str(path), error.strerror, "cannot be read", "check the file") from None
@@ -321,7 +321,9 @@ def _json_lines(path: Path, key: str, encoding: str | None) -> Iterator[str]:
         try:
             row = decoder.decode(line)
         except msgspec.DecodeError as error:
-            raise InputError(f"{path}:{number}", f"{line[:38]}\n", f"is not JSON ({error})", "correct that line") from None
+            raise InputError(
+                f"{path}:{number}", f"{line[:38]}\n", f"is not JSON ({error})", "correct that line"
+            ) from None
         yield _field(row, key, f"{path}:{number}")
 
 

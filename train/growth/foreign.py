@@ -25,8 +25,9 @@ __all__ = [
 ]  # fmt: skip
 
 # Names under which models keep their number of blocks, and lists with an entry for each.
-COUNT = re.compile(r"(?:n|num|no|number)_?(?:of_)?(?:hidden_|transformer_|decoder_|attn_|attention_)?(?:layers?|blocks?)"
-                   r"|depth|layers|L")  # fmt: skip
+COUNT = re.compile(
+    r"(?:n|num|no|number)_?(?:of_)?(?:hidden_|transformer_|decoder_|attn_|attention_)?(?:layers?|blocks?)|depth|layers|L"
+)
 KIND = re.compile(r"\w*(?:layer|block)s?_?\w*|\w*(?:types|windows|window_sizes)")
 NUMBERS = ("layer_idx", "layer_id", "layer_index", "layer_number", "layer_num", "block_idx", "block_id", "block_index")
 CONFIGS = ("config", "cfg", "args")
@@ -39,8 +40,8 @@ Change = tuple[Any, str, Any]  # an object, the name of its attribute, what it w
 
 
 def find_blocks(model: nn.Module) -> str:
-    """Path of the only outermost ``ModuleList`` (or ``ModuleDict`` keyed by number) of modules of one class, else of the
-    only such ``Sequential``.
+    """Path of the only outermost ``ModuleList`` (or ``ModuleDict`` by number) of modules of one class, else of the only
+    such ``Sequential``.
 
     Args:
         model: Anyone's.
@@ -282,9 +283,10 @@ def leftovers(model: nn.Module, path: str, old: int) -> list[str]:
         for name, child in module.named_children():
             if child is blocks or isinstance(child, nn.Sequential):
                 continue
-            long = isinstance(child, nn.ModuleList | nn.ParameterList) and len(child) == old
-            if long or (isinstance(child, nn.ModuleDict | nn.ParameterDict) and all(k.isdigit() for k in child.keys())):  # noqa: SIM118
-                found.append(f"{name} ({type(child).__name__} of {len(child)})")
+            count = len(list(child)) if isinstance(child, nn.ModuleList | nn.ParameterList) else None
+            keys = list(child.keys()) if isinstance(child, nn.ModuleDict | nn.ParameterDict) else []
+            if count == old or (keys and all(key.isdigit() for key in keys)):
+                found.append(f"{name} ({type(child).__name__} of {count or len(keys)})")
         for name, held in vars(module).items():
             if old > 1 and isinstance(held, list | tuple) and len(held) == old and not name.startswith("_"):
                 found.append(f"{name} ({type(held).__name__} of {old})")

@@ -22,7 +22,9 @@ from latebloom.train.growth.foreign import COUNT, ancestors, block_list, config_
 
 __all__ = ["own_init"]
 
-UNLIKE = 1.5  # a fresh model whose branch ends differ from the model's by more than this factor is not a fresh one of it
+UNLIKE = (
+    1.5  # a fresh model whose branch ends differ from the model's by more than this factor is not a fresh one of it
+)
 
 
 def own_init(
@@ -98,7 +100,7 @@ def _fresh_blocks(model: nn.Module, path: str, last_linear: Sequence[str]) -> li
 
 
 def _switches(cls: type[nn.Module]) -> list[dict[str, bool]] | None:
-    """Arguments beside the configuration to try: none, and each switch turned; None if a configuration is not enough."""
+    """Arguments beside the configuration to try: none, each switch turned; None if a configuration is not enough."""
     parameters = list(inspect.signature(cls).parameters.values())
     named = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     if not named or any(p.default is p.empty for p in named[1:]):

@@ -56,8 +56,8 @@ def grow_on_load(
         reached = [stage for stage in plan.stages if stage.depth >= depth]
         if depth > now and not reached:
             depths = [stage.depth for stage in plan.stages]
-            raise InputError("blocks", depth, f"of the state that is loaded are more than the plan's {depths}", "resume "
-                             "with the plan that it began with")  # fmt: skip
+            rule = f"of the state that is loaded are more than the plan's {depths}"
+            raise InputError("blocks", depth, rule, "resume with the plan that it began with")
         for stage in plan.stages[1:]:
             if depth > now and now < stage.depth <= reached[0].depth:
                 with torch.random.fork_rng(devices=[]):  # the run goes on with the numbers of its checkpoint
@@ -112,8 +112,11 @@ def _grow_unweighted(
 ) -> None:
     """Grow to ``stage`` for weights that are about to come: how new blocks begin plays no part, their places do."""
     kept = {key: value for key, value in growth.items() if key in ("blocks", "make_block", "init_block", "averages")}
-    everything = tuple(name for module in model.modules() for name in [*vars(module), *module._parameters, *module._modules,
-                       *module._buffers])  # fmt: skip
+    everything = tuple(
+        name
+        for module in model.modules()
+        for name in [*vars(module), *module._parameters, *module._modules, *module._buffers]
+    )
     grow(
         model, list(optimizers), depth=stage.depth, init="copy" if now else stage.init, order=stage.order,
         caller_syncs=True, seen_to=everything, **kept,

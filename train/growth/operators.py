@@ -1,8 +1,8 @@
 """Growing a model in depth: which blocks are added, where, how they begin, and what the optimizer remembers of them.
 
-Works on any model that keeps identical blocks in an ``nn.ModuleList`` (or ``ModuleDict``, ``Sequential``); what each initialisation, order and optimizer
-state means stands in :mod:`latebloom.theory.expansion`. Old blocks keep their weights; ``placement`` says where they
-stand afterwards, and by it the optimizer's state follows them, by name.
+Works on any model that keeps identical blocks in an ``nn.ModuleList``, a ``ModuleDict`` by number or a ``Sequential``;
+what each initialisation, order and optimizer state means stands in :mod:`latebloom.theory.expansion`. Old blocks keep
+their weights; ``placement`` says where they stand afterwards, and by it the optimizer's state follows them, by name.
 
 :mod:`latebloom.train.experiments.growth_table` measures the initialisations, and how much of a feature each learns. The
 paper (arXiv 2511.04981) does not say which tensors its 'zero' operators zero. Here ``zero_last`` zeroes weight and bias
@@ -257,8 +257,8 @@ def grow_blocks(
                 unnamed = f"name none of {', '.join(n for n in names if n not in vectors)}"
                 raise InputError("last_linear", list(last_linear), unnamed, "name the last map of each residual branch")
             if not check_keeps(block, stage.init, zeroed) and not tried:
-                rule = "should keep the function, and that cannot be tried: a block needs more than its input"
-                raise InputError("init", stage.init, rule, "give example=batch, with which the whole model is run")
+                untried = "should keep the function, and that cannot be tried: a block needs more than its input"
+                raise InputError("init", stage.init, untried, "give example=batch, with which the whole model is run")
         block.zero_grad(set_to_none=True)
         grown.append(block)
     before = {id(p): name for name, p in model.named_parameters()}

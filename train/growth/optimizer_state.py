@@ -131,7 +131,7 @@ def joins(
     for name, p in parameters.items():
         if name in was_there:
             continue
-        like = parameters[kin[name]] if name in kin else None
+        like: Tensor | None = parameters[kin[name]] if name in kin else None
         if like is not None and not like.requires_grad:
             if INITS[stage.init].weights in ("fresh", "identity"):
                 rule = f"begins new weights that nobody would train: {kin[name]} is frozen"
@@ -140,7 +140,7 @@ def joins(
             continue
         if not optimizers:
             continue
-        like = like if like is not None else _alike(p, optimizers, name)
+        like = _alike(p, optimizers, name) if like is None else like
         if id(like) not in place:
             rule = "trains and is in none of the optimizers given: its copies would never be updated"
             fix = "give all optimizers, grow(model, [muon, adamw], ...); or freeze it with requires_grad_(False)"

@@ -117,7 +117,10 @@ def _runner(model: nn.Module, called: nn.Module, example: Any) -> Callable[[], l
         devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
         try:
             model.eval()
-            with torch.random.fork_rng(devices=[d.index or 0 for d in devices]), torch.compiler.set_stance("force_eager"):
+            with (
+                torch.random.fork_rng(devices=[d.index or 0 for d in devices]),
+                torch.compiler.set_stance("force_eager"),
+            ):
                 torch.manual_seed(0)
                 if isinstance(example, Mapping):
                     return _outputs(called(**example))
@@ -190,7 +193,9 @@ def _gradients(
 def _learns(run: Callable[[], list[Tensor]], model: nn.Module, path: str) -> bool:
     blocks = dict(enumerate(model.get_submodule(path).children()))
     gradients = _gradients(run, blocks) if blocks else None
-    return gradients is not None and any(g is not None and bool(g.any()) for h in gradients.values() for g in h.values())
+    return gradients is not None and any(
+        g is not None and bool(g.any()) for h in gradients.values() for g in h.values()
+    )
 
 
 def _depth(new: Mapping[int, nn.Module]) -> int:

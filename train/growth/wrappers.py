@@ -52,7 +52,9 @@ def data_parallel_around(model: nn.Module, *, caller_syncs: bool) -> list[Distri
     world = torch.distributed.get_world_size()
     if world > 1 and not around and not caller_syncs:
         rule = "is one of several processes, and nothing is known to reduce the gradients of new blocks"
-        fix = "grow the DistributedDataParallel model, or wrap it anew or reduce them yourself and say caller_syncs=True"
+        fix = (
+            "grow the DistributedDataParallel model, or wrap it anew or reduce them yourself and say caller_syncs=True"
+        )
         raise InputError("model", f"{type(model).__name__} in {world} processes", rule, fix)
     return around
 

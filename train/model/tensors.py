@@ -88,6 +88,4 @@ def inferred_tensor(name: str, parameter: Tensor) -> TensorSpec:
     for end, times in CONV1D.items() if parameter.ndim == 2 else ():
         if name.endswith(end) and parameter.shape[1] == times * parameter.shape[0]:
             transposed, matrices = True, 3 if "c_attn" in end else 1
-    return TensorSpec(
-        name=name, shape=tuple(parameter.shape), kind=kind, matrices=matrices, transposed=transposed
-    )
+    return TensorSpec(name=name, shape=tuple(parameter.shape), kind=kind, matrices=matrices, transposed=transposed)

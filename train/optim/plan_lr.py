@@ -123,4 +123,6 @@ def _processes_of_accelerate() -> int:
     """How many processes accelerate trains with; 1 where it is not in use, or skips updates itself (float16)."""
     state = getattr(sys.modules.get("accelerate.state"), "AcceleratorState", None)
     shared = getattr(state, "_shared_state", None) or {}
-    return 1 if not shared or shared.get("_mixed_precision") == "fp16" else state().num_processes
+    if state is None or not shared or shared.get("_mixed_precision") == "fp16":
+        return 1
+    return state().num_processes
