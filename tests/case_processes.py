@@ -1,7 +1,7 @@
 """A plan in two processes that talk by gloo, in three trainers: grown, stopped, resumed.
 
-Each function is run on every rank (:func:`tests.ranks.on_ranks`) and returns the digest of its weights at the end: equal
-among ranks, and equal to that of a run without a stop.
+Each function is run on every rank (:func:`tests.ranks.on_ranks`) and returns the digest of its weights at the end:
+equal among ranks, and equal to that of a run without a stop.
 """
 
 from __future__ import annotations

@@ -36,8 +36,7 @@ class TensorSpec:
         used: How many of them a token passes through; None: all.
         ends_branch: Whether it is the last matrix of a residual branch.
         initial: Value that it is filled with; None: random.
-        transposed: Whether it is stored as (columns, rows), as Hugging Face's Conv1D does; matrices then stand along its
-            second axis.
+        transposed: Whether it is stored as (columns, rows), as in Hugging Face's Conv1D; several along its second axis.
     """
 
     name: str

@@ -5,7 +5,8 @@ Else a document's split follows from the hash of its content, so it depends neit
 order; where there are too few to hold out whole ones (fewer than 2/val_share), the end of each is held out, as nanoGPT
 does with its one file. After each document stands the tokenizer's token for its end. Work is done in pieces, of long
 documents too, so that memory does not grow with the longest; what an interrupted call has done
-(``.OUT.part/progress.json``) is kept and the next call with the same arguments goes on. One process at a time makes OUT.
+(``.OUT.part/progress.json``) is kept, and the next call with the same arguments goes on. One process at a time makes
+OUT.
 """
 
 from __future__ import annotations
