@@ -82,7 +82,7 @@ def job_command(
 
     from latebloom.theory.base_plan import base_plan
     from latebloom.train.data.shards import open_shards
-    from latebloom.train.experiments.job import claim_directory, job_price, run_job
+    from latebloom.train.experiments.job import claimed_directory, job_price, run_job
 
     shards = open_shards(data)
     base = base_plan(model, config, optimizer, vocab_size=shards.vocab_size)
@@ -94,8 +94,8 @@ def job_command(
     out = out or Path("runs") / f"study-{base.name}"
     used = msgspec.to_builtins(config) | msgspec.to_builtins(train.replace(quiet=False))
     used |= {"model": msgspec.to_builtins(base.model), "depth": base.depth, "data": shards.digest}
-    claim_directory(out, used | {"optimizer": msgspec.to_builtins(optimizer)}, what="study")
-    _show_verdict(run_job(base, data, out, config=config, train=train, console=console), out, console)
+    with claimed_directory(out, used | {"optimizer": msgspec.to_builtins(optimizer)}, what="study"):
+        _show_verdict(run_job(base, data, out, config=config, train=train, console=console), out, console)
 
 
 study_command = ChoosingGroup("study", usual=job_command, other=grid_command, is_other=bool)

@@ -89,7 +89,7 @@ def test_plan_round(capsys):
             [*SEVEN_B, "--pilot", str(registry.DATA / "stdlib_fixed.parquet")],
             "is a run of another model than gpt2-7b: gpt2-tiny, width 96, vocabulary 4096",
         ),
-        ([*SEVEN_B, "--u-mix", "0.1", "--out", "/proc/x.json"], "path = '/proc/x.json.part': cannot be used"),
+        ([*SEVEN_B, "--u-mix", "0.1", "--out", "/proc/x.json"], "path = '/proc/x.json': cannot be used"),
         ([*SEVEN_B, "--pilot", "nowhere"], "record = 'nowhere': is not there"),
         (
             ["plan", "check", "none.json"],

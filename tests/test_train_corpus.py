@@ -11,7 +11,7 @@ from latebloom.train.data import corpus as module
 from latebloom.train.data.batches import Batches, Prefetch
 from latebloom.train.data.corpus import prepare, text_files
 from latebloom.train.data.shards import open_shards
-from latebloom.train.data.tokenizers import END, byte_tokenizer, find_tokenizer
+from latebloom.train.data.tokenizers import END, Encoding, byte_tokenizer, find_tokenizer
 from tests.helpers import tiny_plan
 
 RNG = np.random.default_rng(0)
@@ -103,7 +103,7 @@ def test_killed_at_any_piece_it_goes_on(tokenizer, tmp_path, monkeypatch):
     def stop(count, _):
         calls.append(count)
         if len(calls) in (2, 3):
-            with (tmp_path / "out.part" / "train.bin").open("ab") as file:
+            with (tmp_path / ".out.part" / "train.bin").open("ab") as file:
                 file.write(b"torn")  # what a kill in the next write leaves
             raise KeyboardInterrupt
 
@@ -112,7 +112,7 @@ def test_killed_at_any_piece_it_goes_on(tokenizer, tmp_path, monkeypatch):
             prepare(files, tmp_path / "out", on_progress=stop, **settings)
     assert prepare(files, tmp_path / "out", on_progress=stop, **settings) == whole
     assert len(set(calls)) == len(calls)  # no document was done twice
-    assert not (tmp_path / "out.part").exists()
+    assert not (tmp_path / ".out.part").exists()
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -124,12 +124,14 @@ def test_the_end_of_each_of_few_documents_is_held_out(count, tmp_path):
     shards = open_shards(tmp_path / "d")
     assert manifest.source_files == count
     train, val = (bytes(np.asarray(split[0]).astype(np.uint8)) for split in (shards.train, shards.val))
-    assert train.decode() == "".join(text[:7500] for text in texts)
-    assert val.decode() == "x" * 2500 * count
+    assert train.decode() == "".join(text[:7500] + "\0" for text in texts)  # the byte 0 ends each
+    assert val.decode() == ("x" * 2500 + "\0") * count
 
 
 def test_a_large_vocabulary_takes_uint32(tmp_path, monkeypatch):
-    big = lambda *_, **__: (lambda ts: [np.array([70_000, 1])] * len(ts), 70_001, "{}")  # noqa: E731
+    big = lambda *_, **__: Encoding(  # noqa: E731
+        encode=lambda ts: [np.array([70_000, 1])] * len(ts), size=70_001, saved="{}", end=None
+    )
     monkeypatch.setattr(module, "make_encoding", big)
     prepare(source("text", tmp_path / "in"), tmp_path / "out", val_share=0.2)
     shards = open_shards(tmp_path / "out")

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import click
 import msgspec
 
+from latebloom.theory.errors import InputError
 from latebloom.theory.optimizers import OPTIMIZERS, OptimizerName
 from latebloom.theory.transfer import (
     RESIDUAL_MULTIPLIERS,
@@ -34,9 +35,9 @@ __all__ = ["transfer_command"]
 @click.option("--base-depth", type=float, required=True, help="Blocks there.")
 @click.option("--width", type=float, default=None, help="Where they are to be used. [default: the base's]")
 @click.option("--depth", type=float, default=None, help="Blocks there. [default: the base's]")
-@click.option("--base-steps", type=float, default=1.0, show_default=True, help="Optimizer steps there.")
+@click.option("--base-steps", type=float, default=None, help="Optimizer steps there; needed with --steps.")
 @click.option("--steps", type=float, default=None, help="Optimizer steps of the target. [default: the base's]")
-@click.option("--base-batch", type=float, default=1.0, show_default=True, help="Batch, any unit.")
+@click.option("--base-batch", type=float, default=None, help="Batch there, any unit; needed with --batch.")
 @click.option("--batch", type=float, default=None, help="Batch of the target. [default: the base's]")
 @click.option("--critical-batch", type=float, default=None, help="In the same unit. [default: far above both batches]")
 @click.option("--alpha", type=float, default=1.0, show_default=True, help="Residual multiplier depth^-alpha.")
@@ -57,9 +58,9 @@ def transfer_command(
     base_depth: float,
     width: float | None,
     depth: float | None,
-    base_steps: float,
+    base_steps: float | None,
     steps: float | None,
-    base_batch: float,
+    base_batch: float | None,
     batch: float | None,
     critical_batch: float | None,
     alpha: float,
@@ -69,7 +70,15 @@ def transfer_command(
     as_json: bool,
 ) -> None:
     """Print how learning rates, init, multipliers, weight decay and eps go from one size to another."""
-    base = Size(width=base_width, depth=base_depth, steps=base_steps, batch=base_batch)
+    for name, there, here in (("steps", base_steps, steps), ("batch", base_batch, batch)):
+        if here is not None and there is None and not (name == "steps" and best_rates):
+            rule = f"is needed with --{name} {here:g}: learning rates go with the ratio of the two"
+            raise InputError(f"--base-{name}", None, rule, f"say at how many the base was tuned, or leave --{name} out")
+    # where nothing is said of steps or batch they are the same in both, and no factor depends on them
+    base = Size(
+        width=base_width, depth=base_depth, steps=1.0 if base_steps is None else base_steps,
+        batch=1.0 if base_batch is None else base_batch,
+    )  # fmt: skip
     changes = {"width": width, "depth": depth, "steps": steps, "batch": batch}
     target = base.replace(**{name: value for name, value in changes.items() if value is not None})
     fit = None

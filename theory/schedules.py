@@ -154,6 +154,20 @@ class Schedule(Spec, frozen=True, kw_only=True, tag_field="shape"):
 
         return display.schedule_html(self)
 
+    def with_peak(self, peak: float) -> AnySchedule:
+        """The same shape at another largest learning rate.
+
+        >>> Piecewise(at=(0, 2, 4), rate=(0.0, 0.1, 0.05)).with_peak(1.0).rate
+        (0.0, 1.0, 0.5)
+
+        Args:
+            peak: Largest learning rate > 0.
+
+        Raises:
+            InputError: if it is not positive.
+        """
+        return self.replace(peak_lr=peak)  # type: ignore[return-value]
+
     def with_steps(self, steps: int) -> AnySchedule:
         """The same shape over another horizon: warm-up and decay keep their shares, the peak stays.
 
@@ -401,6 +415,10 @@ class Piecewise(Schedule, frozen=True, kw_only=True, tag="piecewise"):
     def horizon(self) -> int:
         return self.at[-1]
 
+    def with_peak(self, peak: float) -> AnySchedule:
+        peak = float(checks.positive("peak", peak))
+        return self.replace(rate=tuple(peak * (rate / self.peak) for rate in self.rate))
+
     def with_steps(self, steps: int) -> AnySchedule:
         steps = _horizon(steps)
         return self.replace(at=tuple(round(t * steps / self.horizon) for t in self.at))
@@ -453,6 +471,10 @@ class Tail(Schedule, frozen=True, kw_only=True, tag="tail"):
     @property
     def horizon(self) -> int:
         return self.base.horizon - self.start_step
+
+    def with_peak(self, peak: float) -> AnySchedule:
+        peak = float(checks.positive("peak", peak))  # of the tail itself
+        return self.replace(base=self.base.with_peak(peak * (self.base.peak / self.peak)))
 
     def with_steps(self, steps: int) -> AnySchedule:
         raise InputError("schedule", "tail", "has no shape of its own to stretch", "stretch its base schedule")

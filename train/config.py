@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta
 
 from latebloom.theory.errors import InputError
@@ -19,6 +21,7 @@ __all__ = [
     "LRTransferConfig",
     "LaunchConfig",
     "TrainConfig",
+    "shown_settings",
 ]
 
 LOGITS_AT_ONCE = 1 << 24  # 64 MiB of float32
@@ -79,6 +82,18 @@ class TrainConfig(Spec, frozen=True, kw_only=True):
         if self.gather == "bfloat16" and self.dtype == "float32":
             rule = "rounds the weights, and --dtype is float32"
             raise InputError("--gather", self.gather, rule, "give --dtype bfloat16, too")
+
+
+def shown_settings(config: TrainConfig) -> dict[str, Any]:
+    """The settings as records and trackers show them: of a path its last part only, which says nothing of the machine.
+
+    Args:
+        config: How a run is run.
+    """
+    shown = msgspec.to_builtins(config)
+    if config.init_from is not None:
+        shown["init_from"] = PurePath(config.init_from).name
+    return shown
 
 
 class DemoConfig(Spec, frozen=True, kw_only=True):

@@ -36,6 +36,7 @@ class TensorSpec:
         used: How many of them a token passes through; None: all.
         ends_branch: Whether it is the last matrix of a residual branch.
         initial: Value that it is filled with; None: random.
+        transposed: Whether it is stored as (columns, rows), as in Hugging Face's Conv1D; several along its second axis.
     """
 
     name: str
@@ -45,6 +46,7 @@ class TensorSpec:
     used: int | None = None
     ends_branch: bool = False
     initial: float | None = None
+    transposed: bool = False
 
     @property
     def size(self) -> int:

@@ -11,6 +11,8 @@ from latebloom.train.options import PATH
 
 __all__ = ["data_command"]
 
+SHOWN = 5  # lines of what was left out
+
 
 @click.group("data")
 def data_command() -> None:
@@ -22,7 +24,9 @@ def data_command() -> None:
 @click.option("--stdlib", is_flag=True, help="Take the text of this Python's standard library.")
 @click.option("--dataset", help="A Hugging Face data set: a directory, or a name (downloaded).")
 @click.option("--dataset-config", help="Its configuration.")
-@click.option("--dataset-split", default="train", show_default=True, help="Its split.")
+@click.option("--dataset-split", help="Take this split of it; by default its own train and validation.")
+@click.option("--val", "val_paths", multiple=True, type=PATH, help="Validation text, file or directory; repeatable.")
+@click.option("--encoding", help="Of text files without a byte-order mark.  [default: utf-8]")
 @click.option("--text-key", default="text", show_default=True, help="Field or column of the text.")
 @click.option(
     "--tokenizer",
@@ -41,7 +45,9 @@ def prepare_command(
     stdlib: bool,
     dataset: str | None,
     dataset_config: str | None,
-    dataset_split: str,
+    dataset_split: str | None,
+    val_paths: tuple[Path, ...],
+    encoding: str | None,
     text_key: str,
     tokenizer: str,
     vocab_size: int,
@@ -52,11 +58,15 @@ def prepare_command(
 ) -> None:
     """Tokenise documents into train.bin, val.bin and a manifest; called again after an interruption, it goes on.
 
-    PATHS are text files, .jsonl, .parquet, directories of them, or of `datasets.save_to_disk`.
+    PATHS are text, .jsonl, .json, .csv, .parquet, each also as .gz, .bz2, .xz or .zst, directories of them, or of
+    `datasets.save_to_disk`. Files named train, valid and test are taken at their word, unless --val says otherwise.
     """
-    from latebloom.train.data.corpus import prepare, python_stdlib_corpus, text_files
+    from latebloom.train.data.corpus import prepare, python_stdlib_corpus
+    from latebloom.train.data.sources import find_files
 
-    files = text_files(paths) + (python_stdlib_corpus() if stdlib else [])
+    found = find_files(paths, val_paths)
+    files = [file for file, split in found.files if split != "val" or not val_paths]
+    files += python_stdlib_corpus() if stdlib else []
     live = sys.stderr.isatty() and not as_json
 
     def show_progress(count: int, size: int) -> None:
@@ -65,7 +75,7 @@ def prepare_command(
     manifest = prepare(
         files, out, tokenizer=tokenizer, vocab_size=vocab_size, val_share=val_share, text_key=text_key,
         bpe_dir=bpe_dir, dataset=dataset, dataset_config=dataset_config, dataset_split=dataset_split,
-        on_progress=show_progress if live else None,
+        val_files=val_paths, encoding=encoding, left_out=found.left_out, on_progress=show_progress if live else None,
     )  # fmt: skip
     if live:
         click.echo(err=True)
@@ -74,3 +84,8 @@ def prepare_command(
         return
     counts = ", ".join(f"{entry.split} {entry.tokens:,} tokens" for entry in manifest.files)
     click.echo(f"{out}: {manifest.source_files} documents, {counts}, vocabulary {manifest.vocab_size}")
+    left = manifest.left_out or ()
+    for line in left[:SHOWN]:
+        click.echo(f"left out {line}")
+    if len(left) > SHOWN:
+        click.echo(f"left out {len(left) - SHOWN} more: all stand in {out / 'manifest.json'}")

@@ -1,13 +1,21 @@
 """Shard files: their formats, how they are checked, and the manifest of those that Latebloom made.
 
-A data directory holds ``train.bin`` and ``val.bin`` (nanoGPT's format: uint16 tokens, no header) or llm.c shards
-(``*train*.bin``, ``*val*.bin``: 256 int32 of header, magic 20240520 for uint16 or 20240801 for uint32 tokens). Where
-Latebloom made it, ``manifest.json`` says sizes, SHA-256, tokenizer and counts, and is checked whenever it is opened.
+A data directory holds files whose names say ``train`` and ``val``, in any of these formats, told by their content:
+
+    nanoGPT          uint16 tokens, no header (``train.bin``, ``val.bin``)
+    llm.c            256 int32 of header, magic 20240520 for uint16 or 20240801 for uint32 tokens; modded-nanogpt's too
+    NumPy            ``.npy``, or such content under another name
+    Megatron         ``.bin`` beside an ``.idx`` that says the type of its numbers
+
+Numbers without a header are uint16 only if they look like it: 32- and 64-bit numbers are read as what they are, bytes
+are refused. Where Latebloom made the directory, ``manifest.json`` says sizes, SHA-256, tokenizer and counts, and is
+checked whenever it is opened.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -24,6 +32,18 @@ __all__ = ["HEADER_BYTES", "SPLITS", "FileEntry", "Manifest", "Shards", "open_sh
 MAGIC: dict[int, np.dtype] = {20240520: np.dtype("<u2"), 20240801: np.dtype("<u4")}
 HEADER_BYTES = 256 * 4
 SPLITS = ("train", "val")
+WORDS = {"train": ("train", "training"), "val": ("val", "valid", "validation")}
+# First bytes of what is certainly no shard
+OTHERS = {b"PK\x03\x04": "a zip or torch file", b"\x1f\x8b": "compressed", b"\x28\xb5\x2f\xfd": "compressed",
+          b"PAR1": "Parquet", b"ARROW1": "Arrow", b"\x80\x02": "a pickle", b"\x80\x04": "a pickle",
+          b"\x80\x05": "a pickle"}  # fmt: skip
+INDEX = b"MMIDIDX\x00\x00"  # Megatron's .idx
+# Megatron's numbers for types, and the size in bytes of what the .idx holds before its tables
+INDEX_TYPES = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
+LOOKED_AT = 1 << 20  # bytes at the head and in the middle from which the type of numbers without header is told
+LARGEST_ID = 2**20  # no vocabulary is larger
+FEW = 512  # numbers of which too little can be told
+ALIKE = 0.04  # of two halves of uint16 numbers, how much less alike their bytes are than those of single bytes
 
 
 class FileEntry(Spec, frozen=True, kw_only=True):
@@ -54,6 +74,7 @@ class Manifest(Spec, frozen=True, kw_only=True):
         source_files: Number of documents.
         source_bytes: Their text as UTF-8.
         files: The shards.
+        left_out: What was not read, and why; None if nothing, or if it was not said.
     """
 
     version: Literal[1] = 1
@@ -62,6 +83,7 @@ class Manifest(Spec, frozen=True, kw_only=True):
     source_files: int
     source_bytes: int
     files: tuple[FileEntry, ...]
+    left_out: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +126,8 @@ def open_shards(folder: Path) -> Shards:
     opened = {split: tuple(_open(path) for path in _paths(folder, split, manifest)) for split in SPLITS}
     for split in SPLITS:
         if not opened[split]:
-            raise InputError("--data", str(folder), f"has no {split} shard (*{split}*.bin)", "prepare the data anew")
+            rule = f"has no {split} shard (a .bin or .npy with the word {split} in its name)"
+            raise InputError("--data", str(folder), rule, "prepare the data anew")
     if manifest:
         digest = hashlib.sha256("".join(entry.sha256 for entry in manifest.files).encode()).hexdigest()
     else:
@@ -136,7 +159,13 @@ def _foreign_digest(opened: dict[str, tuple[np.ndarray, ...]]) -> str:
 def _paths(folder: Path, split: str, manifest: Manifest | None) -> list[Path]:
     if manifest:
         return [folder / entry.name for entry in manifest.files if entry.split == split]
-    return sorted(folder.glob(f"*{split}*.bin"))
+    return sorted(path for path in folder.iterdir() if path.suffix in (".bin", ".npy") and _says(path.stem, split))
+
+
+def _says(stem: str, split: str) -> bool:
+    """Whether the name of a file has a split's word as a word of its own: ``trainer_state`` has not."""
+    words = re.split(r"[^a-z]+", stem.lower())
+    return any(word in words for word in WORDS[split]) and not {"optimizer", "trainer", "scheduler", "model"} & {*words}
 
 
 def _open(path: Path) -> np.ndarray:
@@ -151,10 +180,75 @@ def _open(path: Path) -> np.ndarray:
         if len(tokens) != head[2]:
             raise InputError(str(path), len(tokens), f"tokens, but its header says {head[2]}", "copy the shard anew")
         return tokens
+    with path.open("rb") as file:
+        begin = file.read(8)
+    if begin.startswith(b"\x93NUMPY"):
+        return _numpy(path)
+    for magic, what in OTHERS.items():
+        if begin.startswith(magic):
+            raise InputError(str(path), path.name, f"is {what}, not tokens", "take it out, or unpack it")
+    if path.with_suffix(".idx").is_file():
+        return _megatron(path, path.with_suffix(".idx"))
     size = path.stat().st_size
-    if size == 0 or size % 2:
-        raise InputError(str(path), size, "bytes are not a whole number of uint16 tokens", "copy the shard anew")
-    return np.memmap(path, dtype="<u2", mode="r")
+    dtype = _looks_like(path, size)
+    if size == 0 or size % dtype.itemsize:
+        rule = f"bytes are not a whole number of {dtype.name} tokens"
+        raise InputError(str(path), size, rule, "copy the shard anew")
+    return np.memmap(path, dtype=dtype, mode="r")
+
+
+def _numpy(path: Path) -> np.ndarray:
+    try:
+        tokens = np.lib.format.open_memmap(path, mode="r")
+    except ValueError as error:
+        raise InputError(str(path), path.name, f"is no whole NumPy array ({error})", "copy the shard anew") from None
+    if tokens.ndim != 1 or tokens.dtype.kind not in "ui":
+        rule = "is not a row of token numbers"
+        raise InputError(str(path), f"{tokens.dtype} {tokens.shape}", rule, "save the tokens as one integer array")
+    return tokens
+
+
+def _megatron(path: Path, index: Path) -> np.ndarray:
+    """Megatron's documents, one after another, of the type that the index says."""
+    head = index.read_bytes()[:34]
+    if not head.startswith(INDEX) or len(head) < 34:
+        raise InputError(str(index), head[:9], "is not Megatron's index", "take it out, or copy it anew")
+    code = head[17]
+    if code not in INDEX_TYPES:
+        raise InputError(str(index), code, "is not a type of token numbers", "preprocess the data as integers")
+    count = int(np.frombuffer(head[18:26], "<u8")[0])
+    sizes = np.fromfile(index, dtype="<i4", count=count, offset=34)
+    tokens = np.memmap(path, dtype=np.dtype(INDEX_TYPES[code]), mode="r")
+    if len(sizes) != count or int(sizes.sum(dtype=np.int64)) != len(tokens):
+        rule = f"tokens, but its index says {int(sizes.sum(dtype=np.int64))}"
+        raise InputError(str(path), len(tokens), rule, "copy both files anew")
+    return tokens
+
+
+def _looks_like(path: Path, size: int) -> np.dtype:
+    """The type of numbers without a header: uint16, unless the high halves of wider ones are all but empty.
+
+    Raises:
+        InputError: if they look like single bytes.
+    """
+    halves = []
+    with path.open("rb") as file:
+        for at in {0, size // 2 // 8 * 8}:
+            file.seek(at)
+            halves.append(np.frombuffer(file.read(LOOKED_AT)[: LOOKED_AT // 8 * 8], dtype="u1"))
+    held = np.concatenate([half[: len(half) // 8 * 8] for half in halves])
+    words = held.view("<u2").reshape(-1, 4)
+    if len(held) // 2 < FEW:
+        return np.dtype("<u2")
+    high = words[:, 1::2]
+    if int(high.max()) * 2**16 < LARGEST_ID and (not high.any() or int(words[:, ::2].max()) >= 2**10):
+        return np.dtype("<i8" if not words[:, 2:].any() else "<u4") if size % 4 == 0 else np.dtype("<u2")
+    low, top = (np.bincount(held[i::2], minlength=256) / (len(held) / 2) for i in (0, 1))
+    if 0.5 * np.abs(low - top).sum() < ALIKE and np.count_nonzero(low + top) < 250:
+        rule = "looks like one byte a token: nanoGPT's format has two"
+        fix = "save the tokens as uint16, or as .npy, which says its type"
+        raise InputError(str(path), path.name, rule, fix)
+    return np.dtype("<u2")
 
 
 def _check_file(path: Path, entry: FileEntry) -> None:

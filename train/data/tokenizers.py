@@ -1,18 +1,20 @@
 """Tokenizers: bytes, a BPE trained on the spot, GPT-2's from files. Each is a ``tokenizer.json`` beside its tokens.
 
-    bytes    256 tokens, one a byte
-    bpe      byte-level BPE of a few thousand tokens, trained on the training documents
-    gpt2     GPT-2's 50257 tokens from ``encoder.json`` and ``vocab.bpe``, encoded by tiktoken; each document ends with
+    bytes    256 tokens, one a byte; a document ends with the byte 0, which text does not hold
+    bpe      byte-level BPE of a few thousand tokens, trained on the training documents; <|endoftext|> is the first
+    gpt2     GPT-2's 50257 tokens from ``encoder.json`` and ``vocab.bpe``, encoded by tiktoken; a document ends with
              <|endoftext|>, as in nanoGPT's and llm.c's shards
 
-Nothing is downloaded.
+Nothing is downloaded. Words in a text that look like <|endoftext|> are text.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,8 +38,25 @@ LARGEST_VOCABULARY = 2**20  # the trainer sets so much aside at once
 ENDS = (END, "<|end_of_text|>", "</s>", "<eos>")
 TOKENIZERS = ("bpe", "bytes", "gpt2")
 
-# (encode documents, vocabulary size, JSON of the tokenizer)
-Encoding = tuple[Callable[[Sequence[str]], list[np.ndarray]], int, str]
+LONGEST_WORD = 512  # characters; training a BPE takes time in the square of the longest run without a break
+LONGEST_TOKEN = 128  # characters: rulers of dashes are not worth longer ones
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """A tokenizer as a function on texts.
+
+    Attributes:
+        encode: Tokens of each text.
+        size: Of the vocabulary.
+        saved: The tokenizer as JSON.
+        end: Token after each document; None if there is none.
+    """
+
+    encode: Callable[[Sequence[str]], list[np.ndarray]]
+    size: int
+    saved: str
+    end: int | None
 
 
 def make_encoding(
@@ -56,7 +75,7 @@ def make_encoding(
         InputError: for an unknown name, a vocabulary that is too small, or files that are missing.
     """
     if name == "bytes":
-        return lambda ts: [np.frombuffer(t.encode(), dtype=np.uint8) for t in ts], 256, byte_tokenizer().to_str()
+        return Encoding(encode=_bytes_of, size=256, saved=byte_tokenizer().to_str(), end=0)
     if name == "gpt2":
         return _gpt2_encoding(bpe_dir)
     if name != "bpe":
@@ -65,7 +84,21 @@ def make_encoding(
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     made = Tokenizer.from_file(str(saved)) if saved.exists() else _train_bpe(train_texts(), vocab_size)
-    return lambda ts: [np.array(e.ids) for e in made.encode_batch(list(ts))], made.get_vocab_size(), made.to_str()
+    text = made.to_str()
+    made.encode_special_tokens = True  # in a text they are text
+
+    def encode(texts: Sequence[str]) -> list[np.ndarray]:
+        return [np.array(e.ids, dtype=np.int64) for e in made.encode_batch_fast(list(texts))]
+
+    return Encoding(encode=encode, size=made.get_vocab_size(), saved=text, end=made.token_to_id(END))
+
+
+def _bytes_of(texts: Sequence[str]) -> list[np.ndarray]:
+    for text in texts:
+        if "\x00" in text:
+            rule = "ends a document among bytes, and stands in a text"
+            raise InputError("character", "U+0000", rule, "take it out, or use --tokenizer bpe")
+    return [np.frombuffer(text.encode(), dtype=np.uint8) for text in texts]
 
 
 def byte_tokenizer() -> Tokenizer:
@@ -124,8 +157,8 @@ def find_tokenizer(*folders: Path) -> Tokenizer | None:
 def with_end(tokenizer: Tokenizer, vocab_size: int) -> tuple[Tokenizer, str | None]:
     """``tokenizer`` with a token that ends a text, and its name: others' tools begin, stop and pad with one.
 
-    The tokenizer's own if it has one; else the first id that only the model has; else, for bytes and byte-level BPEs,
-    the byte 0, which text does not hold: text in which it stands loses it. None if there is neither.
+    The tokenizer's own if it has one; else, for bytes, the byte 0, with which documents end; else the first id that
+    only the model has; else, for byte-level BPEs, the byte 0: text in which it stands loses it. None if there is none.
 
     Args:
         tokenizer: Unchanged.
@@ -140,7 +173,7 @@ def with_end(tokenizer: Tokenizer, vocab_size: int) -> tuple[Tokenizer, str | No
     content = json.loads(tokenizer.to_str())
     vocab, null = content["model"].get("vocab"), _byte_chars()[0]
     index = tokenizer.get_vocab_size()
-    if index >= vocab_size:
+    if index >= vocab_size or not content["model"].get("merges", True):
         if not isinstance(vocab, dict) or null not in vocab or any(null in token for token in vocab if token != null):
             return tokenizer, None
         index = vocab[END] = vocab.pop(null)
@@ -159,9 +192,23 @@ def _train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=alphabet, show_progress=False)
-    made.train_from_iterator(texts, trainer)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, initial_alphabet=alphabet, show_progress=False, special_tokens=[END],
+        max_token_length=LONGEST_TOKEN,
+    )  # fmt: skip
+    made.train_from_iterator(_broken(texts), trainer)
     return made
+
+
+def _broken(texts: Iterable[str]) -> Iterator[str]:
+    """``texts`` with runs of more than :data:`LONGEST_WORD` letters, or blanks, cut up."""
+    run = re.compile(rf"\S{{{LONGEST_WORD}}}|\s{{{LONGEST_WORD}}}")
+    for text in texts:
+        start = 0
+        for match in run.finditer(text):
+            yield text[start : match.end()]
+            start = match.end()
+        yield text[start:]
 
 
 def _gpt2_encoding(bpe_dir: Path | None) -> Encoding:
@@ -190,11 +237,10 @@ def _gpt2_encoding(bpe_dir: Path | None) -> Encoding:
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     def encode(texts: Sequence[str]) -> list[np.ndarray]:
-        return [
-            np.array([*ids, coder.eot_token]) for ids in coder.encode_ordinary_batch(list(texts), num_threads=threads)
-        ]
+        batch = coder.encode_ordinary_batch(list(texts), num_threads=threads)
+        return [np.array(ids, dtype=np.int64) for ids in batch]
 
-    return encode, coder.n_vocab, gpt2_tokenizer(bpe_dir).to_str()
+    return Encoding(encode=encode, size=coder.n_vocab, saved=gpt2_tokenizer(bpe_dir).to_str(), end=coder.eot_token)
 
 
 def _gpt2_files(bpe_dir: Path) -> tuple[Path, Path]:

@@ -16,7 +16,7 @@ from latebloom.theory.verdict import Verdict
 from latebloom.train.config import DemoConfig, TrainConfig
 from latebloom.train.data.corpus import prepare, python_stdlib_corpus
 from latebloom.train.data.shards import open_shards
-from latebloom.train.experiments.job import claim_directory, run_job
+from latebloom.train.experiments.job import claimed_directory, run_job
 
 __all__ = ["demo", "plan_config"]
 
@@ -56,14 +56,14 @@ def demo(
             "--small-depth", config.small_depth, f"must be below the full depth {depth}", "start shallower"
         )
     used = msgspec.to_builtins(model) | msgspec.to_builtins(config) | msgspec.to_builtins(train.replace(quiet=False))
-    claim_directory(out, used, what="demo")
-    data = out / "data"
-    if not (data / "manifest.json").exists():
-        console.print("[bold]corpus[/]  the text of this Python's standard library")
-        prepare(python_stdlib_corpus(), data, tokenizer=config.tokenizer, vocab_size=shape.vocab_size)
-    plans = plan_config(config)
-    base = base_plan(model, plans, Optimizer(), vocab_size=open_shards(data).vocab_size)
-    return run_job(base, data, out, config=plans, train=train, console=console)
+    with claimed_directory(out, used, what="demo"):
+        data = out / "data"
+        if not (data / "manifest.json").exists():
+            console.print("[bold]corpus[/]  the text of this Python's standard library")
+            prepare(python_stdlib_corpus(), data, tokenizer=config.tokenizer, vocab_size=shape.vocab_size)
+        plans = plan_config(config)
+        base = base_plan(model, plans, Optimizer(), vocab_size=open_shards(data).vocab_size)
+        return run_job(base, data, out, config=plans, train=train, console=console)
 
 
 def plan_config(config: DemoConfig) -> PlanConfig:

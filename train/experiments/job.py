@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from latebloom.theory.controls import compared, depths_between
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.experiment_result import experiment_result
-from latebloom.theory.files import write_whole
+from latebloom.theory.files import hold, write_whole
 from latebloom.theory.fitting.recovery_field import RecoveryField, field_of_records
 from latebloom.theory.menu_plan import plan_from_menu
 from latebloom.theory.pilot_design import PilotDesign, design_pilots
@@ -33,13 +34,14 @@ from latebloom.train.config import TrainConfig
 from latebloom.train.run.branch import share_trunks
 from latebloom.train.run.several import run_all
 
-__all__ = ["claim_directory", "growing_plan", "job_price", "run_job", "run_plans"]
+__all__ = ["claimed_directory", "growing_plan", "job_price", "run_job", "run_plans"]
 
+LOCK = "lock"
 CHECKPOINTS = 20  # of a trunk over the horizon: a branch repeats at most a 20th of it
 
 
 def run_job(base: Plan, data: Path, out: Path, *, config: PlanConfig, train: TrainConfig, console: Console) -> Verdict:
-    """Run the whole job in ``out``, which :func:`claim_directory` has looked at; interrupted, the same call goes on.
+    """Run the whole job in ``out``, which :func:`claimed_directory` holds; interrupted, the same call goes on.
 
     Leaves pilots/, runs/, plan.json and result.json.
 
@@ -159,8 +161,9 @@ def run_plans(
     )  # fmt: skip
 
 
-def claim_directory(out: Path, settings: dict[str, Any], *, what: str) -> None:
-    """Make ``out`` ours: new, or begun, or finished with the same settings. Nothing in it is ever deleted.
+@contextmanager
+def claimed_directory(out: Path, settings: dict[str, Any], *, what: str) -> Iterator[None]:
+    """Hold ``out``, which is new, or begun, or finished with the same settings. Nothing in it is ever deleted.
 
     Args:
         out: Directory of an experiment.
@@ -168,14 +171,20 @@ def claim_directory(out: Path, settings: dict[str, Any], *, what: str) -> None:
         what: The experiment is, ``demo`` or ``study``; settings stand in ``out/WHAT.json``.
 
     Raises:
-        InputError: if it is in other use, or was begun with other settings: which, and what differs.
+        InputError: if it is in other use, another process works in it, or it was begun with other settings: which, and
+            what differs.
     """
-    path = out / f"{what}.json"
+    if out.exists() and not (out / f"{what}.json").exists() and any(path.name != LOCK for path in out.iterdir()):
+        raise InputError("--out", str(out), f"is not empty and not a {what}'s directory", "give another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    with hold(out / LOCK, name="--out", value=str(out)):
+        _claim(out / f"{what}.json", settings, out)
+        yield
+
+
+def _claim(path: Path, settings: dict[str, Any], out: Path) -> None:
+    """Write the settings, or refuse others than those that were written."""
     if not path.exists():
-        if out.exists() and any(out.iterdir()):
-            rule = f"is not empty and not a {what}'s directory"
-            raise InputError("--out", str(out), rule, "give another --out")
-        out.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(settings, indent=2) + "\n")
         return
     try:

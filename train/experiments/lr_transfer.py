@@ -97,7 +97,7 @@ def lr_transfer(
     if not (width >= 1 and depth >= 1 and steps >= 1):
         raise InputError("target", (width, depth, steps), "must be positive", "give --width, --depth and --steps")
     config = config or TrainConfig()
-    runs = [fixed_depth(plan, name=f"lr-{lr:g}", schedule=plan.schedule.replace(peak_lr=lr)) for lr in lrs]
+    runs = [fixed_depth(plan, name=f"lr-{lr:g}", schedule=plan.schedule.with_peak(lr)) for lr in lrs]
     check_reuse(runs, data, out, config=config)
     losses = []
     for lr, small in zip(lrs, runs, strict=True):

@@ -1,14 +1,17 @@
-"""Anyone's model: where its blocks are, how its own code initialises one, and what else counts them.
+"""Anyone's model: where its blocks are, and what else counts them.
 
-Blocks stand in an ``nn.ModuleList`` or an ``nn.Sequential``. Beside them a model may count them (``config.n_layer``,
-``self.num_layers``), number them (``layer_idx``, by which Hugging Face's attention finds its cache) or list their kinds
-(``config.layer_types``); a count that stays behind leaves new blocks out of the forward pass without a word.
+Blocks stand in an ``nn.ModuleList``, an ``nn.Sequential`` or an ``nn.ModuleDict`` keyed by number. Beside them a model
+may count them (``config.n_layer``, ``self.num_layers``), number them (``layer_idx``, by which Hugging Face's attention
+finds its cache) or list their kinds (``config.layer_types``); a count that stays behind leaves new blocks out of the
+forward pass without a word. What else is as long as the list of blocks (a scale for each layer, a second list) is named
+by :func:`leftovers`.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,17 +19,29 @@ from torch import Tensor, nn
 
 from latebloom.theory.errors import InputError
 
-__all__ = ["check_growable", "check_keeps", "copy_block", "find_blocks", "own_init", "renumber"]
+__all__ = [
+    "ancestors", "block_list", "check_growable", "check_keeps", "config_of", "copy_block", "ends_branch", "find_blocks",
+    "leftovers", "put_blocks", "recount", "renumber", "undo",
+]  # fmt: skip
 
-COUNTS = ("n_layer", "n_layers", "num_layers", "num_hidden_layers", "depth")
-KINDS = ("layer_types", "mlp_layer_types", "no_rope_layers")
-NUMBERS = ("layer_idx", "layer_id", "layer_index", "block_idx")
+# Names under which models keep their number of blocks, and lists with an entry for each.
+COUNT = re.compile(
+    r"(?:n|num|no|number)_?(?:of_)?(?:hidden_|transformer_|decoder_|attn_|attention_)?(?:layers?|blocks?)|depth|layers|L"
+)
+KIND = re.compile(r"\w*(?:layer|block)s?_?\w*|\w*(?:types|windows|window_sizes)")
+NUMBERS = ("layer_idx", "layer_id", "layer_index", "layer_number", "layer_num", "block_idx", "block_id", "block_index")
 CONFIGS = ("config", "cfg", "args")
 WRAPPERS = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel")
+# What stands around the module whose last map ends a branch in a model with adapters (peft).
+ADAPTER = re.compile(r"\.(?:base_layer|lora_B\.\w+)$")
+
+Blocks = nn.ModuleList | nn.Sequential | nn.ModuleDict
+Change = tuple[Any, str, Any]  # an object, the name of its attribute, what it was
 
 
 def find_blocks(model: nn.Module) -> str:
-    """Path of the only outermost ``ModuleList`` of modules of one class, else of the only such ``Sequential``.
+    """Path of the only outermost ``ModuleList`` (or ``ModuleDict`` by number) of modules of one class, else of the only
+    such ``Sequential``.
 
     Args:
         model: Anyone's.
@@ -37,11 +52,12 @@ def find_blocks(model: nn.Module) -> str:
     candidates = {
         name: module
         for name, module in model.named_modules()
-        if name and isinstance(module, nn.ModuleList | nn.Sequential) and len({type(m) for m in module}) == 1
-        and (isinstance(module, nn.ModuleList) or any(True for _ in module[0].children()))
+        if name and isinstance(module, Blocks) and len({type(m) for m in block_list(module)}) == 1
+        and (not isinstance(module, nn.ModuleDict) or _is_numbered(module))
+        and (not isinstance(module, nn.Sequential) or any(True for _ in module[0].children()))
     }  # fmt: skip
     outermost = [name for name in candidates if not any(name.startswith(f"{other}.") for other in candidates)]
-    lists = [name for name in outermost if isinstance(candidates[name], nn.ModuleList)] or outermost
+    lists = [name for name in outermost if not isinstance(candidates[name], nn.Sequential)] or outermost
     if len(lists) == 1 and isinstance(candidates[lists[0]], nn.Sequential) and len(candidates[lists[0]]) == 1:
         # one block with a list of heads inside, or a wrapper around the list of blocks: nobody can tell
         inner = [name for name in candidates if name.startswith(f"{lists[0]}.")]
@@ -51,7 +67,31 @@ def find_blocks(model: nn.Module) -> str:
     return lists[0]
 
 
-def check_growable(model: nn.Module, path: str) -> nn.ModuleList | nn.Sequential:
+def block_list(modules: nn.Module) -> list[nn.Module]:
+    """The blocks in order.
+
+    Args:
+        modules: What holds them.
+    """
+    return list(modules.values()) if isinstance(modules, nn.ModuleDict) else list(modules)  # type: ignore[call-overload]
+
+
+def put_blocks(modules: Blocks, blocks: Sequence[nn.Module]) -> None:
+    """Let ``modules`` hold ``blocks`` and nothing else.
+
+    Args:
+        modules: Changed in place.
+        blocks: In order.
+    """
+    if isinstance(modules, nn.ModuleDict):
+        modules.clear()
+        modules.update({str(i): block for i, block in enumerate(blocks)})
+    else:
+        del modules[:]
+        modules.extend(blocks)
+
+
+def check_growable(model: nn.Module, path: str) -> Blocks:
     """The list of blocks at ``path``, if copies of its blocks can stand beside them.
 
     Args:
@@ -71,15 +111,16 @@ def check_growable(model: nn.Module, path: str) -> nn.ModuleList | nn.Sequential
         modules = model.get_submodule(path)
     except AttributeError:
         modules = None
-    if not isinstance(modules, nn.ModuleList | nn.Sequential):
-        raise InputError("blocks", path, "names no ModuleList or Sequential", "give the attribute path of the blocks")
-    keys = [name for name, _ in modules.named_children()]
-    if keys != [str(i) for i in range(len(keys))]:
+    if not isinstance(modules, Blocks):
+        rule = "names no ModuleList, Sequential or ModuleDict"
+        raise InputError("blocks", path, rule, "give the attribute path of the blocks")
+    if not _is_numbered(modules):
+        keys = [name for name, _ in modules.named_children()]
         raise InputError("blocks", keys, "are not numbered from 0", "keep blocks in a ModuleList")
     inside = set(modules.modules())
     owner = {id(p): -1 for m in model.modules() if m not in inside for p in m.parameters(recurse=False)}
     form = None
-    for i, block in enumerate(modules):
+    for i, block in enumerate(block_list(modules)):
         for name, p in block.named_parameters():
             if owner.setdefault(id(p), i) != i:
                 rule = "is shared with another block or the rest of the model: a copy would not be"
@@ -103,44 +144,28 @@ def copy_block(block: nn.Module) -> nn.Module:
     return copy.deepcopy(block, {id(c): c for c in held})
 
 
-def own_init(
-    model: nn.Module, path: str, make_block: Callable[[], nn.Module] | None
-) -> Callable[[nn.Module, int], None]:
-    """How the model's own code begins a block: its constructor if given, else ``reset_parameters``; ``_init_weights``.
-
-    ``_init_weights`` is looked for on the modules around the blocks, the nearest first.
+def config_of(module: nn.Module) -> Any:
+    """The configuration that a module keeps under a usual name; None if it keeps none.
 
     Args:
-        model: Anyone's.
-        path: Attribute path of the blocks.
-        make_block: Constructor of a block, if the caller gave one.
-
-    Returns:
-        A function of a block, which it initialises in place, and its index.
+        module: Anyone's.
     """
-    around = [m for m in reversed(_ancestors(model, path)) if hasattr(m, "_init_weights")]
-
-    def initialise(block: nn.Module, _: int) -> None:
-        fresh = make_block() if make_block else block
-        if fresh is block:
-            for p in block.parameters():
-                p.fill_(torch.nan)  # what nobody initialises must not stay a copy unnoticed
-            for module in block.modules():
-                if hasattr(module, "reset_parameters"):
-                    module.reset_parameters()  # type: ignore[operator]
-        if around:
-            fresh.apply(around[0]._init_weights)  # type: ignore[arg-type]
-        if fresh is not block:
-            _take(block, fresh)
-        left = [name for name, p in block.named_parameters() if bool(p.isnan().any())]
-        if left:
-            rule = f"is needed: neither reset_parameters nor _init_weights begins {', '.join(left[:3])}"
-            raise InputError("make_block", None, rule, "give the block's constructor: make_block=lambda: Block(config)")
-
-    return initialise
+    held = (vars(module).get(name) for name in CONFIGS)
+    return next((c for c in held if hasattr(c, "__dict__") and not isinstance(c, nn.Module)), None)
 
 
-def check_keeps(block: nn.Module, init: str, zeroed: Sequence[str]) -> None:
+def ends_branch(name: str, last_linear: Sequence[str]) -> bool:
+    """Whether a parameter of a block belongs to a map that ends a residual branch; adapters on such a map do.
+
+    Args:
+        name: In its block.
+        last_linear: Names, or ends of dotted names, of such maps or parameters.
+    """
+    module = ADAPTER.sub("", name.removesuffix(".weight").removesuffix(".bias"))
+    return any(f".{n}".endswith(f".{end}") for n in (name, module) for end in last_linear)
+
+
+def check_keeps(block: nn.Module, init: str, zeroed: Sequence[str]) -> bool:
     """Run ``block`` on noise, if it runs on that alone: added with an ``init`` that keeps the function, it must.
 
     It must return its input, or zeros where the model itself adds.
@@ -150,12 +175,15 @@ def check_keeps(block: nn.Module, init: str, zeroed: Sequence[str]) -> None:
         init: How it began.
         zeroed: Names of its parameters that were set to zero.
 
+    Returns:
+        Whether it could be tried.
+
     Raises:
         InputError: if it does not.
     """
     parameters = list(block.parameters())
     if any(p.is_meta or type(p).__name__ == "DTensor" for p in parameters):
-        return
+        return False
     block = copy_block(getattr(block, "_orig_mod", block)).eval()
     noise = torch.Generator().manual_seed(0)
     sizes = [size for p in parameters for size in p.shape]
@@ -171,72 +199,133 @@ def check_keeps(block: nn.Module, init: str, zeroed: Sequence[str]) -> None:
                 rule = f"does not keep the function here: a new block changes its input with {list(zeroed)} zeroed"
                 fix = "name the last map of every branch in last_linear, or use another init"
                 raise InputError("init", init, rule, fix)
-            return
+            return True
+    return False
 
 
-def renumber(model: nn.Module, path: str, modules: nn.Module, sources: Sequence[int], old: int) -> None:
-    """Bring counts, numbers and kinds of blocks up to date.
+def recount(model: nn.Module, path: str, sources: Sequence[int], old: int) -> list[Change]:
+    """Bring counts and kinds of blocks, on the modules around them and in configurations, up to date.
 
     Args:
-        model: Already grown.
+        model: Anyone's.
         path: Attribute path of the blocks.
-        modules: The blocks there.
-        sources: For each block, the old block that it is or continues.
+        sources: For each block afterwards, the old block that it is or continues.
         old: Number of blocks before.
+
+    Returns:
+        What was changed, for :func:`undo`.
     """
-    for j, block in enumerate(modules.children()):
-        for module in block.modules():
-            for name in NUMBERS:
-                if _is_int(module, name, sources[j]):
-                    setattr(module, name, j)
-    holders = [*_ancestors(model, path), *modules.modules()]
+    changes: list[Change] = []
     frozen: dict[int, Any] = {}
     seen: set[int] = set()
-    for module in holders:
+    for module in [*ancestors(model, path), *model.get_submodule(path).modules()]:
         for key in CONFIGS:
             config = vars(module).get(key)
             if config is None or not hasattr(config, "__dict__") or isinstance(config, nn.Module):
                 continue
             dataclass_options = getattr(config, "__dataclass_params__", None)
             if dataclass_options is not None and dataclass_options.frozen:
-                config = frozen.setdefault(id(config), copy.copy(config))
-                setattr(module, key, config)
+                _set(module, key, frozen.setdefault(id(config), copy.copy(config)), changes)
+                config = frozen[id(config)]
             if id(config) not in seen:
                 seen.add(id(config))
-                _recount(config, path, sources, old)
-    for module in _ancestors(model, path):
-        _recount(module, path, sources, old)
+                _recount(config, path, sources, old, changes)
+    for module in ancestors(model, path):
+        _recount(module, path, sources, old, changes)
+    return changes
 
 
-def _recount(holder: Any, path: str, sources: Sequence[int], old: int) -> None:
-    side = next((s for s in ("decoder", "encoder") if s in path), None)
-    own = [n for n in (f"{side}_layers", f"num_{side}_layers") if n in vars(holder)] if side else []
-    for name in own or COUNTS:
-        if _is_int(holder, name, old):
-            object.__setattr__(holder, name, len(sources))
-    for name in KINDS if old else ():
-        kinds = vars(holder).get(name)
-        if isinstance(kinds, list | tuple) and len(kinds) == old:
-            object.__setattr__(holder, name, type(kinds)([kinds[i] for i in sources]))
+def renumber(modules: nn.Module, sources: Sequence[int]) -> list[Change]:
+    """Bring the numbers that blocks keep of themselves up to date.
+
+    Args:
+        modules: The blocks, already grown.
+        sources: For each block, the old block that it is or continues.
+
+    Returns:
+        What was changed, for :func:`undo`.
+    """
+    changes: list[Change] = []
+    for j, block in enumerate(block_list(modules)):
+        for module in block.modules():
+            for name in NUMBERS:
+                if _is_int(module, name, sources[j]):
+                    _set(module, name, j, changes)
+    return changes
 
 
-def _ancestors(model: nn.Module, path: str) -> list[nn.Module]:
-    """``model`` and the modules on the way to ``path``, the list itself left out."""
+def undo(changes: Sequence[Change]) -> None:
+    """Set back what :func:`recount` and :func:`renumber` changed.
+
+    Args:
+        changes: As they returned them.
+    """
+    for holder, name, value in reversed(changes):
+        object.__setattr__(holder, name, value)
+
+
+def leftovers(model: nn.Module, path: str, old: int) -> list[str]:
+    """What stands beside the blocks and is as long as their list was: very likely something for each layer.
+
+    Parameters and buffers with as many rows, lists of modules or parameters, modules in a dictionary by number, plain
+    lists; on the modules around the blocks alone. With a single block only those that nothing else has one of.
+
+    Args:
+        model: Anyone's, before or after it has grown.
+        path: Attribute path of the blocks.
+        old: Number of blocks before.
+    """
+    blocks, found = model.get_submodule(path), []
+    for module in ancestors(model, path):
+        for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+            if tensor.ndim >= 1 and len(tensor) == old and (old > 1 or tensor.ndim == 1):
+                found.append(f"{name} {tuple(tensor.shape)}")
+        for name, child in module.named_children():
+            if child is blocks or isinstance(child, nn.Sequential):
+                continue
+            count = len(list(child)) if isinstance(child, nn.ModuleList | nn.ParameterList) else None
+            keys = list(child.keys()) if isinstance(child, nn.ModuleDict | nn.ParameterDict) else []
+            if count == old or (keys and all(key.isdigit() for key in keys)):
+                found.append(f"{name} ({type(child).__name__} of {count or len(keys)})")
+        for name, held in vars(module).items():
+            if old > 1 and isinstance(held, list | tuple) and len(held) == old and not name.startswith("_"):
+                found.append(f"{name} ({type(held).__name__} of {old})")
+    return found
+
+
+def ancestors(model: nn.Module, path: str) -> list[nn.Module]:
+    """``model`` and the modules on the way to ``path``, the list itself left out.
+
+    Args:
+        model: Anyone's.
+        path: Attribute path of the blocks.
+    """
     parts = path.split(".")
     return [model.get_submodule(".".join(parts[:i])) for i in range(len(parts))]
+
+
+def _recount(holder: Any, path: str, sources: Sequence[int], old: int, changes: list[Change]) -> None:
+    side = next((s for s in ("decoder", "encoder") if s in path), None)
+    own = [n for n in (f"{side}_layers", f"num_{side}_layers") if n in vars(holder)] if side else []
+    for name in own or [n for n in vars(holder) if COUNT.fullmatch(n)]:
+        if _is_int(holder, name, old):
+            _set(holder, name, len(sources), changes)
+    for name in [n for n in vars(holder) if KIND.fullmatch(n.lower())] if old else ():
+        kinds = vars(holder).get(name)
+        if isinstance(kinds, list | tuple) and len(kinds) == old and not any(isinstance(k, nn.Module) for k in kinds):
+            _set(holder, name, type(kinds)([kinds[i] for i in sources]), changes)
+
+
+def _set(holder: Any, name: str, value: Any, changes: list[Change]) -> None:
+    changes.append((holder, name, vars(holder)[name]))
+    object.__setattr__(holder, name, value)
+
+
+def _is_numbered(modules: nn.Module) -> bool:
+    keys = [name for name, _ in modules.named_children()]
+    return keys == [str(i) for i in range(len(keys))]
 
 
 def _is_int(holder: Any, name: str, value: int) -> bool:
     held = vars(holder).get(name)
     return type(held) is int and held == value
-
-
-def _take(block: nn.Module, fresh: nn.Module) -> None:
-    """Values of ``fresh`` into ``block``."""
-    theirs = dict(fresh.named_parameters())
-    shapes = {name: tuple(p.shape) for name, p in block.named_parameters()}
-    if shapes != {name: tuple(p.shape) for name, p in theirs.items()}:
-        unlike = sorted(set(shapes) ^ set(theirs) or shapes)[0]
-        raise InputError("make_block", unlike, "is not as in the blocks there are", "make a block like them")
-    for name, p in block.named_parameters():
-        p.copy_(theirs[name])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Plan
-from latebloom.train.growth.operators import grow
+from latebloom.train.growth.loading import check_depth, grow_on_load, grow_to_stage
 from latebloom.train.optim.plan_lr import PlanLR
 
 __all__ = ["PlanCallback"]
@@ -17,6 +19,8 @@ __all__ = ["PlanCallback"]
 class PlanCallback(TrainerCallback):
     """Grows the Trainer's model where the plan says; give the Trainer ``optimizers=(optimizer, PlanLR(...))``.
 
+    Give it to the Trainer when that is made: ``train(resume_from_checkpoint=...)`` then grows the model to the
+    checkpoint's stage before it loads weights. In several processes the Trainer's DistributedDataParallel is made anew.
     If the plan has an ``optimizer.base``, :class:`latebloom.train.optim.plan_lr.PlanLR` asks for the ``kind`` of every
     parameter group.
 
@@ -29,23 +33,29 @@ class PlanCallback(TrainerCallback):
         plan.refuse_special_stages("a model of other trainers")
         self.plan, self.growth = plan, growth or {}
 
+    def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Let the model follow checkpoints that are loaded into it."""
+        model, optimizer = kwargs["model"], kwargs.get("optimizer")
+        grow_on_load(model, self.plan, lambda: _all_of(optimizer), growth=self.growth)
+
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Refuse a Trainer of another length.
+        """Refuse a Trainer of another length, or a model of another depth.
 
         Args:
             args: Not read.
-            state: Says how long the Trainer trains.
+            state: Says how long the Trainer trains, and where it begins.
             control: Not read.
-            kwargs: Not read.
+            kwargs: Holds the model.
 
         Raises:
-            InputError: if it is not the plan's number of steps.
+            InputError: if it is not the plan's number of steps, or the depth is not the plan's there.
         """
         if state.max_steps != self.plan.steps:
             fix = "set TrainingArguments(max_steps=plan.steps)"
             raise InputError("max_steps", state.max_steps, f"is not the plan's {self.plan.steps}", fix)
+        check_depth(kwargs["model"], self.plan, state.global_step, self.growth)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -53,11 +63,15 @@ class PlanCallback(TrainerCallback):
         """Grow before the first update of a stage."""
         for stage in self.plan.stages[1:]:
             if stage.start_step == state.global_step:
-                optimizer = getattr(kwargs["optimizer"], "optimizer", kwargs["optimizer"])  # accelerate wraps it
-                grow(
-                    kwargs["model"], optimizer, depth=stage.depth, init=stage.init, order=stage.order,
-                    optimizer_state=stage.optimizer_state, **self.growth,
-                )  # fmt: skip
-                scheduler = getattr(kwargs["lr_scheduler"], "scheduler", kwargs["lr_scheduler"])  # wrapped as well
+                if check_depth(kwargs["model"], self.plan, state.global_step, self.growth) == stage.depth:
+                    continue  # made at this depth, or grown when a checkpoint was loaded
+                grow_to_stage(kwargs["model"], _all_of(kwargs["optimizer"]), stage, self.growth)
+                scheduler = getattr(kwargs["lr_scheduler"], "scheduler", kwargs["lr_scheduler"])  # accelerate wraps it
                 if isinstance(scheduler, PlanLR):
                     scheduler.set_rates()  # from zero layers blocks may have groups of their own
+
+
+def _all_of(optimizer: Any) -> Sequence[torch.optim.Optimizer]:
+    """The optimizers that the Trainer holds as one; none before it has made its own."""
+    inner = getattr(optimizer, "optimizer", optimizer)
+    return [] if inner is None else list(getattr(inner, "optimizers", [inner]))

@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Plan
-from latebloom.train.growth.operators import grow
+from latebloom.train.growth.loading import check_depth, grow_on_load, grow_to_stage
 from latebloom.train.optim.plan_lr import PlanLR
 
 __all__ = ["PlanLightning"]
@@ -18,17 +18,39 @@ class PlanLightning(Callback):
     """Grows the module where the plan says; its ``configure_optimizers`` returns the optimizer and a ``PlanLR`` that
     steps every ``step``.
 
-    If the plan has an ``optimizer.base``, :class:`latebloom.train.optim.plan_lr.PlanLR` asks for the ``kind`` of every
-    parameter group.
+    A module made shallow grows to the stage of the checkpoint that ``ckpt_path`` names before its weights are loaded.
+    Under ``strategy="ddp"`` DistributedDataParallel is made anew. With several optimizers (manual optimization),
+    Lightning counts the steps of each: ``max_steps`` is the plan's steps times their number. If the plan has an
+    ``optimizer.base``, :class:`latebloom.train.optim.plan_lr.PlanLR` asks for the ``kind`` of every parameter group.
 
     Args:
-        plan: Stages and horizon; ``max_steps`` must be its steps.
+        plan: Stages and horizon.
         growth: More arguments of :func:`latebloom.train.growth.operators.grow`, such as ``blocks`` or ``last_linear``.
     """
 
     def __init__(self, plan: Plan, growth: dict[str, Any] | None = None):
         plan.refuse_special_stages("a model of other trainers")
         self.plan, self.growth = plan, growth or {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let the module follow checkpoints that are loaded into it.
+
+        Args:
+            trainer: Whose optimizers grow, too, if there are any yet.
+            pl_module: Grows.
+            stage: Not read.
+        """
+        self._stop_following = grow_on_load(pl_module, self.plan, lambda: trainer.optimizers, growth=self.growth)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let it follow no longer.
+
+        Args:
+            trainer: Not read.
+            pl_module: Not read.
+            stage: Not read.
+        """
+        self._stop_following()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a Trainer of another length.
@@ -40,19 +62,26 @@ class PlanLightning(Callback):
         Raises:
             InputError: if it is not the plan's number of steps.
         """
-        if trainer.max_steps != self.plan.steps:
-            fix = "set Trainer(max_steps=plan.steps)"
-            raise InputError("max_steps", trainer.max_steps, f"is not the plan's {self.plan.steps}", fix)
+        count = max(len(trainer.optimizers), 1)
+        if trainer.max_steps != self.plan.steps * count:
+            rule, fix = f"is not the plan's {self.plan.steps}", "set Trainer(max_steps=plan.steps)"
+            if count > 1:
+                rule += f" for each of {count} optimizers, whose steps Lightning counts together"
+                fix = f"set Trainer(max_steps={count} * plan.steps)"
+            raise InputError("max_steps", trainer.max_steps, rule, fix)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Grow before the first update of a stage."""
-        for stage in self.plan.stages[1:]:
-            if stage.start_step == trainer.global_step and getattr(self, "grown", -1) != stage.start_step:
-                self.grown = stage.start_step  # with accumulation a step has several batches
-                grow(
-                    pl_module, trainer.optimizers[0], depth=stage.depth, init=stage.init, order=stage.order,
-                    optimizer_state=stage.optimizer_state, **self.growth,
-                )  # fmt: skip
-                for config in trainer.lr_scheduler_configs:
-                    if isinstance(config.scheduler, PlanLR):
-                        config.scheduler.set_rates()  # from zero layers blocks may have groups of their own
+        step, rest = divmod(trainer.global_step, len(trainer.optimizers))
+        if rest:
+            rule = f"optimizer steps are no multiple of the {len(trainer.optimizers)} optimizers: an update is none"
+            raise InputError("global_step", trainer.global_step, rule, "step all optimizers for each batch")
+        if check_depth(pl_module, self.plan, step, self.growth) == self.plan.stages[self.plan.stage_at(step)].depth:
+            return
+        averaged = [getattr(callback, "_average_model", None) for callback in trainer.callbacks]  # type: ignore[attr-defined]
+        averages = [*self.growth.get("averages", ()), *(average for average in averaged if average is not None)]
+        stage = self.plan.stages[self.plan.stage_at(step)]
+        grow_to_stage(pl_module, trainer.optimizers, stage, self.growth | {"averages": averages})
+        for config in trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, PlanLR):
+                config.scheduler.set_rates()  # from zero layers blocks may have groups of their own

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from latebloom.theory.architectures.shape import GPT2Shape, tensor_of
 from latebloom.theory.errors import InputError
-from latebloom.theory.files import commit_directory
+from latebloom.theory.files import commit_directory, unfinished_directory
 from latebloom.theory.plan import Plan
 from latebloom.theory.record import Record, read_record
 from latebloom.train.model.registry import MODULES, modules_of
@@ -162,38 +161,36 @@ def export(run: Path, out: Path, *, to: str = "hf") -> Path:
     if plan.stages[manifest.stage].replayed_to is not None:
         rule = "passes blocks again with shared weights, for which the format has no place"
         raise InputError("run", str(path), rule, "export the finished run")
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    state = {key: value.contiguous() for key, value in hf_state(weights, plan.model).items()}
-    save_file(state, part / "model.safetensors", metadata={"format": "pt"})
-    config = hf_config(plan.model, manifest.depth)
-    tokenizer, end = find_tokenizer(*RunDirectory(run).tokenizer_folders), None
-    if tokenizer:
-        tokenizer, end = with_end(tokenizer, plan.model.vocab_size)
-    eos = tokenizer.token_to_id(end) if tokenizer and end else None
-    config |= {"bos_token_id": eos, "eos_token_id": eos}  # no pad_token_id: Llama would not train that embedding
-    if manifest.depth == 0:
-        config["use_cache"] = False  # there are no keys and values to keep
-    _write(part / "config.json", config)
-    generation = {"do_sample": True, "temperature": 1.0, "top_k": 50, "bos_token_id": eos, "eos_token_id": eos}
-    if eos is not None:
-        generation["pad_token_id"] = eos
-    _write(part / "generation_config.json", generation | ({"use_cache": False} if manifest.depth == 0 else {}))
-    if tokenizer:
-        tokenizer.save(str(part / "tokenizer.json"))
-        settings: dict[str, Any] = {
-            "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": plan.model.context,
-            "clean_up_tokenization_spaces": False,
-        }  # fmt: skip
-        if end is not None:
-            settings |= dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), end)
-        _write(part / "tokenizer_config.json", settings)
-    (part / "plan.json").write_text(plan.to_json(), encoding="utf-8")
-    digest = hashlib.sha256((part / "model.safetensors").read_bytes()).hexdigest()
-    card = model_card(plan, record, manifest, weights_digest=digest, tokenizer=tokenizer is not None)
-    (part / "README.md").write_text(card, encoding="utf-8")
-    commit_directory(part, out)
+    with unfinished_directory(out) as part:  # every file of a call that was killed is written again
+        state = {key: value.contiguous() for key, value in hf_state(weights, plan.model).items()}
+        save_file(state, part / "model.safetensors", metadata={"format": "pt"})
+        config = hf_config(plan.model, manifest.depth)
+        tokenizer, end = find_tokenizer(*RunDirectory(run).tokenizer_folders), None
+        if tokenizer:
+            tokenizer, end = with_end(tokenizer, plan.model.vocab_size)
+        eos = tokenizer.token_to_id(end) if tokenizer and end else None
+        config |= {"bos_token_id": eos, "eos_token_id": eos}  # no pad_token_id: Llama would not train that embedding
+        if manifest.depth == 0:
+            config["use_cache"] = False  # there are no keys and values to keep
+        _write(part / "config.json", config)
+        generation = {"do_sample": True, "temperature": 1.0, "top_k": 50, "bos_token_id": eos, "eos_token_id": eos}
+        if eos is not None:
+            generation["pad_token_id"] = eos
+        _write(part / "generation_config.json", generation | ({"use_cache": False} if manifest.depth == 0 else {}))
+        if tokenizer:
+            tokenizer.save(str(part / "tokenizer.json"))
+            settings: dict[str, Any] = {
+                "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": plan.model.context,
+                "clean_up_tokenization_spaces": False,
+            }  # fmt: skip
+            if end is not None:
+                settings |= dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), end)
+            _write(part / "tokenizer_config.json", settings)
+        (part / "plan.json").write_text(plan.to_json(), encoding="utf-8")
+        digest = hashlib.sha256((part / "model.safetensors").read_bytes()).hexdigest()
+        card = model_card(plan, record, manifest, weights_digest=digest, tokenizer=tokenizer is not None)
+        (part / "README.md").write_text(card, encoding="utf-8")
+        commit_directory(part, out)
     return out
 
 

@@ -13,6 +13,9 @@ from latebloom.theory.errors import InputError
 
 __all__ = ["Describe", "describe", "inferred_tensor", "is_vector", "matrices_of"]
 
+# How many times wider than high Hugging Face's Conv1D stores a map of this name; nn.Linear stores it the other way.
+CONV1D = {"attn.c_attn.weight": 3, "mlp.c_fc.weight": 4, "mlp.c_proj.weight": 0.25}
+
 Describe = Callable[[str, Tensor], TensorSpec]  # of a parameter's name in the model and the parameter
 
 
@@ -47,13 +50,16 @@ def is_vector(described: Describe, name: str, parameter: Tensor) -> bool:
     return described(name, parameter).kind not in MATRIX_KINDS
 
 
-def matrices_of(tensor: Tensor, count: int) -> tuple[Tensor, ...]:
+def matrices_of(tensor: Tensor, count: int, *, transposed: bool = False) -> tuple[Tensor, ...]:
     """Views of the matrices that a tensor holds, side by side along its first axis or stacked.
 
     Args:
-        tensor: (rows, columns), (count rows, columns) or (count, rows, columns).
+        tensor: (rows, columns), (count rows, columns) or (count, rows, columns); transposed (columns, count rows).
         count: :attr:`latebloom.theory.architectures.tensors.TensorSpec.matrices` of it.
+        transposed: :attr:`latebloom.theory.architectures.tensors.TensorSpec.transposed` of it.
     """
+    if transposed:
+        return tensor.T.chunk(count)
     return tensor.unbind() if tensor.ndim == 3 else tensor.chunk(count)
 
 
@@ -63,7 +69,8 @@ def _stated_tensor(shape: GPT2Shape, name: str, parameter: Tensor) -> TensorSpec
 
 def inferred_tensor(name: str, parameter: Tensor) -> TensorSpec:
     """A tensor of anyone's model: with two axes a hidden matrix, three of them if its name ends in ``qkv.weight``; with
-    fewer axes a vector.
+    fewer axes a vector. Maps of GPT-2's names are stored transposed (Hugging Face's Conv1D) if they are as wide as they
+    should be high.
 
     Args:
         name: Of the parameter.
@@ -77,4 +84,8 @@ def inferred_tensor(name: str, parameter: Tensor) -> TensorSpec:
         raise InputError("parameter", name, rule, "say what it is, by describe=...")
     matrices = 3 if name.endswith("qkv.weight") else 1
     kind: Kind = "hidden" if parameter.ndim == 2 else "vector"
-    return TensorSpec(name=name, shape=tuple(parameter.shape), kind=kind, matrices=matrices)
+    transposed = False
+    for end, times in CONV1D.items() if parameter.ndim == 2 else ():
+        if name.endswith(end) and parameter.shape[1] == times * parameter.shape[0]:
+            transposed, matrices = True, 3 if "c_attn" in end else 1
+    return TensorSpec(name=name, shape=tuple(parameter.shape), kind=kind, matrices=matrices, transposed=transposed)

@@ -149,8 +149,9 @@ class MuonNSGD(torch.optim.Optimizer):
         shapes: dict[torch.Size, list[tuple[Tensor, Tensor, Tensor]]] = defaultdict(list)
         for name, p in pairs:
             assert p.grad is not None
-            count = self.describe(name, p).matrices
-            parts = [matrices_of(t, count) for t in (p, p.grad, self.state[p]["momentum"])]
+            spec = self.describe(name, p)
+            tensors = (p, p.grad, self.state[p]["momentum"])
+            parts = [matrices_of(t, spec.matrices, transposed=spec.transposed) for t in tensors]
             shapes[parts[0][0].shape] += zip(*parts, strict=True)
         for (rows, columns), members in shapes.items():
             decay, rate = 1 - group["lr"] * group["weight_decay"], -group["lr"] * (rows / columns) ** 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from torch import Tensor
@@ -32,14 +33,46 @@ class PlanLR(LRScheduler):
         last_epoch: Updates done so far minus one, as torch counts.
 
     Raises:
-        InputError: if the plan has a base and a group no kind.
+        InputError: if the plan has a base and a group no kind, or groups have rates of their own that no ``lr_factor``
+            says.
     """
 
     def __init__(self, optimizer: Optimizer, plan: Plan, last_epoch: int = -1):
         self.plan = plan
+        rates = {float(group["lr"]) for group in optimizer.param_groups if "lr_factor" not in group}
+        if len(rates) > 1 and last_epoch == -1 and plan.optimizer.base is None:
+            rule = "are rates of groups of their own, which the plan's one rate would replace"
+            fix = "say how they differ by a 'lr_factor' in each group, or give all the same rate"
+            raise InputError("param_groups[...]['lr']", sorted(rates), rule, fix)
+        self._updates = 0
+        self._seen = (-1, -1)  # updates, and steps of this scheduler without one, when it was last stepped
+        optimizer.register_step_post_hook(self._count)
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])  # torch asks for it when a run is resumed
         super().__init__(optimizer, last_epoch)
+
+    def step(self, epoch: int | None = None) -> None:
+        """Go to the next update.
+
+        Args:
+            epoch: As torch has it; leave it out.
+
+        Raises:
+            InputError: beyond the plan, or if every process steps it (accelerate does so with schedulers it prepares).
+        """
+        if self.last_epoch >= self.plan.steps:
+            rule = f"is beyond the plan's {self.plan.steps} updates"
+            raise InputError("step", self.last_epoch + 1, rule, "stop there, or make a plan of a longer horizon")
+        idle = self._seen[1] + 1 if self._seen[0] == self._updates else 0
+        if idle and self._updates and _processes_of_accelerate() > 1:
+            rule = f"steps of the scheduler for {self._updates} updates: each process steps it"
+            fix = "do not give PlanLR to accelerator.prepare, or prepare with split_batches=True"
+            raise InputError("step", self.last_epoch + 1, rule, fix)
+        self._seen = (self._updates, idle)
+        super().step(epoch)
+
+    def _count(self, *_: Any) -> None:
+        self._updates += 1
 
     def get_lr(self) -> list[float | Tensor]:
         """Learning rate of the next update, a value a group; 0 after the horizon."""
@@ -84,3 +117,12 @@ class PlanLR(LRScheduler):
             raise InputError("plan_digest", state_dict["plan_digest"][:16], rule, "resume with the plan it began with")
         self.last_epoch = state_dict["last_epoch"]
         self.set_rates()
+
+
+def _processes_of_accelerate() -> int:
+    """How many processes accelerate trains with; 1 where it is not in use, or skips updates itself (float16)."""
+    state = getattr(sys.modules.get("accelerate.state"), "AcceleratorState", None)
+    shared = getattr(state, "_shared_state", None) or {}
+    if state is None or not shared or shared.get("_mixed_precision") == "fp16":
+        return 1
+    return state().num_processes

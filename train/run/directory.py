@@ -4,34 +4,35 @@
     config.json    how it was run                data.txt        where its token shards are
     record.jsonl   what was measured             tokenizer.json  a copy of the data's, if they have one
     checkpoints/   the newest ones               lock            held by the process that trains here
+    id.txt         a random name of the run
 
-Needs no torch.
+``checkpoints`` may be a link to an empty directory elsewhere, on a scratch disk say: the run's id.txt is put there, and
+a directory with another one, or with anything of another's, is refused. No other link is followed. Needs no torch.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from latebloom.theory.errors import InputError
-from latebloom.theory.files import write_whole
+from latebloom.theory.files import hold, write_whole
 from latebloom.theory.plan import Plan, diff, read_plan, write_plan
 from latebloom.theory.record import RECORD_FILE, read_header, read_record
 from latebloom.theory.spec import read_spec
-from latebloom.train.config import TrainConfig
+from latebloom.train.config import TrainConfig, shown_settings
 from latebloom.train.data.tokenizers import TOKENIZER_FILE
 
 __all__ = ["FREE_TO_CHANGE", "RunDirectory"]
 
+ID_FILE = "id.txt"  # in a run's directory, and where its checkpoints are linked to
 # Where and how fast a run computes, and what is kept and shown of it. All other settings decide its numbers.
 FREE_TO_CHANGE = frozenset({
     "device", "microbatch", "compile", "activations", "checkpoint_every", "keep_checkpoints", "repeat_data",
@@ -91,6 +92,16 @@ class RunDirectory:
         return self.path / RECORD_FILE
 
     @property
+    def id_file(self) -> Path:
+        """One line, the run's :attr:`id`."""
+        return self.path / ID_FILE
+
+    @property
+    def id(self) -> str:
+        """A random name by which services and linked checkpoints know the run again; it says nothing of the machine."""
+        return self.id_file.read_text(encoding="utf-8", errors="replace").strip()
+
+    @property
     def checkpoints(self) -> Path:
         """The folder of checkpoints."""
         return self.path / "checkpoints"
@@ -128,8 +139,7 @@ class RunDirectory:
             path, was, now = diff(began.plan, plan)[0]
             raise InputError(f"{self.record_file}: {path}", was, f"is not {now!r}, which is asked for now", fix)
         for name, now in _deciding(config).items():
-            if began.config.get(name, now) != now:
-                was = began.config[name]
+            if (was := _began(name, began.config.get(name, now))) != now:
                 raise InputError(f"{self.record_file}: $.{name}", was, f"is not {now!r}, which is asked for now", fix)
         if began.data_digest != data_digest:
             rule = f"is not the digest of the data that are given now, {data_digest[:16]}"
@@ -234,8 +244,8 @@ class RunDirectory:
         config = read_spec(self.config_file, TrainConfig)
         began = read_header(self.record_file).config if self.record_file.exists() else {}
         for name, now in _deciding(config).items():
-            if began.get(name, now) != now:
-                rule = f"was {began[name]!r} when the run began"
+            if (was := _began(name, began.get(name, now))) != now:
+                rule = f"was {was!r} when the run began"
                 raise InputError(f"{self.config_file}: $.{name}", now, rule, "restore it, or start another run")
         return config
 
@@ -260,34 +270,34 @@ class RunDirectory:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         for entry in sorted(self.path.iterdir()):
-            if entry.is_symlink():
+            if entry.is_symlink() and not self._is_own_scratch(entry):
                 rule = f"is a link to {os.readlink(entry)}, which a run would write to"
-                raise InputError("run", str(entry), rule, "remove the link")
-        handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        with os.fdopen(handle, "r+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                owner = _owner(file.read())
-                rule = f"is in use by process {owner.get('pid')} on {owner.get('host')}"
-                raise InputError("run", str(self), rule, "wait for it, stop it, or use another --out") from None
-            except OSError:  # a file system without locks: nobody can be kept out, and nobody is held up
-                pass
-            file.truncate(0)
-            file.write(json.dumps({"pid": os.getpid(), "host": os.uname().nodename}))
-            file.flush()
+                fix = "remove the link" if entry != self.checkpoints else "link an empty directory"
+                raise InputError("run", str(entry), rule, fix)
+        with hold(self.path / "lock", name="run", value=str(self)):
+            if not self.id_file.is_file():
+                write_whole(self.id_file, f"{secrets.token_hex(8)}\n")
+            if self.checkpoints.is_symlink() and not any(self.checkpoints.iterdir()):
+                write_whole(self.checkpoints / ID_FILE, f"{self.id}\n")
             yield
+
+    def _is_own_scratch(self, entry: Path) -> bool:
+        """Whether a link is that of the checkpoints, to a directory that is empty or marked as this run's."""
+        if entry != self.checkpoints or not entry.is_dir():
+            return False
+        mark = entry / ID_FILE
+        if not any(entry.iterdir()):
+            return True
+        return not mark.is_symlink() and mark.is_file() and self.id_file.is_file() and (
+            mark.read_text(encoding="utf-8", errors="replace").strip() == self.id
+        )  # fmt: skip
 
 
 def _deciding(config: TrainConfig) -> dict[str, Any]:
     """The settings that decide a run's numbers."""
-    return {name: value for name, value in msgspec.to_builtins(config).items() if name not in FREE_TO_CHANGE}
+    return {name: value for name, value in shown_settings(config).items() if name not in FREE_TO_CHANGE}
 
 
-def _owner(text: str) -> dict[str, Any]:
-    """What a lock says of the process that holds it; nothing if it was written by something else."""
-    try:
-        owner = json.loads(text)
-    except ValueError:
-        return {}
-    return owner if isinstance(owner, dict) else {}
+def _began(name: str, value: Any) -> Any:
+    """A setting as a record keeps it today: those of before 2026-11-26 hold the whole path of ``init_from``."""
+    return Path(value).name if name == "init_from" and isinstance(value, str) else value

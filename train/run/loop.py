@@ -25,7 +25,7 @@ from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Plan, write_plan
 from latebloom.theory.record import Record, RecordWriter, header, read_record
 from latebloom.theory.spec import decode
-from latebloom.train.config import TrainConfig
+from latebloom.train.config import TrainConfig, shown_settings
 from latebloom.train.data.batches import Batches
 from latebloom.train.data.shards import open_shards
 from latebloom.train.ranks import ALONE, Ranks, joined, restarts, world_size
@@ -244,10 +244,10 @@ def _execute(
     for note in notes:
         display.note(note)
     tracker = make_tracker(
-        config.tracker if ranks.is_first else "none", directory.path, trainee.plan, config, step=trainee.step
+        config.tracker if ranks.is_first else "none", directory, trainee.plan, config, step=trainee.step
     )
     head = header(
-        trainee.plan, seed=config.seed, config=msgspec.to_builtins(config), data_digest=trainee.data_digest,
+        trainee.plan, seed=config.seed, config=shown_settings(config), data_digest=trainee.data_digest,
         machine=_machine(trainee), name=directory.name,
     )  # fmt: skip
     with (
@@ -375,7 +375,9 @@ def _machine(trainee: Trainee) -> str:
 def _signals(ranks: Ranks) -> Iterator[None]:
     """Tell the ranks of a stop signal; the loop looks at what they agreed after each whole step."""
     before = {}
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
+        if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+            continue  # nohup: the run outlives its terminal
         with contextlib.suppress(ValueError):  # not the main thread: signals are someone else's
             before[number] = signal.signal(number, lambda n, _: ranks.ask_to_stop(n))
     try:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from latebloom.theory.cost import plan_flops
-from latebloom.theory.errors import InputError
+from latebloom.theory.errors import InputError, RunError
 from latebloom.theory.plan import Plan
 from latebloom.theory.record import Record, read_record
 from latebloom.theory.spec import decode
@@ -74,7 +75,10 @@ def run_all(
     later = {plan.name for trunk in waiting if trunk in unfinished for plan in waiting[trunk]}
     ready = [plan for plan in order if plan.name in unfinished - later]
     launch = launch or LaunchConfig()
-    with _launched(launch, config.device, folder) as (submit, most), _bars(console, order, folder) as refresh:
+    with (
+        _lost_process_said(folder), _launched(launch, config.device, folder) as (submit, most),
+        _bars(console, order, folder) as refresh,
+    ):  # fmt: skip
         running: dict[Job, Plan] = {}
         while ready or running:
             while ready and len(running) < most:
@@ -142,6 +146,16 @@ def _launched(launch: LaunchConfig, device: str, folder: Path) -> Iterator[tuple
         for job in jobs:
             job.cancel()
         raise
+
+
+@contextmanager
+def _lost_process_said(folder: Path) -> Iterator[None]:
+    """One line where the system ends a process that trains."""
+    try:
+        yield
+    except BrokenProcessPool:
+        rule = "a process that trained was ended by the system, for want of memory perhaps"
+        raise RunError(f"{folder}: {rule}; the same command goes on where it stopped") from None
 
 
 def check_reuse(plans: Sequence[Plan], data: Path, folder: Path, *, config: TrainConfig) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 from typing import Any, Protocol
 
 from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Plan
-from latebloom.train.config import TrainConfig
+from latebloom.train.config import TrainConfig, shown_settings
+from latebloom.train.run.directory import RunDirectory
 
 __all__ = ["Tracker", "check_tracker", "make_tracker"]
 
@@ -23,12 +23,12 @@ class Tracker(Protocol):
         """No more rows come."""
 
 
-def make_tracker(name: str, out: Path, plan: Plan, config: TrainConfig, *, step: int = 0) -> Tracker:
+def make_tracker(name: str, run: RunDirectory, plan: Plan, config: TrainConfig, *, step: int = 0) -> Tracker:
     """The named tracker.
 
     Args:
         name: As in the settings.
-        out: Directory of the run, by whose name the services call it.
+        run: The run, by whose name and id the services know it: a resumed run goes on in theirs.
         plan: What is trained.
         config: Settings, which the services keep.
         step: Updates done; TensorBoard drops rows of later ones, which come again after a crash.
@@ -41,10 +41,13 @@ def make_tracker(name: str, out: Path, plan: Plan, config: TrainConfig, *, step:
     if name == "tensorboard":
         module = _import("torch.utils.tensorboard", "tensorboard")
         later = step + 1 if step else None
-        return _TensorBoard(module.SummaryWriter(str(out / "tensorboard"), purge_step=later))
-    settings = {key: getattr(config, key) for key in config.__struct_fields__} | {"plan": plan.digest}
+        return _TensorBoard(module.SummaryWriter(str(run.path / "tensorboard"), purge_step=later))
+    settings = shown_settings(config) | {"plan": plan.digest}
     module = _import(name, name)
-    module.init(project="latebloom", name=out.name, config=settings)
+    if name == "wandb":
+        module.init(project="latebloom", name=run.name, id=run.id, resume="allow", config=settings)
+    else:  # Trackio knows a run again by its name
+        module.init(project="latebloom", name=f"{run.name}-{run.id}", resume="allow", config=settings)
     return _Service(module)
 
 

@@ -1,0 +1,1 @@
+"""The fault matrix: what may go wrong, what is promised then, and the tests that hold the promise (``make faults``)."""
