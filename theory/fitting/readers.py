@@ -34,6 +34,7 @@ NAMES = {
 }  # fmt: skip
 LARGEST_STEP = 10**7  # a longer log counts something else, tokens perhaps; every update is held in memory
 RATES = 1e-30, 1e30  # what the largest learning rate may be: sums over a run stay numbers
+LARGEST_LOG = 1 << 29  # bytes of a log, unpacked
 JUMP = 0.02  # of the largest learning rate: a larger change between flat stretches is a jump
 
 Series = dict[str, tuple[np.ndarray, np.ndarray]]  # (step, value) by column or tag
@@ -214,8 +215,7 @@ def _tables(path: Path, *, loss: str | None, lr: str | None, step: str | None) -
     if path.is_dir() or "tfevents" in path.name:
         return {path.name if path.is_dir() else path.parent.name or path.name: _tensorboard(path)}
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        text = content.decode("utf-8-sig")
+        text = _content(path).decode("utf-8-sig")
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error):
         rule = "is neither CSV, JSON lines, a Record nor a TensorBoard file"
         raise InputError("curve", str(path), rule, "export the run as CSV") from None
@@ -251,6 +251,17 @@ def _tables(path: Path, *, loss: str | None, lr: str | None, step: str | None) -
         if len(steps):
             runs.setdefault(run or path.name.split(".")[0], {})[metric] = (steps.astype(np.int64), numbers[:, 1])
     return runs
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file, unpacked, if they are no more than :data:`LARGEST_LOG`."""
+    if not path.is_file():  # a pipe would be waited for, a device has no end
+        raise InputError("curve", str(path), "is not a file", "give a file or a run's directory")
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        content = file.read(LARGEST_LOG + 1)
+    if len(content) > LARGEST_LOG:
+        raise InputError("curve", str(path), f"holds more than {LARGEST_LOG:,} bytes", "log less often")
+    return content
 
 
 def _step_column(path: Path, columns: list[str], named: str | None) -> str:
@@ -302,10 +313,11 @@ def _json_rows(path: Path, text: str) -> Rows:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            if number == len(lines):
+        except (json.JSONDecodeError, RecursionError) as error:
+            if number == len(lines) and number > 1:
                 break  # torn by a crash
-            raise InputError(f"{path}:{number}", line[:40], f"is not JSON ({error.msg})", "remove that line") from None
+            rule = f"is not JSON ({str(error)[:60]})"
+            raise InputError(f"{path}:{number}", line[:40], rule, "remove that line") from None
         if not isinstance(row, dict):
             raise InputError(f"{path}:{number}", line[:40], "is not a JSON object", "give one object a line")
         rows.append((number, row))
@@ -326,12 +338,23 @@ def _tensorboard(path: Path) -> Series:
         steps = np.array(sorted(last), dtype=np.int64)
         series[tag] = (steps, np.array([last[s] for s in steps.tolist()], dtype=float))
     for tag, tensors in ((t, events.Tensors(t)) for t in events.Tags().get("tensors", [])):  # TensorFlow 2 writers
-        from tensorboard.util.tensor_util import make_ndarray
-
-        last = {event.step: make_ndarray(event.tensor_proto) for event in tensors}
-        if all(value.size == 1 and value.dtype.kind in "fiu" for value in last.values()):
+        last = {event.step: _scalar(event.tensor_proto) for event in tensors}
+        if None not in last.values():
             steps = np.array(sorted(last), dtype=np.int64)
-            series[tag] = (steps, np.array([float(last[s].reshape(())) for s in steps.tolist()]))
+            series[tag] = (steps, np.array([last[s] for s in steps.tolist()], dtype=float))
     if not series:
         raise InputError("curve", str(path), "holds no scalars", "name the directory of the event files")
     return series
+
+
+def _scalar(tensor: Any) -> float | None:
+    """The number that TensorBoard's ``tensor`` is; None if it is not one number: it is not made to find out."""
+    from tensorboard.util.tensor_util import make_ndarray
+
+    if any(dimension.size != 1 for dimension in tensor.tensor_shape.dim):
+        return None
+    try:
+        value = make_ndarray(tensor)
+    except (TypeError, ValueError, KeyError):
+        return None
+    return float(value.reshape(())) if value.size == 1 and value.dtype.kind in "fiu" else None

@@ -288,7 +288,7 @@ def _json_lines(path: Path, key: str) -> Iterator[str]:
                 continue
             try:
                 row = decoder.decode(line)
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, RecursionError) as error:
                 shown = line[:40].decode(errors="replace")
                 raise InputError(f"{path}:{number}", shown, f"is not JSON ({error})", "correct that line") from None
             if not isinstance(row, dict) or not isinstance(row.get(key), str):

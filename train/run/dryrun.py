@@ -34,7 +34,7 @@ from latebloom.theory.plan import Plan
 from latebloom.train.config import Activations, DType
 from latebloom.train.model.memory import activation_bytes, head_bytes, kept_bytes
 
-__all__ = ["DryRun", "PhaseCost", "dry_run", "state_bytes"]
+__all__ = ["DryRun", "PhaseCost", "checkpoint_bytes", "dry_run", "state_bytes"]
 
 GIB = 2**30
 
@@ -146,6 +146,16 @@ class DryRun:
                 f"{self.communication / GIB:.1f} GiB in an update",
             )
         return "\n".join(lines)
+
+
+def checkpoint_bytes(plan: Plan) -> int:
+    """A checkpoint at full depth: weights and optimizer state, float32 each.
+
+    Args:
+        plan: Gives model, depth and optimizer.
+    """
+    tensors = [*outer_tensors(plan.model), *(plan.depth * block_tensors(plan.model))]
+    return state_bytes(plan) - sum(4 * tensor.size for tensor in tensors)
 
 
 def state_bytes(plan: Plan) -> int:

@@ -30,9 +30,9 @@ from latebloom.train.data.batches import Batches
 from latebloom.train.data.shards import open_shards
 from latebloom.train.ranks import ALONE, Ranks, joined, restarts
 from latebloom.train.run import checkpoint
-from latebloom.train.run.device import check_memory, device_text, keep_freed_memory, usable_device
+from latebloom.train.run.device import check_disk, check_memory, device_text, keep_freed_memory, usable_device
 from latebloom.train.run.directory import RunDirectory
-from latebloom.train.run.dryrun import dry_run, state_bytes
+from latebloom.train.run.dryrun import checkpoint_bytes, dry_run, state_bytes
 from latebloom.train.run.measure import Measure, validation_steps
 from latebloom.train.run.progress import Display
 from latebloom.train.run.trackers import check_tracker, make_tracker
@@ -86,6 +86,7 @@ def train(
         with ranks.together():
             if ranks.is_first:
                 directory.check_new()
+                _check_disk(directory, plan, config)
             if auto is not None and len(plan.stages) != 2:
                 raise InputError(
                     "stages", len(plan.stages), "must be two for an online expansion", "plan one expansion"
@@ -134,6 +135,8 @@ def resume(out: Path, *, data: Path | None = None, quiet: bool | None = None) ->
             folder = data or directory.data()
             if folder is None:
                 raise InputError("--data", None, "is not known: the run has no data.txt", "say where the shards are")
+            if ranks.is_first:
+                _check_disk(directory, plan, config)
             trainee = make_trainee(plan, folder, config, ranks)
         _check_agreement(trainee)
         with _lock(directory, ranks):
@@ -148,6 +151,11 @@ def resume(out: Path, *, data: Path | None = None, quiet: bool | None = None) ->
                 except InputError as error:
                     raise error.within(path) from None
             return _execute(directory, trainee, state, _online_rule(state), passed_over)
+
+
+def _check_disk(directory: RunDirectory, plan: Plan, config: TrainConfig) -> None:
+    """Refuse a run whose checkpoints have no room."""
+    check_disk(directory.checkpoints, checkpoint=checkpoint_bytes(plan), keep=config.keep_checkpoints)
 
 
 def _newest(directory: RunDirectory, ranks: Ranks) -> tuple[Path, list[str]]:
@@ -266,7 +274,7 @@ def _execute(
             display.step(step, update.loss, measure.wall_s)
             if run.expansion_comes_now(update):
                 run.move_expansion()
-                to_validate |= validation_steps(trainee.plan, config.evals)
+                to_validate = validation_steps(trainee.plan, config.evals)  # as those of a run that is resumed here
             if trainee.growth_is_due or is_last:
                 measure.log_speed()
             if trainee.growth_is_due or is_last or ranks.stop or step % config.checkpoint_every == 0:
