@@ -200,6 +200,8 @@ ROWS = (
         f"{LOOP}test_weights_that_are_not_finite_are_never_saved",
         f"{RANKS}test_a_loss_that_is_not_finite_on_one_rank_stops_all_before_the_update",
         "tests/test_faults_numbers.py::test_extreme_numbers_are_right_or_refused",
+        "tests/test_faults_numbers.py::test_extreme_gradients",
+        "tests/test_faults_numbers.py::test_a_huge_learning_rate_ends_in_one_line",
     ),
     _row(
         23,

@@ -1,0 +1,80 @@
+"""Random kills: when work of every kind was ended by kill -9, and whether it then ended as work left alone, bit for bit.
+
+``python -m tests.faults.kills --out DIR``, then the same with ``--record paper_figures/data/kills.parquet``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from latebloom.theory.record import Record
+
+RECORDS = ["kills"]
+KINDS = {
+    "train": "a run that grows twice", "online": "an expansion decided online", "branch": "a branch",
+    "data": "data preparation", "study": "a study of several runs",
+}  # fmt: skip
+WAYS = {"file": ("o", "before a file operation"), "time": ("^", "at a time")}
+
+
+def kills(record: Record) -> list[dict]:
+    """Every kill: kind, way, share of the work, whether the end was the same, difference of the final losses."""
+    found: dict[int, dict] = {}
+    for step, split, metric, value in zip(
+        *(record.columns[c] for c in ("step", "split", "metric", "value")), strict=True
+    ):
+        kind, way = split.split("/")
+        found.setdefault(int(step), {"kind": kind, "way": way})[metric] = float(value)
+    return list(found.values())
+
+
+def make(records: dict[str, Record]) -> Figure:
+    """One panel, a point a kill."""
+    table = kills(records["kills"])
+    figure, axes = plt.subplots(figsize=(7.2, 2.8))
+    kinds = list(KINDS)
+    for way, (marker, label) in WAYS.items():
+        mine = [kill for kill in table if kill["way"] == way]
+        counts = {kind: sum(kill["kind"] == kind for kill in mine) for kind in kinds}
+        placed = dict.fromkeys(kinds, 0)
+        x, y, colors = [], [], []
+        for kill in mine:
+            kind = kill["kind"]
+            place = (placed[kind] + 0.5) / max(counts[kind], 1) - 0.5  # in the order of the trials
+            placed[kind] += 1
+            x.append(100 * kill["share"])
+            y.append(kinds.index(kind) + 0.6 * place)
+            colors.append("#0072B2" if kill["same"] == 1 else "#D55E00")
+        axes.scatter(x, y, c=colors, marker=marker, s=11, alpha=0.75, linewidths=0)
+        axes.plot([], [], marker, color="#0072B2", markersize=4, label=f"{label}: same end")
+    if any(kill["same"] != 1 for kill in table):
+        axes.plot([], [], "s", color="#D55E00", markersize=4, label="another end")
+    axes.set_yticks(range(len(kinds)), [KINDS[kind] for kind in kinds])
+    axes.set_ylim(len(kinds) - 0.4, -0.6)
+    axes.set(xlim=(0, 100), xlabel="share of the work when it was killed (%)", title=_said(table))
+    axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.2), ncols=3, frameon=False)
+    return figure
+
+
+def _said(table: list[dict]) -> str:
+    same = sum(kill["same"] == 1 for kill in table)
+    return f"{len(table)} random kills -9, {same} with the same end bit for bit"
+
+
+def caption(records: dict[str, Record]) -> str:
+    """The caption, its numbers computed."""
+    table = kills(records["kills"])
+    counts = ", ".join(f"{KINDS[kind]} {sum(kill['kind'] == kind for kill in table)}" for kind in KINDS)
+    worst = np.nanmax([kill["loss_difference"] for kill in table])
+    lost = sum(not np.isfinite(kill["loss_difference"]) for kill in table)
+    trials = records["kills"].header.config["trials"]
+    return (
+        f"{_said(table)}, in {trials} trials of one or two kills each ({counts}); {lost} could not be taken up again. "
+        f"Largest difference of a final loss: {worst:g}."
+    )
