@@ -1,4 +1,4 @@
-"""Random kills: when work of every kind was ended by kill -9, and whether it then ended as work left alone, bit for bit.
+"""Random kills: when work of every kind was ended by kill -9, and whether it then ended as work that was left alone.
 
 ``python -m tests.faults.kills --out DIR``, then the same with ``--record paper_figures/data/kills.parquet``.
 """
