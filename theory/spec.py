@@ -151,7 +151,7 @@ def read_spec(path: str | Path, cls: type[S]) -> S:
     """
     path = Path(path)
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for, a device has no end
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for, a device has no end
             raise InputError("path", str(path), "is not a file", f"a file with a {cls.__name__} belongs there")
         if path.is_file() and (size := path.stat().st_size) > LARGEST_FILE:
             rule = f"has {size:,} bytes, more than {LARGEST_FILE:,}"
