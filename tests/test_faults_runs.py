@@ -235,7 +235,7 @@ def _newest_files(run):
 
 
 def test_a_checkpoint_is_of_one_moment(data, tmp_path, monkeypatch):
-    """Saves are synchronous: no update is made while one is written, and no thread writes."""
+    """Saves are waited for: no update is made while one is written, and no thread writes."""
     real, after = Trainee.update, {}
 
     def update(self, **options):

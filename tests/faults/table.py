@@ -9,6 +9,7 @@ __all__ = ["ROWS", "FaultRow", "page"]
 LOOP, RUNS, RANKS = "tests/test_train_loop.py::", "tests/test_faults_runs.py::", "tests/test_train_ranks.py::"
 DATA, CORPUS, TRANSFER = "tests/test_train_data.py::", "tests/test_train_corpus.py::", "tests/test_train_tools.py::"
 PLAN, RECORD = "tests/test_theory_plan.py::", "tests/test_theory_record.py::"
+SAVING = "tests/test_train_saving.py::"
 HOSTILE, KEPT = "tests/test_faults_hostile.py::", "tests/test_faults_kept.py::"
 
 
@@ -188,8 +189,12 @@ ROWS = (
     _row(
         21,
         "weights change while a save goes on",
-        "They cannot: saves are synchronous, and a checkpoint is of one moment.",
+        "A checkpoint is of one moment: saves are waited for, or, under `--save-behind`, write a copy, one at a time; "
+        "one that fails behind stops all ranks after the same step.",
         f"{RUNS}test_a_checkpoint_is_of_one_moment",
+        f"{SAVING}test_what_is_written_behind_is_the_moment_of_its_step",
+        f"{SAVING}test_a_failure_behind_stops_the_run_and_what_was_saved_is_good",
+        f"{SAVING}test_a_failure_of_one_rank_behind_stops_all_after_the_same_step",
     ),
     _row(
         22,
