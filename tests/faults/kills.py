@@ -339,8 +339,9 @@ def main(out: Path, wanted: int, jobs: int, file: Path | None) -> None:
                     lines.write("".join(json.dumps(row) + "\n" for row in new))
                 rows += new
                 for row in new:
-                    click.echo(f"{row['trial']:4} {row['kind']:<7}{row.get('share', 1):5.2f} {row.get('where', '-'):<40}"
-                               f"{'same' if row['same'] else row['error'] or 'OTHER'}")  # fmt: skip
+                    end = "same" if row["same"] else row["error"] or "OTHER"
+                    share, where = row.get("share", 1.0), row.get("where", "-")
+                    click.echo(f"{row['trial']:4} {row['kind']:<7}{share:5.2f} {where:<40}{end}")
     click.echo(summary(rows))
 
 
