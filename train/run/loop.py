@@ -75,8 +75,8 @@ def train(
         What was measured.
 
     Raises:
-        InputError: if the data does not fit the plan, or ``out`` holds a run already; nothing is written then. A run
-            that was stopped before its first checkpoint begins anew.
+        InputError: if the data does not fit the plan, ``out`` holds a run already, or the disk has no room for its
+            checkpoints; nothing is written then. A run that was stopped before its first checkpoint begins anew.
         NonFiniteLoss: if the loss diverges.
         NonFiniteWeights: if a weight does.
     """
