@@ -43,22 +43,23 @@ def make(records: dict[str, Record]) -> Figure:
         mine = [kill for kill in table if kill["way"] == way]
         counts = {kind: sum(kill["kind"] == kind for kill in mine) for kind in kinds}
         placed = dict.fromkeys(kinds, 0)
-        x, y, colors = [], [], []
+        points: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
         for kill in mine:
             kind = kill["kind"]
             place = (placed[kind] + 0.5) / max(counts[kind], 1) - 0.5  # in the order of the trials
             placed[kind] += 1
-            x.append(100 * kill["share"])
-            y.append(kinds.index(kind) + 0.6 * place)
-            colors.append("#0072B2" if kill["same"] == 1 else "#D55E00")
-        axes.scatter(x, y, c=colors, marker=marker, s=11, alpha=0.75, linewidths=0)
-        axes.plot([], [], marker, color="#0072B2", markersize=4, label=f"{label}: same end")
-    if any(kill["same"] != 1 for kill in table):
-        axes.plot([], [], "s", color="#D55E00", markersize=4, label="another end")
+            points[kill["same"] == 1].append((100 * kill["share"], kinds.index(kind) + 0.6 * place))
+        for same, color in ((True, "#0072B2"), (False, "#D55E00")):
+            if points[same]:
+                x, y = zip(*points[same], strict=True)
+                end = "same end" if same else "another end"
+                axes.plot(
+                    x, y, marker, color=color, markersize=3, alpha=0.75, markeredgewidth=0, label=f"{label}: {end}"
+                )
     axes.set_yticks(range(len(kinds)), [KINDS[kind] for kind in kinds])
     axes.set_ylim(len(kinds) - 0.4, -0.6)
     axes.set(xlim=(0, 100), xlabel="share of the work when it was killed (%)", title=_said(table))
-    axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.2), ncols=3, frameon=False)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.2), ncols=2, frameon=False)
     return figure
 
 
