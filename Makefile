@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 # constraints.txt pins what CI uses. Where there is a GPU, the CUDA build of torch is taken instead of the pinned one.
 HAS_GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo yes)
 
-.PHONY: demo test lint matrix lowest figures docs install clean
+.PHONY: demo test lint matrix faults lowest figures docs install clean
 
 install: $(STAMP)
 
@@ -33,6 +33,10 @@ lint: $(STAMP)
 # The numerical tests under each set of processor instructions; ROWS="ATEN_CPU_CAPABILITY=default ..." for some
 matrix: $(STAMP)
 	$(VENV)/bin/python -m tests.matrix $(foreach row,$(ROWS),--row $(row))
+
+# What may go wrong, and what is promised then (docs/faults.md); ROWS="4 9" for some
+faults: $(STAMP)
+	$(VENV)/bin/python -m tests.faults $(foreach row,$(ROWS),--row $(row))
 
 # All tests at the lowest declared version of every dependency, on Python 3.11; gigabytes, as torch's is a CUDA build
 lowest:

@@ -116,6 +116,7 @@ def loss_limits(axes: Axes, records: list[Record]) -> None:
         axes: Whose vertical limits are set.
         records: The runs drawn there.
     """
-    finals = [float(r.select(split="val")["value"][-1]) for r in records]
+    series = [record.select(split="val")["value"] for record in records]
+    finals = [float(values[np.isfinite(values)][-1]) for values in series]
     best = min(finals)
     axes.set_ylim(0.97 * best, max(1.3 * best, 1.02 * max(finals)))

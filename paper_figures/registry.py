@@ -28,6 +28,7 @@ FIGURES = {
     "fig02": "latebloom.paper_figures.figures.fig02_theory_against_simulation",
     "fig03": "latebloom.paper_figures.figures.fig03_initialisations_and_orders",
     "fig04": "latebloom.paper_figures.figures.fig04_predicted_gaps",
+    "kills": "latebloom.paper_figures.figures.kills",
 }
 
 

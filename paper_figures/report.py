@@ -14,11 +14,14 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from latebloom.paper_figures.curves import look, loss_limits, mark_expansion, plot_predicted, plot_run
 from latebloom.paper_figures.paths import STYLE
 from latebloom.theory.controls import control, controls_among
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
+from latebloom.theory.files import write_whole
 from latebloom.theory.plan import Plan
 from latebloom.theory.record import RECORD_FILE, Record, read_record
 
@@ -48,7 +51,7 @@ def write_report(folder: str | Path) -> Path:
         rule = "holds neither result.json nor record.jsonl"
         raise InputError("run", str(folder), rule, "name the directory of a finished experiment or of a run")
     path = folder / "report.html"
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, page)
     return path
 
 
@@ -76,7 +79,7 @@ def experiment_report(folder: Path) -> str:
         verdict=answer + ("." if more else ""),
         sure=more,
         expected=f"Said before the run: {p.verdict}" if p.verdict else "",
-        details=_list(result.get("details", [])),
+        details=_list(_texts(result.get("details"))),
         runs=_runs_table(records, result),
         loss_figure=_svg(_loss_figure(records)),
         prediction_figure=_svg(_prediction_figure(progressive, list(pilots.values()))),
@@ -85,8 +88,13 @@ def experiment_report(folder: Path) -> str:
         reason=_reasons(plan),
         law=_table(("landscape parameter", "value"), [(k, f"{v:.5g}") for k, v in plan.provenance.parameters.items()]),
         setting=_setting(progressive),
-        notes=result.get("notes", ""),
+        notes=str(result.get("notes", "")),
     )
+
+
+def _texts(value: Any) -> list[str]:
+    """What a result calls a list of sentences, as one."""
+    return [str(each) for each in value] if isinstance(value, list) else []
 
 
 def _runs_table(records: dict[str, Record], result: dict[str, Any]) -> str:
@@ -136,7 +144,7 @@ def _result(path: Path) -> dict[str, Any]:
     """What ``latebloom demo`` found."""
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         rule = f"is not JSON ({error})"
         raise InputError("result", str(path), rule, "make it anew with `latebloom demo`") from None
     numbers = [
@@ -158,7 +166,7 @@ def run_report(record: Record) -> str:
     """
     plan = record.plan
     series = record.select(split="val")
-    if not len(series["step"]):
+    if not np.isfinite(series["value"]).any():
         raise InputError("record", record.header.name, "holds no validation loss yet", "let the run go on")
     rows = [(plan.name, " → ".join(str(s.depth) for s in plan.stages), f"{plan.steps:,}", f"{plan_flops(plan):.3g}",
              f"{series['value'][-1]:.4f} at step {series['step'][-1]}")]  # fmt: skip

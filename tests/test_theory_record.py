@@ -84,6 +84,41 @@ def test_parquet_holds_the_same(path, tmp_path):
         assert again.columns[name].tolist() == record.columns[name].tolist()
 
 
+def written(path, **columns):
+    """Parquet of the record with other columns, as a stranger might write it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    record = read_record(path)
+    table = pa.table(dict(record.columns) | columns)
+    pq.write_table(
+        table.replace_schema_metadata({"record": record.header.to_json(indent=0)}), path.with_name("x.parquet")
+    )
+    return path.with_name("x.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("step", lambda n: [-1] * n, r"step = -1: is no count"),
+        ("step", lambda n: [0.5] * n, r"step = 0.5: is no count"),
+        ("step", lambda n: [float("nan")] * n, r"step = nan: is no count"),
+        ("step", lambda n: [None] + [1] * (n - 1), r"step = None: is not a number in every row"),
+        ("tokens", lambda n: [-5] * n, r"tokens = -5: is no count"),
+        ("flops", lambda n: [float("inf")] * n, r"flops = inf: is not in 0 \.\.\. 1e\+30"),
+        ("wall_s", lambda n: [-1e300] * n, r"wall_s = -1e\+300: is not in 0"),
+        ("split", lambda n: [1] * n, r"split = 'int64': is not text in every row"),
+        ("split", lambda n: [None] + ["val"] * (n - 1), r"split = 'string': is not text in every row"),
+        ("metric", lambda n: ["\x1b[2J"] * n, r"holds the character '\\x1b', which cannot be shown"),
+        ("value", lambda n: ["x"] * n, r"value = 'string': is not numbers"),
+    ],
+)
+def test_rows_of_parquet_are_checked(name, values, message, path):
+    with pytest.raises(InputError, match=message):
+        read_record(written(path, **{name: values(len(read_record(path)))}))
+    assert len(read_record(written(path))) == len(read_record(path))
+
+
 def test_a_header_that_does_not_fit_names_its_file(path, tmp_path):
     head, rest = path.read_text().split("\n", 1)
     path.write_text(head.replace('"seed":3', '"seed":"x"') + "\n" + rest)

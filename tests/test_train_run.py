@@ -316,6 +316,13 @@ def test_services_get_each_step_once(name, data, tmp_path, monkeypatch):
     steps = [step for step, _ in calls[1:-1]]
     assert steps == sorted(set(steps))
     assert "val/loss" in calls[-2][1]
+    began = calls[0][1]
+    calls.clear()
+    resume(tmp_path / "run")  # in the service's run, not a second one
+    assert calls[0] == ("init", began) and began["resume"] == "allow"
+    calls.clear()
+    train(plan, data=data, out=tmp_path / "again" / "run", config=CONFIG.replace(tracker=name))
+    assert calls[0][1] != began  # another run of the same name
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(InputError, match=f"tracker = '{name}': is not installed"):
         train(plan, data=data, out=tmp_path / "other", config=CONFIG.replace(tracker=name))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
-__all__ = ["InputError", "RunError", "nearest"]
+__all__ = ["UNPRINTABLE", "InputError", "RunError", "nearest"]
+
+# Control characters but tab and line feed, marks that turn the direction of text, lone surrogates: a terminal obeys the
+# first, a reader is deceived by the second, and no file can hold the third.
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class RunError(RuntimeError):
@@ -28,7 +33,8 @@ class InputError(ValueError):
         shown = repr(value)
         if len(shown) > 80:
             shown = f"{shown[:38]}...{shown[-39:]}"  # a path is known by its end
-        super().__init__(f"{name} = {shown}: {rule}; {fix}".replace("\n", " "))
+        line = f"{name} = {shown}: {rule}; {fix}".replace("\n", " ")
+        super().__init__(UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], line))
 
     def __reduce__(self):
         return type(self), (self.name, self.value, self.rule, self.fix)

@@ -13,12 +13,13 @@ rows with the header as file metadata; committed figures read that.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import msgspec
 import numpy as np
@@ -49,6 +50,7 @@ __all__ = [
 
 RECORD_FILE = "record.jsonl"  # in a run's directory
 FIRST_LINE = b'{"record":'  # then the header, then }
+LARGEST_RECORD = 10**7  # rows; each takes some 200 bytes in memory
 COLUMNS = ("step", "tokens", "flops", "wall_s", "depth", "phase", "split", "metric", "value")
 
 
@@ -327,19 +329,32 @@ def write_parquet(record: Record, path: str | Path) -> None:
         path: The file; its directory is made if need be.
 
     Raises:
-        InputError: if the file cannot be written.
+        InputError: if the file cannot be written, or is there and is something else.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     table = pa.table({name: pa.array(record.columns[name]) for name in COLUMNS})
     table = table.replace_schema_metadata({"record": record.header.to_json(indent=0)})
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path)
+    if path.is_symlink() or (path.exists() and not _is_parquet(path)):
+        rule = "is a link" if path.is_symlink() else "is there and is no Parquet file"
+        raise InputError("path", str(path), rule, "give another name")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()
+    pq.write_table(table, content, compression="zstd")
     try:
-        pq.write_table(table, path, compression="zstd")
-    except OSError as error:  # pyarrow's names no file
-        rule = f"cannot be written ({str(error)[:80]})"
+        write_whole(path, content.getvalue())
+    except OSError as error:
+        rule = f"cannot be written ({error.strerror})"
         raise InputError("path", str(path), rule, "name a file in a directory that is there") from None
+
+
+def _is_parquet(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) in (b"PAR1", b"")
 
 
 def _read_parquet(path: Path) -> Record:
@@ -347,6 +362,10 @@ def _read_parquet(path: Path) -> Record:
     import pyarrow.parquet as pq
 
     try:
+        count = pq.ParquetFile(path).metadata.num_rows
+        if count > LARGEST_RECORD:
+            rule = f"has {count:,} rows, more than {LARGEST_RECORD:,}"
+            raise InputError("record", str(path), rule, "restore it")
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         rule = f"is not a readable Parquet file ({str(error).splitlines()[0][:120]})"
@@ -356,11 +375,38 @@ def _read_parquet(path: Path) -> Record:
         raise InputError(
             str(path), path.name, "has no record header", "write it with latebloom.theory.record.write_parquet"
         )
-    columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in COLUMNS}
-    for name, column in columns.items():
-        if name not in ("split", "metric") and column.dtype.kind not in "iuf":
-            raise InputError(f"{path}: {name}", str(table.schema.field(name).type), "is not numbers", "restore it")
+    columns = {name: _checked(table.column(name), name, path) for name in COLUMNS}
     return Record(header=decode(metadata[b"record"], Header, source=path), columns=columns)
+
+
+def _checked(column: Any, name: str, path: Path) -> np.ndarray:
+    """A column of Parquet, held to the rules of :class:`Row`."""
+    import pyarrow as pa
+
+    def refuse(value: object, rule: str) -> NoReturn:
+        raise InputError(f"{path}: {name}", value, rule, "restore it")
+
+    if name in ("split", "metric"):
+        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)) or column.null_count:
+            refuse(str(column.type), "is not text in every row")
+        for text in column.unique().to_pylist():
+            Row(step=0, tokens=0, flops=0, wall_s=0, depth=0, phase=0, split=text, metric=text, value=None)
+        return column.to_numpy(zero_copy_only=False)
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        refuse(str(column.type), "is not numbers")
+    if column.null_count and name != "value":
+        refuse(None, "is not a number in every row")
+    numbers = column.to_numpy(zero_copy_only=False)
+    if name == "value":
+        return numbers.astype(float)
+    largest = {"tokens": 2**63, "flops": 1e30, "wall_s": 1e30}.get(name, 10**9)
+    wrong = ~((numbers >= 0) & (numbers <= largest))
+    if name not in ("flops", "wall_s"):
+        wrong |= numbers != np.floor(numbers)
+    if np.any(wrong):
+        rule = f"is not in 0 ... {largest:g}" if name in ("flops", "wall_s") else "is no count"
+        refuse(numbers[wrong][0].item(), rule)
+    return numbers
 
 
 _row_decoder = msgspec.json.Decoder(Row)

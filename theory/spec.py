@@ -14,13 +14,14 @@ import json
 import math
 import re
 import typing
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from latebloom.theory.errors import InputError, nearest
+from latebloom.theory.errors import UNPRINTABLE, InputError, nearest
 
 __all__ = [
     "Count",
@@ -44,6 +45,7 @@ Positive = Annotated[float, Meta(gt=0, le=1e30)]
 NonNegative = Annotated[float, Meta(ge=0, le=1e30)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 
+LARGEST_FILE = 1 << 28  # bytes of JSON; the largest plan that this project has made has a few megabytes
 LARGEST_INTEGER = 2**53  # the integers that every JSON reader keeps exactly (RFC 8259, section 6)
 S = TypeVar("S", bound="Spec")
 
@@ -59,6 +61,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
                 msgspec.structs.force_setattr(self, name, value)
             if isinstance(value, float) and not math.isfinite(value):
                 raise InputError(name, value, "must be a finite number", "give a finite value")
+            if isinstance(value, str):
+                _check_text(name, value)
             try:
                 plain = msgspec.convert(value, annotation, strict=True)
             except msgspec.ValidationError as error:
@@ -145,8 +149,16 @@ def read_spec(path: str | Path, cls: type[S]) -> S:
     Raises:
         InputError: naming the file and the JSON path, the value, the rule and the fix; or why it cannot be read.
     """
+    path = Path(path)
     try:
-        text = Path(path).read_bytes()
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for, a device has no end
+            raise InputError("path", str(path), "is not a file", f"a file with a {cls.__name__} belongs there")
+        if path.is_file() and (size := path.stat().st_size) > LARGEST_FILE:
+            rule = f"has {size:,} bytes, more than {LARGEST_FILE:,}"
+            raise InputError("path", str(path), rule, f"a file with a {cls.__name__} belongs there")
+        text = path.read_bytes()
+    except InputError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         rule = f"cannot be read ({getattr(error, 'strerror', None) or error})"
         raise InputError("path", str(path), rule, f"a file with a {cls.__name__} belongs there") from None
@@ -241,13 +253,17 @@ class _Pairs(list):
 
 def _plain(node: Any, path: str) -> Any:
     if isinstance(node, _Pairs):
-        keys = [key for key, _ in node]
-        for key in keys:
-            if keys.count(key) > 1:
-                values = [value for k, value in node if k == key]
-                raise InputError(f"{path}.{key}", values[-1], "stands more than once", "keep one of them")
-        node = dict(node)
+        unique = dict(node)
+        if len(unique) < len(node):
+            counts = Counter(key for key, _ in node)
+            key = next(key for key, _ in node if counts[key] > 1)
+            raise InputError(f"{path}.{key}", unique[key], "stands more than once", "keep one of them")
+        node = unique
+    if isinstance(node, str):
+        _check_text(path, node)
     if isinstance(node, dict):
+        for key in node:
+            _check_text(f"{path}: a key", key)
         return {key: _plain(value, f"{path}.{key}") for key, value in node.items()}
     if isinstance(node, list):
         return [_plain(value, f"{path}[{i}]") for i, value in enumerate(node)]
@@ -256,6 +272,12 @@ def _plain(node: Any, path: str) -> Any:
     if isinstance(node, int) and abs(node) > LARGEST_INTEGER:
         raise InputError(path, f"{str(node)[:12]}...", "is larger than 2^53", "give a smaller integer")
     return node
+
+
+def _check_text(name: str, text: str) -> None:
+    if found := UNPRINTABLE.search(text):
+        rule = f"holds the character {found[0]!r}, which cannot be shown"
+        raise InputError(name, text, rule, "leave it out")
 
 
 def _split(message: str) -> tuple[str, str]:

@@ -22,6 +22,7 @@ import re
 import signal
 import sys
 import time
+import traceback
 import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -36,6 +37,7 @@ __all__ = ["ALONE", "PeerLost", "Ranks", "exit_process", "joined", "refuse_ranks
            "world_size"]  # fmt: skip
 
 JOIN_S = 300  # seconds that a rank waits for the others to start
+ANSWER_S = 5  # seconds that a rank has to say that it is there, once another one is lost
 SETTLE_S = 30  # seconds that a rank waits at its end for the threads of its process group
 TIMEOUT_S = 900  # seconds after which a collective operation is given up
 LOST = re.compile(r"gloo|nccl|connection|socket|broken pipe|timed out|timeout|store", re.IGNORECASE)
@@ -63,6 +65,7 @@ class Ranks:
     ):
         self.rank, self.world, self.local_rank, self.store = rank, world, local_rank, store
         self.shard = shard or world
+        self.step = 0  # updates done, for what is said of a rank that is lost
         self._group: Any = None  # of torch.distributed; None: all ranks' first one
         self._asked: list[int] = []  # signals that this process got
         self._agreed: int | None = None
@@ -340,8 +343,34 @@ def joined(device: str = "auto", shard: int | None = None) -> Iterator[Ranks]:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, PeerLost) or not LOST.search(line):
             raise
-        raise PeerLost(f"rank {ranks.rank} of {world}: another rank is lost ({line[:120]}); resume the run") from None
+        where = f"rank {ranks.rank} of {world}, step {ranks.step}, {_collective(error)}"
+        raise PeerLost(f"{where}: {_silent(ranks)} lost ({line[:120]}); resume the run") from None
     dist.destroy_process_group()
+
+
+def _collective(error: BaseException) -> str:
+    """The function of torch.distributed that was given up, such as all_reduce."""
+    frames = traceback.extract_tb(error.__traceback__)
+    called = [frame.name for frame in frames if "distributed_c10d" in frame.filename and frame.name != "wrapper"]
+    return called[-1] if called else frames[-1].name
+
+
+def _silent(ranks: Ranks) -> str:
+    """Which ranks say nothing any more, in words; the others tell the store within :data:`ANSWER_S` that they live."""
+    missing = []
+    try:
+        ranks.store.set(f"alive/{ranks.rank}", "yes")
+        for other in range(ranks.world):
+            try:
+                ranks.store.wait([f"alive/{other}"], datetime.timedelta(seconds=ANSWER_S))
+            except RuntimeError:
+                ranks.store.get(f"here/{ranks.rank}")  # raises if it is the store that is gone
+                missing.append(other)
+    except RuntimeError:
+        return "another rank is"
+    if not missing:
+        return "another rank was"
+    return f"rank {missing[0]} is" if len(missing) == 1 else f"ranks {', '.join(map(str, missing))} are"
 
 
 def _settle() -> None:

@@ -110,6 +110,11 @@ def _run(args: list[str] | None) -> NoReturn:
             raise
         print(f"latebloom: out of memory ({' '.join(lines)[:200]}); use a smaller model or microbatch", file=sys.stderr)
         sys.exit(1)
+    except ValueError as error:
+        if "null byte" not in str(error) and "surrogates not allowed" not in str(error):
+            raise
+        print(f"latebloom: argument: {error}: no path has that; name it again", file=sys.stderr)
+        sys.exit(2)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)

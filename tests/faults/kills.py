@@ -16,6 +16,7 @@ takes. A study is several processes: all of them are killed, or the first, or on
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -23,6 +24,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -292,7 +294,7 @@ def as_record(rows: list[dict[str, Any]]) -> Record:
     """One step a kill: its share of the work, whether all came out the same, how far the final losses differ."""
     kills = [row for row in rows if row["way"]]
     table: list[tuple[int, str, str, float]] = []
-    for step, row in enumerate(kills, start=1):
+    for step, row in enumerate(sorted(kills, key=lambda row: row["trial"]), start=1):
         name = f"{row['kind']}/{row['way']}"
         difference = np.nan if row["difference"] is None else row["difference"]
         table += [(step, name, "share", row["share"]), (step, name, "same", float(row["same"])),
@@ -310,9 +312,10 @@ def as_record(rows: list[dict[str, Any]]) -> Record:
 
 @click.command(help="End work of every kind by kill -9 at random moments, take it up again, compare.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory of the study.")
-@click.option("--kills", "wanted", default=200, show_default=True, help="How many.")
+@click.option("--kills", "wanted", default=200, show_default=True, help="How many, at least.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Trials at a time.")
 @click.option("--record", "file", type=click.Path(path_type=Path), help="Write what was found as a Record, and end.")
-def main(out: Path, wanted: int, file: Path | None) -> None:
+def main(out: Path, wanted: int, jobs: int, file: Path | None) -> None:
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     log = out / "kills.jsonl"
@@ -323,16 +326,22 @@ def main(out: Path, wanted: int, file: Path | None) -> None:
         return
     data = prepare(out)
     whole = reference(out, data)
-    number = max((row["trial"] for row in rows), default=-1) + 1
-    while sum(row["way"] is not None for row in rows) < wanted:
-        new = trial(number, out, data, whole)
-        with log.open("a") as lines:
-            lines.write("".join(json.dumps(row) + "\n" for row in new))
-        rows += new
-        for row in new:
-            click.echo(f"{number:4} {row['kind']:<7}{row.get('share', 1):5.2f} {row.get('where', '-'):<40}"
-                       f"{'same' if row['same'] else row['error'] or 'OTHER'}")  # fmt: skip
-        number += 1
+    done = {row["trial"] for row in rows}
+    numbers = (number for number in itertools.count() if number not in done)
+    pending: set[Future[list[dict[str, Any]]]] = set()
+    with ThreadPoolExecutor(jobs) as pool:
+        while pending or sum(row["way"] is not None for row in rows) < wanted:
+            while len(pending) < jobs and sum(row["way"] is not None for row in rows) < wanted:
+                pending.add(pool.submit(trial, next(numbers), out, data, whole))
+            ended, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for new in (future.result() for future in ended):
+                with log.open("a") as lines:
+                    lines.write("".join(json.dumps(row) + "\n" for row in new))
+                rows += new
+                for row in new:
+                    end = "same" if row["same"] else row["error"] or "OTHER"
+                    share, where = row.get("share", 1.0), row.get("where", "-")
+                    click.echo(f"{row['trial']:4} {row['kind']:<7}{share:5.2f} {where:<40}{end}")
     click.echo(summary(rows))
 
 

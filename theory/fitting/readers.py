@@ -328,12 +328,23 @@ def _tensorboard(path: Path) -> Series:
         steps = np.array(sorted(last), dtype=np.int64)
         series[tag] = (steps, np.array([last[s] for s in steps.tolist()], dtype=float))
     for tag, tensors in ((t, events.Tensors(t)) for t in events.Tags().get("tensors", [])):  # TensorFlow 2 writers
-        from tensorboard.util.tensor_util import make_ndarray
-
-        last = {event.step: make_ndarray(event.tensor_proto) for event in tensors}
-        if all(value.size == 1 and value.dtype.kind in "fiu" for value in last.values()):
+        last = {event.step: _scalar(event.tensor_proto) for event in tensors}
+        if None not in last.values():
             steps = np.array(sorted(last), dtype=np.int64)
-            series[tag] = (steps, np.array([float(last[s].reshape(())) for s in steps.tolist()]))
+            series[tag] = (steps, np.array([last[s] for s in steps.tolist()], dtype=float))
     if not series:
         raise InputError("curve", str(path), "holds no scalars", "name the directory of the event files")
     return series
+
+
+def _scalar(tensor: Any) -> float | None:
+    """The number that TensorBoard's ``tensor`` is; None if it is not one number: it is not made to find out."""
+    from tensorboard.util.tensor_util import make_ndarray
+
+    if any(dimension.size != 1 for dimension in tensor.tensor_shape.dim):
+        return None
+    try:
+        value = make_ndarray(tensor)
+    except (TypeError, ValueError, KeyError):
+        return None
+    return float(value.reshape(())) if value.size == 1 and value.dtype.kind in "fiu" else None

@@ -320,7 +320,7 @@ def _json_lines(path: Path, key: str, encoding: str | None) -> Iterator[str]:
             continue
         try:
             row = decoder.decode(line)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise InputError(
                 f"{path}:{number}", f"{line[:38]}\n", f"is not JSON ({error})", "correct that line"
             ) from None
@@ -330,7 +330,7 @@ def _json_lines(path: Path, key: str, encoding: str | None) -> Iterator[str]:
 def _json(path: Path, key: str, encoding: str | None) -> Iterator[str]:
     try:
         rows = msgspec.json.decode("".join(_pieces(path, encoding)))
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         if "trailing" in str(error):  # lines of JSON under the name of one
             yield from _json_lines(path, key, encoding)
             return

@@ -34,6 +34,8 @@ __all__ = [
 
 TOKENIZER_FILE = "tokenizer.json"  # beside the tokens, and in a run's directory
 END = "<|endoftext|>"
+LARGEST_TOKENIZER = 1 << 28  # bytes
+LONGEST_REPLACEMENT = 1000  # letters of a rule that is no pattern or word of the vocabulary
 LARGEST_VOCABULARY = 2**20  # the trainer sets so much aside at once
 ENDS = (END, "<|end_of_text|>", "</s>", "<eos>")
 TOKENIZERS = ("bpe", "bytes", "gpt2")
@@ -144,14 +146,40 @@ def find_tokenizer(*folders: Path) -> Tokenizer | None:
         file = folder / TOKENIZER_FILE
         if file.is_file():
             try:
-                return Tokenizer.from_file(str(file))
+                made = Tokenizer.from_str(_harmless(file))
+            except InputError:
+                raise
             except Exception as error:  # the library raises nothing narrower
                 rule = f"is not a tokenizer ({str(error)[:80]})"
                 raise InputError("tokenizer", str(file), rule, "copy it from the data") from None
+            made.no_padding()  # which may be to any length
+            made.no_truncation()
+            return made
         manifest = folder / "manifest.json"
         if manifest.is_file() and read_spec(manifest, Manifest).tokenizer == "bytes":
             return byte_tokenizer()
     return None
+
+
+def _harmless(file: Path) -> str:
+    """The text of a tokenizer's file, unless it would put long texts for short ones: the library aborts without memory.
+
+    Raises:
+        InputError: if it does, or is larger than any tokenizer.
+    """
+    if (size := file.stat().st_size) > LARGEST_TOKENIZER:
+        rule = f"has {size:,} bytes, more than {LARGEST_TOKENIZER:,}"
+        raise InputError("tokenizer", str(file), rule, "copy it from the data")
+    text = file.read_text(encoding="utf-8")
+    content = json.loads(text)
+    parts = [content.get(name) for name in ("normalizer", "pre_tokenizer", "decoder", "post_processor")]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, str) and len(part) > LONGEST_REPLACEMENT:
+            rule = f"puts in texts of {len(part):,} letters"
+            raise InputError("tokenizer", str(file), rule, "copy it from the data")
+        parts += part.values() if isinstance(part, dict) else part if isinstance(part, list) else []
+    return text
 
 
 def with_end(tokenizer: Tokenizer, vocab_size: int) -> tuple[Tokenizer, str | None]:

@@ -10,7 +10,9 @@ with plan, curve and digests.
 from __future__ import annotations
 
 import hashlib
+import html
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,6 +93,9 @@ def from_hf(source: PreTrainedModel | str | Path, *, name: str | None = None) ->
     head, table = theirs.get("lm_head.weight"), theirs.get(hugging_face.outer["tokens.weight"])
     if head is not None and table is not None and not torch.equal(head, table):
         raise InputError("lm_head.weight", "another tensor", "is not tied to the embedding", "tie the head first")
+    if type(depth) is not int or not 0 <= depth <= len(theirs):
+        rule = f"blocks are not what {len(theirs)} tensors hold"
+        raise InputError("config.json", depth, rule, "correct config.json")
     model = GPT2(shape, depth)
     state = model.state_dict()
     their_names = {key: hugging_face.name_of(key) for key in state}
@@ -115,22 +120,41 @@ def read_hf(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises:
         InputError: if a file is missing.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not (folder / "config.json").is_file():
         raise InputError(str(folder), None, "has no config.json", "give a directory that save_pretrained wrote")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = _object(folder / "config.json")
     index = folder / "model.safetensors.index.json"
     names = ["model.safetensors"]
     if index.is_file():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        weight_map = _object(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+            raise InputError(str(index), weight_map, "has no weight_map of file names", "save it with save_pretrained")
+        names = sorted(set(weight_map.values()))
     tensors: dict[str, Tensor] = {}
     for name in names:
         path = folder / name
         if Path(name).name != name or not path.is_file():
             raise InputError(str(path), None, "is not there; only safetensors are read", "save it with save_pretrained")
-        tensors |= load_file(path)
+        try:
+            tensors |= load_file(path)
+        except SafetensorError as error:
+            rule = f"is not a safetensors file ({str(error)[:80]})"
+            raise InputError(str(path), path.name, rule, "save it with save_pretrained") from None
     return config, tensors
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of others."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(str(path), path.name, f"is not JSON ({error})", "save it with save_pretrained") from None
+    if not isinstance(content, dict):
+        raise InputError(str(path), path.name, "is not a JSON object", "save it with save_pretrained")
+    return content
 
 
 def export(run: Path, out: Path, *, to: str = "hf") -> Path:
@@ -208,7 +232,7 @@ def model_card(
     versions = ", ".join(f"{name} {version}" for name, version in sorted(record.header.versions.items()))
     return "\n".join([
         "---", "library_name: transformers", "pipeline_tag: text-generation", "tags: [latebloom]", "---", "",
-        f"# {plan.name}", "",
+        f"# {_plain(plan.name)}", "",
         f"{manifest.depth} blocks of width {plan.model.width}, vocabulary {plan.model.vocab_size}, context "
         f"{plan.model.context}; step {manifest.step} of {plan.steps}, {plan.batch_tokens:,} tokens a step, "
         f"{plan.optimizer.name}, peak learning rate {plan.schedule.peak:.4g}.", "",
@@ -223,6 +247,11 @@ def model_card(
         f"- plan `{plan.digest}`", f"- data `{manifest.data_digest}`", f"- model.safetensors `{weights_digest}`",
         f"- commit `{record.header.commit}`, seed {record.header.seed}, {versions}", "",
     ])  # fmt: skip
+
+
+def _plain(text: str) -> str:
+    """``text`` as Markdown shows it: no mark-up of its own."""
+    return re.sub(r"([\\`*_\[\]()|#])", r"\\\1", html.escape(" ".join(text.split())))
 
 
 def _turn(name: str, tensor: Tensor, shape: GPT2Shape) -> Tensor:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import shutil
+from pathlib import Path
 
 import torch
 
 from latebloom.theory.errors import InputError
 
-__all__ = ["check_memory", "device_text", "keep_freed_memory", "usable_device"]
+__all__ = ["check_disk", "check_memory", "device_text", "keep_freed_memory", "usable_device"]
 
 WITHIN = 0.9  # of the peak that the dry run predicts is surely needed: the tests hold it to 10 %
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -75,6 +77,25 @@ def check_memory(device: torch.device, *, states: int, peak: int, sequences: int
     if WITHIN * peak > there:  # not when the run has come to its expansion
         rule = f"sequences at a time take {peak / 2**30:,.1f} GiB at full depth; {has}"
         raise InputError("--microbatch", sequences, rule, "give fewer, or --activations selective or recompute")
+
+
+def check_disk(folder: Path, *, checkpoint: int, keep: int) -> None:
+    """Refuse a run whose last checkpoints have no room, before its first step.
+
+    Args:
+        folder: Where they will be; it need not be there yet. What lies in it will be pruned, and counts as free.
+        checkpoint: Bytes of one at full depth.
+        keep: How many stay; one more is being written meanwhile.
+
+    Raises:
+        InputError: if the disk has less room.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    held = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+    free, needed = shutil.disk_usage(there).free + held, (keep + 1) * checkpoint
+    if needed > free:
+        rule = f"has {free:,} bytes free; {keep} checkpoints and the one being written take {needed:,}"
+        raise InputError("--out", str(folder), rule, "free some disk, or give another --out or --keep-checkpoints 1")
 
 
 def keep_freed_memory() -> None:

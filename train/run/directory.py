@@ -170,7 +170,7 @@ class RunDirectory:
             raise InputError("run", str(self), "is not a run's directory", "name one that `latebloom train` made")
 
     def is_finished(self, plan: Plan) -> bool:
-        """Whether its record reaches the last step.
+        """Whether its record reaches the last step and its last checkpoint is there, or all were taken away since.
 
         Args:
             plan: That it executes.
@@ -178,7 +178,9 @@ class RunDirectory:
         if not self.record_file.exists():
             return False
         step, _ = read_record(self.record_file).curve()
-        return len(step) > 0 and int(step[-1]) == plan.steps
+        saved = self._saved()
+        whole = not saved or any(f"step-{plan.steps:08d}-" in name for name in saved)
+        return len(step) > 0 and int(step[-1]) == plan.steps and whole
 
     def begin(self, plan: Plan, config: TrainConfig, data: Path) -> None:
         """Write what a run begins with: plan, tokenizer, settings, and where the data are.

@@ -40,7 +40,7 @@ from latebloom.theory.plan import Plan
 from latebloom.train.config import Activations, DType
 from latebloom.train.model.memory import activation_bytes, head_bytes, kept_bytes
 
-__all__ = ["DryRun", "PhaseCost", "dry_run", "state_bytes"]
+__all__ = ["DryRun", "PhaseCost", "checkpoint_bytes", "dry_run", "state_bytes"]
 
 GIB = 2**30
 MACHINE = 8  # devices of one machine
@@ -165,6 +165,16 @@ class DryRun:
             f"disk: a checkpoint of {self.checkpoint / GIB:.1f} GiB, {self.disk / GIB:.1f} GiB while one is written"
         )
         return "\n".join(lines)
+
+
+def checkpoint_bytes(plan: Plan) -> int:
+    """A checkpoint at full depth: weights and optimizer state, float32 each.
+
+    Args:
+        plan: Gives model, depth and optimizer.
+    """
+    tensors = [*outer_tensors(plan.model), *(plan.depth * block_tensors(plan.model))]
+    return state_bytes(plan) - sum(4 * tensor.size for tensor in tensors)
 
 
 def state_bytes(plan: Plan) -> int:

@@ -30,9 +30,9 @@ from latebloom.train.data.batches import Batches
 from latebloom.train.data.shards import open_shards
 from latebloom.train.ranks import ALONE, Ranks, joined, restarts, world_size
 from latebloom.train.run import checkpoint
-from latebloom.train.run.device import check_memory, device_text, keep_freed_memory, usable_device
+from latebloom.train.run.device import check_disk, check_memory, device_text, keep_freed_memory, usable_device
 from latebloom.train.run.directory import RunDirectory
-from latebloom.train.run.dryrun import dry_run, state_bytes
+from latebloom.train.run.dryrun import checkpoint_bytes, dry_run, state_bytes
 from latebloom.train.run.measure import Measure, validation_steps
 from latebloom.train.run.progress import Display
 from latebloom.train.run.saving import Saver, snapshot
@@ -75,8 +75,8 @@ def train(
         What was measured.
 
     Raises:
-        InputError: if the data does not fit the plan, or ``out`` holds a run already; nothing is written then. A run
-            that was stopped before its first checkpoint begins anew.
+        InputError: if the data does not fit the plan, ``out`` holds a run already, or the disk has no room for its
+            checkpoints; nothing is written then. A run that was stopped before its first checkpoint begins anew.
         NonFiniteLoss: if the loss diverges.
         NonFiniteWeights: if a weight does.
     """
@@ -87,6 +87,7 @@ def train(
         with ranks.together():
             if ranks.is_first:
                 directory.check_new()
+                _check_disk(directory, plan, config)
             if auto is not None and len(plan.stages) != 2:
                 raise InputError(
                     "stages", len(plan.stages), "must be two for an online expansion", "plan one expansion"
@@ -139,6 +140,8 @@ def resume(out: Path, *, data: Path | None = None, quiet: bool | None = None) ->
             folder = data or directory.data()
             if folder is None:
                 raise InputError("--data", None, "is not known: the run has no data.txt", "say where the shards are")
+            if ranks.is_first:
+                _check_disk(directory, plan, config)
             trainee = make_trainee(plan, folder, config, ranks)
         _check_agreement(trainee)
         with _lock(directory, ranks):
@@ -153,6 +156,11 @@ def resume(out: Path, *, data: Path | None = None, quiet: bool | None = None) ->
                 except InputError as error:
                     raise error.within(path) from None
             return _execute(directory, trainee, state, _online_rule(state), passed_over)
+
+
+def _check_disk(directory: RunDirectory, plan: Plan, config: TrainConfig) -> None:
+    """Refuse a run whose checkpoints have no room."""
+    check_disk(directory.checkpoints, checkpoint=checkpoint_bytes(plan), keep=config.keep_checkpoints)
 
 
 def _newest(directory: RunDirectory, ranks: Ranks) -> tuple[Path, list[str]]:
@@ -277,7 +285,7 @@ def _execute(
             display.step(step, update.loss, measure.wall_s)
             if run.expansion_comes_now(update):
                 run.move_expansion()
-                to_validate |= validation_steps(trainee.plan, config.evals)
+                to_validate = validation_steps(trainee.plan, config.evals)  # as those of a run that is resumed here
             if trainee.growth_is_due or is_last:
                 measure.log_speed()
             if trainee.growth_is_due or is_last or ranks.stop:

@@ -35,8 +35,9 @@ class Display:
     def __enter__(self) -> Display:
         if self.live:
             self.progress = Progress(
-                TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
-                TextColumn("{task.fields[text]}"), TimeRemainingColumn(), console=self.console,
+                TextColumn("{task.description}", markup=False), BarColumn(),
+                TextColumn("{task.completed}/{task.total}"), TextColumn("{task.fields[text]}"),
+                TimeRemainingColumn(), console=self.console,
             )  # fmt: skip
             self.progress.start()
             self.task = self.progress.add_task(self.plan.name, total=self.plan.steps, text="")
@@ -58,7 +59,7 @@ class Display:
         if self.progress:
             self.progress.update(self.task, completed=step, text=text)
         elif plain_due:
-            self.console.print(f"{self.plan.name} {step}/{self.plan.steps} {text}", highlight=False)
+            self.console.print(f"{self.plan.name} {step}/{self.plan.steps} {text}", highlight=False, markup=False)
             self.last_plain = now
 
     def validation(self, step: int, loss: float) -> None:
@@ -67,7 +68,7 @@ class Display:
         expected = ""
         if curve is not None and step in curve.step:
             expected = f" (predicted {curve.loss[curve.step.index(step)]:.4f})"
-        elif curve is not None and step > curve.step[0]:
+        elif curve is not None and curve.step and curve.step[0] < step < curve.step[-1]:
             after = next(i for i, s in enumerate(curve.step) if s > step)
             expected = f" (predicted about {curve.loss[after]:.3f})"
         self.val = f"val {loss:.4f}{expected}"
@@ -75,7 +76,7 @@ class Display:
     def note(self, text: str) -> None:
         """An event worth a line."""
         if not self.quiet:
-            self.console.print(text, highlight=False)
+            self.console.print(text, highlight=False, markup=False)
 
     def _speed(self, step: int, wall_s: float) -> str:
         if self.last_step is None:

@@ -199,8 +199,9 @@ def _branches_of_plans(plans: Sequence[Plan], folder: Path, trunks: Mapping[str,
 @contextmanager
 def _bars(console: Console, plans: Sequence[Plan], folder: Path) -> Iterator[Callable[[], None]]:
     """One progress bar a run, fed from the records that the runs write; plain lines where there is no terminal."""
-    columns = (TextColumn("  {task.description:<16}"), BarColumn(), TextColumn("{task.completed:>5}/{task.total}"),
-               TextColumn("{task.fields[loss]}"), TimeElapsedColumn())  # fmt: skip
+    columns = (TextColumn("  {task.description:<16}", markup=False), BarColumn(),
+               TextColumn("{task.completed:>5}/{task.total}"), TextColumn("{task.fields[loss]}"),
+               TimeElapsedColumn())  # fmt: skip
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         tasks = {plan.name: progress.add_task(plan.name, total=plan.steps, loss="", start=False) for plan in plans}
         reported: set[str] = set()
@@ -220,7 +221,8 @@ def _bars(console: Console, plans: Sequence[Plan], folder: Path) -> Iterator[Cal
                 if step[-1] == plan.steps:
                     reported.add(plan.name)
                     if not console.is_terminal:
-                        console.print(f"  {plan.name:<16} {plan.steps} steps, loss {loss[-1]:.4f}", highlight=False)
+                        line = f"  {plan.name:<16} {plan.steps} steps, loss {loss[-1]:.4f}"
+                        console.print(line, highlight=False, markup=False)
 
         yield refresh
         refresh()

@@ -187,6 +187,7 @@ class Trainee:
         Raises:
             NonFiniteLoss: before anything is changed.
         """
+        self.ranks.step = self.step
         total = self._backward(self.step)
         loss, gradient_norm = self._loss_and_norm(total)
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
