@@ -30,6 +30,7 @@ from rich.console import Console
 from latebloom.theory.cost import flops_per_token, plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import INITS, Init, Order, StatePolicy
+from latebloom.theory.limits import transfer_efficiency
 from latebloom.theory.plan import GPT2Shape, Optimizer, Plan, Stage
 from latebloom.theory.record import Record
 from latebloom.theory.schedules import WSD
@@ -357,13 +358,12 @@ def _transfer_efficiency(study: Study, arm: StudyArm, losses: dict[str, np.ndarr
     tau, depth = arm.plan.stages[1].start_step, arm.plan.depth
     n = _price(study, arm.plan.stages[0].depth) / _price(study, depth)
     computes = np.array(sorted(study.computes))
-    steps = computes * _price(study, study.full_depth) / _price(study, depth)
     fixed = np.array([losses[f"fixed-{depth}-C{compute}"].mean() for compute in computes])
-    loss = losses[arm.name].mean()
-    if not fixed.min() <= loss <= fixed.max() or np.any(np.diff(fixed) >= 0):
-        return math.nan, n
-    equal = math.exp(np.interp(-loss, -fixed, np.log(steps)))
-    return (equal - (arm.plan.steps - tau)) / tau, n
+    rho = transfer_efficiency(
+        float(losses[arm.name].mean()), steps=arm.plan.steps, tau=tau, fixed_losses=fixed,
+        fixed_steps=computes * _price(study, study.full_depth) / _price(study, depth),
+    )  # fmt: skip
+    return rho, n
 
 
 def _standard_error(values: np.ndarray) -> float:
