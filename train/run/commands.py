@@ -32,6 +32,20 @@ __all__ = ["branch_command", "doctor_command", "resume_command", "train_command"
 @click.option("--dry-run", "dry", is_flag=True, help="Print parameters, FLOPs, memory and time; train nothing.")
 @click.option("--mfu", type=float, default=0.5, show_default=True, help="Share of the peak that is reached (dry run).")
 @click.option("--devices", type=int, default=1, show_default=True, help="Number of devices (dry run).")
+@click.option(
+    "--link",
+    type=float,
+    default=300.0,
+    show_default=True,
+    help="GB/s that a device sends to others of its machine (dry run).",
+)
+@click.option(
+    "--network",
+    type=float,
+    default=50.0,
+    show_default=True,
+    help="GB/s that a device sends to other machines (dry run).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @settings({"config": TrainConfig})
 def train_command(
@@ -46,6 +60,8 @@ def train_command(
     dry: bool,
     mfu: float,
     devices: int,
+    link: float,
+    network: float,
     as_json: bool,
 ) -> None:
     """Train a GPT-2 as PLAN says."""
@@ -55,7 +71,9 @@ def train_command(
 
         estimate = dry_run(
             plan, peak_tflops=790.0 if config.peak_tflops is None else config.peak_tflops, mfu=mfu, devices=devices,
-            micro_sequences=config.microbatch or 8, activations=config.activations, dtype=config.dtype,
+            shard=config.shard, gather=config.gather, micro_sequences=config.microbatch or 8,
+            activations=config.activations, dtype=config.dtype, link=link, network=network,
+            keep=config.keep_checkpoints,
         )  # fmt: skip
         click.echo(json.dumps(estimate.as_dict(), indent=2) if as_json else estimate.text())
         return
