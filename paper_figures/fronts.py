@@ -151,12 +151,12 @@ def fronts_of(ends: Sequence[End]) -> dict[tuple[str, int], Front]:
 
 
 def told_model(plan: Plan) -> str:
-    """The model and data of a study in words: 'width 32, bytes'.
+    """The model and data of a study in words: 'width 32, bytes', 'width 24, BPE 1024'.
 
     Args:
         plan: Of any of its runs.
     """
-    text = "bytes" if plan.model.vocab_size == 256 else f"{plan.model.vocab_size} tokens"
+    text = "bytes" if plan.model.vocab_size == 256 else f"BPE {plan.model.vocab_size}"
     return f"width {plan.model.width}, {text}"
 
 

@@ -51,7 +51,7 @@ def make(arms: list[StudyArm]) -> Figure:
         style = {"color": depth_color(small), "markersize": 4, "alpha": 0.85, "markeredgewidth": 0}
         left.plot([arm.price for arm in here], rho, "o", label=label, **style)
         right.plot([_mean(arm.loss_equal) for arm in here], rho, "o", label=f"_{label}", **style)
-    top = max(1.0, *(_mean(arm.rho) for arm in arms)) + 0.08
+    top = max(1.0, *(_mean(arm.rho) for arm in arms)) + 0.3
     low = min(0.0, *(_mean(arm.rho) for arm in arms)) - 0.05
     for axes in (left, right):
         axes.plot([0, 1], [0, 1], color="#000000", linewidth=0.9, label="_line")

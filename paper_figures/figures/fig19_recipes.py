@@ -19,7 +19,6 @@ from latebloom.paper_figures.tables import Table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from latebloom.theory.plan import Plan
     from latebloom.theory.record import Record
 
 RECORDS = list(STUDIES)
@@ -30,7 +29,6 @@ SHOWN = 24  # the best ways; the CSV has all
 class Way(NamedTuple):
     """One way of growing over everything that it was tried at: loss above the best fixed depth, per cent of it."""
 
-    study: str
     model: str
     way: str
     small: int
@@ -40,15 +38,12 @@ class Way(NamedTuple):
 def prepare(records: Mapping[str, Record]) -> list[Way]:
     """Ways of every study, the best mean first."""
     found: dict[tuple[str, str], list[float]] = {}
-    plans: dict[tuple[str, str], Plan] = {}
+    small: dict[tuple[str, str], int] = {}
     for arm in study_arms(ends_of(records)):
-        found.setdefault((arm.group, arm.way), []).extend(100 * arm.share[np.isfinite(arm.share)])
-        plans[arm.group, arm.way] = arm.plan
-    ways = [
-        Way(study, told_model(plans[study, way]), way, plans[study, way].stages[0].depth, np.array(values))
-        for (study, way), values in found.items()
-        if values
-    ]
+        key = (told_model(arm.plan), arm.way)
+        found.setdefault(key, []).extend(100 * arm.share[np.isfinite(arm.share)])
+        small[key] = arm.plan.stages[0].depth
+    ways = [Way(*key, small[key], np.array(values)) for key, values in found.items() if values]
     require(ways, "grown runs beside fixed runs of equal compute", MADE_BY)
     return sorted(ways, key=lambda way: way.above.mean())
 
@@ -60,7 +55,7 @@ def make(ways: list[Way]) -> Figure:
     for place, way in enumerate(reversed(shown)):
         color = depth_color(way.small)
         axes.plot(way.above, np.full(len(way.above), place), "|", color=color, markersize=6, label="_each")
-        axes.plot([way.above.mean()], [place], "o", color=color, markersize=4.5, label=f"{way.study}: {way.way}")
+        axes.plot([way.above.mean()], [place], "o", color=color, markersize=4.5, label=f"{way.model}: {way.way}")
     axes.axvline(0, color="#000000", linewidth=0.9)
     axes.set_yticks(range(len(shown)), [f"{way.way}  ({way.model})" for way in reversed(shown)], fontsize=6.8)
     axes.set(xlabel="final loss above the best fixed depth of equal compute (%)", ylim=(-0.6, len(shown) - 0.4))
@@ -69,7 +64,7 @@ def make(ways: list[Way]) -> Figure:
 
 def data(ways: list[Way]) -> Table:
     """Every way at every compute and seed."""
-    return Table(("study", "way", "above best fixed (%)"), [(w.study, w.way, float(v)) for w in ways for v in w.above])
+    return Table(("model", "way", "above best fixed (%)"), [(w.model, w.way, float(v)) for w in ways for v in w.above])
 
 
 def caption(ways: list[Way]) -> str:

@@ -23,13 +23,12 @@ if TYPE_CHECKING:
 RECORDS = [*DEMO, *STUDIES]
 MADE_BY = "latebloom study studies/NAME.toml --data DIR --out runs/NAME --parquet DIR"
 
-BIN = 0.5  # of the logarithm: amounts of compute of one study that are nearer are one cell
+BIN = 0.5  # of the logarithm: amounts of compute of one model are rounded to it
 
 
 class Cell(NamedTuple):
-    """The best grown arm of one study, start and compute: per cent above the best fixed depth, mean over n seeds."""
+    """The best grown arm of one model, start and compute: per cent above the best fixed depth, mean over n seeds."""
 
-    study: str
     model: str
     depths: str
     tokens_per_parameter: float
@@ -41,15 +40,13 @@ class Cell(NamedTuple):
 
 def prepare(records: Mapping[str, Record]) -> list[Cell]:
     """The lowest arm of each cell; see :data:`BIN`."""
-    best: dict[tuple[str, str, int], Cell] = {}
+    best: dict[tuple[str, str, float], Cell] = {}
     for arm in study_arms(ends_of(records)):
         share = 100 * arm.share[np.isfinite(arm.share)]
         depths = " → ".join(str(stage.depth) for stage in arm.plan.stages)
-        key = (arm.group, depths, round(np.log(arm.tokens_per_parameter) / BIN))
+        key = (told_model(arm.plan), depths, float(np.exp(BIN * round(np.log(arm.tokens_per_parameter) / BIN))))
         error = share.std(ddof=1) / len(share) ** 0.5 if len(share) > 1 else float("nan")
-        cell = Cell(
-            arm.group, told_model(arm.plan), depths, arm.tokens_per_parameter, arm.way, share.mean(), error, len(share)
-        )
+        cell = Cell(*key, arm.way, share.mean(), error, len(share))
         if key not in best or cell.above < best[key].above:
             best[key] = cell
     require(best, "grown runs beside fixed runs of equal compute", MADE_BY)
@@ -57,7 +54,7 @@ def prepare(records: Mapping[str, Record]) -> list[Cell]:
 
 
 def make(cells: list[Cell]) -> Figure:
-    """One row a study and start, one square a compute; blue where growing is better, orange where it is worse."""
+    """One row a model and start, one square a compute; purple where growing is better, orange where it is worse."""
     rows = list(dict.fromkeys((cell.model, cell.depths) for cell in cells))
     figure, axes = plt.subplots(figsize=(7.0, 1.1 + 0.3 * len(rows)))
     colors = plt.get_cmap("PuOr_r")
@@ -66,7 +63,7 @@ def make(cells: list[Cell]) -> Figure:
         place = len(rows) - 1 - rows.index((cell.model, cell.depths))
         shade = colors(0.5 + 0.5 * cell.above / largest)
         axes.plot([cell.tokens_per_parameter], [place], "s", color=shade, markersize=19, markeredgecolor="#555555",
-                  markeredgewidth=0.5, label=f"{cell.study} {cell.depths}")  # fmt: skip
+                  markeredgewidth=0.5, label=f"{cell.model} {cell.depths}")  # fmt: skip
         dark = abs(cell.above) > 0.6 * largest
         axes.annotate(f"{cell.above:+.1f}", (cell.tokens_per_parameter, place), ha="center", va="center", fontsize=6.5,
                       color="#ffffff" if dark else "#000000")  # fmt: skip
@@ -79,9 +76,7 @@ def make(cells: list[Cell]) -> Figure:
 
 def data(cells: list[Cell]) -> Table:
     """Every cell."""
-    return Table(
-        ("study", "model", "depths", "tokens a parameter", "way", "above (%)", "standard error", "seeds"), cells
-    )
+    return Table(("model", "depths", "tokens a parameter", "way", "above (%)", "standard error", "seeds"), cells)
 
 
 def caption(cells: list[Cell]) -> str:
@@ -89,7 +84,7 @@ def caption(cells: list[Cell]) -> str:
     below = [cell for cell in cells if cell.above < 0]
     sure = [cell for cell in below if cell.seeds > 1 and cell.above + 2 * cell.error < 0]
     return (
-        f"The best way of growing in {len(cells)} cells (set of runs, depths, compute), above the best fixed depth of "
+        f"The best way of growing in {len(cells)} cells (model, depths, compute), above the best fixed depth of "
         "equal "
         f"compute in per cent of the loss; means over 1 to {max(cell.seeds for cell in cells)} seeds. The best of "
         "several "
