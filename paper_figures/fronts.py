@@ -26,10 +26,10 @@ __all__ = [
     "STUDIES",
     "End",
     "Front",
-    "StudyArm",
-    "ends_of",
+    "GrownArm",
+    "finished_ends",
     "fronts_of",
-    "study_arms",
+    "grown_arms",
     "told_model",
     "way_of_growing",
 ]
@@ -72,7 +72,7 @@ class End(NamedTuple):
         return self.flops / full * plan.batch_tokens / parameters(plan.model, plan.depth)
 
 
-def ends_of(records: Mapping[str, Record], *, peak_lr: float | None = None) -> list[End]:
+def finished_ends(records: Mapping[str, Record], *, peak_lr: float | None = None) -> list[End]:
     """The ends of those ``records`` that reached their horizon; the folder of each is its group.
 
     Args:
@@ -173,7 +173,7 @@ def way_of_growing(plan: Plan) -> str:
     return f"{depths} at {shares}, {INITS[last.init].label}{order}"
 
 
-class StudyArm(NamedTuple):
+class GrownArm(NamedTuple):
     """One grown arm of a study at one amount of compute, over its seeds.
 
     Attributes:
@@ -199,7 +199,7 @@ class StudyArm(NamedTuple):
     price: float
 
 
-def study_arms(ends: Sequence[End]) -> list[StudyArm]:
+def grown_arms(ends: Sequence[End]) -> list[GrownArm]:
     """Every grown arm of every study beside the fixed depths of its seed and compute, its own two among them.
 
     Args:
@@ -219,7 +219,7 @@ def study_arms(ends: Sequence[End]) -> list[StudyArm]:
         losses = np.array([run.loss for run in runs])
         plan = runs[0].plan
         made.append(
-            StudyArm(
+            GrownArm(
                 group=group, way=way, plan=plan, tokens_per_parameter=runs[0].tokens_per_parameter,
                 above_best=losses - best, share=losses / best - 1,
                 rho=np.array([_rho(run, front) for run, front in found]),

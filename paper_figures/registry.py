@@ -34,7 +34,7 @@ from latebloom.theory.record import RECORD_FILE, Record, checkout_commit, read_r
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["FIGURES", "draw", "load_records", "module", "prepare", "recipe", "save_figure", "save_runs"]
+__all__ = ["FIGURES", "draw", "load_records", "module", "content_of", "recipe", "save_figure", "save_runs"]
 
 FIGURES = {
     "fig01": "fig01_fixed_against_progressive",
@@ -74,14 +74,25 @@ PATTERN = "*"  # in a name of RECORDS: as many as there are
 
 
 def module(name: str) -> ModuleType:
-    """The module that makes figure ``name``."""
+    """The module that makes a figure.
+
+    Args:
+        name: Of the figure, such as 'fig01'.
+
+    Raises:
+        InputError: with the nearest name, if there is none.
+    """
     if name not in FIGURES:
         raise InputError("figure", name, "is not a figure", nearest(name, FIGURES))
     return importlib.import_module(f"latebloom.paper_figures.figures.{FIGURES[name]}")
 
 
 def recipe(name: str) -> Path:
-    """The commands that make the data of figure ``name`` at the paper's scale."""
+    """The commands that make the data of a figure at the paper's scale, a shell script.
+
+    Args:
+        name: Of the figure, such as 'fig01'.
+    """
     return RECIPES / f"{FIGURES[name]}.sh"
 
 
@@ -219,7 +230,7 @@ def _read(path: Path) -> Record:
 
 
 def _prepared(made: ModuleType, records: Mapping[str, Record]) -> Any:
-    return made.prepare(records) if hasattr(made, "prepare") else records
+    return made.prepare(records) if hasattr(made, "content_of") else records
 
 
 def _draw(made: ModuleType, prepared: Any, config: FigureConfig) -> Figure:

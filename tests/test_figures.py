@@ -28,7 +28,7 @@ from tests.helpers import synthetic_record, tiny_plan
 def drawable(name):
     """Whether the records of a figure stand in the repository; those of studies come as the studies finish."""
     try:
-        registry.prepare(name)
+        registry.content_of(name)
     except MissingRecords as error:
         made = registry.module(name)
         assert hasattr(made, "MADE_BY"), f"{name} needs records that no command makes: {error}"
@@ -132,8 +132,8 @@ def test_a_study_beside_its_fixed_depths():
         name: synthetic_record(p, np.array([0, p.steps]), np.array([5.0, end]), name=name)
         for name, (p, end) in finals.items()
     }
-    ends = fronts.ends_of(records)
-    (arm,) = fronts.study_arms(ends)
+    ends = fronts.finished_ends(records)
+    (arm,) = fronts.grown_arms(ends)
     assert arm.rho[0] == pytest.approx(0.5, abs=0.1)  # losses between runs are interpolated
     assert arm.group == "s"
     assert arm.price == pytest.approx(plan_flops(finals["s/fixed-1-C100-s0"][0]) / plan_flops(full) * 3)

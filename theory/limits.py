@@ -67,7 +67,7 @@ def transfer_efficiency(
     Raises:
         InputError: if a number is out of range or the lengths differ.
 
-    >>> transfer_efficiency(3.0, steps=100, tau=50, fixed_steps=[50, 75, 100], fixed_losses=[3.5, 3.0, 2.8])
+    >>> round(transfer_efficiency(3.0, steps=100, tau=50, fixed_steps=[50, 75, 100], fixed_losses=[3.5, 3.0, 2.8]), 9)
     0.5
     """
     checks.positive("tau", tau)
@@ -97,9 +97,8 @@ def loss_equal_efficiency(
     Raises:
         InputError: if a number is out of range or the lengths differ.
 
-    >>> loss_equal_efficiency(
-    ...     100, small_steps=[50, 100], small_losses=[4.0, 3.5], full_steps=[25, 50], full_losses=[4.0, 3.5]
-    ... )
+    >>> curves = {"small_steps": [50, 100], "full_steps": [25, 50]}
+    >>> round(loss_equal_efficiency(100, small_losses=[4.0, 3.5], full_losses=[4.0, 3.5], **curves), 9)
     0.5
     """
     import numpy as np

@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from latebloom.paper_figures.curves import Look, loss_limits, plot_run
-from latebloom.paper_figures.fronts import Front, ends_of
+from latebloom.paper_figures.fronts import Front, finished_ends
 from latebloom.paper_figures.missing import require
 from latebloom.paper_figures.tables import Table
 from latebloom.theory.cost import plan_flops
@@ -42,7 +42,7 @@ def _label(record: Record) -> str:
 def _front(records: Mapping[str, Record]) -> Front:
     """Fixed depths of the study and of the runs beside those that grow."""
     fixed = {name: record for name, record in records.items() if record.plan.tau is None}
-    front = Front(ends_of(fixed))
+    front = Front(finished_ends(fixed))
     known = all(np.isfinite(front.loss_at(plan_flops(records[f"stages/{run}_s0"].plan))) for run in RUNS)
     require(known, "fixed depths of the grown runs' compute", MADE_BY)
     return front

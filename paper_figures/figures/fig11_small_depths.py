@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from latebloom.paper_figures.curves import depth_color
-from latebloom.paper_figures.fronts import DEMO, End, Front, ends_of, fronts_of, told_model
+from latebloom.paper_figures.fronts import DEMO, End, Front, finished_ends, fronts_of, told_model
 from latebloom.paper_figures.tables import Table
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Panel(NamedTuple):
 
 def prepare(records: Mapping[str, Record]) -> list[Panel]:
     """The ends of each corpus, of one learning rate."""
-    ends = [end for end in ends_of(records) if end.seed == SEED and len(end.plan.stages) <= 2]
+    ends = [end for end in finished_ends(records) if end.seed == SEED and len(end.plan.stages) <= 2]
     fronts = fronts_of(ends)
     groups = dict.fromkeys(e.group for e in ends if e.grown and fronts[e.group, SEED].judges(e))
     return [Panel(group, [e for e in ends if e.group == group], fronts[group, SEED]) for group in groups]

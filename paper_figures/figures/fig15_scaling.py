@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from latebloom.paper_figures.curves import depth_color
-from latebloom.paper_figures.fronts import DEMO, End, ends_of
+from latebloom.paper_figures.fronts import DEMO, End, finished_ends
 from latebloom.paper_figures.tables import Table
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _line(label: str, color: str, ends: list[End]) -> Line:
 
 def prepare(records: Mapping[str, Record]) -> list[Line]:
     """Fixed depths, and the runs that grow at one share of their steps."""
-    ends = [e for e in ends_of(records) if e.plan.steps >= SHORTEST]
+    ends = [e for e in finished_ends(records) if e.plan.steps >= SHORTEST]
     depths = sorted({e.plan.depth for e in ends if not e.grown})
     lines = [
         _line(f"{depth} block{'' if depth == 1 else 's'}, fixed", depth_color(depth),

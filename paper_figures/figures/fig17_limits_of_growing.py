@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from latebloom.paper_figures.curves import depth_color
-from latebloom.paper_figures.fronts import DEMO, STUDIES, ends_of, fronts_of
+from latebloom.paper_figures.fronts import DEMO, STUDIES, finished_ends, fronts_of
 from latebloom.paper_figures.missing import require
 from latebloom.paper_figures.tables import Table
 from latebloom.theory.limits import loss_equal_limit, one_expansion_limit
@@ -50,7 +50,7 @@ class Saving(NamedTuple):
 
 def prepare(records: Mapping[str, Record]) -> list[Saving]:
     """Every grown run whose loss some fixed depth was measured at."""
-    ends = ends_of(records)
+    ends = finished_ends(records)
     fronts = fronts_of(ends)
     savings = []
     for end in ends:

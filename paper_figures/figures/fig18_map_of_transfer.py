@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from latebloom.paper_figures.curves import depth_color
-from latebloom.paper_figures.fronts import DEMO, STUDIES, StudyArm, ends_of, study_arms
+from latebloom.paper_figures.fronts import DEMO, STUDIES, GrownArm, finished_ends, grown_arms
 from latebloom.paper_figures.missing import require
 from latebloom.paper_figures.tables import Table
 
@@ -30,9 +30,9 @@ RECORDS = [*DEMO, *STUDIES]
 MADE_BY = "latebloom study studies/NAME.toml --data DIR --out runs/NAME --parquet DIR"
 
 
-def prepare(records: Mapping[str, Record]) -> list[StudyArm]:
+def prepare(records: Mapping[str, Record]) -> list[GrownArm]:
     """Grown arms whose rho could be measured."""
-    arms = [arm for arm in study_arms(ends_of(records)) if np.isfinite(arm.rho).any()]
+    arms = [arm for arm in grown_arms(finished_ends(records)) if np.isfinite(arm.rho).any()]
     require(arms, "grown runs beside fixed runs of their full depth", MADE_BY)
     return arms
 
@@ -41,7 +41,7 @@ def _mean(values: np.ndarray) -> float:
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
-def make(arms: list[StudyArm]) -> Figure:
+def make(arms: list[GrownArm]) -> Figure:
     """Left: rho against n. Right: rho against what loss-equal growth would have."""
     figure, (left, right) = plt.subplots(1, 2, sharey=True, figsize=(7.0, 3.1))
     for small in sorted({arm.plan.stages[0].depth for arm in arms}):
@@ -67,7 +67,7 @@ def make(arms: list[StudyArm]) -> Figure:
     return figure
 
 
-def data(arms: list[StudyArm]) -> Table:
+def data(arms: list[GrownArm]) -> Table:
     """Every arm."""
     rows = [
         (a.group, a.way, a.tokens_per_parameter, a.price, _mean(a.rho), _mean(a.loss_equal), len(a.rho)) for a in arms
@@ -75,7 +75,7 @@ def data(arms: list[StudyArm]) -> Table:
     return Table(("study", "arm", "tokens a parameter", "n", "rho", "rho loss-equal", "seeds"), rows)
 
 
-def caption(arms: list[StudyArm]) -> str:
+def caption(arms: list[GrownArm]) -> str:
     """The caption, its numbers computed."""
     beats = sum(_mean(arm.rho) > arm.price for arm in arms)
     known = [arm for arm in arms if np.isfinite(_mean(arm.loss_equal))]

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from latebloom.paper_figures.curves import depth_color
-from latebloom.paper_figures.fronts import STUDIES, ends_of, study_arms, told_model
+from latebloom.paper_figures.fronts import STUDIES, finished_ends, grown_arms, told_model
 from latebloom.paper_figures.missing import require
 from latebloom.paper_figures.tables import Table
 
@@ -39,7 +39,7 @@ def prepare(records: Mapping[str, Record]) -> list[Way]:
     """Ways of every study, the best mean first."""
     found: dict[tuple[str, str], list[float]] = {}
     small: dict[tuple[str, str], int] = {}
-    for arm in study_arms(ends_of(records)):
+    for arm in grown_arms(finished_ends(records)):
         key = (told_model(arm.plan), arm.way)
         found.setdefault(key, []).extend(100 * arm.share[np.isfinite(arm.share)])
         small[key] = arm.plan.stages[0].depth

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 
-from latebloom.paper_figures.fronts import DEMO, STUDIES, ends_of, study_arms, told_model
+from latebloom.paper_figures.fronts import DEMO, STUDIES, finished_ends, grown_arms, told_model
 from latebloom.paper_figures.missing import require
 from latebloom.paper_figures.tables import Table
 
@@ -41,7 +41,7 @@ class Cell(NamedTuple):
 def prepare(records: Mapping[str, Record]) -> list[Cell]:
     """The lowest arm of each cell; see :data:`BIN`."""
     best: dict[tuple[str, str, float], Cell] = {}
-    for arm in study_arms(ends_of(records)):
+    for arm in grown_arms(finished_ends(records)):
         share = 100 * arm.share[np.isfinite(arm.share)]
         depths = " → ".join(str(stage.depth) for stage in arm.plan.stages)
         key = (told_model(arm.plan), depths, float(np.exp(BIN * round(np.log(arm.tokens_per_parameter) / BIN))))

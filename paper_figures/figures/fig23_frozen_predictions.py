@@ -1,10 +1,10 @@
 """Figure 23: predictions that stood in the plan before the run, beside what was measured.
 
-A plan's digest stands in the Record of its run, so that what the plan predicts was written before. Left: the predicted
-and the measured curve of the one-layer run of figure 1. Right: every final loss that a plan predicts for itself and for
-its controls, against the measured one.
+A plan's digest stands in the Record of its run, so that what the plan predicts was written before; the planner's
+predictions of studies' arms were committed before the arms were trained (studies/predictions). Left: the predicted and
+the measured curve of the one-layer run of figure 1. Right: every final loss that was predicted, against the measured.
 
-Records: those of figure 1, and every study whose plans predict.
+Records: those of figure 1, and every study.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from latebloom.paper_figures.curves import look, plot_predicted, plot_run
+from latebloom.paper_figures.paths import PREDICTIONS
 from latebloom.paper_figures.tables import Table
+from latebloom.theory.plan import read_plan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,7 +44,7 @@ class Frozen(NamedTuple):
 
 def frozen(records: Mapping[str, Record]) -> list[Frozen]:
     """Every final loss that stood in a plan: of its own run, and of the controls of the one-layer run."""
-    found = []
+    found = _of_studies(records)
     for name, record in records.items():
         told = record.plan.predicted
         if told.final_loss is not None:
@@ -59,6 +61,21 @@ def frozen(records: Mapping[str, Record]) -> list[Frozen]:
         if value is not None:
             found.append(Frozen(name, control, value, value, value, records[name].final()))
     return found
+
+
+def _of_studies(records: Mapping[str, Record]) -> list[Frozen]:
+    """Arms of studies that a frozen plan's menu names and that were trained since."""
+    found: dict[str, Frozen] = {}
+    for path in sorted(PREDICTIONS.glob("*.json")):
+        plan = read_plan(path)
+        seed = path.stem.rpartition("-s")[2]
+        for row in plan.predicted.menu or ():
+            run = f"studies/{plan.model.name}/{row.name}-s{seed}"
+            if run in records:
+                what = "progressive" if row.tau is not None else "fixed"
+                end = row.loss
+                found[run] = Frozen(run, what, end.median, end.low, end.high, records[run].final())
+    return list(found.values())
 
 
 def make(records: Mapping[str, Record]) -> Figure:
