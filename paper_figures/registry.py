@@ -34,7 +34,7 @@ from latebloom.theory.record import RECORD_FILE, Record, checkout_commit, read_r
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["FIGURES", "draw", "load_records", "module", "content_of", "recipe", "save_figure", "save_runs"]
+__all__ = ["FIGURES", "content_of", "draw", "load_records", "module", "recipe", "save_figure", "save_runs"]
 
 FIGURES = {
     "fig01": "fig01_fixed_against_progressive",
@@ -110,7 +110,7 @@ def load_records(names: Sequence[str], folder: Path = DATA, *, made_by: str = "g
     return {name: _read(path) for name, path in _paths(names, folder, made_by).items()}
 
 
-def prepare(name: str, folder: Path = DATA) -> Any:
+def content_of(name: str, folder: Path = DATA) -> Any:
     """What figure ``name`` is drawn from.
 
     Args:
@@ -132,7 +132,7 @@ def draw(name: str, folder: Path = DATA, config: FigureConfig | None = None) -> 
         folder: Where the records are.
         config: How it looks.
     """
-    return _draw(module(name), prepare(name, folder), config or FigureConfig())
+    return _draw(module(name), content_of(name, folder), config or FigureConfig())
 
 
 def save_figure(
@@ -230,7 +230,7 @@ def _read(path: Path) -> Record:
 
 
 def _prepared(made: ModuleType, records: Mapping[str, Record]) -> Any:
-    return made.prepare(records) if hasattr(made, "content_of") else records
+    return made.prepare(records) if hasattr(made, "prepare") else records
 
 
 def _draw(made: ModuleType, prepared: Any, config: FigureConfig) -> Figure:
