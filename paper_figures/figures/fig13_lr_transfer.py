@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 RECORDS = ["lr_transfer/*"]
 MADE_BY = "latebloom train paper_figures/plans/lr_transfer/NAME.json --data DIR"
 BASE = {"depth": 2, "width": 32, "horizon": 200}
+FEWEST = 4  # rates of a sweep that is shown
 COLORS = ("#56B4E9", "#000000", "#D55E00", "#009E73")
 UNITS = {"depth": "blocks", "width": "wide", "horizon": "steps"}
 
@@ -43,6 +44,10 @@ def prepare(records: Mapping[str, Record]) -> dict[str, dict[int, tuple[np.ndarr
         for axis, points in sweeps.items():
             if all(size[other] == BASE[other] for other in BASE if other != axis):
                 points.setdefault(size[axis], {})[record.plan.schedule.peak] = record.final()
+    sweeps = {
+        axis: {size: points for size, points in sizes.items() if len(points) >= FEWEST}
+        for axis, sizes in sweeps.items()
+    }
     require(all(len(points) > 1 for points in sweeps.values()), "sweeps of two sizes along each axis", MADE_BY)
     return {
         axis: {n: (np.array(sorted(p)), np.array([p[x] for x in sorted(p)])) for n, p in sorted(points.items())}
@@ -55,11 +60,19 @@ def make(sweeps: dict[str, dict[int, tuple[np.ndarray, np.ndarray]]]) -> Figure:
     figure, panels = plt.subplots(1, 3, sharey=True, figsize=(7.0, 2.7))
     for axes, (axis, sizes) in zip(panels, sweeps.items(), strict=True):
         for color, (size, (rates, losses)) in zip(COLORS, sizes.items(), strict=False):
-            axes.plot(rates, losses, "-", color=color, label=f"{size} {UNITS[axis]}", marker=".", markersize=3)
+            axes.plot(
+                rates,
+                losses,
+                "-",
+                color=color,
+                label=f"{size} {UNITS[axis]}".replace("1 blocks", "1 block"),
+                marker=".",
+                markersize=3,
+            )
             best = int(losses.argmin())
             axes.plot(rates[best : best + 1], losses[best : best + 1], "o", color=color, label="_best", markersize=5)
         axes.set(xscale="log", xlabel="peak learning rate", title=axis)
-        ticks = next(iter(sizes.values()))[0]
+        ticks = sorted({float(rate) for rates, _ in sizes.values() for rate in rates})
         axes.set_xticks(ticks, [f"{tick:g}".lstrip("0") for tick in ticks])
         axes.set_xticks([], minor=True)
         axes.legend()
