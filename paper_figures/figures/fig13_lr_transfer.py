@@ -32,6 +32,10 @@ COLORS = ("#56B4E9", "#000000", "#D55E00", "#009E73")
 UNITS = {"depth": "blocks", "width": "wide", "horizon": "steps"}
 
 
+def _told(size: int, axis: str) -> str:
+    return "1 block" if (size, axis) == (1, "depth") else f"{size} {UNITS[axis]}"
+
+
 def _size(plan: Plan) -> dict[str, int]:
     return {"depth": plan.depth, "width": plan.model.width, "horizon": plan.steps}
 
@@ -65,7 +69,7 @@ def make(sweeps: dict[str, dict[int, tuple[np.ndarray, np.ndarray]]]) -> Figure:
                 losses,
                 "-",
                 color=color,
-                label=f"{size} {UNITS[axis]}".replace("1 blocks", "1 block"),
+                label=_told(size, axis),
                 marker=".",
                 markersize=3,
             )
@@ -95,7 +99,7 @@ def caption(sweeps: dict[str, dict[int, tuple[np.ndarray, np.ndarray]]]) -> str:
     """The caption, its numbers computed."""
     told = []
     for axis, sizes in sweeps.items():
-        best = ", ".join(f"{size} {UNITS[axis]} {rates[losses.argmin()]:g}" for size, (rates, losses) in sizes.items())
+        best = ", ".join(f"{_told(size, axis)} {rates[losses.argmin()]:g}" for size, (rates, losses) in sizes.items())
         told.append(f"{axis}: {best}")
     return (
         "Final loss over the peak learning rate under Muon-NSGD (GPT-2 on bytes, n = 1 seed), the same rate for all "
