@@ -6,28 +6,57 @@ from pathlib import Path
 
 import click
 
-from latebloom.paper_figures.paths import OUTPUT
+from latebloom.paper_figures.config import FigureConfig
+from latebloom.paper_figures.missing import MissingRecords
+from latebloom.paper_figures.paths import DATA, OUTPUT
 from latebloom.paper_figures.registry import FIGURES
+from latebloom.theory.errors import InputError
+from latebloom.theory.options import settings
+from latebloom.train.options import PATH
 
 __all__ = ["figures_command", "report_command"]
 
 
 @click.command("figures")
-@click.option("--only", multiple=True, help=f"Draw just these: {', '.join(FIGURES)}.")
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), default=OUTPUT, show_default=True, help="Directory."
-)
-def figures_command(only: tuple[str, ...], out: Path) -> None:
-    """Draw the figures from committed records: PDF, SVG, PNG and CSV each."""
+@click.argument("runs", nargs=-1, type=PATH)
+@click.option("--only", multiple=True, metavar="NAME", help=f"Draw just these: {', '.join(FIGURES)}.")
+@click.option("--data", type=PATH, default=DATA, help="Records of the same names.  [default: the committed ones]")
+@click.option("--out", type=PATH, default=OUTPUT, show_default=True, help="Directory.")
+@settings({"config": FigureConfig})
+def figures_command(runs: tuple[Path, ...], only: tuple[str, ...], data: Path, out: Path, config: FigureConfig) -> None:
+    """Draw every figure and table from committed records, or one of your own RUNS.
+
+    Each is written as PDF, SVG, PNG and CSV, with its caption (.txt) and a sidecar (.json) that says from which
+    records, plans, commit and command it was made. RUNS are run directories or record files.
+    """
     from latebloom.paper_figures import registry
 
+    if runs:
+        if only:
+            raise InputError("--only", ", ".join(only), "is for the committed figures; RUNS make one", "drop either")
+        _say_figure("runs", registry.save_runs(runs, out, config))
+        return
     for name in only:
         registry.module(name)  # refuse an unknown name before anything is written
+    drawn = 0
     for name in only or FIGURES:
-        paths = registry.save_figure(name, out)
-        made = registry.module(name)
-        click.echo(f"{name}: {', '.join(str(path) for path in paths)}")
-        click.echo(f"  {made.caption(registry.load_records(made.RECORDS))}")
+        try:
+            paths = registry.save_figure(name, out, data, config)
+        except MissingRecords as error:
+            if only:
+                raise
+            click.echo(f"{name}: left out, {error}")
+            continue
+        _say_figure(name, paths)
+        drawn += 1
+    click.echo(f"{drawn} figures and tables in {out}")
+
+
+def _say_figure(name: str, paths: list[Path]) -> None:
+    """Where a figure stands, and what it shows."""
+    stem, suffixes = paths[0].with_suffix(""), ", ".join(path.suffix.removeprefix(".") for path in paths)
+    click.echo(f"{name}: {stem}.{{{suffixes}}}")
+    click.echo(f"  {stem.with_suffix('.txt').read_text(encoding='utf-8').rstrip()}")
 
 
 @click.command("report")

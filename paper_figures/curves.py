@@ -11,9 +11,21 @@ from latebloom.theory.controls import control
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from latebloom.theory.plan import Plan
     from latebloom.theory.record import Record
 
-__all__ = ["CONTROL_STYLES", "Look", "look", "loss_limits", "mark_expansion", "plot_predicted", "plot_run"]
+__all__ = [
+    "CONTROL_STYLES",
+    "OPTIMIZER_NAMES",
+    "Look",
+    "depth_color",
+    "look",
+    "loss_limits",
+    "mark_expansion",
+    "plot_predicted",
+    "plot_run",
+    "told_depths",
+]
 
 
 class Look(NamedTuple):
@@ -45,6 +57,28 @@ CONTROL_STYLES = {
     "depth_equal_compute": ("#56B4E9", "--"),
 }
 
+DEPTH_COLORS = (  # by number of blocks; the last one for all that are deeper
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#E69F00", "#56B4E9", "#56B4E9", "#777777",
+)  # fmt: skip
+
+OPTIMIZER_NAMES = {
+    "muon_nsgd": "Muon-NSGD",
+    "muon_adamw": "Muon-AdamW",
+    "muon": "Muon",
+    "adamw": "AdamW",
+    "nsgd": "normalised SGD",
+    "sgd": "SGD",
+}
+
+
+def depth_color(depth: int) -> str:
+    """The color of a depth, small depths dark: the same in every figure.
+
+    Args:
+        depth: Number of blocks.
+    """
+    return DEPTH_COLORS[min(depth, len(DEPTH_COLORS) - 1)]
+
 
 def look(name: str) -> Look:
     """How the run called ``name`` looks: a grown one or a control.
@@ -59,6 +93,16 @@ def look(name: str) -> Look:
         return GROWN[name]
     named = control(name)
     return Look(named.label, *CONTROL_STYLES[named.row])
+
+
+def told_depths(plan: Plan) -> str:
+    """The depths that a run goes through, in words: '1 → 4 blocks'.
+
+    Args:
+        plan: Of the run.
+    """
+    depths = " → ".join(str(stage.depth) for stage in plan.stages)
+    return f"{depths} block{'' if depths == '1' else 's'}"
 
 
 def plot_run(axes: Axes, record: Record, look: Look, *, against: str) -> None:

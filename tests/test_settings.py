@@ -9,6 +9,7 @@ import pytest
 
 from latebloom import cli
 from latebloom.paper_figures.commands_experiments import NOT_OF_JOBS
+from latebloom.paper_figures.config import FigureConfig
 from latebloom.sim import LowRank, simulate
 from latebloom.sim.config import SimulationConfig
 from latebloom.theory import read_plan
@@ -38,6 +39,7 @@ SPECS = {
     "import curve": ((ModelConfig, RunDescription), {(ModelConfig, "depth")}),  # a run has depths
     "lr-transfer": ((LRTransferConfig, TrainConfig), {(TrainConfig, "evals")}),  # only the final loss is read
     "demo": ((ModelConfig, DemoConfig, TrainConfig), set()),
+    "figures": ((FigureConfig,), set()),
 }
 ARGUMENTS = {  # what a command needs beside its settings
     "plan make": ["--model", "gpt2-7b", "--steps", "100000", "--batch-tokens", "524288"],
@@ -52,6 +54,7 @@ ARGUMENTS = {  # what a command needs beside its settings
     "lr-transfer": ["p.json", "--data", "d", "--out", "o", "--lrs", "1,2",
                     "--width", "8", "--depth", "2", "--steps", "9"],
     "demo": [],
+    "figures": [],
 }  # fmt: skip
 # Options of one name that are not one setting.
 OTHER_THINGS = {

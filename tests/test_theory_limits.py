@@ -10,11 +10,13 @@ from latebloom.theory.errors import InputError
 from latebloom.theory.limits import (
     fixed_share,
     head_limit,
+    loss_equal_efficiency,
     loss_equal_limit,
     one_expansion_limit,
     path_share,
     prescribed_size_limit,
     served_limit,
+    transfer_efficiency,
     transfer_lead,
 )
 
@@ -164,3 +166,25 @@ def test_refusals_name_what_is_wrong(call, name):
     with pytest.raises(InputError) as error:
         call()
     assert error.value.name == name
+
+
+def test_transfer_efficiency_is_that_of_the_law_it_was_made_from():
+    """L = 2 + T^-.3 at the full depth; a grown run that is worth 60 + .4 x 40 steps of it ends there."""
+    horizons = np.geomspace(20, 200, 400)
+    losses = 2 + horizons**-0.3
+    loss = 2 + (60 + 0.4 * 40) ** -0.3
+    known = {"fixed_steps": horizons, "fixed_losses": losses}
+    assert transfer_efficiency(loss, steps=100, tau=40, **known) == pytest.approx(0.4, abs=1e-4)
+    assert math.isnan(transfer_efficiency(1.9, steps=100, tau=40, **known))
+    rising = {"fixed_steps": horizons, "fixed_losses": losses[::-1].copy()}
+    assert math.isnan(transfer_efficiency(loss, steps=100, tau=40, **rising))
+
+
+def test_loss_equal_growth_goes_on_where_the_full_depth_had_the_small_ones_loss():
+    """The small depth has after tau steps the loss that the full depth has after tau/4."""
+    steps = np.geomspace(10, 1000, 300)
+    small, full = 2 + steps**-0.3, 2 + (4 * steps) ** -0.3
+    known = {"small_steps": steps, "small_losses": small, "full_steps": steps, "full_losses": full}
+    assert loss_equal_efficiency(200, **known) == pytest.approx(0.25, abs=1e-3)
+    assert math.isnan(loss_equal_efficiency(5, **known))
+    assert math.isnan(loss_equal_efficiency(20, **known))  # the full depth was measured from a lower loss on

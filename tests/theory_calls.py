@@ -337,11 +337,25 @@ CALLS = {
     ),
     "limits:fixed_share": Case(limits.fixed_share, EXPONENTS),
     "limits:head_limit": Case(limits.head_limit, EXPONENTS | {"head": 0.5}, zero="head"),
+    "limits:loss_equal_efficiency": Case(
+        limits.loss_equal_efficiency,
+        {
+            "tau": 80.0,
+            "small_steps": [50.0, 100.0],
+            "small_losses": [4.0, 3.5],
+            "full_steps": [25.0, 50.0],
+            "full_losses": [4.0, 3.5],
+        },
+    ),
     "limits:loss_equal_limit": Case(limits.loss_equal_limit, EXPONENTS),
     "limits:one_expansion_limit": Case(limits.one_expansion_limit, EXPONENTS),
     "limits:path_share": Case(limits.path_share, EXPONENTS),
     "limits:prescribed_size_limit": Case(limits.prescribed_size_limit, EXPONENTS | {"size": 2.0}),
     "limits:served_limit": Case(limits.served_limit, EXPONENTS | {"served": 2.0}, zero="served"),
+    "limits:transfer_efficiency": Case(
+        limits.transfer_efficiency,
+        {"loss": 3.0, "steps": 100.0, "tau": 50.0, "fixed_steps": [50.0, 100.0], "fixed_losses": [3.5, 2.8]},
+    ),
     "limits:transfer_lead": Case(
         limits.transfer_lead,
         {"transfer_efficiency": 0.8, "price": 0.2, "tau": 100.0},

@@ -25,20 +25,101 @@ term of the loss that no size moves (a width, a vocabulary) belongs to E and cha
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from latebloom.theory import checks
 from latebloom.theory.errors import InputError
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
 __all__ = [
     "fixed_share",
     "head_limit",
+    "loss_equal_efficiency",
     "loss_equal_limit",
     "one_expansion_limit",
     "path_share",
     "prescribed_size_limit",
     "served_limit",
+    "transfer_efficiency",
     "transfer_lead",
 ]
+
+
+def transfer_efficiency(
+    loss: float, *, steps: float, tau: float, fixed_steps: ArrayLike, fixed_losses: ArrayLike
+) -> float:
+    """rho of a measured run: it ends where the full depth ends after (T - tau) + rho tau steps.
+
+    The full depth's loss is interpolated in the logarithm of its steps.
+
+    Args:
+        loss: What the grown run ends at, nats.
+        steps: T.
+        tau: Expansion step, > 0.
+        fixed_steps: Horizons of finished runs of the full depth, increasing, shape (runs,).
+        fixed_losses: What they end at, decreasing, shape (runs,).
+
+    Returns:
+        rho; nan where the loss lies outside what the full depth was measured at, or its losses do not decrease.
+
+    Raises:
+        InputError: if a number is out of range or the lengths differ.
+
+    >>> round(transfer_efficiency(3.0, steps=100, tau=50, fixed_steps=[50, 75, 100], fixed_losses=[3.5, 3.0, 2.8]), 9)
+    0.5
+    """
+    checks.positive("tau", tau)
+    checks.positive("loss", loss)
+    checks.positive("steps", steps)
+    return (_steps_at(loss, fixed_steps, fixed_losses) - (steps - tau)) / tau
+
+
+def loss_equal_efficiency(
+    tau: float, *, small_steps: ArrayLike, small_losses: ArrayLike, full_steps: ArrayLike, full_losses: ArrayLike
+) -> float:
+    """rho of loss-equal growth, t/tau: the grown run goes on as the full depth did from step t, where it had its loss.
+
+    Both curves are of one kind, either those of runs whose learning rate has not decayed yet or the ends of annealed
+    runs over their horizons; they are interpolated in the logarithm of the steps.
+
+    Args:
+        tau: Expansion step, > 0.
+        small_steps: Where the small depth's loss was measured, increasing, shape (n,).
+        small_losses: Its losses, nats, shape (n,).
+        full_steps: The same of the full depth, shape (m,).
+        full_losses: Its losses, decreasing, nats, shape (m,).
+
+    Returns:
+        rho; nan where the small depth's loss at tau is outside what the full depth was measured at.
+
+    Raises:
+        InputError: if a number is out of range or the lengths differ.
+
+    >>> curves = {"small_steps": [50, 100], "full_steps": [25, 50]}
+    >>> round(loss_equal_efficiency(100, small_losses=[4.0, 3.5], full_losses=[4.0, 3.5], **curves), 9)
+    0.5
+    """
+    import numpy as np
+
+    checks.positive("tau", tau)
+    step, loss = checks.columns(1, small_steps=small_steps, small_losses=small_losses)
+    checks.increasing("small_steps", step, fix="sort the measurements")
+    if not step[0] <= tau <= step[-1]:
+        return math.nan
+    return _steps_at(float(np.interp(math.log(tau), np.log(step), loss)), full_steps, full_losses) / tau
+
+
+def _steps_at(loss: float, steps: ArrayLike, losses: ArrayLike) -> float:
+    """Steps after which a falling curve has ``loss``; nan beyond its ends, or where it does not fall."""
+    import numpy as np
+
+    step, fallen = checks.columns(1, steps=steps, losses=losses)
+    checks.increasing("steps", step, fix="sort the runs by their horizon")
+    if np.any(np.diff(fallen) >= 0) or not fallen[-1] <= loss <= fallen[0]:
+        return math.nan
+    return float(math.exp(np.interp(-loss, -fallen, np.log(step))))
 
 
 def transfer_lead(transfer_efficiency: float, price: float, *, tau: float) -> float:

@@ -41,10 +41,12 @@ __all__ = [
     "Record",
     "RecordWriter",
     "Row",
+    "checkout_commit",
     "header",
     "read_header",
     "read_record",
     "read_records",
+    "values_record",
     "write_parquet",
 ]
 
@@ -251,10 +253,29 @@ def header(
         seed=seed,
         config=config or {},
         versions=_versions(),
-        commit=_commit(),
+        commit=checkout_commit(),
         data_digest=data_digest,
         machine=machine,
     )
+
+
+def values_record(header: Header, values: Iterable[tuple[str, str, float | None]]) -> Record:
+    """A record of values that belong to no step: claims, scores, measured properties.
+
+    Args:
+        header: What was done, with a representative plan.
+        values: (split, metric, value) of each; None where there is no value.
+    """
+    rows = list(values)
+    n = len(rows)
+    columns: dict[str, np.ndarray] = {name: np.zeros(n) for name in ("flops", "wall_s")}
+    columns |= {name: np.zeros(n, dtype=np.int64) for name in ("step", "tokens", "depth", "phase")}
+    columns |= {
+        "split": np.array([split for split, _, _ in rows], dtype=object),
+        "metric": np.array([metric for _, metric, _ in rows], dtype=object),
+        "value": np.array([np.nan if value is None else float(value) for _, _, value in rows]),
+    }
+    return Record(header=header, columns=columns)
 
 
 def read_record(path: str | Path) -> Record:
@@ -448,7 +469,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _commit() -> str | None:
+def checkout_commit() -> str | None:
     """Commit of the checkout this package stands in, None when it was installed without one."""
     import subprocess
 

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 
-from latebloom.paper_figures.curves import look, loss_limits, mark_expansion, plot_run
+from latebloom.paper_figures.curves import look, loss_limits, mark_expansion, plot_run, told_depths
 from latebloom.theory.cost import plan_flops
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from latebloom.theory.plan import Plan
     from latebloom.theory.record import Record
 
 RUNS = {  # what each record is beside the one-layer run
     "stdlib_fixed": "fixed",
+    "stdlib_small": "small",
     "stdlib_equal_compute": "equal_compute",
     "demo_scale/s0_two-760": "depth_equal_compute-2",
     "demo_scale/s0_small-942": "small_equal_compute",
@@ -50,7 +50,7 @@ def make(records: dict[str, Record]) -> Figure:
     mark_expansion(compute, plan_flops(plan), "")
     best = _menu(records)[0]
     compute.annotate(
-        f"lowest: {_words(best.plan)}", (plan_flops(best.plan), best.final()), xytext=(8, -2),
+        f"lowest: {told_depths(best.plan)}", (plan_flops(best.plan), best.final()), xytext=(8, -2),
         textcoords="offset points", va="top", ha="left", fontsize=7,
     )  # fmt: skip
     loss_limits(steps, list(records.values()))
@@ -67,18 +67,13 @@ def _menu(records: dict[str, Record]) -> list[Record]:
     return sorted(equal, key=lambda record: record.final())
 
 
-def _words(plan: Plan) -> str:
-    depths = " → ".join(str(stage.depth) for stage in plan.stages)
-    return f"{depths} block{'' if depths == '1' else 's'}"
-
-
 def caption(records: dict[str, Record]) -> str:
     """The caption, its numbers computed."""
     final = {RUNS[name]: record.final() for name, record in records.items()}
     plan = records[GROWN].plan
     menu = _menu(records)
     grown = plan.tau is not None and menu[0].plan.tau is not None
-    ends = ", ".join(f"{_words(record.plan)} at {record.final():.3f}" for record in menu)
+    ends = ", ".join(f"{told_depths(record.plan)} at {record.final():.3f}" for record in menu)
     return (
         f"Validation loss of a {plan.model.name} (width {plan.model.width}, vocabulary {plan.model.vocab_size}) on the "
         f"Python standard library, one seed. With the compute of growing 1 → {plan.depth} at step {plan.tau} of "

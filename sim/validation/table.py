@@ -6,11 +6,9 @@ value; there is no step. The header's plan is a representative run of the toy, i
 
 from __future__ import annotations
 
-import numpy as np
-
 from latebloom.sim.validation.expansions import FULL
 from latebloom.theory.plan import GPT2Shape, Optimizer, Plan, Stage
-from latebloom.theory.record import Record, header
+from latebloom.theory.record import Record, header, values_record
 from latebloom.theory.schedules import wsd
 
 __all__ = ["SPLITS", "claims_record"]
@@ -40,12 +38,5 @@ def claims_record(found: dict[str, list[dict]], *, quick: bool) -> Record:
             values = (c["theory"], c["simulated"], low, high, c["tolerance"], float(c["holds"]))
             metric = f"{check}/{c['optimizer']}/{c['name']}"
             rows += [(split, metric, v) for split, v in zip(SPLITS, values, strict=True)]
-    n = len(rows)
-    columns: dict[str, np.ndarray] = {name: np.zeros(n) for name in ("flops", "wall_s")}
-    columns |= {name: np.zeros(n, dtype=np.int64) for name in ("step", "tokens", "depth", "phase")}
-    columns |= {
-        "split": np.array([split for split, _, _ in rows], dtype=object),
-        "metric": np.array([metric for _, metric, _ in rows], dtype=object),
-        "value": np.array([np.nan if value is None else float(value) for _, _, value in rows]),
-    }
-    return Record(header=header(plan, seed=0, config={"quick": quick, "claims": n // len(SPLITS)}), columns=columns)
+    config = {"quick": quick, "claims": len(rows) // len(SPLITS)}
+    return values_record(header(plan, seed=0, config=config), rows)

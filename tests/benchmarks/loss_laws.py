@@ -1,6 +1,6 @@
 """The league of loss laws: every law fits some runs and predicts others, from measured curves.
 
-    python -m tests.benchmarks.loss_laws --data DIR [--json out.json] [--laws river_valley,functional]
+    python -m tests.benchmarks.loss_laws --data DIR [--json FILE] [--parquet FILE] [--laws river_valley,functional]
 
 DIR holds ``mpl/csv_*``, ``lr_scheduling``, ``gpt_100m`` (columns as their publishers give them). Splits:
 
@@ -33,11 +33,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from latebloom.theory.architectures.presets import gpt2_124m
 from latebloom.theory.fitting.curves import LossCurve
 from latebloom.theory.fitting.laws import fit_law
 from latebloom.theory.fitting.readers import rates_from_log, read_curves
 from latebloom.theory.landscapes import LAWS
 from latebloom.theory.landscapes.law import Law
+from latebloom.theory.plan import Plan, Stage
+from latebloom.theory.record import Record, header, values_record, write_parquet
+from latebloom.theory.schedules import Constant
 from tests.benchmarks import scaling_laws
 
 MPL_FIT = ("cosine_24000", "constant_24000", "wsdcon_9")
@@ -206,6 +210,22 @@ def schedule_leagues(data: Path, laws: dict[str, type[Law]]) -> dict[str, dict[s
     return league
 
 
+def league_record(league: dict[str, dict[str, dict]]) -> Record:
+    """The schedules' league as a Record, which figures read: metric = law/split of the data, split = the score."""
+    scores = ("r2", "mean_rel_error", "worst_rel_error", "settled", "best_lr_rate", "regret", "seconds")
+    plan = Plan(
+        name="league of loss laws", model=gpt2_124m(), batch_tokens=1024, schedule=Constant(steps=1, peak_lr=1.0),
+        stages=(Stage(start_step=0, depth=12),),
+    )  # fmt: skip
+    rows = [
+        (key, f"{law}/{split}", score.get(key))
+        for law, splits in league.items()
+        for split, score in splits.items()
+        for key in scores
+    ]
+    return values_record(header(plan, seed=0), rows)
+
+
 def say(line: str) -> None:
     print(line, file=sys.stderr)
 
@@ -214,6 +234,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--parquet", type=Path, help="write the schedules' league as a Record")
     parser.add_argument("--laws", default=",".join(LAWS), help="comma-separated names")
     args = parser.parse_args()
     if unknown := set(args.laws.split(",")) - set(LAWS):
@@ -223,6 +244,8 @@ def main() -> None:
     sizes = scaling_laws.leagues(args.data)
     scaling_laws.show(sizes)
     print(f"{time.perf_counter() - start:.0f} s in total")
+    if args.parquet:
+        write_parquet(league_record(league), args.parquet)
     if args.json:
         args.json.write_text(json.dumps({"laws": league | sizes}, indent=2) + "\n")
 

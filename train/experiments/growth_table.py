@@ -16,6 +16,7 @@ is reached by the second update; it *learns features* if feature is at least a q
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,14 +25,16 @@ from torch import Tensor
 
 from latebloom.theory.architectures.tensors import MATRIX_KINDS
 from latebloom.theory.expansion import INITS, ORDERS, Init, Order
-from latebloom.theory.plan import Optimizer, Stage
+from latebloom.theory.plan import Optimizer, Plan, Stage
+from latebloom.theory.record import Record, header, values_record, write_parquet
+from latebloom.theory.schedules import Constant
 from latebloom.train.experiments.feature_probe import BlockKind, probe_batch, probe_shape, residual_stream, update_
 from latebloom.train.growth.operators import grow_blocks
 from latebloom.train.model.tensors import describe
 from latebloom.train.model.transformer import GPT2, Block, init_block_
 from latebloom.train.optim.build import build_optimizer
 
-__all__ = ["OperatorRow", "growth_table", "table_text"]
+__all__ = ["OperatorRow", "growth_record", "growth_table", "table_text"]
 
 FEATURE = 0.25
 LR = 0.02
@@ -102,6 +105,26 @@ def growth_table(
                 )
             )
     return rows
+
+
+def growth_record(rows: Sequence[OperatorRow]) -> Record:
+    """The table as a Record: metric = init/order, split = what was measured.
+
+    Args:
+        rows: From :func:`growth_table`, of two widths.
+    """
+    plan = Plan(
+        name="what ways of growing do to a small model", model=probe_shape(32, heads=2), batch_tokens=1024,
+        schedule=Constant(steps=8, peak_lr=LR), stages=(Stage(start_step=0, depth=2), Stage(start_step=1, depth=4)),
+    )  # fmt: skip
+    values: list[tuple[str, str, float]] = []
+    for row in rows:
+        found = {
+            "change": row.change, "reached at first": row.reached[0], "reached at second": row.reached[1],
+            "feature narrow": row.feature[0], "feature wide": row.feature[-1],
+        }  # fmt: skip
+        values += [(split, f"{row.init}/{row.order}", value) for split, value in found.items()]
+    return values_record(header(plan, seed=0), values)
 
 
 def table_text(rows: Sequence[OperatorRow]) -> str:
@@ -181,4 +204,7 @@ def _added(model: GPT2, new: set[int], inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 if __name__ == "__main__":
-    print(table_text(growth_table(orders=tuple(ORDERS))))
+    measured = growth_table(orders=tuple(ORDERS))
+    if len(sys.argv) > 1:  # python -m latebloom.train.experiments.growth_table FILE.parquet
+        write_parquet(growth_record(measured), sys.argv[1])
+    print(table_text(measured))

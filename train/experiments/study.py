@@ -34,6 +34,7 @@ from rich.console import Console
 from latebloom.theory.cost import flops_per_token, plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import INITS, Init, Order, StatePolicy
+from latebloom.theory.limits import transfer_efficiency
 from latebloom.theory.plan import GPT2Shape, Optimizer, Plan, Stage
 from latebloom.theory.record import Record
 from latebloom.theory.schedules import WSD, Piecewise
@@ -482,13 +483,14 @@ def _transfer_efficiency(study: Study, arm: StudyArm, means: Mapping[str, float]
     tau, depth = arm.plan.stages[1].start_step, arm.plan.depth
     n = _price(study, arm.plan.stages[0].depth) / _price(study, depth)
     computes = np.array([compute for compute in sorted(study.computes) if f"fixed-{depth}-C{compute}" in means])
-    fixed = np.array([means[f"fixed-{depth}-C{compute}"] for compute in computes])
-    loss = means[arm.name]
-    if not len(fixed) or not fixed.min() <= loss <= fixed.max() or np.any(np.diff(fixed) >= 0):
+    if not len(computes):
         return math.nan, n
-    steps = computes * _price(study, study.full_depth) / _price(study, depth)
-    equal = math.exp(np.interp(-loss, -fixed, np.log(steps)))
-    return (equal - (arm.plan.steps - tau)) / tau, n
+    rho = transfer_efficiency(
+        means[arm.name], steps=arm.plan.steps, tau=tau,
+        fixed_losses=np.array([means[f"fixed-{depth}-C{compute}"] for compute in computes]),
+        fixed_steps=computes * _price(study, study.full_depth) / _price(study, depth),
+    )  # fmt: skip
+    return rho, n
 
 
 def _standard_error(values: np.ndarray) -> float:

@@ -1,0 +1,91 @@
+"""Figure 18: where growing pays. What a step of the small phase is worth, against its price and the loss-equal line.
+
+A run that grows at step tau of T ends where the full depth alone ends after (T - tau) + rho tau steps: a small step is
+worth rho of a full one. It costs n. Growing beats the full depth of equal compute where rho > n (left of which the
+small phase was too dear), and it can beat every fixed depth only beyond the loss-equal line: a run that merely goes on
+from the loss it has.
+
+Records: of the demo's corpus and model (see figure 4), and every study.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from latebloom.paper_figures.curves import depth_color
+from latebloom.paper_figures.fronts import DEMO, STUDIES, GrownArm, finished_ends, grown_arms
+from latebloom.paper_figures.missing import require
+from latebloom.paper_figures.tables import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from latebloom.theory.record import Record
+
+RECORDS = [*DEMO, *STUDIES]
+MADE_BY = "latebloom study studies/NAME.toml --data DIR --out runs/NAME --parquet DIR"
+
+
+def prepare(records: Mapping[str, Record]) -> list[GrownArm]:
+    """Grown arms whose rho could be measured."""
+    arms = [arm for arm in grown_arms(finished_ends(records)) if np.isfinite(arm.rho).any()]
+    require(arms, "grown runs beside fixed runs of their full depth", MADE_BY)
+    return arms
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+
+
+def make(arms: list[GrownArm]) -> Figure:
+    """Left: rho against n. Right: rho against what loss-equal growth would have."""
+    figure, (left, right) = plt.subplots(1, 2, sharey=True, figsize=(7.0, 3.1))
+    for small in sorted({arm.plan.stages[0].depth for arm in arms}):
+        here = [arm for arm in arms if arm.plan.stages[0].depth == small]
+        rho = [_mean(arm.rho) for arm in here]
+        label = f"from {small} block{'' if small == 1 else 's'}"
+        style = {"color": depth_color(small), "markersize": 4, "alpha": 0.85, "markeredgewidth": 0}
+        left.plot([arm.price for arm in here], rho, "o", label=label, **style)
+        right.plot([_mean(arm.loss_equal) for arm in here], rho, "o", label=f"_{label}", **style)
+    top = max(1.0, *(_mean(arm.rho) for arm in arms)) + 0.3
+    low = min(0.0, *(_mean(arm.rho) for arm in arms)) - 0.05
+    for axes in (left, right):
+        axes.plot([0, 1], [0, 1], color="#000000", linewidth=0.9, label="_line")
+        axes.fill_between([0, 1], [0, 1], [top, top], color="#009E73", alpha=0.08, linewidth=0)
+        axes.set(xlim=(0, 1), ylim=(low, top))
+    left.annotate("grown below the full depth\nof equal compute: ρ > n", (0.04, 0.97), xycoords="axes fraction",
+                  va="top", fontsize=7, color="#006648")  # fmt: skip
+    right.annotate("better than going on\nfrom the same loss", (0.04, 0.97), xycoords="axes fraction",
+                   va="top", fontsize=7, color="#006648")  # fmt: skip
+    left.set(xlabel="price n of a small step", ylabel="transfer efficiency ρ", title="against its price")
+    right.set(xlabel="ρ of loss-equal growth", title="against the loss-equal line")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    return figure
+
+
+def data(arms: list[GrownArm]) -> Table:
+    """Every arm."""
+    rows = [
+        (a.group, a.way, a.tokens_per_parameter, a.price, _mean(a.rho), _mean(a.loss_equal), len(a.rho)) for a in arms
+    ]
+    return Table(("study", "arm", "tokens a parameter", "n", "rho", "rho loss-equal", "seeds"), rows)
+
+
+def caption(arms: list[GrownArm]) -> str:
+    """The caption, its numbers computed."""
+    beats = sum(_mean(arm.rho) > arm.price for arm in arms)
+    known = [arm for arm in arms if np.isfinite(_mean(arm.loss_equal))]
+    past = sum(_mean(arm.rho) > _mean(arm.loss_equal) for arm in known)
+    groups = len({arm.group for arm in arms})
+    return (
+        f"{len(arms)} ways of growing at one compute each, of {groups} sets of runs; a point is the mean over its "
+        "seeds "
+        f"(1 to {max(len(arm.rho) for arm in arms)}). A step of the small phase is worth ρ steps of the full depth and "
+        f"costs n of one. {beats} of {len(arms)} lie above ρ = n and end below the full depth of equal compute; "
+        f"{past} of "
+        f"{len(known)} lie above the loss-equal line, beyond which alone growing can beat every fixed depth."
+    )

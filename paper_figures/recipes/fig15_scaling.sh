@@ -1,0 +1,8 @@
+#!/bin/sh
+# Figure 15 at 124M: fixed and grown runs at four amounts of compute.
+# Shapes, schedule and update rule as in arXiv 2511.04981. *Chosen by us*, since it does not say: steps, tokens a step, data, seeds.
+set -e
+# Data: any text of tens of billions of tokens, chosen by us.
+latebloom data prepare books/ --tokenizer gpt2 --bpe-dir bpe --out data/owt
+latebloom study paper_figures/recipes/gpt2_124m_depths.toml --out records/studies/gpt2_124m_depths --data data/owt --dtype bfloat16 --compile --repeat-data
+latebloom figures --only fig17 --only fig21 --data records
