@@ -65,7 +65,7 @@ def test_a_landscape_without_fresh_modes_is_explained():
     plan = plan_expansion(**COMMON, law=law(fresh=0.0))
     assert plan.tau == SCHEDULE.steps - 1
     assert plan.predicted.tau_star == SCHEDULE.steps
-    assert "growing costs less than 1.0% of the final loss even at the last step" in plan.provenance.reason
+    assert "Even at the last step growing costs less than the 1.0% of the final loss allowed." in plan.provenance.reason
 
 
 def test_equal_compute_costs_the_same_and_has_its_own_schedule():

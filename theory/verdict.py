@@ -24,6 +24,7 @@ from latebloom.theory import checks
 from latebloom.theory.controls import Control, control
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
+from latebloom.theory.expansion import blocks_text
 from latebloom.theory.menu import schedule_for
 from latebloom.theory.plan import Plan
 from latebloom.theory.record import Record
@@ -59,7 +60,7 @@ class TrainedArm(Spec, frozen=True, kw_only=True):
         """For people, such as ``1 block``, ``4 blocks`` or ``1 -> 4``."""
         if len(self.depths) > 1:
             return " -> ".join(map(str, self.depths))
-        return f"{self.depths[0]} block{'' if self.depths[0] == 1 else 's'}"
+        return blocks_text(self.depths[0])
 
 
 class Verdict(Spec, frozen=True, kw_only=True):
@@ -331,8 +332,8 @@ def _headline(v: Verdict) -> str:
     train = f"train {best.label} {'longer' if of_small else f'for {best.steps} steps from the start'}"
     if v.head == "grow":
         before = " -> ".join(map(str, grown.depths[:-1]))
-        blocks = "block" if before == "1" else "blocks"
-        return f"Grow: train {before} {blocks} for {grown.tau} of {grown.steps} steps, then grow to {grown.depths[-1]}."
+        first = f"{before} blocks" if len(grown.depths) > 2 else blocks_text(grown.depths[0])
+        return f"Grow: train {first} for {grown.tau} of {grown.steps} steps, then grow to {grown.depths[-1]}."
     if v.head == "do not grow":
         return f"Do not grow: {train}."
     if v.best == "progressive" and NEVER not in v.arms:

@@ -32,6 +32,13 @@ __all__ = ["branch_command", "doctor_command", "resume_command", "train_command"
 @click.option("--dry-run", "dry", is_flag=True, help="Print parameters, FLOPs, memory and time; train nothing.")
 @click.option("--mfu", type=float, default=0.5, show_default=True, help="Share of the peak that is reached (dry run).")
 @click.option("--devices", type=int, default=1, show_default=True, help="Number of devices (dry run).")
+@click.option(
+    "--device-memory",
+    type=float,
+    default=139.0,
+    show_default=True,
+    help="Memory of one device in GiB (dry run); 139 is an H200's.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @settings({"config": TrainConfig})
 def train_command(
@@ -46,18 +53,26 @@ def train_command(
     dry: bool,
     mfu: float,
     devices: int,
+    device_memory: float,
     as_json: bool,
 ) -> None:
     """Train a GPT-2 as PLAN says."""
     plan = plan_of(plan_path, plan_option, model_name)
     if dry:
-        from latebloom.train.run.dryrun import dry_run
+        from latebloom.train.run.dryrun import dry_run, fit_text
 
         estimate = dry_run(
             plan, peak_tflops=790.0 if config.peak_tflops is None else config.peak_tflops, mfu=mfu, devices=devices,
             micro_sequences=config.microbatch or 8, activations=config.activations, dtype=config.dtype,
         )  # fmt: skip
-        click.echo(json.dumps(estimate.as_dict(), indent=2) if as_json else estimate.text())
+        if as_json:
+            click.echo(json.dumps(estimate.as_dict(), indent=2))
+            return
+        fits = fit_text(
+            plan, memory_gib=device_memory, devices=devices, micro_sequences=config.microbatch or 8,
+            activations=config.activations, dtype=config.dtype,
+        )  # fmt: skip
+        click.echo(f"{fits}\n{estimate.text()}")
         return
     from latebloom.train.run.loop import summary, train
 
