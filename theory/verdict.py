@@ -308,13 +308,13 @@ def sentence(v: Verdict) -> str:
     """
     (lowest, loss), *others = _menu_in_digits(v)
     told = [f"{lowest.label} {_ends(v, lowest)} at {loss}", *(f"{arm.label} at {other}" for arm, other in others)]
-    text = [_headline(v), f"At this compute ({v.flops:.3g} FLOPs) {', '.join(told)}."]
+    text = [_headline(v), f"At this compute ({_short(v.flops)} FLOPs) {', '.join(told)}."]
     if v.measured:
         known = v.resolution is not None
         noise = f"differences under {v.resolution:.1g} are noise" if known else "how much is noise is not known"
         text.append(f"One seed; {noise}.")
     if v.pilot_flops is not None:
-        text.append(f"Pilots cost another {v.pilot_flops:.2g} FLOPs.")
+        text.append(f"Pilots cost another {_short(v.pilot_flops)} FLOPs.")
     return " ".join(text)
 
 
@@ -369,7 +369,7 @@ def details(v: Verdict) -> tuple[str, ...]:
         small = v.arms["small"]
         told.append(
             f"Never grown, {small.label} {_ends(v, small)} at {small.loss:.3f} after as many steps, "
-            f"for {small.flops:.3g} FLOPs: growing ends {_beside(v.gap('small'))} that."
+            f"for {_short(small.flops)} FLOPs: growing ends {_beside(v.gap('small'))} that."
         )
     shown = {"progressive", "fixed", "cold_start", "small", *v.menu}
     for name, arm in v.arms.items():
@@ -385,6 +385,10 @@ def details(v: Verdict) -> tuple[str, ...]:
 def _ends(v: Verdict, arm: TrainedArm) -> str:
     """The verb: measured or predicted, of one block or of several."""
     return "would end" if not v.measured else "end" if arm.label.endswith("blocks") else "ends"
+
+
+def _short(flops: float) -> str:
+    return f"{flops:.3g}".replace("e+", "e")
 
 
 def _beside(gap: float) -> str:
