@@ -35,14 +35,14 @@ from latebloom.theory.menu_plan import field_summary, plan_from_menu
 from latebloom.theory.plan import Plan, Stage, read_plan
 from latebloom.theory.prediction import FieldSummary
 from latebloom.theory.schedules import WSD, Cosine, Linear
-from latebloom.theory.record import read_record
+from latebloom.theory.record import Record, read_record
 
 if TYPE_CHECKING:
     from latebloom.theory.schedules import AnySchedule
 
-__all__ = ["example_plan", "explorer_page", "golden_numbers", "posterior_of", "write_explorer"]
+__all__ = ["example_field", "example_plan", "explorer_page", "golden_numbers", "posterior_of", "write_explorer"]
 
-EXAMPLE_PILOTS = ("small-200", "small-400", "small-800", "full-200", "grown200-90")  # those of figure 4, seed 0
+EXAMPLE_PILOTS = ("full-200", "grown200-90", "small-200", "small-400", "small-800")  # those of figure 4, seed 0
 BUDGET = 0.8  # of the example, as the demo's
 
 
@@ -91,12 +91,22 @@ def _has_fit(plan: Plan) -> bool:
 @functools.cache
 def example_plan() -> Plan:
     """1 -> 4 blocks of the demo's model, from committed pilots of seed 0."""
-    records = [read_record(DATA / "demo_scale" / f"s0_{name}.parquet") for name in EXAMPLE_PILOTS]
-    ends, curve = ends_of(records, small_depth=1, full_depth=4), trunk_curve_of(records, small_depth=1)
-    base = records[2].plan.replace(name="example", stages=(Stage(start_step=0, depth=4),))
-    field = fit_recovery_field(ends, full_depth=4, reference=base.schedule.total_area, trunk_curve=curve)
+    base = _pilots()[-1].plan.replace(name="example", stages=(Stage(start_step=0, depth=4),))
     growth = Stage(start_step=1, depth=4)
-    return plan_from_menu(field, base, budget=BUDGET * plan_flops(base), growth=growth, depths=(2,)).best
+    return plan_from_menu(example_field(), base, budget=BUDGET * plan_flops(base), growth=growth, depths=(2,)).best
+
+
+@functools.cache
+def example_field() -> RecoveryField:
+    """The posterior of its pilots."""
+    pilots = _pilots()
+    ends, curve = ends_of(pilots, small_depth=1, full_depth=4), trunk_curve_of(pilots, small_depth=1)
+    reference = pilots[-1].plan.schedule.total_area
+    return fit_recovery_field(ends, full_depth=4, reference=reference, trunk_curve=curve)
+
+
+def _pilots() -> list[Record]:
+    return [read_record(DATA / "demo_scale" / f"s0_{name}.parquet") for name in EXAMPLE_PILOTS]
 
 
 # --- golden numbers ---------------------------------------------------------------------------------------------------

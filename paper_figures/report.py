@@ -135,16 +135,16 @@ def _arms_table(records: dict[str, Record], result: dict[str, Any]) -> Table:
         rows.append(
             (
                 f"{look(arm).label}{', lowest' if best else ''}",
-                _depths(plan),
-                f"{plan.steps:,}",
-                f"{_short(plan_flops(plan))} ({plan_flops(plan) / spent:.0%})",
                 f"{predicted:.3f}" if predicted is not None else "",
                 f"{records[arm].final():.4f}",
                 _interval(gap["predicted"]) if gap else "",
                 f"{gap['measured']:+.2%}" if gap else "",
+                _depths(plan),
+                f"{plan.steps:,}",
+                f"{_short(plan_flops(plan))} ({plan_flops(plan) / spent:.0%})",
             )
         )
-    head = ("run", "blocks", "steps", "FLOPs", "loss predicted", "measured", "growing against it: predicted", "measured")
+    head = ("run", "loss predicted", "measured", "growing against it: predicted", "measured", "blocks", "steps", "FLOPs")
     caption = "Final validation loss in nats per token, predicted before the runs beside measured; 90 % intervals."
     return Table(caption, head, tuple(rows), best_row)
 

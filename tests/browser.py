@@ -95,7 +95,7 @@ def browser() -> Iterator[Page]:
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")
     websocket = pytest.importorskip("websocket", reason="websocket-client is not installed")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, contextlib.ExitStack() as opened:
         process = subprocess.Popen(
             [CHROMIUM, *OPTIONS, f"--user-data-dir={profile}", "about:blank"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -103,11 +103,11 @@ def browser() -> Iterator[Page]:
         try:
             port = _port(Path(profile) / "DevToolsActivePort", process)
             socket = websocket.create_connection(_tab(port), timeout=CALL_SECONDS)
+            opened.callback(socket.close)
             page = Page(socket)
             for domain in ("Page", "Runtime", "Network", "Log"):
                 page.call(f"{domain}.enable")
             yield page
-            socket.close()
         finally:
             process.terminate()
             process.wait(timeout=30)

@@ -288,14 +288,14 @@ function drawTable(result) {
 
 const LOG = { to: (value) => Math.log10(value), from: (position) => 10 ** position };
 const KNOBS = [
-  { name: "horizon", place: "run", label: "Horizon: steps of the full depth it buys", scale: LOG, low: 20, high: 1e6, step: 0.01, whole: true, text: (value) => value.toLocaleString("en") },
-  { name: "tokens", place: "run", label: "Tokens a step", scale: LOG, low: 64, high: 1e7, step: 0.01, whole: true, text: (value) => short(value) },
-  { name: "schedule", place: "run", label: "Schedule", options: () => SCHEDULES },
-  { name: "decay", place: "run", label: "Decay, share of the run (WSD)", low: 0.01, high: 1, step: 0.01, text: percent },
-  { name: "model", place: "model", label: "Shape", options: () => ({ [opened.plan.model.name]: opened.plan.model.name, ...Object.fromEntries(Object.keys(DATA.models).map((name) => [name, name])) }) },
-  { name: "small", place: "model", label: "Small depth", low: 0, high: 40, step: 1, whole: true, text: blocks },
-  { name: "full", place: "model", label: "Full depth", low: 1, high: 100, step: 1, whole: true, text: blocks },
-  { name: "dollars", place: "money", label: "Price of 1e18 FLOPs", scale: LOG, low: 0.01, high: 100, step: 0.01, text: (value) => `$${value.toFixed(2)}` },
+  { name: "horizon", place: "the-run", label: "Horizon: steps of the full depth it buys", scale: LOG, low: 20, high: 1e6, step: 0.01, whole: true, text: (value) => value.toLocaleString("en") },
+  { name: "tokens", place: "the-run", label: "Tokens a step", scale: LOG, low: 64, high: 1e7, step: 0.01, whole: true, text: (value) => short(value) },
+  { name: "schedule", place: "the-run", label: "Schedule", options: () => SCHEDULES },
+  { name: "decay", place: "the-run", label: "Decay, share of the run (WSD)", low: 0.01, high: 1, step: 0.01, text: percent },
+  { name: "model", place: "the-model", label: "Shape", options: () => ({ [opened.plan.model.name]: opened.plan.model.name, ...Object.fromEntries(Object.keys(DATA.models).map((name) => [name, name])) }) },
+  { name: "small", place: "the-model", label: "Small depth", low: 0, high: 40, step: 1, whole: true, text: blocks },
+  { name: "full", place: "the-model", label: "Full depth", low: 1, high: 100, step: 1, whole: true, text: blocks },
+  { name: "dollars", place: "the-price", label: "Price of 1e18 FLOPs", scale: LOG, low: 0.01, high: 100, step: 0.01, text: (value) => `$${value.toFixed(2)}` },
 ];
 let opened, settings;
 
@@ -313,7 +313,7 @@ function buildControls() {
       knob.input = Object.assign(document.createElement("input"), { type: "range", min: knob.scale.to(knob.low), max: knob.scale.to(knob.high), step: knob.step });
       label.append(knob.output, knob.input);
     }
-    knob.input.id = knob.name;
+    knob.input.id = label.htmlFor = knob.name; // named: an output inside a label would be what it labels
     knob.input.addEventListener("input", () => {
       const value = knob.options ? knob.input.value : knob.scale.from(Number(knob.input.value));
       change({ [knob.name]: knob.whole ? Math.round(value) : value });
