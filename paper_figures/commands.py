@@ -35,7 +35,9 @@ def figures_command(only: tuple[str, ...], out: Path) -> None:
 
 @click.command("report")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="[default: report.html where the runs are]")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="[default: report.html where the runs are]"
+)
 def report_command(runs: tuple[Path, ...], out: Path | None) -> None:
     """Write report.html: of a demo, an ablation, a study or a run, or of loss curves of any trainer (CSV, TensorBoard)."""
     from latebloom.paper_figures.report import write_report

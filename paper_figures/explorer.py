@@ -23,6 +23,7 @@ from latebloom.theory.files import write_whole
 from latebloom.theory.fitting.recovery_field import (
     AnnealedEnd,
     FieldPrior,
+    Kind,
     RecoveryField,
     TrunkCurve,
     ends_of,
@@ -31,11 +32,11 @@ from latebloom.theory.fitting.recovery_field import (
 )
 from latebloom.theory.landscapes.area import AreaLaw, Signal
 from latebloom.theory.menu import MenuArm, equal_compute_menu, points_of, schedule_for
-from latebloom.theory.menu_plan import field_summary, plan_from_menu
+from latebloom.theory.menu_plan import plan_from_menu
 from latebloom.theory.plan import Plan, Stage, read_plan
 from latebloom.theory.prediction import FieldSummary
-from latebloom.theory.schedules import WSD, Cosine, Linear
 from latebloom.theory.record import Record, read_record
+from latebloom.theory.schedules import WSD, Cosine, Linear
 
 if TYPE_CHECKING:
     from latebloom.theory.schedules import AnySchedule
@@ -133,15 +134,19 @@ def golden_numbers(plan: Plan, *, settings: int = 8, seed: int = 0) -> dict[str,
 def _area_setting(generator: np.random.Generator) -> dict[str, Any]:
     """Any schedule, shape and law."""
     steps, peak = int(generator.integers(200, 40_000)), float(10 ** generator.uniform(-3, 0))
-    warm = {"steps": steps, "peak_lr": peak, "warmup_steps": int(steps * generator.uniform(0, 0.02))}
-    final, decay_steps = float(generator.uniform(0.01, 0.2)), int(steps * generator.uniform(0.02, 0.5))
-    decay = str(generator.choice(["linear", "cosine", "sqrt", "exponential"]))
+    warmup_steps, decay_steps = int(steps * generator.uniform(0, 0.02)), int(steps * generator.uniform(0.02, 0.5))
+    decay = ("linear", "cosine", "sqrt", "exponential")[int(generator.integers(4))]
+    final = float(generator.uniform(0.01, 0.2))
     kind = int(generator.integers(4))
-    schedule: AnySchedule = (
-        (Cosine(**warm, final=final), Linear(**warm, final=final))[kind]
-        if kind < 2
-        else WSD(**warm, decay_steps=decay_steps, decay=decay, final=final)  # type: ignore[arg-type]
-    )
+    schedule: AnySchedule
+    if kind < 2:
+        smooth = (Cosine, Linear)[kind]
+        schedule = smooth(steps=steps, peak_lr=peak, warmup_steps=warmup_steps, final=final)
+    else:
+        schedule = WSD(
+            steps=steps, peak_lr=peak, warmup_steps=warmup_steps, decay_steps=decay_steps, decay=decay,  # type: ignore[arg-type]
+            final=final,
+        )  # fmt: skip
     reference = schedule.total_area
 
     def signal(amplitude: float) -> Signal:
@@ -170,7 +175,9 @@ def _area_setting(generator: np.random.Generator) -> dict[str, Any]:
     menu = equal_compute_menu(plan, small_depth=law.small_depth, full_depth=full, budget=budget)
     horizons = [schedule_for(schedule, arm.steps) for arm in menu]
     losses = [
-        law.fixed(rates, arm.steps, depth=arm.depths[0]) if arm.tau is None else law.grown(rates, arm.steps, tau=arm.tau)
+        law.fixed(rates, arm.steps, depth=arm.depths[0])
+        if arm.tau is None
+        else law.grown(rates, arm.steps, tau=arm.tau)
         for arm, rates in zip(menu, horizons, strict=True)
     ]
     tolerance = float(generator.uniform(0.002, 0.05)) * float(law.loss(plan))
@@ -188,7 +195,7 @@ def _field_setting(plan: Plan, posterior: RecoveryField, factor: float) -> dict[
     menu = equal_compute_menu(plan, small_depth=small, full_depth=full, budget=budget)
     mean, covariance = posterior.moments(points_of(posterior, menu))
     base = plan.replace(stages=(Stage(start_step=0, depth=full),))
-    return _setting(base, small, budget, menu, mean) | {
+    return _setting(base, small, budget, menu, mean.tolist()) | {
         "law": None,
         "deviations": np.sqrt(np.diag(covariance)).tolist(),
     }
@@ -226,18 +233,30 @@ def posterior_of(field: FieldSummary) -> RecoveryField:
     """
     assert field.ends is not None
     longest = max(end.area for end in field.ends)
+    kinds: dict[int, Kind] = {field.small_depth: "small", field.full_depth: "full"}
     ends = []
     for i, end in enumerate(field.ends):
         grown = 0 < end.area_before < end.area
-        kind = "grown" if grown else {field.small_depth: "small", field.full_depth: "full"}.get(end.depth, "between")
         ends.append(
             AnnealedEnd(
-                name=str(i), kind=kind, depth=end.depth, steps=round(1e6 * end.area / longest), tau=0, area=end.area,  # type: ignore[arg-type]
-                area_before=end.area_before, loss=end.loss, seed=end.seed, data=None, trunk=str(end.trunk), recipe="",
-                peak_lr=1.0, warmup_steps=1,
-            )  # fmt: skip
+                name=str(i),
+                kind="grown" if grown else kinds.get(end.depth, "between"),
+                depth=end.depth,
+                steps=round(1e6 * end.area / longest),  # any number that orders runs as their areas do
+                tau=0,
+                area=end.area,
+                area_before=end.area_before,
+                loss=end.loss,
+                seed=end.seed,
+                data=None,
+                trunk=str(end.trunk),
+                recipe="",
+                peak_lr=1.0,
+                warmup_steps=1,
+            )
         )
-    curve = field.curve and TrunkCurve(
-        area=np.array(field.curve.area), loss=np.array(field.curve.loss), noise=field.curve.noise
-    )
+    curve = None
+    if field.curve is not None:
+        area, loss = np.array(field.curve.area), np.array(field.curve.loss)
+        curve = TrunkCurve(area=area, loss=loss, noise=field.curve.noise)
     return fit_recovery_field(ends, full_depth=field.full_depth, reference=field.reference, trunk_curve=curve)

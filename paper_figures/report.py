@@ -1,4 +1,4 @@
-"""report.html: one self-contained page that says what runs found: a demo, an ablation, a study, one run, foreign curves.
+"""report.html: one page that says what runs found: a demo, an ablation, a study, one run, foreign curves.
 
 The page opens offline and looks like the explorer: an answer, a table, curves to point at. Everything that it is given
 is escaped (Jinja2, autoescape); numbers go in as JSON, and the scripts in it draw them.
@@ -23,7 +23,7 @@ from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import blocks_text
 from latebloom.theory.files import write_whole
 from latebloom.theory.fitting.curves import LossCurve
-from latebloom.theory.fitting.readers import is_record, read_curves
+from latebloom.theory.fitting.readers import read_curves
 from latebloom.theory.plan import Plan
 from latebloom.theory.record import RECORD_FILE, Record, read_record
 
@@ -58,7 +58,7 @@ def write_report(source: str | Path, *further: str | Path, out: str | Path | Non
     """Write ``report.html`` for an experiment, a run, a folder of runs, or loss curves of any trainer.
 
     Args:
-        source: Folder of an experiment (with result.json), of a run (with record.jsonl) or of runs; or a file of curves.
+        source: Folder of an experiment (result.json), of a run (record.jsonl) or of runs; or a file of curves.
         further: More files or folders of curves.
         out: Where to write. None: report.html in the folder, or beside the file.
 
@@ -125,7 +125,8 @@ def experiment_report(folder: Path) -> str:
 def _arms_table(records: dict[str, Record], result: dict[str, Any]) -> Table:
     """Every run, first those of the progressive run's compute, then the others, each lowest loss first."""
     spent = plan_flops(records["progressive"].plan)
-    rows, best_row = [], None
+    rows: list[tuple[str, ...]] = []
+    best_row = None
     for _, _, arm in sorted((not _decides(arm), run.final(), arm) for arm, run in records.items()):
         plan, gap = records[arm].plan, result.get("gaps", {}).get(arm)
         predicted = result.get("predicted_losses", {}).get(arm)
@@ -144,7 +145,16 @@ def _arms_table(records: dict[str, Record], result: dict[str, Any]) -> Table:
                 f"{_short(plan_flops(plan))} ({plan_flops(plan) / spent:.0%})",
             )
         )
-    head = ("run", "loss predicted", "measured", "growing against it: predicted", "measured", "blocks", "steps", "FLOPs")
+    head = (
+        "run",
+        "loss predicted",
+        "measured",
+        "growing against it: predicted",
+        "measured",
+        "blocks",
+        "steps",
+        "FLOPs",
+    )
     caption = "Final validation loss in nats per token, predicted before the runs beside measured; 90 % intervals."
     return Table(caption, head, tuple(rows), best_row)
 
@@ -191,14 +201,18 @@ def run_report(record: Record) -> str:
     said = "" if p.final_loss is None else f"{p.final_loss:.4f}"
     rows = ((plan.name, _depths(plan), f"{plan.steps:,}", _short(plan_flops(plan)), said, f"{loss[-1]:.4f}"),)
     left = plan.steps - int(step[-1])
-    ends = f"This run ended at {loss[-1]:.3f} nats per token" if not left else f"At step {step[-1]}: {loss[-1]:.3f} nats"
+    ends = (
+        f"This run ended at {loss[-1]:.3f} nats per token" if not left else f"At step {step[-1]}: {loss[-1]:.3f} nats"
+    )
     return _page(
         title=f"Run {record.header.name}",
         answer=f"{ends}.",
         more=(f"It has {left:,} steps to go. " if left else "")
         + "One run alone has no verdict: it needs its controls (latebloom demo shows them).",
         said=f"Said before the run: {p.verdict}" if p.verdict else "",
-        table=Table("Validation loss in nats per token.", ("run", "blocks", "steps", "FLOPs", "predicted", "loss"), rows),
+        table=Table(
+            "Validation loss in nats per token.", ("run", "blocks", "steps", "FLOPs", "predicted", "loss"), rows
+        ),
         told=[],
         curves=[_record_curve(record, look("progressive" if grown else "fixed")._replace(label=plan.name))],
         predicted=_predicted_curve(record),
@@ -233,9 +247,15 @@ def runs_report(records: Mapping[str, Record], *, name: str) -> str:
         above = loss[group[0]] if len(group) > 1 else None
         rows += [(arm, *_arm_cells(arms[arm], loss[arm], above)) for arm in group]
     answer, more = _lowest_text(main, loss, flops, arms)
-    told = [" ".join(_lowest_text(group, loss, flops, arms)) for group in groups if len(group) > 1 and group is not main]
+    told = [
+        " ".join(_lowest_text(group, loss, flops, arms)) for group in groups if len(group) > 1 and group is not main
+    ]
     seeds = max(len(group) for group in arms.values())
-    sure = f"{seeds} seeds; ± is the standard error of a mean." if seeds > 1 else "One seed: how much is noise is not known."
+    sure = (
+        f"{seeds} seeds; ± is the standard error of a mean."
+        if seeds > 1
+        else "One seed: how much is noise is not known."
+    )
     best = [row[0] for row in rows].index(main[0])
     head = ("run", "blocks", "steps", "FLOPs", "loss", "above the lowest of its compute")
     middle = float(np.median(list(loss.values())))
@@ -315,7 +335,8 @@ def curves_report(curves: Sequence[LossCurve]) -> str:
         raise InputError("curves", [], "hold no run", "give a file with columns step and loss")
     order = sorted(curves, key=lambda curve: float(curve.loss[-1]))
     rows = tuple(
-        (curve.name, f"{int(curve.step[-1]):,}", f"{np.max(_rates(curve)):.3g}", f"{curve.loss[-1]:.4f}") for curve in order
+        (curve.name, f"{int(curve.step[-1]):,}", f"{np.max(_rates(curve)):.3g}", f"{curve.loss[-1]:.4f}")
+        for curve in order
     )
     lowest = order[0]
     shown = [
@@ -334,7 +355,9 @@ def curves_report(curves: Sequence[LossCurve]) -> str:
         more="Whether growing would have been better, no curve of one depth can say: "
         "latebloom pilots names the short runs that can.",
         said="",
-        table=Table("Last logged losses.", ("run", "steps", "peak learning rate", "loss"), rows, 0 if several else None),
+        table=Table(
+            "Last logged losses.", ("run", "steps", "peak learning rate", "loss"), rows, 0 if several else None
+        ),
         told=[],
         curves=shown,
         predicted=None,
@@ -371,13 +394,19 @@ def _record_curve(record: Record, style: Look) -> dict[str, Any]:
     step, loss = _curve_of(record)
     keep = (step > 0) & np.isfinite(loss)
     flops = np.array([plan_flops(record.plan, float(t)) for t in step[keep]])
-    line = {"name": style.label, "color": style.color, "dash": DASHES[style.line], "tau": record.plan.tau, "faint": False}
+    line = {
+        "name": style.label,
+        "color": style.color,
+        "dash": DASHES[style.line],
+        "tau": record.plan.tau,
+        "faint": False,
+    }
     return line | _thinned(step[keep], loss[keep], flops)
 
 
 def _thinned(step: np.ndarray, loss: np.ndarray, flops: np.ndarray | None) -> dict[str, Any]:
     """At most so many points, equally spaced by index, first and last among them."""
-    kept = np.unique(np.linspace(0, len(step) - 1, min(len(step), MOST_POINTS)).round().astype(int)) if len(step) else []
+    kept = np.unique(np.linspace(0, max(len(step) - 1, 0), min(len(step), MOST_POINTS)).round().astype(int))
     return {
         "step": step[kept].tolist(),
         "loss": loss[kept].tolist(),

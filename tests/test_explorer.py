@@ -10,7 +10,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from latebloom.paper_figures.explorer import example_field, example_plan, explorer_page, golden_numbers, posterior_of, write_explorer
+from latebloom.paper_figures.explorer import (
+    example_field,
+    example_plan,
+    explorer_page,
+    golden_numbers,
+    posterior_of,
+    write_explorer,
+)
 from latebloom.paper_figures.paths import WEB
 from latebloom.paper_figures.report import write_report
 from latebloom.theory import AreaLaw, InputError, plan_expansion, write_plan, wsd
@@ -194,7 +201,9 @@ def test_the_explorer_on_a_phone(plan, tmp_path, dark):
         assert page.read("document.documentElement.scrollWidth") <= 390
         ground = page.read("getComputedStyle(document.body).backgroundColor")
         assert (ground == "rgb(255, 255, 255)") != dark
-        small = page.read("[...document.querySelectorAll('input, select, button')].filter((e) => e.clientHeight < 24).length")
+        small = page.read(
+            "[...document.querySelectorAll('input, select, button')].filter((e) => e.clientHeight < 24).length"
+        )
         assert small == 0
         assert page.read("[...document.querySelectorAll('input, select')].every((e) => e.labels.length === 1)")
 

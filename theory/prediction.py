@@ -317,7 +317,9 @@ class PilotCurve(Spec, frozen=True, kw_only=True):
 
     def check(self) -> None:
         if len(self.area) != len(self.loss):
-            raise InputError("loss", len(self.loss), f"needs one value for each of {len(self.area)} areas", "match them")
+            raise InputError(
+                "loss", len(self.loss), f"needs one value for each of {len(self.area)} areas", "match them"
+            )
 
 
 class FieldSummary(Spec, frozen=True, kw_only=True):

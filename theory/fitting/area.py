@@ -233,7 +233,8 @@ def _identifiability(runs: Sequence[LossCurve], law: AreaLaw, reference: float) 
         lines.append("kappa is taken as 1: no pilot grows. A pilot that grows at half its steps would measure it.")
     if law.fresh.amplitude == 0:
         lines.append(
-            "fresh amplitude is 0: these pilots show no modes that only the full depth learns. Pilots of more steps would."
+            "fresh amplitude is 0: these pilots show no modes that only the full depth learns. Pilots of more steps "
+            "would."
         )
     steps = max(run.schedule.horizon for run in runs)
     for name, signal in {"trunk": law.trunk, "fresh": law.fresh}.items():
