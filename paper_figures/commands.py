@@ -39,7 +39,7 @@ def figures_command(only: tuple[str, ...], out: Path) -> None:
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="[default: report.html where the runs are]"
 )
 def report_command(runs: tuple[Path, ...], out: Path | None) -> None:
-    """Write report.html: of a demo, an ablation, a study or a run, or of loss curves of any trainer (CSV, TensorBoard)."""
+    """Write report.html: of a demo, an ablation, a study or a run, or of any loss curves (CSV, TensorBoard)."""
     from latebloom.paper_figures.report import write_report
 
     click.echo(str(write_report(*runs, out=out).resolve()))

@@ -1,7 +1,7 @@
 """explorer.html: one page on which a plan can be moved about: horizon, shape, depths, schedule, price of compute.
 
-The page computes in JavaScript (``web/theory.js``) what :mod:`latebloom.theory` computes here. It carries golden numbers
-made by Python when it is written, and compares itself with them whenever it is opened.
+The page computes in JavaScript (``web/theory.js``) what :mod:`latebloom.theory` computes here. It carries golden
+numbers made by Python when it is written, and compares itself with them whenever it is opened.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from latebloom.paper_figures.page import render
+from latebloom.paper_figures.page import render_page
 from latebloom.paper_figures.paths import DATA
 from latebloom.theory.architectures.presets import PRESETS, preset
 from latebloom.theory.cost import flops_per_token, plan_flops
@@ -81,7 +81,8 @@ def explorer_page(plan: Plan) -> str:
         "prior": msgspec.to_builtins(FieldPrior()),
         "golden": golden_numbers(plan),
     }
-    return render("explorer.html", {"data": data}, scripts=("plot.min.js", "theory.js", "charts.js", "explorer.js"))
+    scripts = ("plot.min.js", "theory.js", "charts.js", "explorer.js")
+    return render_page("explorer.html", {"data": data}, scripts=scripts)
 
 
 def _has_fit(plan: Plan) -> bool:

@@ -1,4 +1,4 @@
-"""What explorer and report share: pages that are one file, made by Jinja2 from the templates and scripts in ``web/``."""
+"""What explorer and report share: pages of one file, made by Jinja2 from the templates and scripts in ``web/``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import jinja2
 
 from latebloom.paper_figures.paths import WEB
 
-__all__ = ["render"]
+__all__ = ["render_page"]
 
 
-def render(template: str, values: Mapping[str, Any], *, scripts: Sequence[str]) -> str:
+def render_page(template: str, values: Mapping[str, Any], *, scripts: Sequence[str]) -> str:
     """A page with its style and scripts in it; whatever is put into it is escaped.
 
     Args:

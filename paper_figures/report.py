@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from latebloom.paper_figures.curves import Look, look
-from latebloom.paper_figures.page import render
+from latebloom.paper_figures.page import render_page
 from latebloom.theory.controls import CONTROLS, control, controls_among
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
@@ -477,4 +477,4 @@ def _page(
         "facts": facts,
         "data": {"curves": list(curves), "predicted": predicted},
     }
-    return render("report.html", values, scripts=("plot.min.js", "charts.js", "report.js"))
+    return render_page("report.html", values, scripts=("plot.min.js", "charts.js", "report.js"))

@@ -103,7 +103,7 @@ def test_two_orders_of_the_same_pilots_differ_by_rounding_alone(plan):
         assert np.max(np.abs(one / other - 1)) < FIELD[name], name
 
 
-# --- the page -----------------------------------------------------------------------------------------------------------
+# --- the page ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_page_is_one_file_that_names_no_other(plan):

@@ -354,7 +354,7 @@ function change(changed) {
 
 let later = 0;
 
-/** Answer at once, the map when there is time. */
+/** Answer at once, the charts when the sliders rest. */
 function show() {
   const began = performance.now();
   try {
@@ -362,11 +362,9 @@ function show() {
     for (const id of ["head", "expected", "sure"]) document.getElementById(id).textContent = told[id];
     document.getElementById("fit").textContent = fitText(result);
     drawTable(result);
-    drawCompute(result);
-    drawWhen(result);
     notice("");
     clearTimeout(later);
-    later = setTimeout(() => drawMap(result), 60);
+    later = setTimeout(() => [drawCompute, drawWhen, drawMap].forEach((draw) => draw(result)), 30);
     window.latebloom = { ...window.latebloom, settings, result, milliseconds: performance.now() - began };
   } catch (error) {
     notice(error.message);
