@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from latebloom.sim.claims import Claim
     from latebloom.sim.simulation import Simulation
 
-__all__ = ["simulate_command", "validate_command"]
+__all__ = ["never_text", "simulate_command", "validate_command"]
 
 
 @click.command("simulate")
@@ -223,7 +223,11 @@ def _print(console, result: Simulation, out: Path) -> None:
 
 
 def never_text(claim: Claim) -> str:
-    """A claim that something never happens, and does not, in words."""
+    """A claim that something never happens, and does not, in words.
+
+    Args:
+        claim: That holds, with no step predicted and none found.
+    """
     if claim.name.startswith("tau*"):
         return f"{claim.optimizer}: no step to grow at catches up in the toy, as theory says there"
     return f"{claim.optimizer}: the plan never catches up in the toy, as theory says there"

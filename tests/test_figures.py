@@ -157,6 +157,26 @@ def test_figure_4_predicts_from_pilots_alone():
     assert [g.pit for g in gaps] != [g.pit for g in again]
 
 
+def test_report_of_a_folder_of_runs_names_the_lowest_of_equal_compute(tmp_path):
+    plan = tiny_plan(steps=100, tau=60)
+    arms = {
+        "grown-1-copy": (plan, 2.5),
+        "equal_compute": (equal_compute(plan, name="e"), 2.4),
+        "fixed": (fixed_depth(plan, name="f"), 2.3),
+    }
+    for name, (arm, final) in arms.items():
+        for seed in (0, 1):
+            step = np.array([0, arm.steps // 2, arm.steps])
+            record = synthetic_record(arm, step, final + 0.1 * seed + 2 * (1 - step / arm.steps), name=name, seed=seed)
+            with RecordWriter(tmp_path / f"{name}-s{seed}" / "record.jsonl", record.header) as writer:
+                columns = {key: column.tolist() for key, column in record.columns.items()}
+                writer.write([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+    page = write_report(tmp_path).read_text()
+    assert "<strong>Do not grow: equal_compute ends lowest, at 2.450.</strong> Of 2 ways to spend" in page
+    assert "the best that grows, grown-1-copy, ends at 2.550. 2 seeds;" in page
+    assert "<td>2.4500 ± 0.0500</td>" in page
+
+
 def test_report_of_a_single_run_says_that_it_has_no_verdict(tmp_path):
     experiment(tmp_path)
     page = write_report(tmp_path / "runs" / "progressive").read_text()

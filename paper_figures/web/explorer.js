@@ -159,6 +159,8 @@ function fitText({ opened, landscape, asFitted, settings }) {
   const peak = plan.schedule.peak_lr;
   const told = [`${plan.name}: ${plan.model.name}, ${landscape.small_depth} → ${landscape.full_depth} blocks, ${landscape.sure ? `recovery field of ${pilots} pilots` : "area law"}.`];
   if (landscape.sure) told.push(`The longest pilot is like ${short(Math.max(...landscape.runs.map((run) => run.before + run.after)) * landscape.reference / peak)} steps at the peak rate; beyond it everything is extrapolated.`);
+  const costs = plan.predicted?.pilots;
+  if (costs) told.push(`The pilots cost ${short(costs.flops)} FLOPs, ${money((costs.flops / 1e18) * settings.dollars)}.`);
   if (!asFitted) told.push("Other depths or another shape change prices only: losses stay those of the fit.");
   if (settings.tokens !== plan.batch_tokens) told.push("So does another number of tokens a step.");
   if (settings.schedule !== plan.schedule.shape) told.push("The pilots did not see this schedule: its area stands in for it.");
@@ -288,14 +290,14 @@ function drawTable(result) {
 
 const LOG = { to: (value) => Math.log10(value), from: (position) => 10 ** position };
 const KNOBS = [
-  { name: "horizon", place: "the-run", label: "Horizon: steps of the full depth it buys", scale: LOG, low: 20, high: 1e6, step: 0.01, whole: true, text: (value) => value.toLocaleString("en") },
+  { name: "horizon", place: "the-run", label: "Horizon: steps of the full depth", scale: LOG, low: 20, high: 1e6, step: 0.01, whole: true, text: (value) => value.toLocaleString("en") },
   { name: "tokens", place: "the-run", label: "Tokens a step", scale: LOG, low: 64, high: 1e7, step: 0.01, whole: true, text: (value) => short(value) },
   { name: "schedule", place: "the-run", label: "Schedule", options: () => SCHEDULES },
   { name: "decay", place: "the-run", label: "Decay, share of the run (WSD)", low: 0.01, high: 1, step: 0.01, text: percent },
   { name: "model", place: "the-model", label: "Shape", options: () => ({ [opened.plan.model.name]: opened.plan.model.name, ...Object.fromEntries(Object.keys(DATA.models).map((name) => [name, name])) }) },
   { name: "small", place: "the-model", label: "Small depth", low: 0, high: 40, step: 1, whole: true, text: blocks },
   { name: "full", place: "the-model", label: "Full depth", low: 1, high: 100, step: 1, whole: true, text: blocks },
-  { name: "dollars", place: "the-price", label: "Price of 1e18 FLOPs", scale: LOG, low: 0.01, high: 100, step: 0.01, text: (value) => `$${value.toFixed(2)}` },
+  { name: "dollars", place: "the-price", label: "Price of 1e18 FLOPs, .7 hours of an H100", scale: LOG, low: 0.01, high: 100, step: 0.01, text: (value) => `$${value.toFixed(2)}` },
 ];
 let opened, settings;
 
