@@ -170,10 +170,15 @@ def test_the_explorer_in_chromium(plan, tmp_path):
         same(read(page), horizon=longer, schedule=schedule_for(plan.schedule, longer), tokens=768)
         assert f"horizon={longer}" in page.read("location.hash")
 
-        page.open(path, address="#" + urllib.parse.urlencode({"horizon": 5000, "tokens": 1536, "decay": 0.2}))
+        page.open(path, address="#" + urllib.parse.urlencode({"horizon": 1300, "tokens": 1536, "decay": 0.2}))
         page.until("window.latebloom && window.latebloom.worst")
-        schedule = wsd(steps=5000, peak_lr=plan.schedule.peak, decay=0.2).replace(warmup_steps=16)
-        same(read(page), horizon=5000, schedule=schedule, tokens=1536)
+        schedule = wsd(steps=1300, peak_lr=plan.schedule.peak, decay=0.2).replace(warmup_steps=16)
+        same(read(page), horizon=1300, schedule=schedule, tokens=1536)
+
+        assert "not a forecast" not in page.read("document.getElementById('sure').textContent")
+        page.read("change({ model: 'gpt2-7b', horizon: 50000 })")
+        doubt = "the losses are those of gpt2-tiny with 1 and 4 blocks, and this run is "
+        assert doubt in page.read("document.getElementById('sure').textContent")
 
         other, law = area_plan()
         page.read(f"open({other.to_json()})")

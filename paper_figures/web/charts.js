@@ -41,8 +41,8 @@ function redraw(entry) {
 }
 
 /** Losses that are shown: from just below the lowest to a little above the highest of `values`. */
-export function lossDomain(values) {
-  const low = Math.min(...values), high = Math.max(...values), room = 0.06 * (high - low || Math.abs(low) || 1);
+export function lossDomain(values, share = 0.06) {
+  const low = Math.min(...values), high = Math.max(...values), room = share * (high - low || Math.abs(low) || 1);
   return [low - room, high + room];
 }
 

@@ -5,6 +5,7 @@ import { COLORS, blocks, chart, logTicks, lossDomain, percent, short } from "./c
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const LEVEL = 1.6449; // standard deviations of a 90 % interval
+const FAR = 4; // times the longest pilot from which on a prediction is called a what-if
 const BUDGETS = 25, CURVE_SHARES = 40, MAP_BUDGETS = 36, MAP_PRICES = 18;
 const SCHEDULES = { wsd: "WSD", cosine: "cosine", linear: "linear", constant: "constant", inverse_sqrt: "1/sqrt" };
 
@@ -149,16 +150,27 @@ function words(result) {
   const sure = landscape.sure
     ? `How sure: ${percent(chosen.p_best)} that nothing else on the menu ends lower, ${percent(decision.p_grow)} that growing is best.`
     : "How sure is not known: an area law is one curve without an interval. Pilots with --law field would say.";
-  return { head, expected, sure };
+  return { head, expected, sure: [sure, ...reservations(result, arm)].join(" ") };
 }
 
-const money = (dollars) => (dollars < 0.01 ? "under 1 cent" : dollars < 1 ? `${Math.round(100 * dollars)} cents` : `$${dollars < 100 ? dollars.toFixed(2) : Math.round(dollars).toLocaleString("en")}`);
+/** What makes this a what-if and no forecast. */
+function reservations({ opened, landscape, asFitted }, arm) {
+  const told = [];
+  if (!asFitted) told.push(`the losses are those of ${opened.plan.model.name} with ${landscape.small_depth} and ${landscape.full_depth} blocks`);
+  const beyond = landscape.sure ? (arm.before + arm.after) / longestArea(landscape) : 1;
+  if (beyond > FAR) told.push(`this run is ${short(beyond, 2)} times the longest pilot`);
+  return told.length ? [`But it is a what-if, not a forecast: ${told.join(", and ")}.`] : [];
+}
+
+const longestArea = (landscape) => Math.max(...landscape.runs.map((run) => run.before + run.after)) * landscape.reference;
+
+const money = (dollars) => (dollars < 0.01 ? "under 1 cent" : dollars < 0.015 ? "1 cent" : dollars < 1 ? `${Math.round(100 * dollars)} cents` : `$${dollars < 100 ? dollars.toFixed(2) : Math.round(dollars).toLocaleString("en")}`);
 
 function fitText({ opened, landscape, asFitted, settings }) {
   const { plan } = opened, pilots = landscape.sure ? landscape.runs.filter((run) => run.curve === null).length : 0;
   const peak = plan.schedule.peak_lr;
   const told = [`${plan.name}: ${plan.model.name}, ${landscape.small_depth} → ${landscape.full_depth} blocks, ${landscape.sure ? `recovery field of ${pilots} pilots` : "area law"}.`];
-  if (landscape.sure) told.push(`The longest pilot is like ${short(Math.max(...landscape.runs.map((run) => run.before + run.after)) * landscape.reference / peak)} steps at the peak rate; beyond it everything is extrapolated.`);
+  if (landscape.sure) told.push(`The longest pilot is like ${short(longestArea(landscape) / peak)} steps at the peak rate; beyond it everything is extrapolated.`);
   const costs = plan.predicted?.pilots;
   if (costs) told.push(`The pilots cost ${short(costs.flops)} FLOPs, ${money((costs.flops / 1e18) * settings.dollars)}.`);
   if (!asFitted) told.push("Other depths or another shape change prices only: losses stay those of the fit.");
@@ -219,7 +231,7 @@ function drawWhen(result) {
   const least = points.reduce((a, b) => (a.mean <= b.mean ? a : b));
   chart("when", "Expected final loss of growing against the share of the run at which it grows, beside never growing", () => ({
     x: { label: "grown at this share of its steps →", domain: [0, 1], tickFormat: "%", ticks: 5 },
-    y: { label: "↑ final loss (nats/token)", grid: true, domain: lossDomain([...points.map((point) => point.mean), ...points.map((point) => point.low).filter((low) => low > 0), ...fixed.map((choice) => choice.mean)]) },
+    y: { label: "↑ final loss (nats/token)", grid: true, domain: lossDomain([...points, ...fixed].map((point) => point.mean), 0.25) },
     marks: [
       Plot.areaY(points, { x: "share", y1: "low", y2: "high", fill: COLORS.grown, fillOpacity: 0.13, clip: true }),
       ...fixed.map((choice) => Plot.ruleY([choice.mean], { stroke: COLORS[choice.kind], strokeWidth: 1.6 })),
@@ -291,7 +303,7 @@ function drawTable(result) {
 const LOG = { to: (value) => Math.log10(value), from: (position) => 10 ** position };
 const KNOBS = [
   { name: "horizon", place: "the-run", label: "Horizon: steps of the full depth", scale: LOG, low: 20, high: 1e6, step: 0.01, whole: true, text: (value) => value.toLocaleString("en") },
-  { name: "tokens", place: "the-run", label: "Tokens a step", scale: LOG, low: 64, high: 1e7, step: 0.01, whole: true, text: (value) => short(value) },
+  { name: "tokens", place: "the-run", label: "Tokens a step", scale: LOG, low: 64, high: 1e7, step: 0.01, whole: true, text: (value) => (value < 1e6 ? value.toLocaleString("en") : short(value)) },
   { name: "schedule", place: "the-run", label: "Schedule", options: () => SCHEDULES },
   { name: "decay", place: "the-run", label: "Decay, share of the run (WSD)", low: 0.01, high: 1, step: 0.01, text: percent },
   { name: "model", place: "the-model", label: "Shape", options: () => ({ [opened.plan.model.name]: opened.plan.model.name, ...Object.fromEntries(Object.keys(DATA.models).map((name) => [name, name])) }) },
