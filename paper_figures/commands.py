@@ -14,7 +14,7 @@ from latebloom.theory.errors import InputError
 from latebloom.theory.options import settings
 from latebloom.train.options import PATH
 
-__all__ = ["figures_command", "report_command"]
+__all__ = ["explorer_command", "figures_command", "report_command"]
 
 
 @click.command("figures")
@@ -60,9 +60,28 @@ def _say_figure(name: str, paths: list[Path]) -> None:
 
 
 @click.command("report")
-@click.argument("run", type=click.Path(path_type=Path))
-def report_command(run: Path) -> None:
-    """Write report.html into an experiment's or a run's directory."""
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="[default: report.html where the runs are]"
+)
+def report_command(runs: tuple[Path, ...], out: Path | None) -> None:
+    """Write report.html: of a demo, an ablation, a study or a run, or of any loss curves (CSV, TensorBoard)."""
     from latebloom.paper_figures.report import write_report
 
-    click.echo(str(write_report(run).resolve()))
+    click.echo(str(write_report(*runs, out=out).resolve()))
+
+
+@click.command("explorer")
+@click.argument("plan", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("explorer.html"),
+    show_default=True,
+    help="The page.",
+)
+def explorer_command(plan: Path | None, out: Path) -> None:
+    """Write a page to move PLAN about on: horizon, depths, schedule, price of compute. It opens offline."""
+    from latebloom.paper_figures.explorer import write_explorer
+
+    click.echo(str(write_explorer(out, plan).resolve()))

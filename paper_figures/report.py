@@ -1,58 +1,89 @@
-"""report.html: one self-contained page that says what an experiment found, drawn from its Records.
+"""report.html: one page that says what runs found: a demo, an ablation, a study, one run, foreign curves.
 
-The page opens offline: figures are inline SVG, the style is in the page, nothing is fetched.
+The page opens offline and looks like the explorer: an answer, a table, curves to point at. Everything that it is given
+is escaped (Jinja2, autoescape); numbers go in as JSON, and the scripts in it draw them.
 """
 
 from __future__ import annotations
 
-import html
-import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from latebloom.paper_figures.curves import look, loss_limits, mark_expansion, plot_predicted, plot_run
-from latebloom.paper_figures.paths import STYLE
-from latebloom.theory.controls import control, controls_among
+from latebloom.paper_figures.curves import Look, look
+from latebloom.paper_figures.page import render_page
+from latebloom.theory.controls import CONTROLS, control, controls_among
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
+from latebloom.theory.expansion import blocks_text
 from latebloom.theory.files import write_whole
+from latebloom.theory.fitting.curves import LossCurve
+from latebloom.theory.fitting.readers import read_curves
 from latebloom.theory.plan import Plan
 from latebloom.theory.record import RECORD_FILE, Record, read_record
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+__all__ = ["curves_report", "experiment_report", "run_report", "runs_report", "write_report"]
 
-__all__ = ["experiment_report", "run_report", "write_report"]
+NUMBERS = ("gap_same_horizon", "predicted_final_loss", "measured_final_loss")
+SAME_COMPUTE = 0.02  # relative: runs whose FLOPs differ by less spend the same
+COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#777777", "#000000")  # Okabe & Ito
+DASHES = {"-": "", "--": "6,4", ":": "2,3", "-.": "8,3,2,3"}  # matplotlib's names for SVG's
+MOST_POINTS = 400  # of a curve on the page
+PILOT = Look("pilots", "#999999")
 
-NUMBERS = ("gap_same_horizon", "measured_final_loss")
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text, the last ``numbers`` columns of them to the right.
+
+    Attributes:
+        caption: What stands above it.
+        head: Titles of columns; none for pairs of name and value.
+        rows: Cells.
+        best: Index of the row that stands out.
+    """
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    best: int | None = None
 
 
-def write_report(folder: str | Path) -> Path:
-    """Write ``report.html`` for an experiment (a folder with result.json) or a single run (with record.jsonl).
+def write_report(source: str | Path, *further: str | Path, out: str | Path | None = None) -> Path:
+    """Write ``report.html`` for an experiment, a run, a folder of runs, or loss curves of any trainer.
 
     Args:
-        folder: Of the experiment or the run.
+        source: Folder of an experiment (result.json), of a run (record.jsonl) or of runs; or a file of curves.
+        further: More files or folders of curves.
+        out: Where to write. None: report.html in the folder, or beside the file.
 
     Raises:
-        InputError: if it holds neither file.
+        InputError: if nothing there can be reported, or a file cannot be read.
     """
-    folder = Path(folder)
-    if (folder / "result.json").exists():
-        page = experiment_report(folder)
-    elif (folder / RECORD_FILE).exists():
-        page = run_report(read_record(folder))
+    source = Path(source)
+    folder = source if source.is_dir() else source.parent
+    if further or source.is_file():
+        page = curves_report(read_curves([source, *further]))
+    elif (source / "result.json").exists():
+        page = experiment_report(source)
+    elif (source / RECORD_FILE).exists():
+        page = run_report(read_record(source))
+    elif runs := {path.parent.name: read_record(path) for path in sorted(source.glob(f"*/{RECORD_FILE}"))}:
+        page = runs_report(runs, name=source.name)
     else:
         rule = "holds neither result.json nor record.jsonl"
-        raise InputError("run", str(folder), rule, "name the directory of a finished experiment or of a run")
-    path = folder / "report.html"
+        raise InputError("run", str(source), rule, "name the directory of a finished experiment or of a run")
+    path = folder / "report.html" if out is None else Path(out)
     write_whole(path, page)
     return path
+
+
+# --- the demo ---------------------------------------------------------------------------------------------------------
 
 
 def experiment_report(folder: Path) -> str:
@@ -74,21 +105,20 @@ def experiment_report(folder: Path) -> str:
     records = {each.name: finished[each.name] for each in controls_among(finished)} | {"progressive": progressive}
     plan, p = progressive.plan, progressive.plan.predicted
     answer, _, more = result["verdict"].partition(". ")
+    curves = [_record_curve(record, look(arm)) for arm, record in records.items()]
+    others = [pilot for name, pilot in pilots.items() if name != "small"]
     return _page(
         title="Should this model grow?",
-        verdict=answer + ("." if more else ""),
-        sure=more,
-        expected=f"Said before the run: {p.verdict}" if p.verdict else "",
-        details=_list(_texts(result.get("details"))),
-        runs=_runs_table(records, result),
-        loss_figure=_svg(_loss_figure(records)),
-        prediction_figure=_svg(_prediction_figure(progressive, list(pilots.values()))),
-        prediction_caption=_prediction_caption(plan),
-        tau=f"step {plan.tau} of {plan.steps}",
-        reason=_reasons(plan),
-        law=_table(("landscape parameter", "value"), [(k, f"{v:.5g}") for k, v in plan.provenance.parameters.items()]),
-        setting=_setting(progressive),
+        answer=answer + ("." if more else ""),
+        more=more,
+        said=f"Said before the runs: {p.verdict}" if p.verdict else "",
+        table=_arms_table(records, result),
+        told=_texts(result.get("details")),
+        curves=[*(_record_curve(pilot, PILOT) | {"faint": True} for pilot in others), *curves],
+        predicted=_predicted_curve(progressive),
+        plan=plan,
         notes=str(result.get("notes", "")),
+        facts=_setting(progressive),
     )
 
 
@@ -97,38 +127,41 @@ def _texts(value: Any) -> list[str]:
     return [str(each) for each in value] if isinstance(value, list) else []
 
 
-def _runs_table(records: dict[str, Record], result: dict[str, Any]) -> str:
+def _arms_table(records: dict[str, Record], result: dict[str, Any]) -> Table:
     """Every run, first those of the progressive run's compute, then the others, each lowest loss first."""
     spent = plan_flops(records["progressive"].plan)
-    rows, marked = [], []
+    rows: list[tuple[str, ...]] = []
+    best_row = None
     for _, _, arm in sorted((not _decides(arm), run.final(), arm) for arm, run in records.items()):
         plan, gap = records[arm].plan, result.get("gaps", {}).get(arm)
         predicted = result.get("predicted_losses", {}).get(arm)
         best = arm == result.get("best")
-        marked.append(best)
+        if best:
+            best_row = len(rows)
         rows.append(
             (
                 f"{look(arm).label}{', lowest' if best else ''}",
-                " → ".join(str(stage.depth) for stage in plan.stages),
-                f"{plan.steps:,}",
-                f"{plan_flops(plan):.3g} ({plan_flops(plan) / spent:.0%})",
                 f"{predicted:.3f}" if predicted is not None else "",
                 f"{records[arm].final():.4f}",
-                _interval(gap["predicted"]) if gap and "predicted" in gap else "",
+                _interval(gap["predicted"]) if gap else "",
                 f"{gap['measured']:+.2%}" if gap else "",
+                _depths(plan),
+                f"{plan.steps:,}",
+                f"{_short(plan_flops(plan))} ({plan_flops(plan) / spent:.0%})",
             )
         )
     head = (
         "run",
-        "blocks",
-        "steps",
-        "FLOPs",
         "loss predicted",
         "measured",
         "growing against it: predicted",
         "measured",
+        "blocks",
+        "steps",
+        "FLOPs",
     )
-    return _table(head, rows, marked=marked)
+    caption = "Final validation loss in nats per token, predicted before the runs beside measured; 90 % intervals."
+    return Table(caption, head, tuple(rows), best_row)
 
 
 def _decides(arm: str) -> bool:
@@ -155,6 +188,9 @@ def _result(path: Path) -> dict[str, Any]:
     return result | {"verdict": str(result.get("verdict", ""))}
 
 
+# --- one run, many runs, foreign curves -------------------------------------------------------------------------------
+
+
 def run_report(record: Record) -> str:
     """The page of one run: its curve beside its plan's prediction.
 
@@ -164,172 +200,286 @@ def run_report(record: Record) -> str:
     Raises:
         InputError: if it holds no validation loss.
     """
-    plan = record.plan
-    series = record.select(split="val")
-    if not np.isfinite(series["value"]).any():
-        raise InputError("record", record.header.name, "holds no validation loss yet", "let the run go on")
-    rows = [(plan.name, " → ".join(str(s.depth) for s in plan.stages), f"{plan.steps:,}", f"{plan_flops(plan):.3g}",
-             f"{series['value'][-1]:.4f} at step {series['step'][-1]}")]  # fmt: skip
+    plan, p = record.plan, record.plan.predicted
+    step, loss = _curve_of(record)
+    grown = plan.tau is not None
+    said = "" if p.final_loss is None else f"{p.final_loss:.4f}"
+    rows = ((plan.name, _depths(plan), f"{plan.steps:,}", _short(plan_flops(plan)), said, f"{loss[-1]:.4f}"),)
+    left = plan.steps - int(step[-1])
+    ends = (
+        f"This run ended at {loss[-1]:.3f} nats per token" if not left else f"At step {step[-1]}: {loss[-1]:.3f} nats"
+    )
     return _page(
         title=f"Run {record.header.name}",
-        verdict="One run alone has no verdict: it needs its controls (latebloom demo shows them).",
-        sure="",
-        expected=f"Said before the run: {plan.predicted.verdict}" if plan.predicted.verdict else "",
-        details="",
-        runs=_table(("run", "depth", "steps", "FLOPs", "loss"), rows),
-        loss_figure=_svg(_loss_figure({"progressive" if plan.tau else "fixed": record})),
-        prediction_figure=_svg(_prediction_figure(record, [])),
-        prediction_caption=_prediction_caption(plan),
-        tau=f"step {plan.tau} of {plan.steps}" if plan.tau else "never",
-        reason=_reasons(plan),
-        law="",
-        setting=_setting(record),
+        answer=f"{ends}.",
+        more=(f"It has {left:,} steps to go. " if left else "")
+        + "One run alone has no verdict: it needs its controls (latebloom demo shows them).",
+        said=f"Said before the run: {p.verdict}" if p.verdict else "",
+        table=Table(
+            "Validation loss in nats per token.", ("run", "blocks", "steps", "FLOPs", "predicted", "loss"), rows
+        ),
+        told=[],
+        curves=[_record_curve(record, look("progressive" if grown else "fixed")._replace(label=plan.name))],
+        predicted=_predicted_curve(record),
+        plan=plan,
         notes="",
+        facts=_setting(record),
     )
 
 
-def _loss_figure(records: dict[str, Record]) -> Figure:
-    import matplotlib.pyplot as plt
+def runs_report(records: Mapping[str, Record], *, name: str) -> str:
+    """The page of an ablation, a study or any folder of runs: lowest of each amount of compute, over the seeds.
 
-    with plt.style.context(STYLE):
-        figure, (steps, compute) = plt.subplots(1, 2, sharey=True, figsize=(8.2, 3.2))
-        for arm, record in records.items():
-            plot_run(steps, record, look(arm), against="step")
-            plot_run(compute, record, look(arm), against="flops")
-        for record in records.values():
-            if record.plan.tau:
-                mark_expansion(steps, record.plan.tau, f"grow {record.plan.stages[0].depth} → {record.plan.depth}")
-                mark_expansion(compute, plan_flops(record.plan, record.plan.tau), "")
-        loss_limits(steps, list(records.values()))
-        steps.set(xlabel="optimizer steps", ylabel="validation loss (nats/token)", title="against steps")
-        compute.set(xlabel="training FLOPs", title="against compute")
-        compute.legend(loc="upper right")
-    return figure
+    Args:
+        records: By the names of their folders; ``ARM-sSEED`` are one arm.
+        name: Of the folder.
 
-
-def _prediction_figure(record: Record, pilots: list[Record]) -> Figure:
-    import matplotlib.pyplot as plt
-
-    with plt.style.context(STYLE):
-        figure, axes = plt.subplots(figsize=(8.2, 3.0))
-        for i, pilot in enumerate(pilots):
-            series = pilot.select(split="val")
-            keep = series["step"] > 0
-            label = "pilots" if i == 0 else "_pilot"
-            axes.plot(series["step"][keep], series["value"][keep], color="#bbbbbb", linewidth=0.9, label=label)
-        plot_predicted(axes, record, against="step")
-        plot_run(axes, record, look("progressive")._replace(label="measured"), against="step")
-        if record.plan.tau:
-            mark_expansion(axes, record.plan.tau, f"tau = {record.plan.tau}")
-        loss_limits(axes, [record])
-        series = record.select(split="val")
-        visible = series["step"][series["value"] < axes.get_ylim()[1]]
-        title = "predicted against measured" if record.plan.predicted.curve else "the run and its pilots"
-        axes.set(xlabel="optimizer steps", ylabel="validation loss (nats/token)", title=title)
-        axes.set_xscale("log")
-        if len(visible) > 1:
-            axes.set_xlim(0.8 * visible[0], 1.1 * visible[-1])
-        axes.legend(loc="upper right")
-    return figure
-
-
-def _prediction_caption(plan: Plan) -> str:
-    if plan.predicted.curve:
-        return "The curve in the plan was written before this run began."
-    return "The plan predicts where runs end, not how they get there: what it said stands in the table above."
-
-
-def _svg(figure: Figure) -> str:
-    import matplotlib.pyplot as plt
-
-    buffer = io.StringIO()
-    with plt.style.context(STYLE):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    plt.close(figure)
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    return re.sub(
-        r'<svg ([^>]*?)width="[^"]*"', r'<svg \1width="100%"', re.sub(r'height="[^"]*pt"', "", text, count=1), count=1
+    Raises:
+        InputError: if no run holds a validation loss.
+    """
+    arms: dict[str, list[Record]] = {}
+    for run, record in records.items():
+        if len(record.select(split="val")["step"]):
+            arms.setdefault(re.sub(r"-s\d+$", "", run), []).append(record)
+    if not arms:
+        raise InputError("runs", list(records), "hold no validation loss yet", "let them go on")
+    loss = {arm: float(np.mean([_curve_of(record)[1][-1] for record in group])) for arm, group in arms.items()}
+    flops = {arm: plan_flops(group[0].plan) for arm, group in arms.items()}
+    groups = [sorted(group, key=lambda arm: loss[arm]) for group in _of_equal_compute(flops)]
+    main = max(groups, key=len)
+    rows = []
+    for group in groups:
+        above = loss[group[0]] if len(group) > 1 else None
+        rows += [(arm, *_arm_cells(arms[arm], loss[arm], above)) for arm in group]
+    answer, more = _lowest_text(main, loss, flops, arms)
+    told = [
+        " ".join(_lowest_text(group, loss, flops, arms)) for group in groups if len(group) > 1 and group is not main
+    ]
+    seeds = max(len(group) for group in arms.values())
+    sure = (
+        f"{seeds} seeds; ± is the standard error of a mean."
+        if seeds > 1
+        else "One seed: how much is noise is not known."
+    )
+    best = [row[0] for row in rows].index(main[0])
+    head = ("run", "blocks", "steps", "FLOPs", "loss", "above the lowest of its compute")
+    middle = float(np.median(list(loss.values())))
+    many = len(arms) > len(COLORS)
+    shown = [
+        _record_curve(arms[arm][0], _look_of(arm, i)) | {"faint": many and loss[arm] > middle}
+        for i, arm in enumerate(sorted(arms, key=lambda arm: loss[arm]))
+    ]
+    return _page(
+        title=f"{name}: {len(arms)} ways to train",
+        answer=answer,
+        more=f"{more} {sure}",
+        said="",
+        table=Table("Final validation loss in nats per token, cheapest runs first.", head, tuple(rows), best),
+        told=told,
+        curves=shown,
+        predicted=None,
+        plan=None,
+        notes="",
+        facts=_setting(next(iter(arms.values()))[0]),
     )
 
 
-def _setting(record: Record) -> str:
+def _of_equal_compute(flops: dict[str, float]) -> list[list[str]]:
+    """Arms that cost the same within 2 % of the cheapest among them."""
+    groups: list[list[str]] = []
+    for arm in sorted(flops, key=lambda arm: flops[arm]):
+        if groups and flops[arm] <= flops[groups[-1][0]] * (1 + SAME_COMPUTE):
+            groups[-1].append(arm)
+        else:
+            groups.append([arm])
+    return groups
+
+
+def _lowest_text(
+    order: Sequence[str], loss: dict[str, float], flops: dict[str, float], arms: dict[str, list[Record]]
+) -> tuple[str, str]:
+    """Of runs of one compute, lowest loss first: what to do, and the best of those that do otherwise."""
+
+    def grows(arm: str) -> bool:
+        return arms[arm][0].plan.tau is not None
+
+    lowest = order[0]
+    if len(order) == 1:
+        return f"{lowest} ends at {loss[lowest]:.3f}.", "No other run has its compute."
+    answer = f"{'Grow' if grows(lowest) else 'Do not grow'}: {lowest} ends lowest, at {loss[lowest]:.3f}."
+    others = [arm for arm in order if grows(arm) != grows(lowest)]
+    of = f"Of {len(order)} ways to spend {_short(flops[lowest])} FLOPs"
+    if not others:
+        return f"{lowest} ends lowest, at {loss[lowest]:.3f}.", f"{of} all {'' if grows(lowest) else 'do not '}grow."
+    does = "does not grow" if grows(lowest) else "grows"
+    return answer, f"{of} the best that {does}, {others[0]}, ends at {loss[others[0]]:.3f}."
+
+
+def _arm_cells(group: Sequence[Record], mean: float, lowest: float | None) -> tuple[str, ...]:
+    plan, finals = group[0].plan, [_curve_of(record)[1][-1] for record in group]
+    error = f" ± {np.std(finals, ddof=1) / np.sqrt(len(finals)):.4f}" if len(finals) > 1 else ""
+    above = "" if lowest is None else f"{mean - lowest:+.4f}"
+    return _depths(plan), f"{plan.steps:,}", _short(plan_flops(plan)), f"{mean:.4f}{error}", above
+
+
+def _look_of(arm: str, index: int) -> Look:
+    known = arm if arm in CONTROLS else ""
+    return look(known) if known else Look(arm, COLORS[index % len(COLORS)], ("-", "--", ":")[index // len(COLORS) % 3])
+
+
+def curves_report(curves: Sequence[LossCurve]) -> str:
+    """The page of loss curves of any trainer.
+
+    Args:
+        curves: As :func:`latebloom.theory.fitting.readers.read_curves` reads them.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if not curves:
+        raise InputError("curves", [], "hold no run", "give a file with columns step and loss")
+    order = sorted(curves, key=lambda curve: float(curve.loss[-1]))
+    rows = tuple(
+        (curve.name, f"{int(curve.step[-1]):,}", f"{np.max(_rates(curve)):.3g}", f"{curve.loss[-1]:.4f}")
+        for curve in order
+    )
+    lowest = order[0]
+    shown = [
+        {
+            "name": curve.name, "color": COLORS[i % len(COLORS)], "dash": "", "tau": None, "faint": False,
+            **_thinned(np.asarray(curve.step), np.asarray(curve.loss), None),
+        }
+        for i, curve in enumerate(order)
+    ]  # fmt: skip
+    several = len(order) > 1
+    return _page(
+        title="Loss curves",
+        answer=f"{lowest.name} ends lowest, at {lowest.loss[-1]:.3f} nats."
+        if several
+        else f"{lowest.name} ends at {lowest.loss[-1]:.3f} nats.",
+        more="Whether growing would have been better, no curve of one depth can say: "
+        "latebloom pilots names the short runs that can.",
+        said="",
+        table=Table(
+            "Last logged losses.", ("run", "steps", "peak learning rate", "loss"), rows, 0 if several else None
+        ),
+        told=[],
+        curves=shown,
+        predicted=None,
+        plan=None,
+        notes="",
+        facts=(),
+    )
+
+
+def _rates(curve: LossCurve) -> np.ndarray:
+    return curve.schedule.lrs() if hasattr(curve.schedule, "lrs") else np.asarray(curve.schedule)
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _depths(plan: Plan) -> str:
+    return " → ".join(str(stage.depth) for stage in plan.stages)
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}".replace("e+", "e")
+
+
+def _curve_of(record: Record) -> tuple[np.ndarray, np.ndarray]:
+    step, loss = record.curve(split="val")
+    if not len(step):
+        raise InputError("record", record.header.name, "holds no validation loss yet", "let the run go on")
+    return step, loss
+
+
+def _record_curve(record: Record, style: Look) -> dict[str, Any]:
+    """A run's validation loss for the page's script."""
+    step, loss = _curve_of(record)
+    keep = (step > 0) & np.isfinite(loss)
+    flops = np.array([plan_flops(record.plan, float(t)) for t in step[keep]])
+    line = {
+        "name": style.label,
+        "color": style.color,
+        "dash": DASHES[style.line],
+        "tau": record.plan.tau,
+        "faint": False,
+    }
+    return line | _thinned(step[keep], loss[keep], flops)
+
+
+def _thinned(step: np.ndarray, loss: np.ndarray, flops: np.ndarray | None) -> dict[str, Any]:
+    """At most so many points, equally spaced by index, first and last among them."""
+    kept = np.unique(np.linspace(0, max(len(step) - 1, 0), min(len(step), MOST_POINTS)).round().astype(int))
+    return {
+        "step": step[kept].tolist(),
+        "loss": loss[kept].tolist(),
+        "flops": None if flops is None else flops[kept].tolist(),
+    }
+
+
+def _predicted_curve(record: Record) -> dict[str, Any] | None:
+    curve = record.plan.predicted.curve
+    return None if curve is None else {"step": list(curve.step), "loss": list(curve.loss)}
+
+
+def _when(plan: Plan) -> str:
+    if plan.tau is None:
+        return f"It never grows: {blocks_text(plan.depth)} for {plan.steps:,} steps."
+    return f"Grown {_depths(plan)} at step {plan.tau:,} of {plan.steps:,}."
+
+
+def _reasons(plan: Plan) -> list[str]:
+    """The plan's reasons, a line each, without its verdict, which the page shows at its head."""
+    text = (plan.provenance.reason or "").replace(plan.predicted.verdict or "\0", "").strip()
+    return [line.strip() for line in text.splitlines()]
+
+
+def _setting(record: Record) -> tuple[tuple[str, str], ...]:
     header, plan = record.header, record.plan
     m = plan.model
-    rows = [
+    schedule = f"{plan.schedule.__struct_config__.tag}, peak {plan.schedule.peak:.4g}, {plan.optimizer.name}"
+    return (
         ("model", f"{m.name}: width {m.width}, {m.heads} heads, vocabulary {m.vocab_size}, context {m.context}"),
         ("batch", f"{plan.batch_tokens:,} tokens per step"),
-        (
-            "learning rate",
-            f"{plan.schedule.__struct_config__.tag}, peak {plan.schedule.peak:.4g}, {plan.optimizer.name}",
-        ),
+        ("learning rate", schedule),
         ("seed", str(header.seed)),
         ("plan", header.plan_digest),
         ("data", header.data_digest or ""),
         ("versions", ", ".join(f"{k} {v}" for k, v in header.versions.items())),
         ("commit", header.commit or "not a checkout"),
         ("machine", header.machine or ""),
-    ]
-    return _table(("", ""), rows, head=False)
+    )
 
 
-def _reasons(plan: Plan) -> str:
-    """The plan's reasons, a line each, without its verdict, which the page shows at its head."""
-    return _list((plan.provenance.reason or "").replace(plan.predicted.verdict or "\0", "").strip().splitlines())
-
-
-def _list(sentences: Sequence[str]) -> str:
-    """A bullet a sentence, none for none."""
-    items = "".join(f"<li>{html.escape(sentence.strip())}</li>" for sentence in sentences)
-    return f"<ul>{items}</ul>" if items else ""
-
-
-def _table(
-    head_row: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, head: bool = True, marked: Sequence[bool] = ()
+def _page(
+    *,
+    title: str,
+    answer: str,
+    more: str,
+    said: str,
+    table: Table,
+    told: Sequence[str],
+    curves: Sequence[dict[str, Any]],
+    predicted: dict[str, Any] | None,
+    plan: Plan | None,
+    notes: str,
+    facts: Sequence[tuple[str, str]],
 ) -> str:
-    """An HTML table; rows that are ``marked`` stand out."""
-    e = html.escape
-    top = "<tr>" + "".join(f"<th>{e(cell)}</th>" for cell in head_row) + "</tr>" if head else ""
-    starts = ['<tr class="best">' if any(marked[i : i + 1]) else "<tr>" for i in range(len(rows))]
-    cells = ["".join(f"<td>{e(cell)}</td>" for cell in row) for row in rows]
-    body = "".join(f"{start}{row}</tr>" for start, row in zip(starts, cells, strict=True))
-    return f'<div class="wide"><table>{top}{body}</table></div>'
-
-
-def _page(**parts: str) -> str:
-    raw = {"details", "reason", "runs", "loss_figure", "prediction_figure", "law", "setting"}
-    return PAGE.substitute({k: v if k in raw else html.escape(v) for k, v in parts.items()})
-
-
-PAGE = Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Latebloom: $title</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 900px; margin: 2rem auto;
-  padding: 0 1.2rem; }
-h1 { font-size: 1.5rem; margin: 0 0 .4rem; } h2 { font-size: 1.05rem; margin: 2rem 0 .4rem; }
-.verdict { font-size: 1.1rem; border-left: 4px solid #D55E00; padding: .5rem 1rem; background: #faf6f2; }
-.expected { color: #555; }
-.verdict strong { display: block; font-size: 1.4rem; }
-tr.best td { font-weight: 600; background: #faf6f2; } li { margin: .2rem 0; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .2rem .9rem .2rem 0; border-bottom: 1px solid #e6e6e6; vertical-align: top; }
-.wide { overflow-x: auto; } figure { margin: .5rem 0; } figcaption { font-size: .85rem; color: #555; }
-details { margin-top: 1.2rem; } summary { cursor: pointer; color: #555; } td { overflow-wrap: break-word; }
-svg { height: auto; }
-</style></head><body>
-<h1>$title</h1>
-<p class="verdict"><strong>$verdict</strong> $sure</p>
-<p class="expected">$expected</p>
-<h2>The runs</h2>
-$runs
-$details
-<figure>$loss_figure<figcaption>Validation loss of every run; dots mark final values.</figcaption></figure>
-<h2>When to grow: $tau</h2>
-<figure>$prediction_figure<figcaption>$prediction_caption</figcaption></figure>
-$reason
-<p>$notes</p>
-<details><summary>The landscape</summary>$law</details>
-<details><summary>The setting</summary>$setting</details>
-</body></html>
-""")
+    law = () if plan is None else tuple((name, f"{value:.5g}") for name, value in plan.provenance.parameters.items())
+    values = {
+        "title": title,
+        "answer": answer,
+        "more": more,
+        "said": said,
+        "table": table,
+        "told": told,
+        "when": None if plan is None else _when(plan),
+        "reasons": [] if plan is None else _reasons(plan),
+        "notes": notes,
+        "law": law,
+        "facts": facts,
+        "data": {"curves": list(curves), "predicted": predicted},
+    }
+    return render_page("report.html", values, scripts=("plot.min.js", "charts.js", "report.js"))

@@ -17,9 +17,10 @@ from latebloom.theory.errors import InputError, nearest
 from latebloom.theory.options import settings
 
 if TYPE_CHECKING:
+    from latebloom.sim.claims import Claim
     from latebloom.sim.simulation import Simulation
 
-__all__ = ["simulate_command", "validate_command"]
+__all__ = ["never_text", "simulate_command", "validate_command"]
 
 
 @click.command("simulate")
@@ -203,17 +204,33 @@ def _print(console, result: Simulation, out: Path) -> None:
     for name in ("theory", "simulated", "interval"):
         table.add_column(name, justify="right")
     table.add_column("verdict")
+    never = [c for c in result.claims if c.holds and c.theory is None]
     for c in result.claims:
+        if c in never:
+            continue
         style = "green" if c.holds else "red" if c.verdict.startswith("fails") else "yellow"
         interval = f"{_number(c.interval.low)} ... {_number(c.interval.high)}" if c.interval else ""
         verdict = f"[{style}]{c.verdict}[/]"
         table.add_row(c.optimizer, c.name, _number(c.theory), _number(c.simulated), interval, verdict)
     console.print(table)
+    for c in never:
+        console.print(never_text(c), markup=False, highlight=False, soft_wrap=True)
     for run, seed, step in result.diverged:
         console.print(f"diverged: {run}, seed {seed}, by step {step}: in no mean", highlight=False)
     held = sum(c.holds for c in result.claims)
     console.print(f"{held} of {len(result.claims)} claims hold; {len(result.records)} records and claims.json in {out}",
                   highlight=False, soft_wrap=True)  # fmt: skip
+
+
+def never_text(claim: Claim) -> str:
+    """A claim that something never happens, and does not, in words.
+
+    Args:
+        claim: That holds, with no step predicted and none found.
+    """
+    if claim.name.startswith("tau*"):
+        return f"{claim.optimizer}: no step to grow at catches up in the toy, as theory says there"
+    return f"{claim.optimizer}: the plan never catches up in the toy, as theory says there"
 
 
 def _number(value: float | None) -> str:

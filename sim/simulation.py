@@ -224,7 +224,7 @@ def _claims(toy: Toy, curves: Curves, seeds: int, eps: float) -> list[Claim]:
     return [
         of_loss("final loss, area law", theory=grown, values=final("progressive"), tolerance=near),
         of_step(f"tau* (mixes within {eps:.0%})", theory=stars_expected, values=stars),
-        of_step("mixing step of the plan", theory=mixed_expected, values=mixed),
+        of_step("step at which growing has caught up", theory=mixed_expected, values=mixed),
         of_loss("final loss, equal compute", theory=equal, values=final("equal_compute"), tolerance=far),
         of_loss("final loss, cold start", theory=grown, values=final("cold_start"), tolerance=near),
         of_loss("retention over cold start", theory=[0.0] * len(kept), values=kept, tolerance=near),

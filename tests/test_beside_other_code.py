@@ -21,7 +21,7 @@ def test_the_readmes_lines_run_beside_files_of_those_names(tmp_path):
     (tmp_path / "ten_lines.py").write_text(lines)
     result = run(tmp_path, "ten_lines.py")
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("Train depth 1 for 83000 of 100000 steps, then grow to depth 60")
+    assert result.stdout.startswith("Train 1 block for 83000 of 100000 steps, then grow to 60.")
     assert "muon" in result.stdout
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from latebloom.sim import SGD, LowRank, simulate, toy_plan
 from latebloom.sim.claims import Landscape, claim, simulated_tau_star
-from latebloom.sim.commands import simulate_command
+from latebloom.sim.commands import never_text, simulate_command
 from latebloom.sim.mapping import _momentum_limit
 from latebloom.sim.optimizers import initial_state, update_blocks_
 from latebloom.theory.controls import cold_start, fixed_depth
@@ -237,6 +237,19 @@ def test_claim_verdicts():
     assert verdict([1.0, 1.0], [1.0, None]) == "not tested: reached by 1 of 2 seeds"
     assert verdict([1.0], [1.0], diverged=1) == "not tested: 1 of 2 seeds diverged"
     assert verdict([], [], diverged=2) == "not tested: 2 of 2 seeds diverged"
+
+
+def test_what_never_happens_is_a_sentence():
+    never = claim(
+        "step at which growing has caught up",
+        optimizer="sgd",
+        theory=[None],
+        values=[None],
+        tolerance=1.0,
+        unit="steps",
+    )
+    assert never.holds
+    assert never_text(never) == "sgd: the plan never catches up in the toy, as theory says there"
 
 
 def test_landscape_inverts_itself():

@@ -65,7 +65,15 @@ def test_a_landscape_without_fresh_modes_is_explained():
     plan = plan_expansion(**COMMON, law=law(fresh=0.0))
     assert plan.tau == SCHEDULE.steps - 1
     assert plan.predicted.tau_star == SCHEDULE.steps
-    assert "growing costs less than 1.0% of the final loss even at the last step" in plan.provenance.reason
+    assert "Even at the last step growing costs less than the 1.0% of the final loss allowed." in plan.provenance.reason
+
+
+def test_an_interval_over_the_whole_run_is_no_confidence():
+    wide = plan_expansion(**COMMON, law=law(), resamples=[law(kappa=k) for k in (0.01, 5.0) for _ in range(9)])
+    narrow = plan_expansion(**COMMON, law=law(), resamples=[law(kappa=k) for k in (0.69, 0.7, 0.71)])
+    assert "Confidence: none, the pilots allow any step." in wide.provenance.reason
+    assert "Confidence: 90% of the fits to resampled pilots put the step at " in narrow.provenance.reason
+    assert "nats above 6 blocks from the start, 1.0% of the final loss." in narrow.provenance.reason
 
 
 def test_equal_compute_costs_the_same_and_has_its_own_schedule():

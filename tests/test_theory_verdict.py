@@ -33,9 +33,9 @@ def verdict(without=(), noise=0.006, measured=True, **losses):
 
 def test_the_first_sentence_names_the_lowest_arm_and_the_rest_says_how_sure():
     assert sentence(verdict()) == (
-        "Do not grow: train 1 block longer. At this compute (2.65e+12 FLOPs) 1 block ends at 4.44, 2 blocks at 4.49, "
+        "Do not grow: train 1 block longer. At this compute (2.65e12 FLOPs) 1 block ends at 4.44, 2 blocks at 4.49, "
         "1 -> 4 at 4.60, 4 blocks at 4.68. One seed; differences under 0.01 are noise. "
-        "Pilots cost another 4.1e+12 FLOPs."
+        "Pilots cost another 4.1e12 FLOPs."
     )
     assert details(verdict()) == (
         "For as many steps, 4 blocks from the start end at 4.529: growing ends 1.48% above that for 18.7% less "
@@ -43,7 +43,7 @@ def test_the_first_sentence_names_the_lowest_arm_and_the_rest_says_how_sure():
         "To reach the loss of 1 -> 4, 4 blocks alone need 12% more compute.",
         "From a cold start, 4 blocks end after the last 440 steps alone at 4.900: the small phase is worth +0.304 "
         "nats.",
-        "Never grown, 1 block ends at 4.608 after as many steps, for 2.65e+12 FLOPs: growing ends 0.26% below that.",
+        "Never grown, 1 block ends at 4.608 after as many steps, for 2.65e12 FLOPs: growing ends 0.26% below that.",
     )
 
 

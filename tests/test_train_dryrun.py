@@ -1,10 +1,12 @@
 """The dry run: the 7B numbers of the design, and a process that loads no torch."""
 
+import re
+
 import pytest
 
 from latebloom.theory import InputError, Optimizer, plan_expansion, preset, write_plan, wsd
 from latebloom.train.model.memory import has_fused_loss, head_bytes
-from latebloom.train.run.dryrun import GIB, dry_run
+from latebloom.train.run.dryrun import GIB, dry_run, fit_text
 from tests.helpers import python_seconds
 
 
@@ -33,6 +35,19 @@ def test_seven_billion(plan):
     assert d.seconds == pytest.approx(d.flops / (790e12 * 0.5))
     assert dry_run(plan.replace(optimizer=Optimizer(name="adamw"))).optimizer_state == 2 * d.optimizer_state
     assert dry_run(plan, devices=8).computing_seconds == pytest.approx(d.computing_seconds / 8)
+
+
+def test_what_does_not_fit_is_told_what_makes_it_fit(plan):
+    assert fit_text(plan, activations="recompute").startswith("Fits one device of 139 GiB: ")
+    said = fit_text(plan, dtype="float32")
+    assert said.startswith("Does not fit one device of 139 GiB: it takes ")
+    mode, sequences, gib = re.search(r"--activations (\w+) --microbatch (\d+): ([\d.]+) GiB", said).groups()
+    memory = dry_run(plan, activations=mode, micro_sequences=int(sequences), dtype="bfloat16").memory
+    assert memory <= 139 * GIB
+    assert f"{memory / GIB:.1f}" == gib
+    assert fit_text(plan, memory_gib=50).endswith("no other options make it fit. Train on more devices.")
+    with pytest.raises(InputError, match="--device-memory"):
+        fit_text(plan, memory_gib=0)
 
 
 def test_command_prints_it_in_under_a_second_without_torch(plan, tmp_path):

@@ -32,6 +32,8 @@ from latebloom.theory.prediction import (
     JointDraws,
     MenuRow,
     PilotCosts,
+    PilotCurve,
+    PilotEnd,
     PilotRun,
     PlannedDecision,
     PredictedGap,
@@ -40,7 +42,7 @@ from latebloom.theory.prediction import (
     Quantiles,
 )
 
-__all__ = ["MenuPlans", "next_text", "pilot_costs", "plan_from_menu"]
+__all__ = ["MenuPlans", "field_summary", "next_text", "pilot_costs", "plan_from_menu"]
 
 LONGEST = 10.0  # multiple of the full depth's steps at this budget up to which an equal loss is looked for
 WORTH_SAYING = 1e-5  # nats: a smaller fall in regret is none
@@ -123,7 +125,7 @@ def plan_from_menu(
         decision=_planned(decision),
         draws=_draws(field, decision, base, seed),
         conditions=conditions,
-        field=_summary(field),
+        field=field_summary(field),
     )
     text = _text(field, base, decision, conditions, budget, seed)
 
@@ -321,7 +323,14 @@ def _draws(field: RecoveryField, decision: Decision, base: Plan, seed: int) -> J
     return JointDraws(names=tuple(names), measured=tuple(measured), losses=losses)
 
 
-def _summary(field: RecoveryField) -> FieldSummary:
+def field_summary(field: RecoveryField) -> FieldSummary:
+    """A posterior as a plan states it, with the pilots' ends from which it can be made again.
+
+    Args:
+        field: Posterior.
+    """
+    trunks = list(dict.fromkeys(end.trunk for end in field.ends))
+    curve = field.trunk_curve
     values = {name: value for name, value in vars(field.prior).items() if isinstance(value, int | float)}
     return FieldSummary(
         small_depth=field.small_depth,
@@ -333,6 +342,20 @@ def _summary(field: RecoveryField) -> FieldSummary:
         discrepancy=field.parameter("discrepancy"),
         noise=field.parameter("noise"),
         prior={name: float(value) for name, value in values.items()},
+        ends=tuple(
+            PilotEnd(
+                depth=end.depth,
+                area=end.area,
+                area_before=end.area_before,
+                loss=end.loss,
+                seed=end.seed,
+                trunk=trunks.index(end.trunk),
+            )
+            for end in field.ends
+        ),
+        curve=None
+        if curve is None
+        else PilotCurve(area=tuple(curve.area.tolist()), loss=tuple(curve.loss.tolist()), noise=curve.noise),
     )
 
 

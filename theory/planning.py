@@ -17,6 +17,7 @@ from latebloom.theory import verdict
 from latebloom.theory.controls import compared, equal_compute, fixed_depth
 from latebloom.theory.cost import flops_per_token, plan_flops
 from latebloom.theory.errors import InputError
+from latebloom.theory.expansion import blocks_text as blocks
 from latebloom.theory.fitting.bootstrap import interval
 from latebloom.theory.landscapes.growth import GrowthLandscape
 from latebloom.theory.plan import (
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from latebloom.theory.schedules import AnySchedule
 
 __all__ = ["budget_step", "plan_expansion", "predict"]
+
+ANY_STEP = 0.9  # share of the horizon from which on an interval of the step says nothing
 
 
 def plan_expansion(
@@ -205,27 +208,38 @@ def explain(plan: Plan, *, tolerance: float | None, budget: float | None) -> str
     """Why the plan is what it is, in plain English; ``tolerance`` None where the mixing area was given."""
     p, tau = plan.predicted, plan.tau
     assert tau is not None
-    share = plan.schedule.remaining(tau)
-    text = (
-        f"Train depth {plan.stages[0].depth} for {tau} of {plan.steps} steps, then grow to depth {plan.depth} with "
-        f"{float(share):.1%} of the learning-rate area left"
-    )
+    full = blocks(plan.depth)
+    text = [f"Train {blocks(plan.stages[0].depth)} for {tau} of {plan.steps} steps, then grow to {plan.depth}."]
     if budget is not None:
-        text += f": the earliest step that keeps within {budget:.0%} of the fixed-depth FLOPs"
-        text += f" (the mixing area would ask for step {p.tau_star:.0f})" if p.tau_star else ""
-    else:
-        if p.mixing_area is None:
-            text += f": growing costs less than {tolerance:.1%} of the final loss even at the last step"
-        else:
-            text += f", the mixing area {p.mixing_area:.4g}"
-        if p.mixing_area is not None and tolerance is not None:
-            text += f", at which growing costs {tolerance:.1%} of the final loss"
-    if p.tau_interval:
-        text += f" ({p.tau_interval.level:.0%} interval of tau* {p.tau_interval.low:.0f} to {p.tau_interval.high:.0f})"
-    text += f". Training takes {p.flops:.3g} FLOPs, {p.saving_same_horizon:.1%} less than the fixed depth for as long."
+        text.append(f"It is the earliest step that spends at most {budget:.0%} of what {full} for as long cost.")
+        if p.tau_star:
+            text.append(f"The mixing area asks for step {p.tau_star:.0f}.")
+    elif p.mixing_area is None:
+        text.append(f"Even at the last step growing costs less than the {tolerance:.1%} of the final loss allowed.")
+    elif tolerance is None:
+        share = float(plan.schedule.remaining(tau))
+        text.append(f"It leaves {share:.1%} of the learning-rate area, the mixing area {p.mixing_area:.4g} given.")
+    if p.final_loss is not None and p.fixed_final_loss is not None:
+        price = p.final_loss - p.fixed_final_loss
+        where = "above" if price >= 0 else "below"
+        of = f", {tolerance:.1%} of the final loss" if tolerance and p.mixing_area and budget is None else ""
+        text.append(f"Expected price: {abs(price):.2g} nats {where} {full} from the start{of}.")
+    text += _confidence(plan)
+    text.append(f"It takes {p.flops:.3g} FLOPs, {p.saving_same_horizon:.1%} less than {full} for as long.")
     if p.verdict:
-        return f"{text} {p.verdict}"
-    return f"{text} Against a fixed-depth run of equal compute nothing is predicted: that needs pilots (--pilot)."
+        return " ".join([*text, p.verdict])
+    return " ".join([*text, f"Against {full} of equal compute nothing is predicted: that needs pilots (--pilot)."])
+
+
+def _confidence(plan: Plan) -> list[str]:
+    """How sure the step is, as far as replicas of the fit say; an interval over all of the run says nothing."""
+    around = plan.predicted.tau_interval
+    if around is None:
+        return []
+    if around.high - around.low > ANY_STEP * plan.steps:
+        return ["Confidence: none, the pilots allow any step."]
+    where = f"{around.low:.0f} to {around.high:.0f}"
+    return [f"Confidence: {around.level:.0%} of the fits to resampled pilots put the step at {where}."]
 
 
 def _iso_loss_steps(law: GrowthLandscape, fixed: Plan, loss: float) -> float | None:

@@ -25,6 +25,8 @@ __all__ = [
     "JointDraws",
     "MenuRow",
     "PilotCosts",
+    "PilotCurve",
+    "PilotEnd",
     "PilotRun",
     "PlannedDecision",
     "PredictedGap",
@@ -280,8 +282,48 @@ class PilotCosts(Spec, frozen=True, kw_only=True):
     saving_net: Number | None = None
 
 
+class PilotEnd(Spec, frozen=True, kw_only=True):
+    """What the recovery field is fitted to: the end of one pilot.
+
+    Attributes:
+        depth: Blocks at the end.
+        area: Learning-rate area of the whole schedule, learning rate x steps.
+        area_before: Area before the expansion: 0 for a run of one depth, all of it for the small one.
+        loss: Validation loss at the end, nats per token.
+        seed: Of weights and data order.
+        trunk: Equal for runs that are one run until they decay or grow.
+    """
+
+    depth: Blocks
+    area: Positive
+    area_before: NonNegative
+    loss: Number
+    seed: Count
+    trunk: Count
+
+
+class PilotCurve(Spec, frozen=True, kw_only=True):
+    """Validation losses of the small depth's trunk at its constant learning rate.
+
+    Attributes:
+        area: Learning-rate area up to each point, learning rate x steps.
+        loss: Validation loss, nats per token.
+        noise: Standard deviation of a point about a smooth curve, nats per token.
+    """
+
+    area: tuple[Positive, ...]
+    loss: tuple[Number, ...]
+    noise: NonNegative
+
+    def check(self) -> None:
+        if len(self.area) != len(self.loss):
+            raise InputError(
+                "loss", len(self.loss), f"needs one value for each of {len(self.area)} areas", "match them"
+            )
+
+
 class FieldSummary(Spec, frozen=True, kw_only=True):
-    """The posterior of the recovery field in a few numbers; losses relative to ``scale``.
+    """The posterior of the recovery field in a few numbers, losses relative to ``scale``; and what it follows from.
 
     Attributes:
         small_depth: l.
@@ -293,6 +335,8 @@ class FieldSummary(Spec, frozen=True, kw_only=True):
         discrepancy: Posterior of the small depth's deviation from it.
         noise: Posterior of one run's standard deviation about its seed's mean.
         prior: Hyperparameters by name; those on a grid are left out.
+        ends: The pilots' ends, from which the posterior follows; None in plans that were made before they were kept.
+        curve: The small depth's curve, if it was used too.
     """
 
     small_depth: Blocks
@@ -304,6 +348,8 @@ class FieldSummary(Spec, frozen=True, kw_only=True):
     discrepancy: Quantiles
     noise: Quantiles
     prior: dict[str, Number]
+    ends: tuple[PilotEnd, ...] | None = None
+    curve: PilotCurve | None = None
 
 
 class Prediction(Spec, frozen=True, kw_only=True):

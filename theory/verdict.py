@@ -24,6 +24,7 @@ from latebloom.theory import checks
 from latebloom.theory.controls import Control, control
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
+from latebloom.theory.expansion import blocks_text
 from latebloom.theory.menu import schedule_for
 from latebloom.theory.plan import Plan
 from latebloom.theory.record import Record
@@ -62,7 +63,7 @@ class TrainedArm(Spec, frozen=True, kw_only=True):
         """For people, such as ``1 block``, ``4 blocks`` or ``1 -> 4``."""
         if len(self.depths) > 1:
             return " -> ".join(map(str, self.depths))
-        return f"{self.depths[0]} block{'' if self.depths[0] == 1 else 's'}"
+        return blocks_text(self.depths[0])
 
 
 class Verdict(Spec, frozen=True, kw_only=True):
@@ -326,13 +327,13 @@ def sentence(v: Verdict) -> str:
     """
     (lowest, loss), *others = _menu_in_digits(v)
     told = [f"{lowest.label} {_ends(v, lowest)} at {loss}", *(f"{arm.label} at {other}" for arm, other in others)]
-    text = [_headline(v), f"At this compute ({v.flops:.3g} FLOPs) {', '.join(told)}."]
+    text = [_headline(v), f"At this compute ({_short(v.flops)} FLOPs) {', '.join(told)}."]
     if v.measured:
         known = v.resolution is not None
         noise = f"differences under {v.resolution:.1g} are noise" if known else "how much is noise is not known"
         text.append(f"One seed; {noise}.")
     if v.pilot_flops is not None:
-        text.append(f"Pilots cost another {v.pilot_flops:.2g} FLOPs.")
+        text.append(f"Pilots cost another {_short(v.pilot_flops)} FLOPs.")
     return " ".join(text)
 
 
@@ -350,8 +351,8 @@ def _headline(v: Verdict) -> str:
     train = f"train {best.label} {'longer' if of_small else f'for {best.steps} steps from the start'}"
     if v.head == "grow":
         before = " -> ".join(map(str, grown.depths[:-1]))
-        blocks = "block" if before == "1" else "blocks"
-        return f"Grow: train {before} {blocks} for {grown.tau} of {grown.steps} steps, then grow to {grown.depths[-1]}."
+        first = f"{before} blocks" if len(grown.depths) > 2 else blocks_text(grown.depths[0])
+        return f"Grow: train {first} for {grown.tau} of {grown.steps} steps, then grow to {grown.depths[-1]}."
     if v.head == "do not grow":
         return f"Do not grow: {train}."
     if v.best == "progressive" and NEVER not in v.arms:
@@ -387,7 +388,7 @@ def details(v: Verdict) -> tuple[str, ...]:
         small = v.arms["small"]
         told.append(
             f"Never grown, {small.label} {_ends(v, small)} at {small.loss:.3f} after as many steps, "
-            f"for {small.flops:.3g} FLOPs: growing ends {_beside(v.gap('small'))} that."
+            f"for {_short(small.flops)} FLOPs: growing ends {_beside(v.gap('small'))} that."
         )
     shown = {"progressive", "fixed", "cold_start", "small", *v.menu}
     for name, arm in v.arms.items():
@@ -403,6 +404,10 @@ def details(v: Verdict) -> tuple[str, ...]:
 def _ends(v: Verdict, arm: TrainedArm) -> str:
     """The verb: measured or predicted, of one block or of several."""
     return "would end" if not v.measured else "end" if arm.label.endswith("blocks") else "ends"
+
+
+def _short(flops: float) -> str:
+    return f"{flops:.3g}".replace("e+", "e")
 
 
 def _beside(gap: float) -> str:

@@ -44,7 +44,8 @@ COMMANDS = {  # name -> module that holds NAME_command, and one line of help
     "lr-transfer": ("train.experiments.commands", "Sweep small, predict the learning rate at the target."),
     "doctor": ("train.run.commands", "What this machine can do."),
     "data": ("train.data.commands", "Prepare token shards."),
-    "report": ("paper_figures.commands", "Write report.html for an experiment's directory."),
+    "report": ("paper_figures.commands", "Write report.html: of an experiment, a run, or any loss curves."),
+    "explorer": ("paper_figures.commands", "Write a page to move a plan about on: when and whether to grow."),
     "figures": ("paper_figures.commands", "Draw the paper's figures from committed records."),
 }
 

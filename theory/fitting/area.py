@@ -8,6 +8,7 @@ evaluated.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -31,6 +32,7 @@ EXPONENT = (0.05, 1.5)
 ONSET = (1e-3, 0.3)  # in units of the largest pilot's area
 RATE = (1.0, 300.0)  # per largest pilot's area
 FEWEST_POINTS = 16
+SEEN = 0.3  # share of the largest area from which on the full depth's pilots narrow the expansion step
 NOISE_SEGMENTS = 1000  # per run, for the noise response
 
 
@@ -231,19 +233,24 @@ def _identifiability(runs: Sequence[LossCurve], law: AreaLaw, reference: float) 
         lines.append("kappa is taken as 1: no pilot grows. A pilot that grows at half its steps would measure it.")
     if law.fresh.amplitude == 0:
         lines.append(
-            "fresh amplitude is 0: these pilots show no modes that only the full depth learns. Longer pilots would."
+            "fresh amplitude is 0: these pilots show no modes that only the full depth learns. Pilots of more steps "
+            "would."
         )
+    steps = max(run.schedule.horizon for run in runs)
     for name, signal in {"trunk": law.trunk, "fresh": law.fresh}.items():
         if signal.amplitude > 0 and not EXPONENT[0] * 1.02 < signal.exponent < EXPONENT[1] * 0.98:
             end = "small: a logarithm as far as these pilots see" if signal.exponent < 0.5 else "large"
             lines.append(
-                f"{name} exponent ends at its bound {signal.exponent:.3g} ({end}). A longer pilot would fix it."
+                f"{name} exponent ends at its bound {signal.exponent:.3g} ({end}). "
+                f"A pilot of more than {steps} steps would fix it."
             )
     areas = [run.schedule.total_area for run in runs if run.role == "full"]
+    longest = max(run.schedule.horizon for run in runs if run.role == "full")
     if law.noise > 0 and not any(run.schedule.lrs()[-1] < 0.5 * run.schedule.peak for run in runs):
         lines.append("noise is not seen apart from the floor: no pilot decays its learning rate. One that does would.")
-    if max(areas) < 0.3 * reference:
+    if max(areas) < SEEN * reference:
         lines.append(
-            f"the full depth is seen for {max(areas) / reference:.0%} of the largest area. A longer one would help."
+            f"the full depth is seen for {max(areas) / reference:.0%} of the largest area. One of "
+            f"{math.ceil(longest * SEEN * reference / max(areas))} steps would narrow the step to grow."
         )
     return tuple(lines)

@@ -199,6 +199,7 @@ class _Problem:
         self.past = histories([(curve.schedule, curve.step) for curve in curves])
         self.loss = np.concatenate([np.asarray(curve.loss, dtype=float) for curve in curves])
         self.weights = np.concatenate([np.full(len(c.loss), 1 / len(c.loss)) for c in curves]) / len(curves)
+        self.longest = max(int(curve.step[-1]) for curve in curves)
         area, rate = self.past.total_area, float(np.max(np.real(self.past.lr)))
         self.names = list(kind.shapes)
         shapes = list(kind.shapes.values())
@@ -347,7 +348,7 @@ def _identifiability(problem: _Problem, law: Law, errors: dict[str, float], z: n
         value = law.parameters[name]
         expected = name in share and bool(np.isfinite(problem.width[problem.names.index(name)]))
         held = f" It stands near what the law expects, {value:.3g}." if expected else ""
-        remedy = law.remedies.get(name, "A longer run")
+        remedy = law.remedies.get(name, "A run of more than {steps} steps").format(steps=problem.longest)
         if name not in share and value == 0 and name != law.linear[0]:
             lines.append(f"{name}: is 0, these runs show no sign of it. {remedy} would.")
         elif (

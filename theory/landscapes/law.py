@@ -65,7 +65,7 @@ class Law(Spec, frozen=True, kw_only=True):
         shapes: The non-linear ones.
         scales: Parameters that no fit moves: units taken from the data, its largest "area" or "rate".
         units: Unit of every parameter.
-        remedies: The run that would fix a parameter that other runs leave open.
+        remedies: The run that would fix a parameter that other runs leave open; {steps} are those of the longest.
     """
 
     linear: ClassVar[tuple[str, ...]] = ()
@@ -73,7 +73,7 @@ class Law(Spec, frozen=True, kw_only=True):
     scales: ClassVar[dict[str, str]] = {}
     units: ClassVar[dict[str, str]] = {}
     remedies: ClassVar[dict[str, str]] = {
-        **dict.fromkeys(("floor", "amplitude", "exponent", "source", "distance2"), "A longer run"),
+        **dict.fromkeys(("floor", "amplitude", "exponent", "source", "distance2"), "A run of more than {steps} steps"),
         **dict.fromkeys(("noise", "gain", "gradient2"), "A run that lowers its learning rate"),
         **dict.fromkeys(
             ("memory", "tail", "forgetting", "capacity", "sharpness"),

@@ -34,6 +34,13 @@ __all__ = ["branch_command", "doctor_command", "resume_command", "train_command"
 @click.option("--mfu", type=float, default=0.5, show_default=True, help="Share of the peak that is reached (dry run).")
 @click.option("--devices", type=int, default=1, show_default=True, help="Number of devices (dry run).")
 @click.option(
+    "--device-memory",
+    type=float,
+    default=139.0,
+    show_default=True,
+    help="Memory of one device in GiB (dry run); 139 is an H200's.",
+)
+@click.option(
     "--link",
     type=float,
     default=300.0,
@@ -62,6 +69,7 @@ def train_command(
     dry: bool,
     mfu: float,
     devices: int,
+    device_memory: float,
     link: float,
     network: float,
     as_json: bool,
@@ -69,7 +77,7 @@ def train_command(
     """Train a GPT-2 as PLAN says."""
     plan = plan_of(plan_path, plan_option, model_name)
     if dry:
-        from latebloom.train.run.dryrun import dry_run
+        from latebloom.train.run.dryrun import dry_run, fit_text
 
         estimate = dry_run(
             plan, peak_tflops=790.0 if config.peak_tflops is None else config.peak_tflops, mfu=mfu, devices=devices,
@@ -77,7 +85,14 @@ def train_command(
             activations=config.activations, dtype=config.dtype, link=link, network=network,
             keep=config.keep_checkpoints,
         )  # fmt: skip
-        click.echo(json.dumps(estimate.as_dict(), indent=2) if as_json else estimate.text())
+        if as_json:
+            click.echo(json.dumps(estimate.as_dict(), indent=2))
+            return
+        fits = fit_text(
+            plan, memory_gib=device_memory, devices=devices, shard=config.shard, gather=config.gather,
+            micro_sequences=config.microbatch or 8, activations=config.activations, dtype=config.dtype,
+        )  # fmt: skip
+        click.echo(f"{fits}\n{estimate.text()}")
         return
     from latebloom.train.run.loop import summary, train
 

@@ -40,7 +40,7 @@ from latebloom.theory.plan import Plan
 from latebloom.train.config import Activations, DType
 from latebloom.train.model.memory import activation_bytes, head_bytes, kept_bytes
 
-__all__ = ["DryRun", "PhaseCost", "checkpoint_bytes", "dry_run", "state_bytes"]
+__all__ = ["DryRun", "PhaseCost", "checkpoint_bytes", "dry_run", "fit_text", "state_bytes"]
 
 GIB = 2**30
 MACHINE = 8  # devices of one machine
@@ -144,10 +144,11 @@ class DryRun:
         lines += [
             f"full depth: parameters {full.parameters / 1e9:.3f}B, FLOPs per token {full.flops_per_token / 1e9:.2f} G",
             f"total: {self.flops:.4g} FLOPs, {1 - self.flops / self.fixed_depth_flops:.1%} less than fixed depth",
-            f"memory on {where}: {self.memory / GIB:.1f} GiB = {states / GIB:.1f} GiB (weights "
-            f"{self.weights / GIB:.1f}, gradients {self.gradients / GIB:.1f}, optimizer "
-            f"{self.optimizer_state / GIB:.1f}) + {(self.memory - states) / GIB:.1f} GiB for {self.micro_tokens} "
-            f"tokens in {self.dtype} under --activations {self.mode}",
+            f"memory on {where}: {self.memory / GIB:.1f} GiB",
+            f"  of them {states / GIB:.1f} GiB of weights ({self.weights / GIB:.1f}), gradients "
+            f"({self.gradients / GIB:.1f}) and optimizer state ({self.optimizer_state / GIB:.1f}), and "
+            f"{(self.memory - states) / GIB:.1f} GiB for {self.micro_tokens} tokens in {self.dtype} under "
+            f"--activations {self.mode}",
             "activations: "
             + ", ".join(f"{mode} {size / GIB:.1f} GiB" for mode, size in self.activations.items())
             + f"; head {self.head / GIB:.1f} GiB, bfloat16 weights {self.bfloat16_weights / GIB:.1f} GiB",
@@ -320,6 +321,59 @@ def dry_run(
         devices=devices,
         micro_tokens=tokens,
     )
+
+
+def fit_text(
+    plan: Plan,
+    *,
+    memory_gib: float = 139.0,
+    devices: int = 1,
+    shard: int | None = None,
+    gather: DType = "float32",
+    micro_sequences: int = 8,
+    activations: Activations = "keep",
+    dtype: DType = "bfloat16",
+) -> str:
+    """Whether ``plan`` fits the memory of a device, and if not, the options that cost least time and make it fit.
+
+    Tried are bfloat16, then blocks that keep less, then smaller micro-batches.
+
+    Args:
+        plan: What to train.
+        memory_gib: Of one device, GiB; 139 is an H200's.
+        devices: Number of devices.
+        shard: S, devices among which tensors are divided; None: all.
+        gather: Of the blocks' weights that devices fetch from one another.
+        micro_sequences: Sequences in a micro-batch of one device.
+        activations: What blocks keep.
+        dtype: Of matrix products.
+
+    Raises:
+        InputError: if the memory is not positive, or as :func:`dry_run` says.
+    """
+    if not 0 < memory_gib < 1e6:
+        raise InputError("--device-memory", memory_gib, "is out of range", "give GiB, such as 139 for an H200")
+
+    def needed(dtype: DType, activations: Activations, sequences: int) -> float:
+        run = dry_run(
+            plan, devices=devices, shard=shard, gather=gather, micro_sequences=sequences, activations=activations,
+            dtype=dtype,
+        )  # fmt: skip
+        return run.memory / GIB
+
+    device = f"{'one device' if devices == 1 else f'each of {devices} devices'} of {memory_gib:g} GiB"
+    asked = needed(dtype, activations, micro_sequences)
+    if asked <= memory_gib:
+        return f"Fits {device}: {asked:.1f} GiB."
+    modes: tuple[Activations, ...] = get_args(Activations)
+    halved = [micro_sequences >> i for i in range(micro_sequences.bit_length())]
+    for sequences in halved:
+        for mode in modes[modes.index(activations) :]:
+            memory = needed("bfloat16", mode, sequences)
+            if memory <= memory_gib:
+                options = f"--dtype bfloat16 --activations {mode} --microbatch {sequences}"
+                return f"Does not fit {device}: it takes {asked:.1f} GiB. Fits with {options}: {memory:.1f} GiB."
+    return f"Does not fit {device}: it takes {asked:.1f} GiB, and no other options make it fit. Train on more devices."
 
 
 class _Sending(NamedTuple):

@@ -1,0 +1,577 @@
+/* Port of what the explorer needs of latebloom.theory: schedules, prices, the menu of equal compute, the area law and the
+ * recovery field. Names and formulas are those of the Python modules named in the comments; tests/test_explorer.py holds
+ * every function here against them, in node and in Chromium, and the page does so again when it opens.
+ *
+ * Areas are learning rate x steps, losses nats per token, and data (schedules, shapes, laws, pilots' ends) are the plain
+ * objects of a plan file.
+ */
+
+/** Python's round: half to even. */
+export function round(x) {
+  const nearest = Math.round(x);
+  return Math.abs(x % 1) === 0.5 && nearest % 2 ? nearest - 1 : nearest;
+}
+
+// --- theory/decay_shapes.py: s_i and sum_{i<m} s_i of a decay over n steps from 1 to f -------------------------------
+
+const ZETA_OF_MINUS_HALF = -0.20788622497735457;
+const ZETA_OF_HALF = -1.4603545088095868;
+
+/** sum_{i=1}^m i^p, p = 1/2 or -1/2: Euler-Maclaurin from 16 on. */
+export function powerSum(m, p) {
+  if (m < 16) {
+    let sum = 0;
+    for (let i = 1; i <= m; i++) sum += i ** p;
+    return sum;
+  }
+  const zeta = p > 0 ? ZETA_OF_MINUS_HALF : ZETA_OF_HALF;
+  let sum = zeta + m ** (p + 1) / (p + 1) + m ** p / 2;
+  let falling = 1, next = 0;
+  for (const [count, bernoulli] of [[1, 12], [3, -720], [5, 30240], [7, -1209600]]) {
+    while (next < count) falling *= p - next++;
+    sum += (falling / bernoulli) * m ** (p - count);
+  }
+  return sum;
+}
+
+const DECAYS = {
+  linear: [
+    (i, n, f) => 1 - ((1 - f) * i) / n,
+    (m, n, f) => m - ((1 - f) * m * (m - 1)) / (2 * n),
+  ],
+  cosine: [
+    (i, n, f) => f + (1 - f) * 0.5 * (1 + Math.cos((Math.PI * i) / n)),
+    (m, n, f) => {
+      const x = Math.PI / n;
+      return f * m + (1 - f) * 0.5 * (m + (Math.sin((m * x) / 2) * Math.cos(((m - 1) * x) / 2)) / Math.sin(x / 2));
+    },
+  ],
+  sqrt: [
+    (i, n, f) => 1 - (1 - f) * Math.sqrt(i / n),
+    (m, n, f) => m - ((1 - f) / Math.sqrt(n)) * powerSum(Math.max(m - 1, 0), 0.5),
+  ],
+  exponential: [
+    (i, n, f) => f ** (i / n),
+    (m, n, f) => (f === 1 ? m : Math.expm1((m * Math.log(f)) / n) / Math.expm1(Math.log(f) / n)),
+  ],
+};
+
+// --- theory/schedules.py ---------------------------------------------------------------------------------------------
+
+export const SHAPES = ["wsd", "cosine", "linear", "constant", "inverse_sqrt"];
+
+/** Learning rates of `data.steps` updates; `data` is a plan's schedule. */
+export class Schedule {
+  constructor(data) {
+    if (!SHAPES.includes(data.shape)) throw new Error(`schedule "${data.shape}" is not known to this page`);
+    Object.assign(this, { warmup_steps: 0, decay_steps: 0, decay: "linear", final: 0, timescale: 1 }, data);
+  }
+  get #after() {
+    return Math.max(this.steps - this.warmup_steps, 1);
+  }
+  #unit(i) {
+    if (this.shape === "constant") return 1;
+    if (this.shape === "inverse_sqrt") return 1 / Math.sqrt(1 + i / this.timescale);
+    if (this.shape !== "wsd") return DECAYS[this.shape][0](i, this.#after, this.final);
+    const j = i - (this.steps - this.warmup_steps - this.decay_steps);
+    return j < 0 ? 1 : DECAYS[this.decay][0](j, Math.max(this.decay_steps, 1), this.final);
+  }
+  #unitArea(m) {
+    if (this.shape === "constant") return m;
+    if (this.shape === "inverse_sqrt") {
+      const c = this.timescale;
+      return Math.sqrt(c) * (powerSum(c + m - 1, -0.5) - powerSum(c - 1, -0.5));
+    }
+    if (this.shape !== "wsd") return DECAYS[this.shape][1](m, this.#after, this.final);
+    const stable = this.steps - this.warmup_steps - this.decay_steps;
+    const decayed = DECAYS[this.decay][1](Math.max(m - stable, 0), Math.max(this.decay_steps, 1), this.final);
+    return Math.min(m, stable) + decayed;
+  }
+  /** Learning rate of update `step`, a whole number. */
+  lr(step) {
+    const w = this.warmup_steps;
+    return this.peak_lr * (step < w ? (step + 1) / w : this.#unit(step - w));
+  }
+  /** S(t): sum of the learning rates of the first t updates, linear between whole numbers. */
+  area(t) {
+    const whole = Math.min(Math.floor(t), this.steps - 1), w = this.warmup_steps, m = Math.min(whole, w);
+    const units = (m * (m + 1)) / (2 * Math.max(w, 1)) + this.#unitArea(Math.max(whole - w, 0));
+    return this.peak_lr * units + (t - whole) * this.lr(whole);
+  }
+  get totalArea() {
+    return this.area(this.steps);
+  }
+  /** Smallest t with S(t) = area. */
+  areaInverse(area) {
+    let low = 0, high = this.steps;
+    while (high - low > 1) {
+      const middle = Math.floor((low + high) / 2);
+      if (this.area(middle) < area) low = middle;
+      else high = middle;
+    }
+    const start = this.area(low), lr = this.lr(Math.min(low, this.steps - 1));
+    return low + Math.min(1, Math.max(0, area > start ? (area - start) / (lr > 0 ? lr : 1) : 0));
+  }
+  /** Same shape, warm-up and decay in their shares. */
+  withSteps(steps) {
+    const share = (count) => round((count * steps) / this.steps), warmup_steps = share(this.warmup_steps);
+    const decay_steps = Math.min(share(this.decay_steps), steps - warmup_steps);
+    return new Schedule({ ...this, steps, warmup_steps, decay_steps });
+  }
+  /** theory.menu.schedule_for: the warm-up kept in steps, the decay in its share. */
+  forHorizon(steps) {
+    const scaled = this.withSteps(steps), warmup_steps = this.warmup_steps;
+    return new Schedule({ ...scaled, warmup_steps, decay_steps: Math.min(scaled.decay_steps, steps - warmup_steps) });
+  }
+}
+
+// --- theory/cost.py --------------------------------------------------------------------------------------------------
+
+/** Training FLOPs per token at `depth` blocks; `model` is a plan's shape, of family GPT-2 or LLAMA. */
+export function flopsPerToken(model, depth) {
+  const d = model.width, block = model.block;
+  const weights = block
+    ? 2 * d * d + 2 * d * ((d / model.heads) * block.kv_heads) + 3 * d * block.hidden
+    : 12 * d * d;
+  return 6 * (model.vocab_size * d + depth * weights) + 12 * depth * model.context * d;
+}
+
+// --- theory/menu.py --------------------------------------------------------------------------------------------------
+
+export const SHARES = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8];
+
+/** One arm: what a run of these depths, grown at `tau` (null: never), costs and the areas that it has. */
+export function makeArm({ schedule, price, small, depths, tau, steps }) {
+  const rates = schedule.forHorizon(steps), total = rates.totalArea;
+  const before = tau !== null ? rates.area(tau) : depths[0] === small ? total : 0;
+  const last = depths[depths.length - 1], grown = tau ?? 0;
+  const flops = price(last) * (steps - grown) + price(depths[0]) * grown;
+  return { depths, tau, steps, flops, before, after: total - before, rates };
+}
+
+/** Every arm that `budget` FLOPs buy: fixed depths in ascending order, then growth at each share. */
+export function equalComputeMenu({ schedule, price, small, full, budget, between = [], shares = SHARES }) {
+  const shortest = schedule.warmup_steps + 2, common = { schedule, price, small }, arms = [];
+  for (const depth of [small, ...between, full]) {
+    const steps = round(budget / price(depth));
+    if (steps >= shortest) arms.push(makeArm({ ...common, depths: [depth], tau: null, steps }));
+  }
+  for (const share of shares) {
+    const arm = grownArm({ ...common, full, budget, share });
+    if (arm) arms.push(arm);
+  }
+  return arms;
+}
+
+/** Growth at one share of its own run of `budget` FLOPs; null if there is no such run. */
+export function grownArm({ schedule, price, small, full, budget, share }) {
+  const ratio = price(small) / price(full);
+  const steps = round(budget / (price(full) * (ratio * share + 1 - share))), tau = round(share * steps);
+  if (steps < schedule.warmup_steps + 2 || tau <= 0 || tau >= steps) return null;
+  return makeArm({ schedule, price, small, depths: [small, full], tau, steps });
+}
+
+// --- theory/landscapes/area.py ---------------------------------------------------------------------------------------
+
+const SEGMENTS = 20000;
+
+/** a ((S + S0)/S_ref)^-s; s = 0 is -a ln. */
+export function signal(law, area) {
+  const ratio = (area + law.onset) / law.reference;
+  return law.amplitude * (law.exponent ? ratio ** -law.exponent : -Math.log(ratio));
+}
+
+/** Area at which the signal has come down to `value`. */
+export function signalInverse(law, value) {
+  if (law.amplitude === 0) return value >= 0 ? 0 : Infinity;
+  const ratio = value / law.amplitude;
+  if (law.exponent && ratio <= 0) return Infinity;
+  const shifted = law.exponent ? ratio ** (-1 / law.exponent) : Math.exp(-ratio);
+  return Math.max(0, shifted * law.reference - law.onset);
+}
+
+/** Response of the noise floor to the schedule at step t, in units of learning rate; in `segments` pieces at most. */
+export function noiseResponse(schedule, t, rate, segments = SEGMENTS) {
+  const count = Math.min(segments, schedule.steps), width = schedule.steps / count, now = schedule.area(t);
+  let sum = 0, last = 0, lastArea = 0, kernel = 1 / (1 + rate * now);
+  for (let i = 1; i <= count; i++) {
+    const step = i === count ? schedule.steps : round(i * width);
+    if (step === last) continue;
+    const area = schedule.area(step), next = 1 / (1 + rate * Math.max(now - area, 0));
+    sum += ((next - kernel) * (area - lastArea)) / (step - last);
+    [last, lastArea, kernel] = [step, area, next];
+  }
+  return sum;
+}
+
+/** A landscape that knows one number for each run; `law` is an AreaLaw as data. */
+export class AreaLaw {
+  constructor(law) {
+    Object.assign(this, law);
+    this.sure = false;
+  }
+  fixed(schedule, t, isFull) {
+    const area = schedule.area(t), body = isFull ? signal(this.fresh, area) : this.small_gap;
+    return this.floor + signal(this.trunk, area) + body + this.#noise(schedule, t);
+  }
+  grown(schedule, t, tau) {
+    const area = schedule.area(t), since = Math.max(area - schedule.area(tau), 0);
+    const body = t > tau ? this.kappa * signal(this.fresh, since) : this.small_gap;
+    return this.floor + signal(this.trunk, area) + body + this.#noise(schedule, t);
+  }
+  /** u_mix: area to leave so that growing costs at most `tolerance` nats. */
+  mixingArea(tolerance, total) {
+    return this.kappa === 0 ? 0 : signalInverse(this.fresh, (signal(this.fresh, total) + tolerance) / this.kappa);
+  }
+  /** Latest step that leaves it; null if growing costs more whenever it happens. */
+  tauStar(schedule, tolerance) {
+    const total = schedule.totalArea, area = this.mixingArea(tolerance, total);
+    if (area >= total) return null;
+    return area ? schedule.areaInverse(total - area) : schedule.steps;
+  }
+  #noise(schedule, t) {
+    return this.noise ? this.noise * noiseResponse(schedule, t, this.noise_rate, this.segments) : 0;
+  }
+  /** Final losses of arms, the noise in at most `segments` pieces: few are enough for a picture. */
+  means(arms, segments = SEGMENTS) {
+    const law = segments === SEGMENTS ? this : new AreaLaw({ ...this, segments });
+    return arms.map(({ rates, steps, tau, depths }) =>
+      tau === null ? law.fixed(rates, steps, depths[0] !== law.small_depth) : law.grown(rates, steps, tau));
+  }
+}
+
+// --- theory/fitting/recovery_field.py --------------------------------------------------------------------------------
+
+const KEPT_WEIGHT = 0.995;
+const STEEPEST_BEND = 1;
+
+/** q = ln((d + 1)/(l + 1)) / ln((L + 1)/(l + 1)). */
+export const depthShare = (depth, small, full) => Math.log((depth + 1) / (small + 1)) / Math.log((full + 1) / (small + 1));
+
+/** The posterior of what growing recovers. `data` holds small_depth, full_depth, reference, ends and curve of a plan's
+ * field, `prior` the hyperparameters of FieldPrior. */
+export class RecoveryField {
+  constructor(data, prior) {
+    Object.assign(this, { small_depth: data.small_depth, full_depth: data.full_depth, reference: data.reference });
+    this.prior = prior;
+    this.sure = true;
+    const ends = data.ends, curve = data.curve ?? { area: [], loss: [], noise: 0 };
+    this.scale = Math.min(...ends.map((end) => end.loss));
+    this.runs = [
+      ...ends.map((end) => ({
+        ...this.#point(end.area_before, end.area - end.area_before, end.depth), seed: end.seed, trunk: end.trunk, curve: null,
+      })),
+      ...curve.area.map((area) => ({ ...this.#point(area, 0, this.small_depth), seed: null, trunk: null, curve: curve.noise })),
+    ];
+    this.losses = [...ends.map((end) => end.loss), ...curve.loss];
+    this.#fit();
+  }
+  #point(before, after, depth) {
+    const share = depthShare(depth, this.small_depth, this.full_depth);
+    return { before: before / this.reference, after: after / this.reference, share };
+  }
+  /** Weights of the grid's points, and what predictions need of those that matter. */
+  #fit() {
+    const p = this.prior, pairs = this.#pairs(this.runs, this.runs, true), all = [];
+    for (const amplitude of p.amplitudes)
+      for (const exponent of p.exponents)
+        for (const discrepancy of p.discrepancies)
+          for (const noise of p.noises) {
+            const point = { amplitude, exponent, discrepancy, noise };
+            const factor = cholesky(this.#covariance(pairs, point)), whitened = forward(factor, this.losses);
+            let log = 0;
+            whitened.forEach((value, i) => (log -= 0.5 * value * value + Math.log(factor[i][i])));
+            log -= 0.5 * (Math.log(noise / p.noise_typical) / p.noise_spread) ** 2;
+            log -= p.amplitude_power * Math.log(amplitude) + p.discrepancy_power * Math.log(discrepancy);
+            all.push({ ...point, factor, whitened, log });
+          }
+    const largest = Math.max(...all.map((point) => point.log));
+    const total = all.reduce((sum, point) => sum + Math.exp(point.log - largest), 0);
+    all.forEach((point) => (point.weight = Math.exp(point.log - largest) / total));
+    all.sort((a, b) => b.weight - a.weight);
+    this.kept = [];
+    for (let i = 0, sum = 0; i < all.length; i++) { // Python keeps one point beyond KEPT_WEIGHT
+      this.kept.push(all[i]);
+      sum += all[i].weight;
+      if (sum >= KEPT_WEIGHT) break;
+    }
+    const keptWeight = this.kept.reduce((sum, point) => sum + point.weight, 0);
+    this.kept.forEach((point) => (point.weight /= keptWeight));
+    this.#prepareMeans();
+  }
+  /** What `means` sums over: alpha = K^-1 losses, added up over the grid wherever the kernel does not depend on it. */
+  #prepareMeans() {
+    const n = this.runs.length, zeros = () => new Float64Array(n);
+    this.common = zeros();
+    this.matern = zeros();
+    this.byExponent = new Map();
+    for (const { weight, factor, whitened, amplitude, exponent, discrepancy } of this.kept) {
+      const alpha = backward(factor, whitened);
+      if (!this.byExponent.has(exponent)) this.byExponent.set(exponent, { law: zeros(), recovery: zeros() });
+      const sums = this.byExponent.get(exponent);
+      for (let i = 0; i < n; i++) {
+        const part = weight * alpha[i];
+        this.common[i] += part;
+        this.matern[i] += part * discrepancy ** 2;
+        sums.law[i] += part;
+        sums.recovery[i] += part * amplitude ** 2;
+      }
+    }
+  }
+  /** What no point of the grid changes, and what only its exponent does, for every pair of runs. */
+  #pairs(a, b, same) {
+    return a.map((x, i) => b.map((y, j) => {
+      const t = x.before + x.after, t2 = y.before + y.after, own = same && i === j;
+      const onCurve = x.curve !== null && y.curve !== null;
+      const seeds = x.seed !== null && x.seed === y.seed ? 1 : 0, p = this.prior;
+      let curve = onCurve ? this.scale ** 2 * (p.vague ** 2 + p.curve_slope ** 2 * (Math.log(t) * Math.log(t2))) : 0;
+      if (own && x.curve !== null) curve += Math.max(x.curve, p.curve_noise * this.scale) ** 2;
+      return {
+        t, t2, curve, seeds, matern: this.#matern(t, t2), recovery: new Map(), x, y,
+        error: p.trunk_share * (seeds && x.trunk === y.trunk ? 1 : 0) + (1 - p.trunk_share) * (own && x.seed !== null ? 1 : 0),
+      };
+    }));
+  }
+  #matern(t, t2) {
+    const apart = (Math.sqrt(5) * Math.abs(Math.log(t) - Math.log(t2))) / this.prior.discrepancy_range;
+    return (1 + apart + apart ** 2 / 3) * Math.exp(-apart);
+  }
+  #covariance(pairs, { amplitude, exponent, discrepancy, noise }) {
+    const p = this.prior;
+    return pairs.map((row) => row.map((pair) => {
+      if (!pair.recovery.has(exponent)) {
+        const law = 1 + pair.t ** -exponent * pair.t2 ** -exponent;
+        pair.recovery.set(exponent, { law, z: this.#recovery(pair.x, pair.y, exponent) });
+      }
+      const { law, z } = pair.recovery.get(exponent);
+      const field = p.vague ** 2 * law + discrepancy ** 2 * pair.matern + amplitude ** 2 * z;
+      return this.scale ** 2 * (field + p.seed ** 2 * pair.seeds + noise ** 2 * pair.error) + pair.curve;
+    }));
+  }
+  /** Covariance of z at A = 1. */
+  #recovery(x, y, exponent) {
+    if (!(x.after > 0 && x.share > 0 && y.after > 0 && y.share > 0)) return 0;
+    const p = this.prior;
+    const apart = Math.abs(Math.log1p(x.before / p.p0) - Math.log1p(y.before / p.p0));
+    const memory = p.common + (1 - p.common) * Math.exp(-apart / p.p1);
+    const depth = (x.share * y.share) ** p.depth_power
+      * Math.exp(-Math.abs(Math.log(x.share) - Math.log(y.share)) / p.depth_range);
+    const power = -Math.min(Math.max(exponent, -STEEPEST_BEND), STEEPEST_BEND);
+    const along = (u) => {
+      const v = (u + p.u0) / p.u1;
+      return power === 0 ? Math.log(v) : (v ** power - 1) / power;
+    };
+    const l = along(x.after), l2 = along(y.after);
+    const wander = Math.sign(l) === Math.sign(l2) ? Math.min(Math.abs(l), Math.abs(l2)) : 0;
+    const z = p.level ** 2 * (1 + p.level_slope * l) * (1 + p.level_slope * l2) + p.slope ** 2 * l * l2 + p.wander ** 2 * wander;
+    return z * memory * depth;
+  }
+  #asked(arms) {
+    return arms.map((arm) => ({
+      ...this.#point(arm.before, arm.after, arm.depths[arm.depths.length - 1]), seed: null, trunk: null, curve: null,
+    }));
+  }
+  /** Posterior means of the arms' expected losses over seeds. */
+  means(arms) {
+    const p = this.prior;
+    return this.#asked(arms).map((x) => {
+      const t = x.before + x.after, inLog = Math.log(t);
+      let sum = 0;
+      for (let i = 0; i < this.runs.length; i++) {
+        const y = this.runs[i], t2 = y.before + y.after;
+        sum += p.vague ** 2 * this.common[i] + this.#matern(t, t2) * this.matern[i];
+        for (const [exponent, { law, recovery }] of this.byExponent) {
+          sum += p.vague ** 2 * Math.exp(-exponent * (inLog + Math.log(t2))) * law[i];
+          if (recovery[i]) sum += this.#recovery(x, y, exponent) * recovery[i];
+        }
+      }
+      return this.scale ** 2 * sum;
+    });
+  }
+  /** [{weight, mean, covariance}] at the arms, one for each point of the grid that matters. */
+  mixture(arms) {
+    const asked = this.#asked(arms), cross = this.#pairs(this.runs, asked, false), prior = this.#pairs(asked, asked, true);
+    return this.kept.map((point) => {
+      const between = this.#covariance(cross, point), covariance = this.#covariance(prior, point);
+      const half = asked.map((_, j) => forward(point.factor, between.map((row) => row[j])));
+      for (let i = 0; i < asked.length; i++)
+        for (let j = 0; j < asked.length; j++) covariance[i][j] -= dot(half[i], half[j]);
+      return { weight: point.weight, mean: half.map((column) => dot(column, point.whitened)), covariance };
+    });
+  }
+  /** Mean, (arms,), and covariance, (arms, arms), of the mixture. */
+  moments(arms) {
+    const parts = this.mixture(arms), mean = arms.map((_, i) => parts.reduce((sum, part) => sum + part.weight * part.mean[i], 0));
+    const covariance = arms.map((_, i) => arms.map((_, j) => parts.reduce((sum, part) =>
+      sum + part.weight * (part.covariance[i][j] + (part.mean[i] - mean[i]) * (part.mean[j] - mean[j])), 0)));
+    return { mean, covariance };
+  }
+  /** Mean and standard deviation at each arm, without the covariances between them. */
+  spread(arms) {
+    const asked = this.#asked(arms), mean = arms.map(() => 0), square = arms.map(() => 0);
+    const cross = this.#pairs(this.runs, asked, false), own = asked.map((run) => this.#pairs([run], [run], true)[0]);
+    for (const point of this.kept) {
+      const between = this.#covariance(cross, point), prior = this.#covariance(own, point);
+      for (let i = 0; i < asked.length; i++) {
+        const half = forward(point.factor, between.map((row) => row[i])), value = dot(half, point.whitened);
+        mean[i] += point.weight * value;
+        square[i] += point.weight * (prior[i][0] - dot(half, half) + (value - this.scale) ** 2);
+      }
+    }
+    return { mean, deviation: mean.map((value, i) => Math.sqrt(Math.max(square[i] - (value - this.scale) ** 2, 0))) };
+  }
+  /** Joint draws of the arms' expected losses, (number, arms); always the same ones. */
+  draws(arms, number = 2000) {
+    const normal = normals(20260), drawn = [];
+    let owed = 0;
+    for (const { weight, mean, covariance } of this.mixture(arms)) {
+      owed += weight * number;
+      const count = Math.round(owed - drawn.length);
+      if (count <= 0) continue;
+      const jitter = 1e-12 * Math.max(...covariance.map((row, i) => row[i]));
+      const factor = cholesky(covariance.map((row, i) => row.map((value, j) => value + (i === j ? jitter : 0))));
+      for (let k = 0; k < count; k++) {
+        const z = mean.map(normal);
+        drawn.push(mean.map((value, i) => value + dot(factor[i].subarray(0, i + 1), z)));
+      }
+    }
+    return drawn;
+  }
+}
+
+// --- theory/menu.py: decide ------------------------------------------------------------------------------------------
+
+export const SURE = 0.9;
+
+/** What is expected of every arm, which one to take, and how sure that is (null where the landscape cannot say). */
+export function decide(landscape, menu) {
+  const grows = menu.map((arm) => arm.tau !== null);
+  if (!landscape.sure) {
+    const loss = landscape.means(menu), best = indexOfLeast(loss);
+    const choices = menu.map((arm, i) => ({ arm, mean: loss[i], low: null, high: null, p_best: null }));
+    return { head: grows[best] ? "grow" : "do not grow", p_grow: null, best, growth: leastOf(loss, grows), choices };
+  }
+  const { mean } = landscape.moments(menu), drawn = landscape.draws(menu), wins = menu.map(() => 0);
+  drawn.forEach((row) => wins[indexOfLeast(row)]++);
+  const choices = menu.map((arm, i) => {
+    const [low, high] = quantiles(drawn.map((row) => row[i]), [0.05, 0.95]);
+    return { arm, mean: mean[i], low, high, p_best: wins[i] / drawn.length };
+  });
+  const p_grow = choices.reduce((sum, choice, i) => sum + (grows[i] ? choice.p_best : 0), 0);
+  const head = p_grow > SURE ? "grow" : p_grow < 1 - SURE ? "do not grow" : "not decided";
+  return { head, p_grow, best: indexOfLeast(mean), growth: leastOf(mean, grows), choices };
+}
+
+const indexOfLeast = (values) => values.reduce((best, value, i) => (value < values[best] ? i : best), 0);
+
+function leastOf(values, among) {
+  const found = indexOfLeast(values.map((value, i) => (among[i] ? value : Infinity)));
+  return among[found] ? found : null;
+}
+
+/** Quantiles with linear interpolation, as numpy's. */
+export function quantiles(values, levels) {
+  const sorted = Float64Array.from(values).sort();
+  return levels.map((level) => {
+    const at = level * (sorted.length - 1), i = Math.floor(at);
+    return sorted[i] + (at - i) * ((sorted[i + 1] ?? sorted[i]) - sorted[i]);
+  });
+}
+
+// --- golden numbers of paper_figures/explorer.py ---------------------------------------------------------------------
+
+/** Largest relative difference from what Python computed, by quantity; settings without a law are of `golden.field`. */
+export function disagreement(golden, prior) {
+  const worst = {}, field = golden.field && new RecoveryField(golden.field, prior);
+  const compare = (name, got, wanted) => {
+    const apart = got === wanted ? 0 : Math.abs(got - wanted) / Math.max(Math.abs(wanted), 1e-300);
+    worst[name] = Math.max(worst[name] ?? 0, Number.isNaN(apart) ? Infinity : apart);
+  };
+  for (const setting of golden.settings) {
+    const { model, small, full, budget } = setting, schedule = new Schedule(setting.schedule);
+    const price = (depth) => setting.batch_tokens * flopsPerToken(model, depth);
+    [small, full].forEach((depth, i) => compare("price", flopsPerToken(model, depth), setting.flops_per_token[i]));
+    compare("total area", schedule.totalArea, setting.total_area);
+    const arms = equalComputeMenu({ schedule, price, small, full, budget });
+    compare("number of arms", arms.length, setting.arms.length);
+    const landscape = setting.law ? new AreaLaw(setting.law) : field;
+    const kind = setting.law ? "area law" : "field", losses = landscape.means(arms);
+    setting.arms.forEach((wanted, i) => {
+      for (const name of ["steps", "tau", "flops", "before", "after"]) compare(`arm: ${name}`, arms[i][name], wanted[name]);
+      compare(`loss, ${kind}`, losses[i], wanted.loss);
+    });
+    if (setting.law) compare("tau*", landscape.tauStar(schedule, setting.tolerance), setting.tau_star);
+    if (setting.deviations) {
+      const { mean, covariance } = landscape.moments(arms), { deviation } = landscape.spread(arms);
+      setting.arms.forEach((wanted, i) => {
+        compare("loss, field's mixture", mean[i], wanted.loss);
+        compare("deviation, field", Math.sqrt(covariance[i][i]), setting.deviations[i]);
+        compare("deviation, alone", deviation[i], setting.deviations[i]);
+      });
+    }
+  }
+  return worst;
+}
+
+// --- small matrices --------------------------------------------------------------------------------------------------
+
+function dot(a, b) {
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += a[i] * b[i];
+  return sum;
+}
+
+/** Lower triangle L of A = L L'. */
+function cholesky(matrix) {
+  const n = matrix.length, factor = matrix.map(() => new Float64Array(n));
+  for (let i = 0; i < n; i++)
+    for (let j = 0; j <= i; j++) {
+      let sum = matrix[i][j];
+      for (let k = 0; k < j; k++) sum -= factor[i][k] * factor[j][k];
+      factor[i][j] = i === j ? Math.sqrt(Math.max(sum, 1e-300)) : sum / factor[j][j];
+    }
+  return factor;
+}
+
+/** x with L x = b. */
+function forward(factor, b) {
+  const x = new Float64Array(b.length);
+  for (let i = 0; i < b.length; i++) {
+    let sum = b[i];
+    for (let k = 0; k < i; k++) sum -= factor[i][k] * x[k];
+    x[i] = sum / factor[i][i];
+  }
+  return x;
+}
+
+/** x with L' x = b. */
+function backward(factor, b) {
+  const x = new Float64Array(b.length);
+  for (let i = b.length - 1; i >= 0; i--) {
+    let sum = b[i];
+    for (let k = i + 1; k < b.length; k++) sum -= factor[k][i] * x[k];
+    x[i] = sum / factor[i][i];
+  }
+  return x;
+}
+
+/** Standard normal numbers, the same ones for the same seed (mulberry32, Box-Muller). */
+function normals(seed) {
+  let state = seed, spare = null;
+  const uniform = () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return (((t ^ (t >>> 14)) >>> 0) + 0.5) / 4294967296;
+  };
+  return () => {
+    if (spare !== null) {
+      const value = spare;
+      spare = null;
+      return value;
+    }
+    const radius = Math.sqrt(-2 * Math.log(uniform())), angle = 2 * Math.PI * uniform();
+    spare = radius * Math.sin(angle);
+    return radius * Math.cos(angle);
+  };
+}
