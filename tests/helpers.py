@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import latebloom
-from latebloom.theory.fitting.recovery_field import AnnealedEnd
+from latebloom.theory.fitting.annealed_ends import AnnealedEnd
 from latebloom.theory.landscapes.field import FieldLaw
 from latebloom.theory.plan import GPT2Shape, Plan, Stage
 from latebloom.theory.record import Record, header

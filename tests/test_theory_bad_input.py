@@ -255,6 +255,8 @@ CASES = CALLS | {
 NO_QUANTITIES = {
     "architectures.tensors:matrix",  # lengths of axes, one a word
     "checks",  # the checks themselves: tests/test_theory_checks.py
+    "fitting.annealed_ends:ends_of",  # depths that select among records
+    "fitting.annealed_ends:trunk_curve_of",  # as ends_of
     "fitting.area:AreaFit.refit",  # called by the bootstrap, with numbers of its own
     "fitting.bootstrap:resampled_losses",
     "fitting.engine",  # what fits do inside, some thousand times
@@ -263,8 +265,7 @@ NO_QUANTITIES = {
     "fitting.normalised:fit_normalised_pilots",  # its seed is the interface's: nothing is drawn
     "fitting.pair:PairFit.refit",
     "fitting.readers:read_curves",  # files: tests/test_theory_readers.py
-    "fitting.recovery_field:ends_of",  # depths that select among records
-    "fitting.recovery_field:trunk_curve_of",  # as ends_of
+    "fitting.recovery_field:field_of_records",  # as ends_of and fit_recovery_field
     "fitting.sizes:fit_sizes",  # files: tests/test_theory_ask.py
     "growth_conditions:conditions_text",  # what smallest_budget returned
     "growth_conditions:smallest_budget",  # tests/test_theory_menu.py
@@ -278,7 +279,7 @@ NO_QUANTITIES = {
     "landscapes.nqs:loss_terms",
     "landscapes.scaling:log_ratios",
     "landscapes.scaling:shape_columns",
-    "menu:pilot_value",  # tests/test_theory_menu.py
+    "pilot_value:pilot_value",  # tests/test_theory_menu.py
     "schedules:Tail.with_steps",  # refuses everything
     "spec:Spec.to_json",  # spaces of indentation
     "verdict:judge",  # its numbers are fields of the Verdict, validated there: tests/test_theory_verdict.py

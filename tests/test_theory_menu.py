@@ -7,18 +7,13 @@ import numpy as np
 import pytest
 
 from latebloom.theory.cost import flops_per_token, plan_flops
+from latebloom.theory.decision import decide, explain
 from latebloom.theory.errors import InputError
-from latebloom.theory.fitting.recovery_field import FieldPrior, fit_recovery_field
+from latebloom.theory.fitting.field_kernel import FieldPrior
+from latebloom.theory.fitting.recovery_field import fit_recovery_field
 from latebloom.theory.growth_conditions import conditions_text, growth_conditions, smallest_budget
-from latebloom.theory.menu import (
-    Pilot,
-    candidate_pilots,
-    decide,
-    equal_compute_menu,
-    explain,
-    pilot_value,
-    schedule_for,
-)
+from latebloom.theory.menu import equal_compute_menu, schedule_for
+from latebloom.theory.pilot_value import Pilot, candidate_pilots, pilot_value
 from latebloom.theory.schedules import Cosine
 from tests.benchmarks.planner_calibration import DEMO_DESIGN, SMALL_ENDS, gpt, judge_planted
 
@@ -191,7 +186,7 @@ def test_a_trunk_that_is_there_costs_nothing_again(experiments):
 def test_value_of_a_pilot_is_the_fall_that_comes_true(experiments):
     """Regret falls on average by what was foretold when the pilot's loss is drawn and the field fitted again."""
     experiment = experiments[0]
-    prior = FieldPrior(amplitudes=(0.0064,), exponents=(0.2,), noises=(0.002,), discrepancies=(0.004,))
+    prior = FieldPrior(amplitudes=(0.0064,), exponents=(0.2,), onsets=(0.0,), noises=(0.002,), discrepancies=(0.004,))
     ends = [experiment.ends[name] for name in ("full-200", *SMALL_ENDS)]
     fit = lambda more: fit_recovery_field(  # noqa: E731
         [*ends, *more], full_depth=4, reference=experiment.plan.schedule.total_area, prior=prior

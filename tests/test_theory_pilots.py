@@ -11,7 +11,8 @@ from latebloom import cli
 from latebloom.paper_figures import registry
 from latebloom.theory import Stage, read_plan
 from latebloom.theory.cost import flops_per_token
-from latebloom.theory.fitting.recovery_field import ends_of, fit_recovery_field
+from latebloom.theory.fitting.annealed_ends import ends_of
+from latebloom.theory.fitting.recovery_field import fit_recovery_field
 from latebloom.theory.pilot_design import PilotDesign, design_pilots, growth_is_ruled_out, pilots_left
 from latebloom.theory.record import read_record, write_parquet
 from latebloom.theory.schedules import Constant

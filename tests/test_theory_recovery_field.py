@@ -6,14 +6,10 @@ import numpy as np
 import pytest
 
 from latebloom.theory.errors import InputError
-from latebloom.theory.fitting.recovery_field import (
-    AnnealedEnd,
-    TrunkCurve,
-    depth_share,
-    ends_of,
-    fit_recovery_field,
-    trunk_curve_of,
-)
+from latebloom.theory.fitting.annealed_ends import AnnealedEnd, TrunkCurve, ends_of, trunk_curve_of
+from latebloom.theory.fitting.field_kernel import depth_share
+from latebloom.theory.fitting.recovery_field import field_of_records, fit_recovery_field
+from latebloom.theory.landscapes.field import FieldLaw
 from latebloom.theory.plan import Stage
 from latebloom.theory.schedules import WSD
 from tests.helpers import synthetic_record, tiny_plan
@@ -295,6 +291,23 @@ def test_the_trunk_curve_of_records_is_the_longest_small_run_before_it_decays():
     schedule = made[1].plan.schedule
     assert float(schedule.area(100)) < curve.area[-1] <= float(schedule.area(200 - schedule.decay_steps))
     assert trunk_curve_of([record(full=3)], small_depth=1) is None
+
+
+def test_a_field_of_records_and_its_law_know_the_trunk_curve():
+    made = []
+    for steps in (100, 200, 400):
+        plan = tiny_plan(steps=steps, tau=None, small=1, full=1)
+        plan = plan.replace(schedule=plan.schedule.replace(warmup_steps=2))
+        at = np.arange(0, steps + 1, 5)
+        made.append(synthetic_record(plan, at, 4.0 + 1.0 / (1.0 + at), name=f"small-{steps}"))
+    reference = made[-1].plan.schedule.total_area
+    field = field_of_records(made, small_depth=1, full_depth=3, reference=reference)
+    assert field.trunk_curve == trunk_curve_of(made, small_depth=1)
+    law = FieldLaw(
+        small_depth=1, full_depth=3, ends=field.ends, reference=reference, trunk_curve=field.trunk_curve
+    )  # fmt: skip
+    assert law.field.weights.tolist() == field.weights.tolist()
+    assert law.replace(trunk_curve=None).field.weights.tolist() != field.weights.tolist()
 
 
 @pytest.mark.parametrize(("small", "full", "tau"), [(2, 3, 60), (1, 4, None), (1, 2, 60)])

@@ -10,7 +10,7 @@ from latebloom.theory import AreaLaw, Constant, Cosine, InputError, Signal, fixe
 from latebloom.theory.landscapes import FunctionalLaw
 from latebloom.theory.landscapes.law_pair import LawPair
 from latebloom.theory.online_expansion import AutoExpansion
-from latebloom.theory.optimum import best_growth, winning_compute, winning_window
+from latebloom.theory.optimum import best_growth, winning_window
 from latebloom.theory.schedules import Piecewise
 from latebloom.theory.spec import decode
 from latebloom.theory.timing import horizon_share, mixing_after, mixing_step, tau_cosine, tau_wsd, timing_intervals
@@ -326,9 +326,9 @@ class TestOptimum:
         """Against the closed form, exponents apart."""
         exact = PAPER.replace(fresh_exponent=0.6, fresh=50.0)
         law = power_law().replace(fresh=Signal(amplitude=50.0, exponent=0.6, onset=1e-9, reference=1.0))
-        found = winning_compute(
+        found, _ = winning_window(
             law, schedule=Constant(steps=9, peak_lr=1.0), cost_ratio=0.0216, compute=(20.0, 5000.0),
-            accuracy=0.2,
+            accuracy=0.2, against="full",
         )  # fmt: skip
         closed = (0.6 * 50 / 0.3 * 0.0216 / 0.9784) ** (1 / 0.3)
         assert exact.winning_horizon() == pytest.approx(closed, rel=1e-6)
@@ -341,7 +341,6 @@ class TestOptimum:
         rule = {"schedule": Constant(steps=9, peak_lr=1.0), "cost_ratio": 0.0216, "accuracy": 0.05}
         window = winning_window(law, compute=(12.0, 2000.0), against=against, **rule)
         assert window is not None and window[1] == math.inf
-        assert winning_compute(law, compute=(12.0, 2000.0), against=against, **rule) == window[0]
         for factor in (0.8, 1.2):
             compute = window[0] * factor
             if compute < 12:
@@ -443,8 +442,8 @@ class TestAutoExpansion:
         (lambda: mixing_step([1, 2], [1.0, 1.0], [1.0, 1.0], tolerance=0.1, start=-1), r"start = -1"),
         (lambda: mixing_after(power_law(), math.nan, tolerance=0.1), r"tolerance = "),
         (
-            lambda: winning_compute(power_law(), schedule=Constant(steps=9, peak_lr=1.0), cost_ratio=0.1,
-                                    compute=(50.0, 20.0)),
+            lambda: winning_window(power_law(), schedule=Constant(steps=9, peak_lr=1.0), cost_ratio=0.1,
+                                   compute=(50.0, 20.0)),
             r"compute = \(50.0, 20.0\): must be a range",
         ),
         (lambda: mixing_step([1, 2], [1.0, math.nan], [1.0, 1.0], tolerance=0.1, start=0), r"progressive = nan"),

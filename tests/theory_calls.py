@@ -14,11 +14,13 @@ from latebloom.theory import (
     ask,
     controls,
     cost,
+    decision,
     expansion,
     growth_conditions,
     limits,
     menu,
     optimum,
+    pilot_value,
     plan_transfer,
     planning,
     schedule_report,
@@ -31,7 +33,7 @@ from latebloom.theory import (
 )
 from latebloom.theory.architectures import tensors
 from latebloom.theory.fitting import area as area_fitting
-from latebloom.theory.fitting import bootstrap, curves, laws, normalised, pair, readers, recovery_field
+from latebloom.theory.fitting import bootstrap, curves, field_kernel, laws, normalised, pair, readers, recovery_field
 from latebloom.theory.fitting import scaling as scaling_fitting
 from latebloom.theory.landscapes import FunctionalLaw, PowerLaw, area, growth, nqs, registry
 from latebloom.theory.landscapes import law as law_interface
@@ -161,6 +163,9 @@ CALLS = {
     "fitting.landscape_fit:LandscapeFit.report": Case(
         lambda **numbers: area_fit().report(replicas(), **numbers), {"level": 0.9}
     ),
+    "fitting.field_kernel:depth_share": Case(
+        field_kernel.depth_share, {"depth": 2, "small_depth": 1, "full_depth": 4}, zero="small_depth"
+    ),
     "fitting.laws:bootstrap_laws": Case(
         made_by(laws.bootstrap_laws, law_fit), {"replicas": 2, "seed": 0}, zero="replicas seed"
     ),
@@ -190,9 +195,6 @@ CALLS = {
         lambda **numbers: committed()[0].draws(committed()[0].points([1.0], [1.0], [4]), **numbers),
         {"number": 2, "seed": 0},
         zero="seed",
-    ),
-    "fitting.recovery_field:depth_share": Case(
-        recovery_field.depth_share, {"depth": 2, "small_depth": 1, "full_depth": 4}, zero="small_depth"
     ),
     "fitting.recovery_field:fit_recovery_field": Case(
         lambda **numbers: recovery_field.fit_recovery_field(committed()[0].ends, **numbers),
@@ -308,10 +310,10 @@ CALLS = {
         zero="transfer_efficiency tau",
         negative="transfer_efficiency",
     ),
-    "menu:candidate_pilots": Case(
-        lambda **numbers: menu.candidate_pilots(committed()[0], committed()[2], **numbers), {"horizon": 400}
+    "pilot_value:candidate_pilots": Case(
+        lambda **numbers: pilot_value.candidate_pilots(committed()[0], committed()[2], **numbers), {"horizon": 400}
     ),
-    "menu:decide": Case(lambda **numbers: menu.decide(*committed()[:3], **numbers), {"seed": 0}, zero="seed"),
+    "decision:decide": Case(lambda **numbers: decision.decide(*committed()[:3], **numbers), {"seed": 0}, zero="seed"),
     "menu:equal_compute_menu": Case(
         lambda **numbers: menu.equal_compute_menu(committed()[2], **numbers),
         {"small_depth": 1, "full_depth": 4, "budget": 5e12, "most_steps": 10**6},
@@ -352,11 +354,6 @@ CALLS = {
         {"steps": [100.0, 400.0, 1600.0], "rates": [0.04, 0.02, 0.01], "level": 0.9},
     ),
     "verdict:resolution": Case(verdict.resolution, {"noise": 0.01}, zero="noise"),
-    "optimum:winning_compute": Case(
-        optimum.winning_compute,
-        {"cost_ratio": 0.2, "compute": (100.0, 1000.0), "accuracy": 0.1},
-        fixed={"law": AREA, "schedule": WSD},
-    ),
     "plan_transfer:size_factors": Case(
         plan_transfer.size_factors,
         {"width": 32, "depth": 2},

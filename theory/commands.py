@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["base_plan", "fit_command", "plan_command", "read_pilots", "record_command"]
 
 LAW_NAMES = (
-    "area, normalised or pair (pilots); size, shape or noisy_quadratic (several sizes); best, power, convex, momentum, "
-    "multi_power, functional, quadratic or river_valley (curves). [default: see above]"
+    "area, normalised, pair or field (pilots); size, shape or noisy_quadratic (several sizes); best, power, convex, "
+    "momentum, multi_power, functional, quadratic or river_valley (curves). [default: see above]"
 )
 LARGEST_DEFAULT_LR = 0.3  # chosen: beyond it the rule below diverges on small models
 MUON_REFERENCE_LR = 10.0  # eta_ref of arXiv 2511.04981 at 0.1 B: peak = eta_ref/sqrt(T)
@@ -113,18 +113,18 @@ def make_command(
 
 def _plan_from_field(config: PlanConfig, base: Plan, records: list[Record]) -> Plan:
     """The best arm of equal compute, or with --grow the best that grows."""
-    from latebloom.theory.fitting.recovery_field import ends_of, fit_recovery_field, trunk_curve_of
+    from latebloom.theory.fitting.recovery_field import field_of_records
     from latebloom.theory.menu_plan import plan_from_menu
 
     if config.tolerance != PlanConfig(model="", steps=1, batch_tokens=1).tolerance:
         rule = "places an expansion by what it may cost against the full depth; the field takes the least loss"
         raise InputError("--tolerance", config.tolerance, rule, "leave it out, or give --law area")
-    ends = ends_of(records, small_depth=config.small_depth, full_depth=base.depth)
-    curve = trunk_curve_of(records, small_depth=config.small_depth)
-    field = fit_recovery_field(ends, full_depth=base.depth, reference=base.schedule.total_area, trunk_curve=curve)
+    field = field_of_records(
+        records, small_depth=config.small_depth, full_depth=base.depth, reference=base.schedule.total_area
+    )
     depths = config.depths
     if depths is None:
-        depths = tuple(sorted({end.depth for end in ends if end.kind == "between"}))
+        depths = tuple(sorted({end.depth for end in field.ends if end.kind == "between"}))
     share = 1.0 if config.budget is None else config.budget
     plans = plan_from_menu(
         field,
@@ -157,7 +157,7 @@ def _plan_from_law(config: PlanConfig, base: Plan, records: list[Record], area: 
         from latebloom.theory.landscapes.registry import FITTED, fit_landscape
 
         if config.law not in FITTED:
-            fix = nearest(config.law, ["field", *FITTED])
+            fix = nearest(config.law, FITTED)
             raise InputError("--law", config.law, "is not a landscape that is fitted to pilots", fix)
         fit = fit_landscape(config.law, records, seed=config.seed)
         law, resamples, provenance = fit.law, fit.bootstrap(seed=config.seed), fit.provenance()

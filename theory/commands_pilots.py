@@ -20,7 +20,7 @@ from latebloom.theory.plan import Optimizer, Plan, Provenance, Stage, write_plan
 from latebloom.theory.prediction import Prediction
 
 if TYPE_CHECKING:
-    from latebloom.theory.fitting.recovery_field import AnnealedEnd
+    from latebloom.theory.fitting.annealed_ends import AnnealedEnd
     from latebloom.theory.pilot_design import PilotDesign
     from latebloom.theory.record import Record
 
@@ -82,7 +82,7 @@ def pilots_command(
     design = design_pilots(base, small_depth=config.small_depth, growth=growth)
     lines: list[str] = []
     if records or more_records:
-        from latebloom.theory.fitting.recovery_field import ends_of
+        from latebloom.theory.fitting.annealed_ends import ends_of
 
         runs = read_pilots(records + more_records, base, growth=(config.init, config.order))
         ends = ends_of(runs, small_depth=config.small_depth, full_depth=base.depth)
@@ -99,7 +99,8 @@ def _conditions(
     records: Sequence[Record], ends: Sequence[AnnealedEnd], base: Plan, config: PlanConfig
 ) -> tuple[bool, list[str]]:
     """Whether growing is ruled out by the runs so far, and what they say."""
-    from latebloom.theory.fitting.recovery_field import FEWEST_SMALL_ENDS, fit_recovery_field, trunk_curve_of
+    from latebloom.theory.fitting.annealed_ends import FEWEST_SMALL_ENDS
+    from latebloom.theory.fitting.recovery_field import field_of_records
     from latebloom.theory.growth_conditions import conditions_text
     from latebloom.theory.pilot_design import growth_is_ruled_out
 
@@ -107,8 +108,9 @@ def _conditions(
         return False, [
             f"The conditions for growing need {FEWEST_SMALL_ENDS} annealed ends of depth {config.small_depth}."
         ]
-    curve = trunk_curve_of(records, small_depth=config.small_depth)
-    field = fit_recovery_field(ends, full_depth=base.depth, reference=base.schedule.total_area, trunk_curve=curve)
+    field = field_of_records(
+        records, small_depth=config.small_depth, full_depth=base.depth, reference=base.schedule.total_area
+    )
     budget = (1.0 if config.budget is None else config.budget) * plan_flops(base)
     ruled_out, conditions = growth_is_ruled_out(field, base, budget=budget, seed=config.seed)
     lines = [conditions_text(conditions)]
@@ -171,10 +173,11 @@ def next_command(
 
     RECORDS are the pilots so far; model, batch, depths and schedule are theirs.
     """
-    from latebloom.theory.fitting.recovery_field import ends_of, fit_recovery_field, trunk_curve_of
-    from latebloom.theory.menu import candidate_pilots, equal_compute_menu, pilot_value, schedule_for
+    from latebloom.theory.fitting.recovery_field import field_of_records
+    from latebloom.theory.menu import equal_compute_menu, schedule_for
     from latebloom.theory.menu_plan import next_text
     from latebloom.theory.pilot_design import pilot_plan
+    from latebloom.theory.pilot_value import candidate_pilots, pilot_value
     from latebloom.theory.record import read_records
 
     records = read_records(paths)
@@ -191,10 +194,8 @@ def next_command(
         provenance=Provenance(),
     )
     records = read_pilots(paths, base, growth=None)
-    ends = ends_of(records, small_depth=small, full_depth=full)
-    curve = trunk_curve_of(records, small_depth=small)
-    field = fit_recovery_field(ends, full_depth=full, reference=base.schedule.total_area, trunk_curve=curve)
-    between = tuple(sorted({end.depth for end in ends if end.kind == "between"}))
+    field = field_of_records(records, small_depth=small, full_depth=full, reference=base.schedule.total_area)
+    between = tuple(sorted({end.depth for end in field.ends if end.kind == "between"}))
     flops = (1.0 if budget is None else budget) * plan_flops(base)
     menu = equal_compute_menu(base, small_depth=small, full_depth=full, budget=flops, depths=between)
     pilots = candidate_pilots(field, base, horizon=base.steps, depths=between)

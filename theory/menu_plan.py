@@ -17,25 +17,13 @@ import numpy as np
 
 from latebloom.theory import checks
 from latebloom.theory.cost import flops_per_token
+from latebloom.theory.decision import DRAWS, Choice, Decision, Gap, decide, sentences
 from latebloom.theory.errors import InputError
-from latebloom.theory.fitting.recovery_field import AnnealedEnd, RecoveryField
+from latebloom.theory.fitting.annealed_ends import AnnealedEnd
+from latebloom.theory.fitting.recovery_field import RecoveryField
 from latebloom.theory.growth_conditions import conditions_text, growth_conditions, smallest_budget
-from latebloom.theory.menu import (
-    DRAWS,
-    SHARES,
-    Choice,
-    Decision,
-    Gap,
-    MenuArm,
-    PilotValue,
-    candidate_pilots,
-    decide,
-    equal_compute_menu,
-    growth_controls,
-    points_of,
-    schedule_for,
-    sentences,
-)
+from latebloom.theory.menu import SHARES, MenuArm, equal_compute_menu, growth_controls, points_of, schedule_for
+from latebloom.theory.pilot_value import PilotValue, candidate_pilots
 from latebloom.theory.plan import SCHEMA_VERSION, Plan, Provenance, Stage
 from latebloom.theory.prediction import (
     FieldSummary,
@@ -344,16 +332,15 @@ def field_summary(field: RecoveryField) -> FieldSummary:
     trunks = list(dict.fromkeys(end.trunk for end in field.ends))
     curve = field.trunk_curve
     values = {name: value for name, value in vars(field.prior).items() if isinstance(value, int | float)}
-    amplitude, exponent, discrepancy, noise = (_weighted(column, field.weights) for column in field.grid.T)
     return FieldSummary(
         small_depth=field.small_depth,
         full_depth=field.full_depth,
         reference=field.reference,
         scale=field.scale,
-        amplitude=amplitude,
-        exponent=exponent,
-        discrepancy=discrepancy,
-        noise=noise,
+        amplitude=field.parameter("amplitude"),
+        exponent=field.parameter("exponent"),
+        discrepancy=field.parameter("discrepancy"),
+        noise=field.parameter("noise"),
         prior={name: float(value) for name, value in values.items()},
         ends=tuple(
             PilotEnd(
@@ -370,14 +357,6 @@ def field_summary(field: RecoveryField) -> FieldSummary:
         if curve is None
         else PilotCurve(area=tuple(curve.area.tolist()), loss=tuple(curve.loss.tolist()), noise=curve.noise),
     )
-
-
-def _weighted(values: np.ndarray, weights: np.ndarray) -> Quantiles:
-    """Quantiles of a parameter on its grid."""
-    order = np.argsort(values)
-    at = np.searchsorted(np.cumsum(weights[order]), [0.05, 0.5, 0.95])
-    low, median, high = values[order][np.minimum(at, len(values) - 1)]
-    return Quantiles(low=float(low), median=float(median), high=float(high))
 
 
 # --- what the pilots cost ---------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from latebloom.theory.landscapes.growth import GrowthLandscape
     from latebloom.theory.schedules import AnySchedule
 
-__all__ = ["Optimum", "best_growth", "winning_compute", "winning_window"]
+__all__ = ["Optimum", "best_growth", "winning_window"]
 
 SHARES = np.array([0.1, 0.3, 0.5, 0.65, 0.8, 0.9, 0.96])
 
@@ -207,44 +207,6 @@ def _best_grown(law: GrowthLandscape, depth: int, compute: float, cost_ratio: fl
         peak=schedules.peak(result.x[1]),
         loss=float(result.fun),
     )
-
-
-def winning_compute(
-    law: GrowthLandscape,
-    *,
-    schedule: AnySchedule,
-    cost_ratio: float,
-    compute: tuple[float, float],
-    accuracy: float = 0.02,
-    against: Literal["full", "best"] = "full",
-) -> float | None:
-    """Smallest compute in a range at which growing beats fixed runs of equal compute; None if nowhere.
-
-    It is the lower end of :func:`winning_window`.
-
-    Args:
-        law: Landscape of growing from its small depth l.
-        schedule: Its shape and peak.
-        cost_ratio: n = c_l/c_L, in (0, 1).
-        compute: Range (low, high), full-depth steps, low > 10.
-        accuracy: Relative, > 0.
-        against: What growing must beat: the "full" depth, or the "best" of full and small depth.
-
-    Returns:
-        Full-depth steps.
-
-    Raises:
-        InputError: if an argument is out of range.
-    """
-    window = winning_window(
-        law,
-        schedule=schedule,
-        cost_ratio=cost_ratio,
-        compute=compute,
-        accuracy=accuracy,
-        against=against,
-    )
-    return None if window is None else window[0]
 
 
 def winning_window(

@@ -20,9 +20,11 @@ from typing import Literal
 from latebloom.theory import checks
 from latebloom.theory.cost import flops_per_token
 from latebloom.theory.errors import InputError
-from latebloom.theory.fitting.recovery_field import AnnealedEnd, RecoveryField
+from latebloom.theory.fitting.annealed_ends import AnnealedEnd
+from latebloom.theory.fitting.recovery_field import RecoveryField
 from latebloom.theory.growth_conditions import growth_conditions
-from latebloom.theory.menu import SURE, branch_schedule
+from latebloom.theory.menu import branch_schedule
+from latebloom.theory.pilot_value import SURE
 from latebloom.theory.plan import Plan, Stage
 from latebloom.theory.prediction import GrowthConditions
 from latebloom.theory.spec import Count, NonNegative, Spec

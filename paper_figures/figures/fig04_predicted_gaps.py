@@ -18,7 +18,7 @@ import numpy as np
 
 from latebloom.paper_figures.curves import CONTROL_STYLES
 from latebloom.theory.controls import CONTROLS, control
-from latebloom.theory.fitting.recovery_field import ends_of, fit_recovery_field, trunk_curve_of
+from latebloom.theory.fitting.recovery_field import field_of_records
 from latebloom.theory.scoring import draws_of, gap_draws, pit, quantiles
 
 if TYPE_CHECKING:
@@ -80,8 +80,7 @@ def predicted_gaps(records: dict[str, Record]) -> list[Gap]:
         runs = {name: records[_record(seed, name)] for name in (*PILOTS, *GAPS)}
         fixed = runs[PILOTS[2]].plan
         pilots = [runs[name] for name in PILOTS]
-        ends, curve = ends_of(pilots, small_depth=1, full_depth=4), trunk_curve_of(pilots, small_depth=1)
-        field = fit_recovery_field(ends, full_depth=4, reference=fixed.schedule.total_area, trunk_curve=curve)
+        field = field_of_records(pilots, small_depth=1, full_depth=4, reference=fixed.schedule.total_area)
         wanted = _gaps_of(seed)
         controls = {run: records[_record(seed, run)] for _, _, run in wanted}
         asked = {name: runs[name].plan for name in GAPS} | {name: record.plan for name, record in controls.items()}

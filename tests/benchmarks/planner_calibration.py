@@ -96,15 +96,12 @@ import pandas as pd
 from scipy.stats import beta
 
 from latebloom.theory.cost import flops_per_token
-from latebloom.theory.fitting.recovery_field import (
-    AnnealedEnd,
-    FieldPrior,
-    TrunkCurve,
-    ends_of,
-    fit_recovery_field,
-    trunk_curve_of,
-)
-from latebloom.theory.menu import MenuArm, candidate_pilots, decide, equal_compute_menu, schedule_for
+from latebloom.theory.decision import decide
+from latebloom.theory.fitting.annealed_ends import AnnealedEnd, TrunkCurve, ends_of, trunk_curve_of
+from latebloom.theory.fitting.field_kernel import FieldPrior
+from latebloom.theory.fitting.recovery_field import fit_recovery_field
+from latebloom.theory.menu import MenuArm, equal_compute_menu, schedule_for
+from latebloom.theory.pilot_value import candidate_pilots
 from latebloom.theory.plan import GPT2Shape, Optimizer, Plan, Stage
 from latebloom.theory.record import read_record
 from latebloom.theory.schedules import WSD

@@ -147,7 +147,7 @@ class GrowthLandscape(Spec, frozen=True, kw_only=True, tag_field="landscape"):
         Raises:
             InputError: if ``tolerance`` is not finite.
         """
-        if total is not None:
+        if total is not None and not math.isclose(total, schedule.total_area):
             schedule = with_area(schedule, total)
         tau = self.tau_star(schedule, tolerance)
         return math.inf if tau is None else schedule.total_area - float(schedule.area(tau))

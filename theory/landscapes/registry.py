@@ -12,6 +12,7 @@ from pathlib import Path
 
 from latebloom.theory.errors import InputError, nearest
 from latebloom.theory.fitting.area import fit_area_law
+from latebloom.theory.fitting.field_fit import fit_field
 from latebloom.theory.fitting.landscape_fit import LandscapeFit
 from latebloom.theory.fitting.normalised import fit_normalised_pilots
 from latebloom.theory.fitting.pair import fit_law_pair
@@ -40,8 +41,7 @@ class Member:
 
     Attributes:
         law: The class, a Spec with the row's name as its tag.
-        fit: From pilot records and a seed to a fit with replicas; None for a landscape that is given and never fitted,
-            and for the field, whose posterior has draws instead.
+        fit: From pilot records and a seed to a fit; None for a landscape that is given and never fitted.
         about: One line for people.
     """
 
@@ -70,7 +70,9 @@ LANDSCAPES: dict[str, Member] = {
         law=CoupledQuadratic, fit=None, about="quadratic with curvature shared by trunk and new layers: exact"
     ),
     "field": Member(
-        law=FieldLaw, fit=None, about="posterior means of the recovery field: annealed ends, no law assumed"
+        law=FieldLaw,
+        fit=lambda records, seed: fit_field(records),
+        about="posterior means of the recovery field: annealed ends, no law assumed",
     ),
 }
 FITTED = tuple(name for name, member in LANDSCAPES.items() if member.fit is not None)

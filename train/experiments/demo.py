@@ -24,7 +24,8 @@ from latebloom.theory.controls import compared, depths_between
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.files import write_whole
-from latebloom.theory.fitting.recovery_field import RecoveryField, ends_of, fit_recovery_field, trunk_curve_of
+from latebloom.theory.fitting.annealed_ends import ends_of, trunk_curve_of
+from latebloom.theory.fitting.recovery_field import RecoveryField, fit_recovery_field
 from latebloom.theory.menu_plan import plan_from_menu
 from latebloom.theory.pilot_design import design_pilots
 from latebloom.theory.plan import Optimizer, Plan, Stage, write_plan

@@ -1,0 +1,253 @@
+r"""The decision: which arm of the menu to take, and how sure that is.
+
+The one to take has the least expected loss under the posterior of
+:class:`~latebloom.theory.fitting.recovery_field.RecoveryField`; how sure that is, is said as a probability:
+
+    Grow          P(an arm that grows is the best) > 0.9
+    Do not grow   < 0.1
+    Not decided   between: with the pilot that would decide, its price, and the probability that it will
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from latebloom.theory.errors import InputError
+from latebloom.theory.menu import MenuArm, growth_controls, points_of
+from latebloom.theory.pilot_value import SURE, Pilot, PilotValue, pilot_value
+from latebloom.theory.prediction import Head, Quantiles
+
+if TYPE_CHECKING:
+    from latebloom.theory.fitting.recovery_field import RecoveryField
+    from latebloom.theory.plan import Plan
+
+__all__ = ["DRAWS", "Choice", "Decision", "Gap", "decide", "explain", "sentences"]
+
+LEVEL = 0.9  # of every interval
+DRAWS = 200  # joint posterior draws that a decision keeps
+WORK_DRAWS = 4000  # joint posterior draws from which probabilities are taken
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What is expected of one arm.
+
+    Attributes:
+        arm: Which.
+        loss: Of its final validation loss, expected over seeds, nats per token.
+        mean: Posterior mean of it.
+        p_best: Probability that no other arm ends lower.
+        regret: Expected loss above the best arm's, nats per token.
+    """
+
+    arm: MenuArm
+    loss: Quantiles
+    mean: float
+    p_best: float
+    regret: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """Growing against one control, relative to the control's loss.
+
+    Attributes:
+        against: The control.
+        gap: Of (grown - control)/control as runs of the pilots' seed will show it.
+        p_below: Probability that growing ends lower.
+    """
+
+    against: MenuArm
+    gap: Quantiles
+    p_below: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """The choice from a menu.
+
+    Attributes:
+        head: ``grow``, ``do not grow`` or ``not decided``.
+        p_grow: Probability that an arm that grows is the best of the menu.
+        choices: Every arm, in the order of the menu.
+        best: Index of the arm of least expected loss.
+        growth: Index of the growing arm of least expected loss; None if no arm grows.
+        fixed: That growing arm against the full depth for as many steps; None if no arm grows.
+        equal_compute: Against the full depth of equal compute.
+        never: Against the small depth of equal compute.
+        best_fixed: Against the fixed depth of the menu that is expected to end lowest: the control that decides.
+        tau_share: Of the best expansion step's share of its run, over the posterior; None if no arm grows.
+        draws: Joint draws of every arm's expected loss, (200, arms).
+        controls: Joint draws of (s(T), f(T)) at the growing arm's horizon, from the same posterior, (200, 2).
+        next_pilots: Candidates by fall in regret per FLOP, best first.
+    """
+
+    head: Head
+    p_grow: float
+    choices: tuple[Choice, ...]
+    best: int
+    growth: int | None
+    fixed: Gap | None
+    equal_compute: Gap | None
+    never: Gap | None
+    best_fixed: Gap | None
+    tau_share: Quantiles | None
+    draws: np.ndarray
+    controls: np.ndarray
+    next_pilots: tuple[PilotValue, ...]
+
+
+def decide(
+    field: RecoveryField,
+    menu: Sequence[MenuArm],
+    plan: Plan,
+    *,
+    pilots: Sequence[Pilot] = (),
+    seed: int = 0,
+) -> Decision:
+    """The arm of least expected loss, and how sure that is.
+
+    Args:
+        field: Posterior, of pilots of the same experiment as ``plan``.
+        menu: Arms of equal compute, see :func:`equal_compute_menu`.
+        plan: Of any run of the experiment, for the controls' schedules and prices.
+        pilots: Runs that could be made next, see :func:`candidate_pilots`.
+        seed: Of the draws.
+
+    Raises:
+        InputError: if no pilot was trained at the full depth, or the menu is empty.
+    """
+    if not menu:
+        raise InputError("menu", [], "holds no arm", "allow more FLOPs")
+    if not any(end.kind in ("full", "grown") for end in field.ends):
+        longest = max(end.steps for end in field.ends)
+        rule = f"too few annealed ends: nothing was trained at depth {field.full_depth}"
+        fix = f"train depth {field.full_depth} to step {max(1, longest // 4)}, or grow the small depth's trunk"
+        raise InputError("pilots", [end.name for end in field.ends], rule, fix)
+    grows = np.array([arm.tau is not None for arm in menu])
+    controls: list[MenuArm] = []
+    growth = None
+    points = points_of(field, menu)
+    mean, _ = field.moments(points)
+    if grows.any():
+        growth = int(np.flatnonzero(grows)[np.argmin(mean[grows])])
+        controls = growth_controls(menu[growth], plan)
+    everything = points_of(field, [*menu, *controls])
+    drawn = field.draws(everything, number=WORK_DRAWS, seed=seed)
+    losses = drawn[:, : len(menu)]
+    winner = losses.argmin(axis=1)
+    least = losses.min(axis=1)
+    choices = tuple(
+        Choice(
+            arm=arm,
+            loss=_quantiles(losses[:, i]),
+            mean=float(losses[:, i].mean()),
+            p_best=float((winner == i).mean()),
+            regret=float((losses[:, i] - least).mean()),
+        )
+        for i, arm in enumerate(menu)
+    )
+    p_grow = float(grows[winner].mean())
+    gaps: list[Gap | None] = [None, None, None, None]
+    tau_share = None
+    if growth is not None:
+        against = controls[:3]
+        if not grows.all():
+            against.append(menu[int(np.flatnonzero(~grows)[np.argmin(mean[~grows])])])
+        runs = field.draws(points_of(field, [menu[growth], *against]), number=WORK_DRAWS, seed=seed, measured=True)
+        relative = runs[:, :1] / runs[:, 1:] - 1
+        gaps = [
+            Gap(against=control, gap=_quantiles(relative[:, i]), p_below=float((relative[:, i] < 0).mean()))
+            for i, control in enumerate(against)
+        ]
+        index = np.flatnonzero(grows)
+        shares = np.array([(arm.tau or 0) / arm.steps for arm in menu if arm.tau is not None])
+        tau_share = _quantiles(shares[losses[:, index].argmin(axis=1)])
+    values = sorted((pilot_value(field, menu, pilot, seed=seed) for pilot in pilots), key=lambda v: -v.per_flop)
+    return Decision(
+        head="grow" if p_grow > SURE else "do not grow" if p_grow < 1 - SURE else "not decided",
+        p_grow=p_grow,
+        choices=choices,
+        best=int(np.argmin([choice.mean for choice in choices])),
+        growth=growth,
+        fixed=gaps[0],
+        equal_compute=gaps[1],
+        never=gaps[2],
+        best_fixed=gaps[3] if len(gaps) > 3 else None,
+        tau_share=tau_share,
+        draws=losses[:DRAWS],
+        controls=drawn[:DRAWS, len(menu) :][:, [3, 0]] if controls else np.empty((DRAWS, 0)),
+        next_pilots=tuple(values),
+    )
+
+
+def _quantiles(values: np.ndarray) -> Quantiles:
+    low, median, high = np.quantile(values, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2])
+    return Quantiles(low=float(low), median=float(median), high=float(high))
+
+
+# --- in words ---------------------------------------------------------------------------------------------------------
+
+
+def explain(decision: Decision) -> str:
+    """The decision and its reasons in plain English.
+
+    Args:
+        decision: From any menu.
+    """
+    return " ".join(sentences(decision))
+
+
+def sentences(decision: Decision) -> list[str]:
+    """:func:`explain` sentence by sentence; the first names the best arm and says how sure that is.
+
+    Args:
+        decision: From any menu.
+    """
+    best = decision.choices[decision.best]
+    said = [_headline(decision, best)]
+    if decision.growth is not None and decision.fixed and decision.equal_compute and decision.never:
+        arm = decision.choices[decision.growth].arm
+        said.append(
+            f"Growing {arm.depths[0]} -> {arm.depths[-1]} at {arm.tau} of {arm.steps} steps ends "
+            f"{_against(decision.never)} depth {arm.depths[0]} of equal compute, "
+            f"{_against(decision.equal_compute)} depth {arm.depths[-1]} of equal compute, and "
+            f"{_against(decision.fixed)} depth {arm.depths[-1]} for as many steps."
+        )
+    if decision.tau_share and decision.tau_share.high - decision.tau_share.low > 0.5:
+        grown = [c for c in decision.choices if c.arm.tau is not None]
+        spread = (max(grown[0].mean, grown[-1].mean) / min(c.mean for c in grown) - 1) * 100
+        said.append(
+            f"When to grow matters little: the best step is anywhere from {decision.tau_share.low:.0%} to "
+            f"{decision.tau_share.high:.0%} of the run, and the worse of the two ends costs {spread:.2g} %."
+        )
+    if decision.head == "not decided" and decision.next_pilots:
+        value = max(decision.next_pilots, key=lambda v: v.p_decides)
+        said.append(
+            f"Not decided whether to grow (probability {decision.p_grow:.2g}): {value.pilot.name} "
+            f"({value.pilot.flops:.3g} FLOPs) would decide with probability {value.p_decides:.2g}."
+        )
+    return said
+
+
+def _headline(decision: Decision, best: Choice) -> str:
+    arm = best.arm
+    what = f"train depth {arm.depths[0]} for {arm.steps} steps"
+    if arm.tau is not None:
+        what = f"train depth {arm.depths[0]} for {arm.tau} steps, then depth {arm.depths[-1]} to step {arm.steps}"
+    probability = f"best use with probability {best.p_best:.2g}, growing is with {decision.p_grow:.2g}"
+    if decision.head == "not decided":
+        return f"At {arm.flops:.3g} FLOPs the least loss is expected of this: {what}; {probability}."
+    tail = " and do not grow" if decision.head == "do not grow" else ""
+    return f"At {arm.flops:.3g} FLOPs: {what}{tail} ({probability}; expected regret {best.regret:.2g} nats)."
+
+
+def _against(gap: Gap) -> str:
+    """Median and interval in the direction of the median, so that a negative end is on the other side."""
+    above = gap.gap.median >= 0
+    low, high = (gap.gap.low, gap.gap.high) if above else (-gap.gap.high, -gap.gap.low)
+    return f"{abs(gap.gap.median):.1%} [{low:.1%}, {high:.1%}] {'above' if above else 'below'}"

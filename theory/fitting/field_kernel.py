@@ -1,0 +1,234 @@
+r"""Prior covariances of the recovery field: what two runs' losses have in common before any is known.
+
+Notation and formulas stand in :mod:`latebloom.theory.fitting.recovery_field`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from latebloom.theory import checks
+from latebloom.theory.fitting.annealed_ends import AnnealedEnd, TrunkCurve
+
+__all__ = ["FieldKernel", "FieldPrior", "FieldRuns", "Points", "depth_share", "field_runs"]
+
+STEEPEST_BEND = 1.0  # of |k| in l: z at most as v or 1/v
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldPrior:
+    """Hyperparameters, relative to the smallest loss and to the reference area; chosen on simulations, see
+    ``tests/benchmarks/planner_calibration.py``.
+
+    Attributes:
+        amplitudes: Grid of A.
+        amplitude_power: Its prior falls as A to minus this.
+        exponents: Grid of b/(1 + t0).
+        onsets: Grid of t0; before it the loss falls faster and faster in ln t, after it by the power law.
+        noises: Grid of the standard deviation of one run about its seed's mean.
+        noise_typical: Where its prior is largest.
+        noise_spread: Standard deviation of its logarithm under the prior.
+        trunk_share: Share of that variance which runs of one trunk have in common.
+        seed: Standard deviation of what a seed shifts all its runs by.
+        vague: Standard deviation of a.
+        vague_slope: Standard deviation of c, what the law falls an e-fold at t = 1.
+        discrepancies: Grid of the standard deviation of s about its power law.
+        discrepancy_power: Its prior falls as the discrepancy to minus this.
+        discrepancy_range: Its range in ln t.
+        curve_slope: Standard deviation of the slope in ln t of what the trunk's curve lies above s.
+        curve_noise: Least standard deviation of a point of that curve.
+        u0: Onset of l.
+        u1: Origin of l.
+        level: o.
+        level_slope: g.
+        slope: m.
+        wander: w, the Brownian part's.
+        p0: Onset of the memory of S.
+        p1: Range of the memory of S.
+        common: c, the part of z that does not depend on S.
+        depth_power: v.
+        depth_range: q1.
+    """
+
+    amplitudes: tuple[float, ...] = (0.0008, 0.0016, 0.0032, 0.0064, 0.0128, 0.0256, 0.0512, 0.1024)
+    amplitude_power: float = 0.5
+    exponents: tuple[float, ...] = (0.1, 0.2, 0.35, 0.6, 1.0, 1.6, 2.5)
+    onsets: tuple[float, ...] = (0.0, 0.3, 1.0, 3.0)
+    noises: tuple[float, ...] = (0.0005, 0.001, 0.002, 0.004, 0.008)
+    noise_typical: float = 0.0012
+    noise_spread: float = 0.5
+    trunk_share: float = 0.6
+    seed: float = 0.006
+    vague: float = 3.0
+    vague_slope: float = 1.0
+    discrepancies: tuple[float, ...] = (0.0005, 0.0025, 0.0125, 0.0625)
+    discrepancy_power: float = 1.0
+    discrepancy_range: float = 1.0
+    curve_slope: float = 0.01
+    curve_noise: float = 0.0005
+    u0: float = 0.02
+    u1: float = 0.3
+    level: float = 1.3
+    level_slope: float = 0.6
+    slope: float = 0.5
+    wander: float = 0.5
+    p0: float = 0.07
+    p1: float = 3.5
+    common: float = 0.65
+    depth_power: float = 0.5
+    depth_range: float = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Points:
+    """Where the field is asked: runs with ``before`` and ``after`` learning-rate area and the depth at their end.
+
+    Attributes:
+        before: S, learning rate x steps, (points,).
+        after: u, learning rate x steps, (points,).
+        share: q, 0 at the small and 1 at the full depth, (points,).
+    """
+
+    before: np.ndarray
+    after: np.ndarray
+    share: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.before)
+
+    def over(self, reference: float) -> Points:
+        """The same with areas in units of ``reference``.
+
+        Args:
+            reference: Learning rate x steps.
+        """
+        return Points(before=self.before / reference, after=self.after / reference, share=self.share)
+
+
+def depth_share(depth: int, small_depth: int, full_depth: int) -> float:
+    """q = ln((d + 1)/(l + 1)) / ln((L + 1)/(l + 1)).
+
+    Args:
+        depth: d.
+        small_depth: l.
+        full_depth: L.
+
+    >>> depth_share(1, 1, 4), depth_share(4, 1, 4)
+    (0.0, 1.0)
+    """
+    checks.whole("small_depth", small_depth, 0, fix="give the number of blocks")
+    checks.whole("full_depth", full_depth, small_depth + 1, fix="give a larger number of blocks")
+    checks.whole("depth", depth, small_depth, full_depth, fix="give a depth from the small to the full one")
+    return float(np.log((depth + 1) / (small_depth + 1)) / np.log((full_depth + 1) / (small_depth + 1)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldRuns:
+    """Points in units of the reference area, and whose errors they share; no seed: an expected loss, without error.
+
+    ``curve_noise`` is that of a point of the trunk's curve, nats per token, and NaN for everything annealed.
+    """
+
+    points: Points
+    seeds: Sequence[tuple[int, str | None] | None]
+    trunks: Sequence[str]
+    curve_noise: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldKernel:
+    """Prior covariances between two sets of runs, one matrix for each point of ``grid``, in nats squared."""
+
+    prior: FieldPrior
+    scale: float
+    grid: np.ndarray
+
+    def covariance(self, a: FieldRuns, b: FieldRuns, *, same: bool = False) -> np.ndarray:
+        """Prior covariance of the losses of two sets of runs, nats squared, (grid, a, b).
+
+        Args:
+            a: Runs.
+            b: Others.
+            same: Both are the same runs, each of which has an error of its own.
+        """
+        prior = self.prior
+        amplitude, _, discrepancy, noise, _ = (column[:, None, None] for column in self.grid.T)
+        t, t2 = (runs.points.before + runs.points.after for runs in (a, b))
+        distance = np.log(t)[:, None] - np.log(t2)[None, :]
+        law = prior.vague**2 + prior.vague_slope**2 * self.fall(t)[:, :, None] * self.fall(t2)[:, None, :]
+        apart = np.sqrt(5) * np.abs(distance) / prior.discrepancy_range
+        never = law + discrepancy**2 * (1 + apart + apart**2 / 3) * np.exp(-apart)
+        seeds = np.array([[s is not None and s == s2 for s2 in b.seeds] for s in a.seeds], float)
+        trunks = np.array([[trunk == trunk2 for trunk2 in b.trunks] for trunk in a.trunks], float) * seeds
+        own = np.diag([float(s is not None) for s in a.seeds]) if same else 0.0
+        error = prior.trunk_share * trunks + (1 - prior.trunk_share) * own
+        field = never + amplitude**2 * self.recovery(a.points, b.points)
+        ends = self.scale**2 * (field + prior.seed**2 * seeds + noise**2 * error)
+        return ends + self._curve(a, b, t, t2, same=same)
+
+    def fall(self, t: np.ndarray) -> np.ndarray:
+        """What a power law falls from t = 1 to ``t``, its slope in ln t at 1 being -1, (grid, t)."""
+        exponent, onset = self.grid[:, 1, None], self.grid[:, 4, None]
+        return np.expm1(-exponent * np.log((t + onset) / (1 + onset))) * (1 + onset) / exponent
+
+    def _curve(self, a: FieldRuns, b: FieldRuns, t: np.ndarray, t2: np.ndarray, *, same: bool) -> np.ndarray:
+        """Covariance of what points of the trunk's curve lie above s, (a, b); 0 where either is annealed."""
+        prior = self.prior
+        above = prior.vague**2 + prior.curve_slope**2 * np.outer(np.log(t), np.log(t2))
+        shared = self.scale**2 * above * np.outer(~np.isnan(a.curve_noise), ~np.isnan(b.curve_noise))
+        least = prior.curve_noise * self.scale
+        own = np.where(np.isnan(a.curve_noise), 0.0, np.maximum(a.curve_noise, least))
+        return shared + (np.diag(own**2) if same else 0.0)
+
+    def recovery(self, a: Points, b: Points) -> np.ndarray:
+        """Covariance of z at A = 1 and relative to the loss, exactly 0 where nothing follows the expansion."""
+        prior = self.prior
+        p, p2 = (np.log1p(x.before / prior.p0) for x in (a, b))
+        memory = prior.common + (1 - prior.common) * np.exp(-np.abs(p[:, None] - p2[None, :]) / prior.p1)
+        q, q2 = (np.where(x.share > 0, x.share, 1.0) for x in (a, b))
+        depth = np.outer(q, q2) ** prior.depth_power
+        depth = depth * np.exp(-np.abs(np.log(q)[:, None] - np.log(q2)[None, :]) / prior.depth_range)
+        grown = np.outer((a.after > 0) & (a.share > 0), (b.after > 0) & (b.share > 0))
+        bends = 1 - (1 + self.grid[:, 1]) / (1 + self.grid[:, 4])
+        powers, which = np.unique(np.clip(bends, -STEEPEST_BEND, STEEPEST_BEND).round(6), return_inverse=True)
+        along = np.array([self._along(a.after, b.after, float(power)) for power in powers])
+        return along[which.reshape(-1)] * memory * depth * grown
+
+    def _along(self, after: np.ndarray, after2: np.ndarray, power: float) -> np.ndarray:
+        """Covariance of z along u, a level, a slope and a Brownian part in l = (v^power - 1)/power."""
+        prior = self.prior
+        v, v2 = ((u + prior.u0) / prior.u1 for u in (after, after2))
+        l, l2 = (np.log(x) if power == 0 else (x**power - 1) / power for x in (v, v2))
+        level = np.outer(1 + prior.level_slope * l, 1 + prior.level_slope * l2)
+        same_side = np.sign(l)[:, None] == np.sign(l2)[None, :]
+        wander = np.where(same_side, np.minimum(np.abs(l)[:, None], np.abs(l2)[None, :]), 0.0)
+        return prior.level**2 * level + prior.slope**2 * np.outer(l, l2) + prior.wander**2 * wander
+
+
+def field_runs(
+    ends: Sequence[AnnealedEnd], curve: TrunkCurve | None, small_depth: int, full_depth: int, reference: float
+) -> FieldRuns:
+    """The ends, and after them the points of the trunk's curve: never grown, with no seed, as their offset is vague.
+
+    Args:
+        ends: Of pilots.
+        curve: Of the small trunk, if any.
+        small_depth: l.
+        full_depth: L.
+        reference: Learning-rate area that is called 1.
+    """
+    on_curve = np.array(curve.area if curve else (), dtype=float)
+    before = np.concatenate([[end.area_before for end in ends], on_curve])
+    total = np.concatenate([[end.area for end in ends], on_curve])
+    share = [depth_share(end.depth, small_depth, full_depth) for end in ends]
+    return FieldRuns(
+        points=Points(before=before, after=total - before, share=np.append(share, np.zeros(len(on_curve)))).over(
+            reference
+        ),
+        seeds=[(end.seed, end.data) for end in ends] + [None] * len(on_curve),
+        trunks=[end.trunk for end in ends] + [""] * len(on_curve),
+        curve_noise=np.append(np.full(len(ends), np.nan), np.full(len(on_curve), curve.noise if curve else 0.0)),
+    )
