@@ -355,7 +355,7 @@ def field_summary(field: RecoveryField) -> FieldSummary:
         ),
         curve=None
         if curve is None
-        else PilotCurve(area=tuple(curve.area.tolist()), loss=tuple(curve.loss.tolist()), noise=curve.noise),
+        else PilotCurve(area=curve.area, loss=curve.loss, noise=curve.noise),
     )
 
 

@@ -274,10 +274,10 @@ export class RecoveryField {
   #fit() {
     const p = this.prior, pairs = this.#pairs(this.runs, this.runs, true), all = [];
     for (const amplitude of p.amplitudes)
-      for (const exponent of p.exponents)
+      for (const shape of p.shapes)
         for (const discrepancy of p.discrepancies)
           for (const noise of p.noises) {
-            const point = { amplitude, exponent, discrepancy, noise };
+            const point = { amplitude, shape, discrepancy, noise };
             const factor = cholesky(this.#covariance(pairs, point)), whitened = forward(factor, this.losses);
             let log = 0;
             whitened.forEach((value, i) => (log -= 0.5 * value * value + Math.log(factor[i][i])));
@@ -304,11 +304,11 @@ export class RecoveryField {
     const n = this.runs.length, zeros = () => new Float64Array(n);
     this.common = zeros();
     this.matern = zeros();
-    this.byExponent = new Map();
-    for (const { weight, factor, whitened, amplitude, exponent, discrepancy } of this.kept) {
+    this.byShape = new Map();
+    for (const { weight, factor, whitened, amplitude, shape, discrepancy } of this.kept) {
       const alpha = backward(factor, whitened);
-      if (!this.byExponent.has(exponent)) this.byExponent.set(exponent, { law: zeros(), recovery: zeros() });
-      const sums = this.byExponent.get(exponent);
+      if (!this.byShape.has(shape)) this.byShape.set(shape, { law: zeros(), recovery: zeros() });
+      const sums = this.byShape.get(shape);
       for (let i = 0; i < n; i++) {
         const part = weight * alpha[i];
         this.common[i] += part;
@@ -318,7 +318,7 @@ export class RecoveryField {
       }
     }
   }
-  /** What no point of the grid changes, and what only its exponent does, for every pair of runs. */
+  /** What no point of the grid changes, and what only its shape (b, t0) does, for every pair of runs. */
   #pairs(a, b, same) {
     return a.map((x, i) => b.map((y, j) => {
       const t = x.before + x.after, t2 = y.before + y.after, own = same && i === j;
@@ -336,27 +336,32 @@ export class RecoveryField {
     const apart = (Math.sqrt(5) * Math.abs(Math.log(t) - Math.log(t2))) / this.prior.discrepancy_range;
     return (1 + apart + apart ** 2 / 3) * Math.exp(-apart);
   }
-  #covariance(pairs, { amplitude, exponent, discrepancy, noise }) {
+  /** What a power law falls from t = 1 to t, its slope in ln t at 1 being -1. */
+  #fall(t, [exponent, onset]) {
+    return (Math.expm1(-exponent * Math.log((t + onset) / (1 + onset))) * (1 + onset)) / exponent;
+  }
+  #covariance(pairs, { amplitude, shape, discrepancy, noise }) {
     const p = this.prior;
     return pairs.map((row) => row.map((pair) => {
-      if (!pair.recovery.has(exponent)) {
-        const law = 1 + pair.t ** -exponent * pair.t2 ** -exponent;
-        pair.recovery.set(exponent, { law, z: this.#recovery(pair.x, pair.y, exponent) });
+      if (!pair.recovery.has(shape)) {
+        const law = p.vague ** 2 + p.vague_slope ** 2 * this.#fall(pair.t, shape) * this.#fall(pair.t2, shape);
+        pair.recovery.set(shape, { law, z: this.#recovery(pair.x, pair.y, shape) });
       }
-      const { law, z } = pair.recovery.get(exponent);
-      const field = p.vague ** 2 * law + discrepancy ** 2 * pair.matern + amplitude ** 2 * z;
+      const { law, z } = pair.recovery.get(shape);
+      const field = law + discrepancy ** 2 * pair.matern + amplitude ** 2 * z;
       return this.scale ** 2 * (field + p.seed ** 2 * pair.seeds + noise ** 2 * pair.error) + pair.curve;
     }));
   }
   /** Covariance of z at A = 1. */
-  #recovery(x, y, exponent) {
+  #recovery(x, y, [exponent, onset]) {
     if (!(x.after > 0 && x.share > 0 && y.after > 0 && y.share > 0)) return 0;
     const p = this.prior;
     const apart = Math.abs(Math.log1p(x.before / p.p0) - Math.log1p(y.before / p.p0));
     const memory = p.common + (1 - p.common) * Math.exp(-apart / p.p1);
     const depth = (x.share * y.share) ** p.depth_power
       * Math.exp(-Math.abs(Math.log(x.share) - Math.log(y.share)) / p.depth_range);
-    const power = -Math.min(Math.max(exponent, -STEEPEST_BEND), STEEPEST_BEND);
+    const bend = p.bend * (1 - (1 + exponent) / (1 + onset));
+    const power = round(1e6 * Math.min(Math.max(bend, -STEEPEST_BEND), STEEPEST_BEND)) / 1e6;
     const along = (u) => {
       const v = (u + p.u0) / p.u1;
       return power === 0 ? Math.log(v) : (v ** power - 1) / power;
@@ -375,14 +380,14 @@ export class RecoveryField {
   means(arms) {
     const p = this.prior;
     return this.#asked(arms).map((x) => {
-      const t = x.before + x.after, inLog = Math.log(t);
+      const t = x.before + x.after;
       let sum = 0;
       for (let i = 0; i < this.runs.length; i++) {
         const y = this.runs[i], t2 = y.before + y.after;
         sum += p.vague ** 2 * this.common[i] + this.#matern(t, t2) * this.matern[i];
-        for (const [exponent, { law, recovery }] of this.byExponent) {
-          sum += p.vague ** 2 * Math.exp(-exponent * (inLog + Math.log(t2))) * law[i];
-          if (recovery[i]) sum += this.#recovery(x, y, exponent) * recovery[i];
+        for (const [shape, { law, recovery }] of this.byShape) {
+          sum += p.vague_slope ** 2 * this.#fall(t, shape) * this.#fall(t2, shape) * law[i];
+          if (recovery[i]) sum += this.#recovery(x, y, shape) * recovery[i];
         }
       }
       return this.scale ** 2 * sum;
