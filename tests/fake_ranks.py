@@ -74,7 +74,7 @@ class Bytes(TorchDispatchMode):
 
 
 @contextlib.contextmanager
-def fake_rank(world: int) -> Iterator[Ranks]:
+def fake_rank(world: int, shard: int | None = None) -> Iterator[Ranks]:
     """Rank 0 of ``world`` that talks to nobody; what others would send is not there."""
     import torch.distributed as dist
     from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -83,24 +83,37 @@ def fake_rank(world: int) -> Iterator[Ranks]:
         warnings.simplefilter("ignore")
         dist.init_process_group("fake", rank=0, world_size=world, store=FakeStore())
         try:
-            ranks = Ranks(rank=0, world=world)
+            ranks = Ranks(rank=0, world=world, shard=shard)
             ranks.mesh("cpu")  # before tensors are fake: it reads numbers
             yield ranks
         finally:
             dist.destroy_process_group()
 
 
-def peak_bytes(plan: Plan, world: int, *, sequences: int, activations: Activations, dtype: DType) -> int:
+def peak_bytes(
+    plan: Plan,
+    world: int,
+    *,
+    sequences: int,
+    activations: Activations,
+    dtype: DType,
+    gather: DType = "float32",
+    shard: int | None = None,
+) -> int:
     """The most that a rank holds in the second of two micro-batches at full depth, with a momentum a weight."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     device = torch.device("cpu")
-    with fake_rank(world) as ranks, FakeTensorMode(), Bytes() as account:
-        model = sharded_model(plan.model, plan.depth, ranks=ranks, device=device, activations=activations)
+    with fake_rank(world, shard) as ranks, FakeTensorMode(), Bytes() as account:
+        model = sharded_model(
+            plan.model, plan.depth, ranks=ranks, device=device, activations=activations, gather=gather
+        )
         momenta = [torch.zeros_like(local(p.detach())) for p in model.parameters()]
         ids = torch.zeros(sequences, plan.model.context, dtype=torch.long)
-        for _ in range(2):
+        for last in (False, True):
             account.peak = account.now
+            if ranks.replicas > 1:
+                model.set_requires_all_reduce(last)
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16", cache_enabled=False):
                 loss = model.loss(ids, ids)
             loss.backward()

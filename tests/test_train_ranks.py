@@ -36,7 +36,7 @@ from latebloom.train.run.dryrun import dry_run
 from latebloom.train.run.loop import TrainConfig, make_trainee, resume, train
 from latebloom.train.run.trainee import Trainee
 from tests.fake_ranks import peak_bytes
-from tests.helpers import ROOT, needs_checkout, tiny_plan
+from tests.helpers import COMPILES, ROOT, needs_checkout, tiny_plan
 from tests.ranks import on_ranks
 
 # A micro-batch is half of the batch of four sequences: two ranks sum what one accumulates, in the same order.
@@ -186,7 +186,7 @@ def test_a_checkpoint_is_read_by_any_number_of_ranks(wrote, reads, steps, data, 
     assert_same(held(whole), held(cut))
 
 
-def stopped_at(plan, data, out, step):
+def stopped_at(plan, data, out, step, config=CONFIG):
     """A run that gets a signal on its last rank during the update that makes ``step`` steps."""
     real = Trainee.update
 
@@ -197,7 +197,7 @@ def stopped_at(plan, data, out, step):
 
     Trainee.update = update
     try:
-        train(plan, data=data, out=out, config=CONFIG.replace(checkpoint_every=50))
+        train(plan, data=data, out=out, config=config.replace(checkpoint_every=50))
     except SystemExit as stop:
         return stop.code
     finally:
@@ -250,26 +250,39 @@ def test_a_loss_that_is_not_finite_on_one_rank_stops_all_before_the_update(data,
     assert [path.name for path in checkpoint.checkpoints(tmp_path / "run")][-1] == "step-00000003-stage-0"
 
 
-def killed(plan, data, out, moment):
-    """A run whose last rank is killed by the system during an update, growth or the writing of a checkpoint."""
-    world = int(os.environ["WORLD_SIZE"])
+# Two ranks, twelve steps, an expansion at 6; checkpoints every fifth step, either side of the expansion, at the end.
+KILLS = [
+    *(("update", step) for step in (1, 2, 4, 5, 6, 7, 8, 10, 11)),
+    ("before growth", 6), ("after growth", 6),
+    *((f"{when} writing", moment) for moment in ("5-stage-0", "6-stage-0", "6-stage-1", "10-stage-1")
+      for when in ("before", "after")),
+    ("before writing", "12-stage-1"),
+]  # fmt: skip
+
+
+def killed(plan, data, out, event, moment):
+    """A run whose last rank is killed by the system at a moment of an update, growth or the writing of a checkpoint."""
     updates, grows, writes = Trainee.update, Trainee.grow, checkpoint._write_tensors
 
-    def die(is_now, rank):
-        if is_now and rank == world - 1:
+    def die(here, at, rank):
+        if (here, at) == (event, moment) and rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def update(self, **options):
-        die(moment == "update" and self.step == 8, self.ranks.rank)
+        die("update", self.step, self.ranks.rank)
         return updates(self, **options)
 
     def grow(self):
+        die("before growth", self.step, self.ranks.rank)
         grows(self)
-        die(moment == "growth", self.ranks.rank)
+        die("after growth", self.step, self.ranks.rank)
 
     def write(part, model, flat, ranks, shapes):
-        die(moment == "save" and "stage-1" in part.name and "00000010" in part.name, ranks.rank)
-        return writes(part, model, flat, ranks, shapes)
+        name = part.name.removeprefix(".step-").removesuffix(".part").lstrip("0")
+        die("before writing", name, ranks.rank)
+        written = writes(part, model, flat, ranks, shapes)
+        die("after writing", name, ranks.rank)
+        return written
 
     Trainee.update, Trainee.grow, checkpoint._write_tensors = update, grow, write
     try:
@@ -280,15 +293,23 @@ def killed(plan, data, out, moment):
         Trainee.update, Trainee.grow, checkpoint._write_tensors = updates, grows, writes
 
 
-@pytest.mark.parametrize("moment", ["update", "growth", "save"])
-def test_a_killed_rank_ends_the_others_and_the_run_goes_on_as_if_never_stopped(moment, data, tmp_path):
-    plan = plan_of()
-    final = run(plan, data, tmp_path / "whole")
-    (name, text), code = on_ranks(killed, 2, plan, data, tmp_path / "cut", moment)
+@pytest.fixture(scope="module")
+def uninterrupted(data, tmp_path_factory):
+    """The run that those of :data:`KILLS` must come to."""
+    out = tmp_path_factory.mktemp("uninterrupted") / "run"
+    return run(plan_of(), data, out), out
+
+
+@pytest.mark.parametrize(("event", "moment"), KILLS)
+def test_a_killed_rank_ends_the_others_and_the_run_goes_on_as_if_never_stopped(
+    event, moment, data, uninterrupted, tmp_path
+):
+    final, whole = uninterrupted
+    (name, text), code = on_ranks(killed, 2, plan_of(), data, tmp_path / "cut", event, moment)
     assert name == "PeerLost" and text.endswith("resume the run") and "\n" not in text
     assert code == -signal.SIGKILL
     assert on_ranks(go_on, 2, tmp_path / "cut") == [final, final]
-    assert_same(held(tmp_path / "whole"), held(tmp_path / "cut"))
+    assert_same(held(whole), held(tmp_path / "cut"))
 
 
 def test_rows_that_are_missing_changed_or_unknown_are_refused(data, tmp_path):
@@ -422,35 +443,158 @@ def test_restarted_ranks_go_on_from_the_newest_checkpoint(data, tmp_path):
 def test_examples_are_settings_and_scripts(tmp_path):
     folder = ROOT / "examples"
     text = (folder / "README.md").read_text()
-    recipes = {"train-124m": ("gpt2-124m", 1), "train-7b-8": ("gpt2-7b", 8), "train-7b-64": ("gpt2-7b", 64)}
+    recipes = {"train-124m": ("gpt2-124m", 1, 524_288), "train-7b-8": ("gpt2-7b", 8, 524_288),
+               "train-7b-64": ("gpt2-7b", 64, 524_288), "train-65b-512": ("gpt2-65b", 512, 4_194_304)}  # fmt: skip
     assert {path.stem for path in folder.glob("*.toml")} == set(recipes)
-    for name, (model, devices) in recipes.items():
+    for name, (model, devices, batch_tokens) in recipes.items():
         config = TrainConfig(**tomllib.loads((folder / f"{name}.toml").read_text()))
         shape, depth = preset(model)
         plan = plan_expansion(
             model=shape, small_depth=1, full_depth=depth, schedule=wsd(steps=100_000, peak_lr=0.03),
-            batch_tokens=524_288, mixing_area=360.0,
+            batch_tokens=batch_tokens, mixing_area=360.0,
         )  # fmt: skip
         cost = dry_run(
-            plan, devices=devices, micro_sequences=config.microbatch, activations=config.activations, dtype=config.dtype
-        )
-        assert f"| `{name}.toml` | {model}, {depth} blocks | {devices} | {cost.memory / 2**30:.1f} GiB |" in text
+            plan, devices=devices, shard=config.shard, gather=config.gather, micro_sequences=config.microbatch,
+            activations=config.activations, dtype=config.dtype,
+        )  # fmt: skip
+        columns = (f"`{name}.toml`", f"{model}, {depth} blocks", f"{devices}", f"{cost.memory / 2**30:.1f} GiB",
+                   f"{cost.computing_seconds:.2f} s", f"{cost.communication_seconds:.2f} s")  # fmt: skip
+        assert f"| {' | '.join(columns)} |" in text
     for path in folder.glob("*.sh"):
         assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(
-    ("world", "depth", "sequences", "activations", "dtype"),
-    [(2, 2, 2, "recompute", "bfloat16"), (8, 4, 8, "keep", "float32"), (64, 4, 1, "selective", "bfloat16")],
+    ("world", "shard", "depth", "sequences", "activations", "dtype", "gather"),
+    [
+        (2, 2, 2, 2, "recompute", "bfloat16", "float32"),
+        (8, 8, 4, 8, "keep", "float32", "float32"),
+        (64, 64, 4, 1, "selective", "bfloat16", "float32"),
+        (64, 8, 4, 1, "recompute", "bfloat16", "bfloat16"),
+        (8, 2, 3, 2, "keep", "bfloat16", "bfloat16"),
+        (8, 1, 3, 2, "recompute", "bfloat16", "float32"),
+    ],
 )
-def test_the_dry_run_of_a_rank_is_what_a_fake_rank_holds(world, depth, sequences, activations, dtype):
+def test_the_dry_run_of_a_rank_is_what_a_fake_rank_holds(world, shard, depth, sequences, activations, dtype, gather):
     """An account of every storage, fully_shard's own included; the promise is 10 %."""
     shape = preset("gpt2-124m")[0].replace(vocab_size=8192)
     plan = Plan(
         name="fake", model=shape, batch_tokens=1024 * sequences * world, schedule=wsd(steps=2, peak_lr=0.1),
         stages=(Stage(start_step=0, depth=depth),),
     )  # fmt: skip
-    counted = peak_bytes(plan, world, sequences=sequences, activations=activations, dtype=dtype)
-    said = dry_run(plan, devices=world, micro_sequences=sequences, activations=activations, dtype=dtype)
+    counted = peak_bytes(
+        plan, world, sequences=sequences, activations=activations, dtype=dtype, shard=shard, gather=gather
+    )
+    said = dry_run(
+        plan, devices=world, micro_sequences=sequences, activations=activations, dtype=dtype, shard=shard, gather=gather
+    )
     assert said.memory == pytest.approx(counted, rel=0.1)
     assert said.gathered > 0 and f"memory on each of {world} devices" in said.text()
+
+
+@pytest.mark.parametrize(("world", "shard"), [(2, 1), (4, 2)])
+def test_groups_of_ranks_hold_replicas(world, shard, data, tmp_path):
+    """Hybrid sharding: losses and weights of one process through growth; one group writes, and any number goes on."""
+    config = CONFIG.replace(microbatch=1, shard=shard)
+    finals = on_ranks(run, world, plan_of(), data, tmp_path / "grouped", config)
+    final = run(plan_of(), data, tmp_path / "one", CONFIG.replace(microbatch=1))
+    assert finals == pytest.approx([final] * world, abs=1e-4)
+    saved = checkpoint.checkpoints(tmp_path / "grouped")[-1]
+    assert len(list(saved.glob("model*"))) == shard
+    checkpoint.verify(saved)
+    for name, tensor in held(tmp_path / "one")[1].items():
+        torch.testing.assert_close(held(tmp_path / "grouped")[1][name], tensor, atol=1e-4, rtol=1e-3)
+    columns = [read_record(tmp_path / name).columns for name in ("one", "grouped")]
+    for metric in ("gradient_norm", "update_rms_blocks_matrices", "weight_rms_blocks_matrices"):
+        one, grouped = (c["value"][c["metric"] == metric] for c in columns)
+        assert len(one) == len(grouped) > 0, metric
+        assert grouped == pytest.approx(one, rel=2e-3), metric
+    on_ranks(stopped_at, world, plan_of(), data, tmp_path / "cut", 7, config)
+    assert on_ranks(go_on, world, tmp_path / "cut") == finals
+    on_ranks(stopped_at, world, plan_of(), data, tmp_path / "other", 7, config)
+    assert go_on(tmp_path / "other") == pytest.approx(final, abs=1e-4)
+
+
+def test_replicas_that_do_not_fit_the_ranks_are_refused(data, tmp_path):
+    results = on_ranks(run, 2, plan_of(), data, tmp_path / "run", CONFIG.replace(shard=3))
+    assert {str(result) for result in results} == {
+        "--shard = 3: does not divide the 2 ranks; give a divisor, or leave it out"
+    }
+    with pytest.raises(InputError, match="does not divide the 8 devices"):
+        dry_run(plan_of(), devices=8, shard=3)
+
+
+def test_dry_run_counts_what_the_network_takes():
+    """7B on 64 devices: in one group the network is slower than computing, in groups of one machine it is not."""
+    shape, depth = preset("gpt2-7b")
+    plan = Plan(
+        name="7b", model=shape, batch_tokens=524_288, schedule=wsd(steps=100, peak_lr=0.02),
+        stages=(Stage(start_step=0, depth=depth),),
+    )  # fmt: skip
+    options = {"devices": 64, "micro_sequences": 8, "gather": "bfloat16", "activations": "recompute"}
+    flat, grouped = dry_run(plan, **options), dry_run(plan, **options, shard=8)
+    assert flat.computing_seconds == grouped.computing_seconds
+    assert flat.communication_seconds > flat.computing_seconds > grouped.communication_seconds
+    assert grouped.seconds < flat.seconds and grouped.memory > flat.memory
+    sent = 63 / 64 * (2 * 2 * (flat.phases[0].parameters) + 4 * flat.phases[0].parameters)  # blocks nearly all of it
+    assert flat.communication == pytest.approx(sent, rel=0.05)
+    assert flat.checkpoint == 8 * flat.phases[0].parameters and flat.disk == 3 * flat.checkpoint
+
+
+@pytest.mark.parametrize("model", [plan_of().model, LLAMA], ids=["gpt2", "llama"])
+def test_blocks_gathered_in_bfloat16_train_nearly_alike(model, data, tmp_path):
+    plan = plan_of(steps=8, tau=4).replace(model=model)
+    config = CONFIG.replace(dtype="bfloat16")
+    exact = on_ranks(run, 2, plan, data, tmp_path / "exact", config)[0]
+    rounded = on_ranks(run, 2, plan, data, tmp_path / "rounded", config.replace(gather="bfloat16"))[0]
+    assert rounded != exact and rounded == pytest.approx(exact, abs=0.02)
+    assert all(tensor.dtype == torch.float32 for tensor in held(tmp_path / "rounded")[1].values())
+    with pytest.raises(InputError, match="--gather"):
+        CONFIG.replace(gather="bfloat16")
+
+
+def compiled_run(plan, data, out, config):
+    """Graphs that this rank made at each depth, and the final loss."""
+    from latebloom.train.run.measure import graphs_compiled
+
+    graphs, real_update, real_backend = Counter(), Trainee.update, trainee.COMPILE_BACKEND
+
+    def update(self, **options):
+        before = graphs_compiled()
+        value = real_update(self, **options)
+        graphs[self.model.depth] += graphs_compiled() - before
+        return value
+
+    Trainee.update, trainee.COMPILE_BACKEND = update, "aot_eager"
+    try:
+        final = run(plan, data, out, config)
+        return dict(graphs) | {"final": final}
+    finally:
+        Trainee.update, trainee.COMPILE_BACKEND = real_update, real_backend
+
+
+@COMPILES
+@pytest.mark.parametrize(("small", "activations"), [(1, "keep"), (0, "recompute"), (1, "selective")])
+def test_growth_on_ranks_compiles_nothing_again(small, activations, data, tmp_path):
+    config = CONFIG.replace(compile=True, activations=activations, diagnostics=False)
+    results = on_ranks(
+        compiled_run, 2, plan_of(steps=6, tau=3, small=small), data, tmp_path / "two", config, seconds=200
+    )
+    alone = run(plan_of(steps=6, tau=3, small=small), data, tmp_path / "one", CONFIG)
+    for result in results:
+        assert [result[small], result[3]] == ([1, 0] if small else [0, 1])
+        assert result["final"] == pytest.approx(alone, abs=1e-3)  # compiled kernels round differently
+
+
+def test_a_run_of_two_ranks_is_exported_whole(data, tmp_path):
+    from latebloom.train.model.hf import from_hf
+
+    on_ranks(run, 2, plan_of(), data, tmp_path / "two")
+    done = subprocess.run(
+        [sys.executable, "-m", "latebloom", "export", tmp_path / "two", "--out", tmp_path / "hf"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    weights = held(tmp_path / "two")[1]
+    exported = from_hf(tmp_path / "hf", name="x").state_dict()
+    assert exported.keys() == weights.keys() and all(torch.equal(exported[name], weights[name]) for name in weights)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import Init, Order
 from latebloom.theory.spec import Count, Positive, Spec
 
@@ -41,12 +42,15 @@ class TrainConfig(Spec, frozen=True, kw_only=True):
         log_every: Steps between rows of training loss.
         checkpoint_every: Steps between checkpoints; expansions and the end have their own.
         keep_checkpoints: How many stay, the newest ones.
+        save_behind: Write checkpoints beside the training, from a copy in the host's memory.
         repeat_data: Allow more than one epoch.
         quiet: Show nothing while training.
         init_from: Directory of a Hugging Face model of the plan's shape and first depth to start from.
         diagnostics: Log the RMS of updates and weights, by kind of parameter, with the training loss.
         peak_tflops: Peak of one device, for the MFU; `latebloom doctor` measures it. None: no MFU; 790 in a dry run.
         tracker: Where rows are mirrored to, besides the record.
+        shard: Devices among which tensors are divided; other groups of as many hold replicas (HSDP). None: all.
+        gather: Of the weights of blocks that devices send one another; bfloat16 halves it, under --dtype bfloat16.
     """
 
     seed: Count = 0
@@ -59,6 +63,7 @@ class TrainConfig(Spec, frozen=True, kw_only=True):
     log_every: AtLeastOne = 10
     checkpoint_every: AtLeastOne = 200
     keep_checkpoints: AtLeastOne = 2
+    save_behind: bool = False
     repeat_data: bool = False
     quiet: bool = False
     activations: Activations = "keep"
@@ -66,6 +71,13 @@ class TrainConfig(Spec, frozen=True, kw_only=True):
     diagnostics: bool = False
     peak_tflops: Positive | None = None
     tracker: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
+    shard: AtLeastOne | None = None
+    gather: DType = "float32"
+
+    def check(self) -> None:
+        if self.gather == "bfloat16" and self.dtype == "float32":
+            rule = "rounds the weights, and --dtype is float32"
+            raise InputError("--gather", self.gather, rule, "give --dtype bfloat16, too")
 
 
 class DemoConfig(Spec, frozen=True, kw_only=True):

@@ -7,6 +7,9 @@ torch.distributed.
 
 Texts, such as a refusal, go through the key-value store of the launcher, numbers and tensors through collective
 operations. Every rank makes the same calls in the same order: nothing here may be called by one rank alone.
+
+Tensors are divided among groups of S successive ranks; W/S groups hold a replica each (hybrid sharding, HSDP). By
+default S = W: one group of all ranks, and no replica.
 """
 
 from __future__ import annotations
@@ -52,10 +55,15 @@ class Ranks:
         world: How many there are.
         local_rank: Its number on its machine, which is that of its device.
         store: The launcher's key-value store; None for one that is alone.
+        shard: S, ranks among which tensors are divided, a divisor of ``world``; None: all of them.
     """
 
-    def __init__(self, *, rank: int = 0, world: int = 1, local_rank: int = 0, store: Any = None):
+    def __init__(
+        self, *, rank: int = 0, world: int = 1, local_rank: int = 0, store: Any = None, shard: int | None = None
+    ):
         self.rank, self.world, self.local_rank, self.store = rank, world, local_rank, store
+        self.shard = shard or world
+        self._group: Any = None  # of torch.distributed; None: all ranks' first one
         self._asked: list[int] = []  # signals that this process got
         self._agreed: int | None = None
         self._talks = 0
@@ -71,6 +79,16 @@ class Ranks:
         """Whether this rank writes and shows what all have in common."""
         return self.rank == 0
 
+    @property
+    def replicas(self) -> int:
+        """Number of groups that hold the whole model."""
+        return self.world // self.shard
+
+    @property
+    def replica(self) -> int:
+        """Which of them this rank is in."""
+        return self.rank // self.shard
+
     def rows(self, count: int, rank: int | None = None) -> slice:
         """Rows of a tensor with ``count`` rows that a rank holds: :func:`rows_of`.
 
@@ -78,7 +96,7 @@ class Ranks:
             count: Length of the tensor's first axis.
             rank: Whose; None: this one's.
         """
-        return rows_of(count, self.rank if rank is None else rank, self.world)
+        return rows_of(count, (self.rank if rank is None else rank) % self.shard, self.shard)
 
     def device_name(self, name: str) -> str:
         """``cuda:LOCAL_RANK`` for ``cuda`` and, where there is a GPU, ``auto``; other names stay.
@@ -93,7 +111,7 @@ class Ranks:
         return f"cuda:{self.local_rank}" if name == "cuda" or torch.cuda.is_available() else "cpu"
 
     def mesh(self, device_type: str) -> DeviceMesh:
-        """All ranks in a line, as fully_shard takes them.
+        """The ranks as fully_shard takes them: in a line, or with replicas as W/S lines of S.
 
         Args:
             device_type: ``cpu`` or ``cuda``.
@@ -101,7 +119,10 @@ class Ranks:
         if self._mesh is None:
             from torch.distributed.device_mesh import init_device_mesh
 
-            self._mesh = init_device_mesh(device_type, (self.world,), mesh_dim_names=("shard",))
+            axes: dict[str, int] = {"replicate": self.replicas, "shard": self.shard}
+            if self.replicas == 1:
+                del axes["replicate"]
+            self._mesh = init_device_mesh(device_type, tuple(axes.values()), mesh_dim_names=tuple(axes))
         return self._mesh
 
     def ask_to_stop(self, number: int) -> None:
@@ -169,6 +190,20 @@ class Ranks:
         self.barrier()  # the store may end with the process of rank 0
         return texts
 
+    def beside(self, name: str) -> Ranks:
+        """The same ranks with a process group and keys of their own, for another thread to talk by.
+
+        Args:
+            name: Of what the thread does.
+        """
+        other = Ranks(rank=self.rank, world=self.world, local_rank=self.local_rank, store=self.store, shard=self.shard)
+        if not self.alone:
+            import torch.distributed as dist
+
+            other._group = dist.new_group(backend="gloo", timeout=datetime.timedelta(seconds=TIMEOUT_S))
+            other.store = dist.PrefixStore(name, self.store.clone())
+        return other
+
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.alone:
@@ -176,7 +211,7 @@ class Ranks:
         import torch
         import torch.distributed as dist
 
-        dist.all_reduce(torch.zeros(1))
+        dist.all_reduce(torch.zeros(1), group=self._group)
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
@@ -274,21 +309,24 @@ def refuse_ranks(what: str) -> None:
 
 
 @contextlib.contextmanager
-def joined(device: str = "auto") -> Iterator[Ranks]:
+def joined(device: str = "auto", shard: int | None = None) -> Iterator[Ranks]:
     """The ranks that the launcher started, for as long as the context lasts; :data:`ALONE`'s like without a launcher.
 
     Args:
         device: Of the configuration: it says how tensors travel.
+        shard: Ranks among which tensors are divided; None: all.
 
     Raises:
-        InputError: if the environment is incomplete, or a rank does not come.
+        InputError: if the environment is incomplete, a rank does not come, or ``shard`` does not divide the ranks.
         PeerLost: if a rank ends or falls silent while the others need it.
     """
     world = world_size()
+    if world % (shard or 1):
+        raise InputError("--shard", shard, f"does not divide the {world} ranks", "give a divisor, or leave it out")
     if world == 1:
         yield Ranks()
         return
-    ranks = _join(world, device)
+    ranks = _join(world, device, shard)
     import torch.distributed as dist
 
     try:
@@ -344,7 +382,7 @@ def exit_process(code: int | str | None) -> NoReturn:
     os._exit(code if isinstance(code, int) else int(code is not None))
 
 
-def _join(world: int, device: str) -> Ranks:
+def _join(world: int, device: str, shard: int | None) -> Ranks:
     """Meet the other ranks."""
     rank, local_rank = _number("RANK", None), _number("LOCAL_RANK", 0)
     for name in ("MASTER_ADDR", "MASTER_PORT"):
@@ -372,7 +410,7 @@ def _join(world: int, device: str) -> Ranks:
         "cpu:gloo,cuda:nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=world,
         timeout=datetime.timedelta(seconds=TIMEOUT_S),
     )  # fmt: skip
-    return Ranks(rank=rank, world=world, local_rank=local_rank, store=store)
+    return Ranks(rank=rank, world=world, local_rank=local_rank, store=store, shard=shard)
 
 
 def _number(name: str, default: int | None) -> int:

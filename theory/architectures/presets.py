@@ -39,6 +39,11 @@ def gpt2_7b() -> GPT2Shape:
     return _gpt2("gpt2-7b", 3072, 24)
 
 
+def gpt2_65b() -> GPT2Shape:
+    """80 blocks of width 8192: 64.9 B parameters, for plans on hundreds of devices."""
+    return _gpt2("gpt2-65b", 8192, 64).replace(context=4096)
+
+
 def gpt2_tiny() -> GPT2Shape:
     """The embedded default of the demo: a few minutes on a laptop."""
     return GPT2Shape(name="gpt2-tiny", width=96, heads=4, vocab_size=4096, context=64)
@@ -63,6 +68,7 @@ PRESETS: dict[str, tuple[Callable[[], GPT2Shape], int]] = {
     "gpt2-774m": (gpt2_774m, 36),
     "gpt2-1.5b": (gpt2_1_5b, 48),
     "gpt2-7b": (gpt2_7b, 60),
+    "gpt2-65b": (gpt2_65b, 80),
     "llama3-tiny": (llama3_tiny, 4),
     "llama3-1b": (llama3_1b, 16),
 }

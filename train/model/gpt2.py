@@ -93,9 +93,16 @@ class MLP(nn.Module):
         return self.proj(gelu(self.fc(x_BTD)))
 
 
+class LayerNorm(nn.LayerNorm):
+    """torch's, in the precision of its input, whatever its gains were gathered in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
 def make_norm(shape: GPT2Shape) -> nn.Module:
     """LayerNorm over the width."""
-    return nn.LayerNorm(shape.width)
+    return LayerNorm(shape.width)
 
 
 def hf_config(shape: GPT2Shape, depth: int) -> dict[str, Any]:

@@ -55,10 +55,11 @@ class GroupedQueryAttention(nn.Module):
 
 
 class RMSNorm(nn.RMSNorm):
-    """torch's, in the precision of its gains: on a GPU its one kernel takes no other values than those."""
+    """torch's, in the wider precision of its input and its gains: on a GPU its one kernel takes no mixture."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+        wide = torch.promote_types(x.dtype, self.weight.dtype)
+        return F.rms_norm(x.to(wide), self.normalized_shape, self.weight.to(wide), self.eps).to(x.dtype)
 
 
 class SwiGLU(nn.Module):
@@ -100,7 +101,7 @@ def rotate(x_BHTE: Tensor, theta: float) -> Tensor:
 def make_norm(shape: GPT2Shape) -> nn.Module:
     """RMSNorm over the width."""
     assert shape.block is not None
-    return nn.RMSNorm(shape.width, eps=shape.block.norm_eps)
+    return RMSNorm(shape.width, eps=shape.block.norm_eps)
 
 
 def hf_config(shape: GPT2Shape, depth: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from latebloom.theory.architectures.shape import GPT2Shape, outer_tensors
-from latebloom.train.config import Activations
+from latebloom.train.config import Activations, DType
 from latebloom.train.model.transformer import GPT2, Block, init_block_, init_tensor_
 from latebloom.train.ranks import Ranks
 
@@ -34,6 +34,7 @@ def sharded_model(
     ranks: Ranks,
     device: torch.device,
     activations: Activations = "keep",
+    gather: DType = "float32",
     compile_backend: str | None = None,
 ) -> GPT2:
     """A model without values, of which each tensor lies in rows on the ranks.
@@ -44,18 +45,23 @@ def sharded_model(
         ranks: Among which it is divided.
         device: Of this rank.
         activations: What blocks keep.
+        gather: Of the blocks' weights while they are gathered; gradients are summed in float32. Embeddings, last norm
+            and head are gathered in float32 always, as the residual stream has their dtype.
         compile_backend: Compiles each block, if given.
     """
-    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
     mesh = ranks.mesh(device.type)
+    precision = MixedPrecisionPolicy()
+    if gather == "bfloat16":
+        precision = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
     with torch.device("meta"):
         model = GPT2(shape, depth)
     for block in model.blocks:
         block.activations = activations  # type: ignore[assignment]  # torch types attributes as tensors
         if compile_backend is not None:
             block.compile(backend=compile_backend, dynamic=False)
-        fully_shard(block, mesh=mesh, reshard_after_forward=True)
+        fully_shard(block, mesh=mesh, reshard_after_forward=True, mp_policy=precision)
     fully_shard(model, mesh=mesh, reshard_after_forward=False)
     register_fsdp_forward_method(model, "loss")
     return model.to_empty(device=device)

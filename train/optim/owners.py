@@ -4,6 +4,9 @@ A polar factor or a norm needs the whole tensor. Rows of many tensors travel to 
 return in another: two exchanges for a bucket of tensors, whatever their number and shapes, and no rank repeats what
 another does. Owners are chosen by cost, the costliest tensor first, each to the rank with the least so far. What an
 owner computes does not depend on who it is: updates are those of a single process bit for bit.
+
+Where groups of ranks hold replicas, owners are chosen among all ranks, too: an owner gets the rows of its own group,
+and sends the update to every group.
 """
 
 from __future__ import annotations
@@ -73,21 +76,26 @@ class Owners:
         if not rows:
             return {}
         world, me = range(self.ranks.world), self.ranks.rank
+        group = range(self.ranks.replica * self.ranks.shard, (self.ranks.replica + 1) * self.ranks.shard)
         by_owner = [[name for name in sorted(rows) if self.owner[name] == rank] for rank in world]
         mine = by_owner[me]
-        sent = torch.cat([rows[name].reshape(-1) for names in by_owner for name in names])
-        sent_sizes = [sum(rows[name].numel() for name in names) for names in by_owner]
-        received_sizes = [sum(self._numel(name, rank) for name in mine) for rank in world]
+        given = [rows[name].reshape(-1) for rank in group for name in by_owner[rank]]
+        sent = torch.cat(given) if given else next(iter(rows.values())).new_empty(0)
+        held_sizes = [sum(rows[name].numel() for name in names) for names in by_owner]
+        mine_sizes = [sum(self._numel(name, rank) for name in mine) for rank in world]
+        sent_sizes, received_sizes = ([n * (rank in group) for rank, n in enumerate(sizes)]
+                                      for sizes in (held_sizes, mine_sizes))  # fmt: skip
         received = self.ranks.exchange(sent, sent_sizes, received_sizes)
+        parts_of_group = received.split([received_sizes[rank] for rank in group])
         pieces = [
             dict(zip(mine, part.split([self._numel(name, rank) for name in mine]), strict=True)) if mine else {}
-            for rank, part in enumerate(received.split(received_sizes))
+            for rank, part in zip(group, parts_of_group, strict=True)
         ]
         wholes = {name: torch.cat([part[name] for part in pieces]).view(self.tensors[name].shape) for name in mine}
         computed = {name: whole.to(sent.dtype) for name, whole in compute(wholes).items()}
         returned = [computed[name][self._slice(name, rank)].reshape(-1) for rank in world for name in mine]
         answer = torch.cat(returned) if returned else sent.new_empty(0)
-        answers = self.ranks.exchange(answer, received_sizes, sent_sizes)
+        answers = self.ranks.exchange(answer, mine_sizes, held_sizes)
         ordered = [name for names in by_owner for name in names]
         parts = answers.split([rows[name].numel() for name in ordered])
         return {name: part.view(rows[name].shape) for name, part in zip(ordered, parts, strict=True)}

@@ -13,8 +13,9 @@ complete. Nothing here is pickled. Reading the manifest needs no torch. Name, ma
 of one moment, and the weights finite: a run that diverged leaves the checkpoints before as they are.
 
 Of W ranks each writes ``model-00001-of-0000W.safetensors`` and so on with its rows of every tensor, and the manifest
-(version 2) says which rows these are; rank 0 writes the rest and gives the name. Any number of ranks reads what any
-number wrote. A file's metadata says where its rows begin as torch.distributed.checkpoint does, which reads them, too.
+(version 2) says which rows these are; rank 0 writes the rest and gives the name. Where groups of ranks hold replicas,
+the first group writes, and W is its size. Any number of ranks reads what any number wrote.
+A file's metadata says where its rows begin as torch.distributed.checkpoint does, which reads them, too.
 """
 
 from __future__ import annotations
@@ -232,7 +233,8 @@ def save(
                     step=state.step, stage=state.stage, depth=plan.stages[state.stage].depth,
                     plan_digest=plan.digest, data_digest=data_digest, files=tuple(entries),
                 )  # fmt: skip
-                manifest = whole if shapes is None or ranks.alone else _in_rows(whole, shapes, flat, ranks)
+                in_rows = shapes is not None and ranks.shard > 1
+                manifest = _in_rows(whole, shapes or {}, flat, ranks) if in_rows else whole
                 (part / MANIFEST).write_text(manifest.to_json())
                 commit_directory(part, target)
             others = [path for path in checkpoints(run) if path != target]
@@ -262,13 +264,15 @@ def _writing(part: Path, target: Path, run: Path, tensors: list[Tensor]) -> Iter
 def _write_tensors(
     part: Path, model: dict[str, Tensor], flat: dict[str, Tensor], ranks: Ranks, shapes: dict[str, tuple[int, ...]]
 ) -> list[str]:
-    """Write this rank's files; the JSON of their entries in the manifest."""
+    """Write this rank's files; the JSON of their entries in the manifest. Replicas have none."""
     from safetensors.torch import save_file
 
-    entries = []
+    entries: list[str] = []
+    if ranks.replica:
+        return entries
     for kind, tensors in ((MODEL, model), (OPTIMIZER, flat)):
-        path = part / rank_file(kind, ranks.rank, ranks.world)
-        if ranks.alone:
+        path = part / rank_file(kind, ranks.rank, ranks.shard)
+        if ranks.shard == 1:
             save_file({key: t.detach().cpu().contiguous() for key, t in tensors.items()}, path)
         else:  # what all ranks hold, such as a number of steps, rank 0 writes; empty rows nobody
             held = {key: t for key, t in tensors.items() if (t.numel() if t.ndim else ranks.is_first)}
@@ -291,13 +295,13 @@ def _in_rows(
 
     def divided(shape: tuple[int, ...]) -> TensorRows:
         if not shape:  # a number, in the first rank's file
-            return TensorRows(shape=(), rows=tuple((min(rank, 1), 1) for rank in range(ranks.world)))
-        parts = [ranks.rows(shape[0], rank) for rank in range(ranks.world)]
+            return TensorRows(shape=(), rows=tuple((min(rank, 1), 1) for rank in range(ranks.shard)))
+        parts = [ranks.rows(shape[0], rank) for rank in range(ranks.shard)]
         return TensorRows(shape=shape, rows=tuple((part.start, part.stop) for part in parts))
 
     return RowsManifest(
         step=manifest.step, stage=manifest.stage, depth=manifest.depth, plan_digest=manifest.plan_digest,
-        data_digest=manifest.data_digest, world=ranks.world, files=manifest.files,
+        data_digest=manifest.data_digest, world=ranks.shard, files=manifest.files,
         model={name: divided(shape) for name, shape in shapes.items()},
         optimizer={key: divided(shapes[_parameter(key)] if t.ndim else ()) for key, t in flat.items()},
     )  # fmt: skip
@@ -454,7 +458,7 @@ def _tensors(path: Path, kind: str, ranks: Ranks) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        if ranks.alone and (path / kind).exists():
+        if ranks.shard == 1 and (path / kind).exists():
             return load_file(path / kind)
         return _rows(path, kind, ranks)
     except SafetensorError as error:

@@ -39,6 +39,20 @@ __all__ = ["branch_command", "doctor_command", "resume_command", "train_command"
     show_default=True,
     help="Memory of one device in GiB (dry run); 139 is an H200's.",
 )
+@click.option(
+    "--link",
+    type=float,
+    default=300.0,
+    show_default=True,
+    help="GB/s that a device sends to others of its machine (dry run).",
+)
+@click.option(
+    "--network",
+    type=float,
+    default=50.0,
+    show_default=True,
+    help="GB/s that a device sends to other machines (dry run).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @settings({"config": TrainConfig})
 def train_command(
@@ -54,6 +68,8 @@ def train_command(
     mfu: float,
     devices: int,
     device_memory: float,
+    link: float,
+    network: float,
     as_json: bool,
 ) -> None:
     """Train a GPT-2 as PLAN says."""
@@ -63,14 +79,16 @@ def train_command(
 
         estimate = dry_run(
             plan, peak_tflops=790.0 if config.peak_tflops is None else config.peak_tflops, mfu=mfu, devices=devices,
-            micro_sequences=config.microbatch or 8, activations=config.activations, dtype=config.dtype,
+            shard=config.shard, gather=config.gather, micro_sequences=config.microbatch or 8,
+            activations=config.activations, dtype=config.dtype, link=link, network=network,
+            keep=config.keep_checkpoints,
         )  # fmt: skip
         if as_json:
             click.echo(json.dumps(estimate.as_dict(), indent=2))
             return
         fits = fit_text(
-            plan, memory_gib=device_memory, devices=devices, micro_sequences=config.microbatch or 8,
-            activations=config.activations, dtype=config.dtype,
+            plan, memory_gib=device_memory, devices=devices, shard=config.shard, gather=config.gather,
+            micro_sequences=config.microbatch or 8, activations=config.activations, dtype=config.dtype,
         )  # fmt: skip
         click.echo(f"{fits}\n{estimate.text()}")
         return

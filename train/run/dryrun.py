@@ -12,19 +12,25 @@ e bytes a value in matrix products, 4 or under bfloat16 2; the residual stream i
 and while the backward pass is in a block, what ``keep`` would keep there, the gradient of the stream, 4 D, and that
 inside the MLP. Not counted: what the update needs when no activation is live, up to 3 GiB under Muon.
 
-Of W devices each has 1/W of the states and a micro-batch of its own. With b values a block, r in embeddings and norm,
+Of W devices each has 1/S of the states, where tensors are divided among S of them (all, or groups that hold replicas),
+and a micro-batch of its own. With b values a block, r in embeddings and norm,
 all gathered in float32, the peak has besides activations and copies of weights
 
     4 r + the larger of    4 b + the head,    4 V D + 12 b + the backward pass of a block
 
 (a block is fetched while the head is at work; later the head's gradient waits for the embedding's, and there are a
-block, the next one, and a gradient). Held against an account of every storage under a fake process group in the tests.
+block, the next one, and a gradient). Where blocks are gathered in bfloat16, b is fetched in 2 b bytes, and no other
+bfloat16 copy is made. Held against an account of every storage under a fake process group in the tests.
+
+Time of an update: computing at ``mfu`` of the peak, or fetching rows and summing gradients where that takes longer
+(they overlap), and then Muon's exchange. A group of at most :data:`MACHINE` devices talks at ``link``, all that goes
+between machines at ``network``.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from latebloom.theory.architectures.shape import block_tensors, outer_tensors
 from latebloom.theory.cost import flops_per_token, parameters, plan_flops
@@ -37,6 +43,7 @@ from latebloom.train.model.memory import activation_bytes, head_bytes, kept_byte
 __all__ = ["DryRun", "PhaseCost", "dry_run", "fit_text", "state_bytes"]
 
 GIB = 2**30
+MACHINE = 8  # devices of one machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +91,11 @@ class DryRun:
         memory: Peak of one device under ``mode``: states, its activations, copies of weights, and the most that the
             head or a block's backward pass needs.
         gathered: Bytes at the peak of other devices' rows and of whole gradients, beyond what one device takes.
-        communication: Bytes that a device receives and sends in one update.
+        communication: Bytes that a device sends in one update.
+        communication_seconds: Sending takes in one update at full depth, hidden behind computing or not.
+        computing_seconds: Computing takes in it.
+        checkpoint: Bytes of weights and optimizer state.
+        disk: Bytes of the checkpoints that are kept and of the one that is being written.
         peak_tflops: Of one device.
         mfu: Share of it that training reaches.
         devices: Number of them.
@@ -106,6 +117,10 @@ class DryRun:
     memory: int
     gathered: int
     communication: int
+    communication_seconds: float
+    computing_seconds: float
+    checkpoint: int
+    disk: int
     peak_tflops: float
     mfu: float
     devices: int
@@ -144,8 +159,12 @@ class DryRun:
             lines.insert(
                 -1,
                 f"rows and gradients of other devices at the peak: {self.gathered / GIB:.1f} GiB; each device sends "
-                f"{self.communication / GIB:.1f} GiB in an update",
+                f"{self.communication / GIB:.1f} GiB in an update, {_time(self.communication_seconds)} beside "
+                f"{_time(self.computing_seconds)} of computing",
             )
+        lines.append(
+            f"disk: a checkpoint of {self.checkpoint / GIB:.1f} GiB, {self.disk / GIB:.1f} GiB while one is written"
+        )
         return "\n".join(lines)
 
 
@@ -169,9 +188,14 @@ def dry_run(
     peak_tflops: float = 790.0,
     mfu: float = 0.5,
     devices: int = 1,
+    shard: int | None = None,
+    gather: DType = "float32",
     micro_sequences: int = 8,
     activations: Activations = "keep",
     dtype: DType = "bfloat16",
+    link: float = 300.0,
+    network: float = 50.0,
+    keep: int = 2,
 ) -> DryRun:
     """Predict what ``plan`` takes.
 
@@ -180,9 +204,14 @@ def dry_run(
         peak_tflops: Peak of one device, 1e12 FLOP/s; 790 is a measured bfloat16 matrix product on an H200.
         mfu: Share of it that training reaches.
         devices: Number of devices; each has rows of every tensor, and a micro-batch of its own.
+        shard: S, devices among which tensors are divided; None: all.
+        gather: Of the blocks' weights that devices fetch from one another.
         micro_sequences: Sequences in a micro-batch of one device.
         activations: What blocks keep, see :mod:`latebloom.train.model.activations`.
         dtype: Of matrix products.
+        link: 1e9 bytes a second that a device sends to others of its machine; 300 is NVLink's order.
+        network: The same to other machines; 50 is one 400 Gbit/s port a device.
+        keep: Checkpoints that stay.
 
     Raises:
         InputError: for a share or a rate out of range, or an optimizer without an update rule for a kind of tensor.
@@ -192,16 +221,36 @@ def dry_run(
         ("--mfu", mfu, 0 < mfu <= 1),
         ("--devices", devices, devices >= 1),
         ("--microbatch", micro_sequences, micro_sequences >= 1),
+        ("--link", link, 0 < link < 1e9),
+        ("--network", network, 0 < network < 1e9),
     ):
         if not good:
             raise InputError(name, value, "is out of range", "give a positive number (mfu at most 1)")
+    shard = devices if shard is None else shard
+    if shard < 1 or devices % shard:
+        raise InputError("--shard", shard, f"does not divide the {devices} devices", "give a divisor, or leave it out")
     rate = peak_tflops * 1e12 * mfu * devices
     model = plan.model
+    outer = parameters(model, 0)
+    passes = max(1, plan.batch_tokens // (micro_sequences * model.context * devices))
+
+    def sending(depth: int) -> _Sending:
+        return _sending(parameters(model, depth), outer, devices, shard, passes, gather)
+
+    def seconds_of_update(depth: int) -> tuple[float, float, float]:
+        """(computing, fetching and summing, exchanging updates)"""
+        sent = sending(depth)
+        in_group = 1e9 * (link if shard <= MACHINE else network)
+        among_all = 1e9 * (link if devices <= MACHINE else network)
+        computing = float(flops_per_token(model, depth)) * plan.batch_tokens / rate
+        return computing, sent.in_group / in_group + sent.over_replicas / among_all, sent.updates / among_all
+
     ends = [stage.start_step for stage in plan.stages[1:]] + [plan.steps]
     phases = []
     for stage, end in zip(plan.stages, ends, strict=True):
         per_token = flops_per_token(model, stage.depth)
         flops = float(per_token) * plan.batch_tokens * (end - stage.start_step)
+        computing, fetching, exchanging = seconds_of_update(stage.depth)
         phases.append(
             PhaseCost(
                 start_step=stage.start_step,
@@ -211,7 +260,7 @@ def dry_run(
                 flops_per_token=per_token,
                 head_share=flops_per_token(model, 0) / per_token,
                 flops=flops,
-                seconds=flops / rate,
+                seconds=(end - stage.start_step) * (max(computing, fetching) + exchanging),
             )
         )
     n, tokens = parameters(model, plan.depth), micro_sequences * model.context
@@ -219,37 +268,44 @@ def dry_run(
     kept = {mode: plan.depth * block + tokens * (4 * model.width + 8) for mode, block in by_mode.items()}
     head = head_bytes(model, tokens, dtype)
     looked_up = sum(tensor.size for tensor in outer_tensors(model) if tensor.kind == "embedding")  # never multiplied
-    copied = n - looked_up if activations == "keep" else model.vocab_size * model.width
+    cast = activations == "keep" and (
+        gather == "float32" or devices == 1
+    )  # gathered in bfloat16: no other copy is made
+    copied = n - looked_up if cast else model.vocab_size * model.width
     copies = 2 * copied if dtype == "bfloat16" else 0
     states = state_bytes(plan)
     working = tokens * (4 * model.width + kept_bytes(model, dtype).in_mlp)
-    if dtype == "bfloat16" and activations != "keep":
+    if dtype == "bfloat16" and activations != "keep" and (gather == "float32" or devices == 1):
         working += 2 * (parameters(model, 1) - parameters(model, 0))  # copies of this block's
     again = (by_mode["keep"] - by_mode[activations] + working) * (plan.depth > 0)
-    outer = parameters(model, 0)
     block = parameters(model, 1) - outer
     working_peak = alone_peak = max(*head, again)
     if devices > 1:
-        fetched = 4 * block * (plan.depth > 0)
+        fetched = (2 if gather == "bfloat16" else 4) * block * (plan.depth > 0)
         waiting = 4 * model.vocab_size * model.width * (plan.depth > 0)
         working_peak = 4 * outer + max(fetched + max(head), waiting + 3 * fetched + again)
-    passes = max(1, plan.batch_tokens // (tokens * devices))
+    computing, fetching, exchanging = seconds_of_update(plan.depth)
+    checkpoint = states - 4 * n  # without gradients
     return DryRun(
         phases=tuple(phases),
         flops=plan_flops(plan),
         fixed_depth_flops=float(flops_per_token(model, plan.depth)) * plan.batch_tokens * plan.steps,
-        seconds=plan_flops(plan) / rate,
-        weights=4 * n // devices,
-        gradients=4 * n // devices,
-        optimizer_state=(states - 8 * n) // devices,
+        seconds=sum(phase.seconds for phase in phases),
+        weights=4 * n // shard,
+        gradients=4 * n // shard,
+        optimizer_state=(states - 8 * n) // shard,
         dtype=dtype,
         mode=activations,
         activations=kept,
         bfloat16_weights=copies,
         head=max(head),
-        memory=-(-states // devices) + kept[activations] + copies + working_peak,
+        memory=-(-states // shard) + kept[activations] + copies + working_peak,
         gathered=working_peak - alone_peak,
-        communication=_communication(n, outer, devices, passes),
+        communication=round(sum(sending(plan.depth))),
+        communication_seconds=fetching + exchanging,
+        computing_seconds=computing,
+        checkpoint=checkpoint,
+        disk=(keep + 1) * checkpoint,
         peak_tflops=peak_tflops,
         mfu=mfu,
         devices=devices,
@@ -262,6 +318,8 @@ def fit_text(
     *,
     memory_gib: float = 139.0,
     devices: int = 1,
+    shard: int | None = None,
+    gather: DType = "float32",
     micro_sequences: int = 8,
     activations: Activations = "keep",
     dtype: DType = "bfloat16",
@@ -274,6 +332,8 @@ def fit_text(
         plan: What to train.
         memory_gib: Of one device, GiB; 139 is an H200's.
         devices: Number of devices.
+        shard: S, devices among which tensors are divided; None: all.
+        gather: Of the blocks' weights that devices fetch from one another.
         micro_sequences: Sequences in a micro-batch of one device.
         activations: What blocks keep.
         dtype: Of matrix products.
@@ -285,7 +345,10 @@ def fit_text(
         raise InputError("--device-memory", memory_gib, "is out of range", "give GiB, such as 139 for an H200")
 
     def needed(dtype: DType, activations: Activations, sequences: int) -> float:
-        run = dry_run(plan, devices=devices, micro_sequences=sequences, activations=activations, dtype=dtype)
+        run = dry_run(
+            plan, devices=devices, shard=shard, gather=gather, micro_sequences=sequences, activations=activations,
+            dtype=dtype,
+        )  # fmt: skip
         return run.memory / GIB
 
     device = f"{'one device' if devices == 1 else f'each of {devices} devices'} of {memory_gib:g} GiB"
@@ -303,12 +366,23 @@ def fit_text(
     return f"Does not fit {device}: it takes {asked:.1f} GiB, and no other options make it fit. Train on more devices."
 
 
-def _communication(parameters: int, outer: int, devices: int, passes: int) -> int:
-    """Bytes that one of ``devices`` hands to others in an update: its rows where blocks are gathered, twice a pass, and
-    the rest once; a gradient a pass; Muon's directions in bfloat16 and back."""
-    blocks = parameters - outer
-    others = (devices - 1) / devices
-    return round(others * (passes * 4 * (2 * blocks + outer + parameters) + 2 * 2 * parameters / devices))
+class _Sending(NamedTuple):
+    """Bytes that one device hands to others in an update."""
+
+    in_group: float  # rows of blocks, twice a pass, and of the rest once; a gradient a pass
+    over_replicas: float  # its rows of the gradient, once, by a ring
+    updates: float  # Muon's directions in bfloat16 to their owners, and updates to every group
+
+
+def _sending(parameters: int, outer: int, devices: int, shard: int, passes: int, gather: DType) -> _Sending:
+    """See the module's text."""
+    blocks, replicas = parameters - outer, devices // shard
+    fetched = 2 * blocks * (2 if gather == "bfloat16" else 4) + 4 * outer
+    return _Sending(
+        in_group=(shard - 1) / shard * passes * (fetched + 4 * parameters),
+        over_replicas=2 * (replicas - 1) / replicas * 4 * parameters / shard,
+        updates=(devices - 1) / devices * 2 * (parameters / devices + parameters * replicas / devices),
+    )
 
 
 def _time(seconds: float) -> str:

@@ -28,13 +28,14 @@ from latebloom.theory.spec import decode
 from latebloom.train.config import TrainConfig
 from latebloom.train.data.batches import Batches
 from latebloom.train.data.shards import open_shards
-from latebloom.train.ranks import ALONE, Ranks, joined, restarts
+from latebloom.train.ranks import ALONE, Ranks, joined, restarts, world_size
 from latebloom.train.run import checkpoint
 from latebloom.train.run.device import check_memory, device_text, keep_freed_memory, usable_device
 from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.dryrun import dry_run, state_bytes
 from latebloom.train.run.measure import Measure, validation_steps
 from latebloom.train.run.progress import Display
+from latebloom.train.run.saving import Saver, snapshot
 from latebloom.train.run.trackers import check_tracker, make_tracker
 from latebloom.train.run.trainee import Trainee, Update, sequences_in_pass
 
@@ -82,7 +83,7 @@ def train(
     config, data, directory = config or TrainConfig(), Path(data), RunDirectory(Path(out))
     if restarts() and checkpoint.checkpoints(directory.path):
         return resume(directory.path, data=data, quiet=config.quiet)
-    with joined(config.device) as ranks:
+    with joined(config.device, config.shard) as ranks:
         with ranks.together():
             if ranks.is_first:
                 directory.check_new()
@@ -114,6 +115,9 @@ def resume(out: Path, *, data: Path | None = None, quiet: bool | None = None) ->
         data: Where the token shards are now; None: where they were.
         quiet: Show nothing; None: as the run began.
 
+    Another number of ranks than the run began with goes on, too; its tensors are divided among all of them where the
+    configuration's ``shard`` does not divide their number.
+
     Returns:
         What was measured, from the run's first step on.
 
@@ -125,7 +129,8 @@ def resume(out: Path, *, data: Path | None = None, quiet: bool | None = None) ->
     if directory.record_file.exists() and directory.never_saved:
         rule = "was stopped before its first checkpoint"
         raise InputError("run", str(directory), rule, "start it again as it was started, with `latebloom train`")
-    with joined(directory.config_begun().device) as ranks:
+    began = directory.config_begun()
+    with joined(began.device, began.shard if world_size() % (began.shard or 1) == 0 else None) as ranks:
         with ranks.together():
             path, passed_over = _newest(directory, ranks)
             plan, config = directory.plan_begun(checkpoint.saved_plan(path)), directory.config_begun()
@@ -202,9 +207,15 @@ def make_trainee(plan: Plan, data: Path, config: TrainConfig, ranks: Ranks = ALO
         keep_freed_memory()
     sequences = sequences_in_pass(plan, config, ranks.world)
     cost = dry_run(
-        plan, micro_sequences=sequences, activations=config.activations, dtype=config.dtype, devices=ranks.world
+        plan,
+        micro_sequences=sequences,
+        activations=config.activations,
+        dtype=config.dtype,
+        devices=ranks.world,
+        shard=ranks.shard,
+        gather=config.gather,
     )
-    check_memory(device, states=state_bytes(plan) // ranks.world, peak=cost.memory, sequences=sequences)
+    check_memory(device, states=state_bytes(plan) // ranks.shard, peak=cost.memory, sequences=sequences)
     batches = Batches(
         open_shards(data), plan, seed=config.seed, repeat=config.repeat_data, rank=ranks.rank, world=ranks.world
     )
@@ -242,10 +253,10 @@ def _execute(
     with (
         contextlib.closing(trainee), contextlib.closing(tracker),
         RecordWriter(directory.record_file, head) if ranks.is_first else contextlib.nullcontext() as writer,
-        display, _signals(ranks),
+        display, _signals(ranks), contextlib.ExitStack() as stack,
     ):  # fmt: skip
         measure = Measure(trainee, state, writer=writer, tracker=tracker, display=display)
-        run = _Run(directory, trainee, measure, auto)
+        run = stack.enter_context(contextlib.closing(_Run(directory, trainee, measure, auto)))
         if (
             writer is not None and directory.planned_file.exists()
         ):  # a resumed run may have been stopped before its record was changed
@@ -269,8 +280,10 @@ def _execute(
                 to_validate |= validation_steps(trainee.plan, config.evals)
             if trainee.growth_is_due or is_last:
                 measure.log_speed()
-            if trainee.growth_is_due or is_last or ranks.stop or step % config.checkpoint_every == 0:
+            if trainee.growth_is_due or is_last or ranks.stop:
                 run.save()
+            elif step % config.checkpoint_every == 0:
+                run.save(behind=config.save_behind)
             if ranks.stop:
                 raise Interrupted(ranks.stop)
     ranks.barrier()
@@ -282,19 +295,35 @@ class _Run:
 
     def __init__(self, directory: RunDirectory, trainee: Trainee, measure: Measure, auto: AutoExpansion | None):
         self.directory, self.trainee, self.measure, self.auto = directory, trainee, measure, auto
+        self._saver = Saver(trainee.ranks, behind=trainee.config.save_behind)
 
-    def save(self) -> None:
-        """Write a checkpoint of this moment."""
+    def close(self) -> None:
+        """Let a checkpoint that is being written be finished."""
+        self._saver.close()
+
+    def save(self, *, behind: bool = False) -> None:
+        """Write a checkpoint of this moment; ``behind``: while training goes on."""
         trainee, measure = self.trainee, self.measure
+        self._saver.wait()
         state = checkpoint.State(
             step=trainee.step, stage=trainee.stage, wall_s=measure.wall_s, train_loss_sum=measure.train_loss_sum,
             train_loss_steps=measure.train_loss_steps, auto=self.auto.to_json() if self.auto else None,
         )  # fmt: skip
-        checkpoint.save(
-            self.directory.path, plan=trainee.plan, data_digest=trainee.data_digest, state=state,
-            model=trainee.weights(), optimizer=trainee.optimizer_state(), keep=trainee.config.keep_checkpoints,
-            ranks=trainee.ranks, shapes={name: tensor.shape for name, tensor in trainee.tensors().items()},
-        )  # fmt: skip
+        plan, shapes = trainee.plan, {name: tensor.shape for name, tensor in trainee.tensors().items()}
+        model, optimizer = trainee.weights(), trainee.optimizer_state()
+        if behind:
+            model, optimizer = snapshot(model, optimizer)
+
+        def write(ranks: Ranks) -> None:
+            checkpoint.save(
+                self.directory.path, plan=plan, data_digest=trainee.data_digest, state=state, model=model,
+                optimizer=optimizer, keep=trainee.config.keep_checkpoints, ranks=ranks, shapes=shapes,
+            )  # fmt: skip
+
+        if behind:
+            self._saver.start(write)
+        else:
+            write(trainee.ranks)
 
     def grow(self) -> None:
         """Grow, and measure and keep what came of it."""
@@ -304,7 +333,7 @@ class _Run:
         self.measure.validate(metric="loss_after_growth")
         stage = trainee.plan.stages[trainee.stage]
         self.measure.display.note(f"step {trainee.step}: grown to {stage.depth} blocks ({stage.init}, {stage.order})")
-        self.save()
+        self.save(behind=trainee.config.save_behind)  # growth is a function of what was saved before it
 
     def expansion_comes_now(self, update: Update) -> bool:
         """Whether the online rule, which sees every update of the first stage, has the expansion come earlier."""

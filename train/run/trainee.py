@@ -301,6 +301,7 @@ class Trainee:
         """A model of ``depth`` blocks, divided among the ranks, without values."""
         return sharded_model(
             self.plan.model, depth, ranks=self.ranks, device=self.device, activations=self.config.activations,
+            gather=self.config.gather,
             compile_backend=COMPILE_BACKEND if self.config.compile else None,
         )  # fmt: skip
 
@@ -332,7 +333,10 @@ class Trainee:
         inputs, targets = (self._on_device(windows) for windows in self.batches.train(step))
         parts = len(inputs) // self.sequences
         total = torch.zeros((), device=self.device)
-        for x_BT, y_BT in zip(inputs.split(self.sequences), targets.split(self.sequences), strict=True):
+        passes = zip(inputs.split(self.sequences), targets.split(self.sequences), strict=True)
+        for index, (x_BT, y_BT) in enumerate(passes, 1):
+            if self.ranks.replicas > 1:  # rows are summed within a group each pass, over the replicas once
+                self.model.set_requires_all_reduce(index == parts)  # type: ignore[operator]  # fully_shard gives it
             loss = self._loss(x_BT, y_BT) / parts
             loss.backward()
             total += loss.detach()
@@ -347,7 +351,8 @@ class Trainee:
         if self.ranks.alone:
             loss, gradient_norm = torch.stack([total, norm]).tolist()  # one look at the device a step
             return loss, gradient_norm
-        loss, square = self.ranks.sum(torch.stack([total / self.ranks.world, norm.square()]))
+        square = norm.square() / self.ranks.replicas  # each holds all rows
+        loss, square = self.ranks.sum(torch.stack([total / self.ranks.world, square]))
         return loss, square**0.5
 
     def _drop_gradients(self) -> None:
@@ -374,7 +379,7 @@ class Trainee:
             sums.setdefault(group, []).append(torch.stack([(p - b).square().sum(), p.square().sum()]))
             counts[group] += sizes[name]
         totals = torch.cat([torch.stack(parts).sum(0) for parts in sums.values()])
-        squares = iter(self.ranks.sum(totals))  # one look at the device
+        squares = iter(self.ranks.sum(totals / self.ranks.replicas))  # one look at the device
         rms = {}
         for group in sums:
             rms[f"update_rms_{group}"] = (next(squares) / counts[group]) ** 0.5
