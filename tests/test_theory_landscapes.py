@@ -6,7 +6,9 @@ import math
 import numpy as np
 import pytest
 
+from latebloom.paper_figures import registry
 from latebloom.theory import AreaLaw, AutoExpansion, Cosine, InputError, Signal, fixed_depth, plan_expansion, wsd
+from latebloom.theory.cost import flops_per_token
 from latebloom.theory.fitting.bootstrap import interval
 from latebloom.theory.fitting.curves import LossCurve, pilots
 from latebloom.theory.landscapes.coupled import random_coupled
@@ -15,6 +17,8 @@ from latebloom.theory.landscapes.growth import GrowthLandscape, with_area
 from latebloom.theory.landscapes.law_pair import LawPair
 from latebloom.theory.landscapes.normalised import HitTimes, NormalisedLaw, delayed_area, floor_response
 from latebloom.theory.landscapes.registry import FITTED, LANDSCAPES, fit_landscape, read_fitted, write_fitted
+from latebloom.theory.online_expansion import rule_of_plan
+from latebloom.theory.record import read_record
 from latebloom.theory.schedules import Constant, Piecewise, Tail
 from latebloom.theory.spec import decode
 from tests.helpers import field_law, synthetic_record, tiny_plan, tiny_shape
@@ -63,7 +67,7 @@ def test_the_registry_names_every_member():
     for name, member in LANDSCAPES.items():
         assert member.law.__struct_config__.tag == name
         assert isinstance(MEMBERS[name], member.law)
-    assert FITTED == ("area", "normalised", "pair")
+    assert FITTED == ("area", "normalised", "pair", "field")
 
 
 @pytest.mark.parametrize("name", MEMBERS)
@@ -211,7 +215,7 @@ def records(law, *, peaks=(0.05, 0.025)):
     return made
 
 
-@pytest.mark.parametrize("name", FITTED)
+@pytest.mark.parametrize("name", [name for name in FITTED if name != "field"])  # its pilots have one peak: below
 def test_each_fit_recovers_its_own_law(name, tmp_path):
     """Clean pilots at two rates: final losses at a rate between them within .5 %, and the fit survives its file."""
     truth = (
@@ -336,3 +340,56 @@ def test_growing_that_never_pays_is_never_due():
     assert not rule.due
     with pytest.raises(InputError, match="sets a deadline by a law, and there is none"):
         AutoExpansion(schedule=SCHEDULE, mixing_area=1.0, cost_ratio=0.3)
+
+
+# --- the online rule of a plan ----------------------------------------------------------------------------------------
+
+
+def test_online_rule_of_a_plan_passes_the_field_and_the_price():
+    plan = tiny_plan(steps=400, tau=150, small=1, full=4).replace(schedule=SCHEDULE)
+    rule = rule_of_plan(plan, field_law())
+    assert rule.law == field_law()
+    assert rule.cost_ratio == pytest.approx(flops_per_token(plan.model, 1) / flops_per_token(plan.model, 4))
+    assert decode(rule.to_json(), AutoExpansion) == rule
+    for step in range(1, 401):
+        rule = rule.observe(step=step, lr=float(SCHEDULE.lr(step - 1)), loss=3.0)
+        if rule.due:
+            break
+    assert rule.deadline is not None and 0 < rule.decided <= rule.deadline
+    with pytest.raises(InputError, match="depths 1 and 4, the plan grows 1 -> 3"):
+        rule_of_plan(tiny_plan(steps=400, tau=150, small=1, full=3), field_law())
+    with pytest.raises(InputError, match="must be two for an online expansion"):
+        rule_of_plan(fixed_depth(plan, name="f"), field_law())
+    with pytest.raises(InputError, match="needs a plan with a mixing area, or a landscape"):
+        rule_of_plan(plan)
+
+
+def test_tau_star_of_the_field_is_that_of_the_interface():
+    law = field_law()
+    for tolerance in (0.02, 0.05):
+        assert law.tau_star(SCHEDULE, tolerance) == pytest.approx(
+            GrowthLandscape.tau_star(law, SCHEDULE, tolerance), abs=2.0
+        )
+    assert law.tau_star(SCHEDULE, 10.0) == SCHEDULE.horizon
+    assert law.tau_star(SCHEDULE, -10.0) is None
+
+
+def test_field_is_fitted_kept_and_read(tmp_path):
+    records = [read_record(path) for path in runs_of_the_demo("small-200", "small-400", "small-800", "full-200")]
+    fit = fit_landscape("field", records)
+    assert fit.bootstrap() == ()
+    write_fitted(fit, (), tmp_path / "field.json")
+    assert read_fitted(tmp_path / "field.json").law == fit.law
+    table = fit.report(())
+    assert table["parameters"]["noise"]["low"] <= table["parameters"]["noise"]["value"]
+    row = table["parameters"]["full depth ends at"]
+    assert row["low"] < row["value"] < row["high"] and any(
+        "full depth ends" in line for line in table["identifiability"]
+    )
+    assert {row["role"] for row in table["runs"].values()} == {"small", "full"}
+    assert max(row["worst"] for row in table["runs"].values()) < 0.01
+    assert fit.refit(fit.runs, [run.loss for run in fit.runs], seed=0) == fit.law
+
+
+def runs_of_the_demo(*names):
+    return [registry.DATA / "demo_scale" / f"s0_{name}.parquet" for name in names]

@@ -68,9 +68,8 @@ def test_branches_leave_where_the_plans_differ(design):
     assert [p.name for p in design.pilots if p.branch_of is None] == ["small-800", "full-200"]
     parents = {pilot.name: pilot.branch_of for pilot in design.pilots if pilot.role == "grown"}
     assert parents == {
-        "grown-496-at-400": "small-800",
-        "grown-448-at-400": "grown-496-at-400",
-        "grown-424-at-400": "small-800",  # it decays from the expansion on, which the longer one does not
+        "grown-480-at-400": "small-800",
+        "grown-432-at-400": "small-800",  # it decays from the expansion on, which the longer one does not
     }
 
 
@@ -80,8 +79,8 @@ def test_prices(design):
     assert price["small-800"] == pytest.approx(800 * small)
     assert price["small-200"] == pytest.approx(20 * small)
     assert price["full-100"] == pytest.approx(10 * full)
-    assert price["grown-496-at-400"] == pytest.approx(96 * full)
-    assert price["grown-448-at-400"] == pytest.approx(45 * full)
+    assert price["grown-480-at-400"] == pytest.approx(80 * full)
+    assert price["grown-432-at-400"] == pytest.approx(32 * full)
     assert design.flops == pytest.approx(sum(price.values()))
     assert design.share_of_fixed == pytest.approx((design.flops - 800 * small) / (800 * full))
     assert 0.4 < design.share_of_fixed < 0.55

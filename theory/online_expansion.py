@@ -25,14 +25,16 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta
 
+from latebloom.theory.cost import flops_per_token
 from latebloom.theory.errors import InputError
 from latebloom.theory.landscapes.growth import GrowthLandscape
 from latebloom.theory.landscapes.registry import AnyLandscape
 from latebloom.theory.menu import schedule_for
+from latebloom.theory.plan import Plan
 from latebloom.theory.schedules import AnySchedule
 from latebloom.theory.spec import Count, NonNegative, Positive, Spec
 
-__all__ = ["AutoExpansion"]
+__all__ = ["AutoExpansion", "rule_of_plan"]
 
 TRIED = 33  # steps at which the deadline is looked for before it is bisected
 
@@ -168,6 +170,33 @@ class AutoExpansion(Spec, frozen=True, kw_only=True):
         if self.remaining <= self.needed:
             return float(self.step)
         return min(last, float(self.schedule.area_inverse(self.schedule.total_area - self.needed / self.scale)))
+
+
+def rule_of_plan(plan: Plan, law: GrowthLandscape | None = None) -> AutoExpansion:
+    """The online rule of a plan: its mixing area, or a landscape with the price of the plan's small step.
+
+    Args:
+        plan: With one expansion.
+        law: Of the plan's two depths. None: the plan's mixing area is the trigger, and there is no deadline.
+
+    Raises:
+        InputError: if the plan does not grow once or has no mixing area and no law is given, or the law is of other
+            depths.
+    """
+    if len(plan.stages) != 2:
+        raise InputError("stages", len(plan.stages), "must be two for an online expansion", "plan one expansion")
+    if law is None:
+        area = plan.predicted.mixing_area
+        if area is None:
+            rule = "needs a plan with a mixing area, or a landscape"
+            raise InputError("--online", True, rule, "give --law with what `latebloom fit --law field --out` wrote")
+        return AutoExpansion(schedule=plan.schedule, mixing_area=area)
+    small, full = (stage.depth for stage in plan.stages)
+    if (law.small_depth, law.full_depth) != (small, full):
+        rule = f"is of depths {law.small_depth} and {law.full_depth}, the plan grows {small} -> {full}"
+        raise InputError("--law", law.__struct_config__.tag, rule, "fit one to pilots of these two depths")
+    price = flops_per_token(plan.model, small) / flops_per_token(plan.model, full)
+    return AutoExpansion(schedule=plan.schedule, law=law, cost_ratio=price)  # type: ignore[arg-type]
 
 
 @functools.lru_cache(maxsize=8)

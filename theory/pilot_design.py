@@ -2,7 +2,7 @@
 
     small depth  to T, annealed at T/8, T/4, T/2 and T       what never growing ends at, and how fast it still falls
     full depth   to T/4, annealed at T/8 and T/4             the depth gap: all that growing can recover
-    grown        from the small trunk at T/2, annealed .03, .06 and .12 T later    what growing does recover
+    grown        from the small trunk at T/2, annealed .04 and .1 T later    what growing does recover
 
 A trunk runs at the constant rate, and a branch leaves it where its own decay or growth begins: it costs what follows.
 The warm-up is kept in steps, so that all have it in common. The small trunk is the beginning of every run that starts
@@ -34,7 +34,7 @@ __all__ = ["DesignedPilot", "PilotDesign", "design_pilots", "growth_is_ruled_out
 SMALL_SHARES = (1.0, 0.5, 0.25, 0.125)  # of T, the trunk first
 FULL_SHARES = (0.25, 0.125)
 GROWN_AT = 0.5
-GROWN_TAILS = (0.12, 0.06, 0.03)
+GROWN_TAILS = (0.1, 0.04)
 MOST_CHECKPOINTS = 100  # of a trunk
 SHORTEST_TAIL = 2  # steps after the warm-up, and after growing
 

@@ -273,8 +273,9 @@ export class RecoveryField {
   /** Weights of the grid's points, and what predictions need of those that matter. */
   #fit() {
     const p = this.prior, pairs = this.#pairs(this.runs, this.runs, true), all = [];
+    const shapes = p.exponents.flatMap((exponent) => p.onsets.map((onset) => [exponent * (1 + onset), onset]));
     for (const amplitude of p.amplitudes)
-      for (const shape of p.shapes)
+      for (const shape of shapes)
         for (const discrepancy of p.discrepancies)
           for (const noise of p.noises) {
             const point = { amplitude, shape, discrepancy, noise };
@@ -283,6 +284,7 @@ export class RecoveryField {
             whitened.forEach((value, i) => (log -= 0.5 * value * value + Math.log(factor[i][i])));
             log -= 0.5 * (Math.log(noise / p.noise_typical) / p.noise_spread) ** 2;
             log -= p.amplitude_power * Math.log(amplitude) + p.discrepancy_power * Math.log(discrepancy);
+            log -= p.onset_power * Math.log1p(shape[1]);
             all.push({ ...point, factor, whitened, log });
           }
     const largest = Math.max(...all.map((point) => point.log));
@@ -360,7 +362,7 @@ export class RecoveryField {
     const memory = p.common + (1 - p.common) * Math.exp(-apart / p.p1);
     const depth = (x.share * y.share) ** p.depth_power
       * Math.exp(-Math.abs(Math.log(x.share) - Math.log(y.share)) / p.depth_range);
-    const bend = p.bend * (1 - (1 + exponent) / (1 + onset));
+    const bend = 1 - (1 + exponent) / (1 + onset);
     const power = round(1e6 * Math.min(Math.max(bend, -STEEPEST_BEND), STEEPEST_BEND)) / 1e6;
     const along = (u) => {
       const v = (u + p.u0) / p.u1;

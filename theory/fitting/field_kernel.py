@@ -28,6 +28,7 @@ class FieldPrior:
         amplitude_power: Its prior falls as A to minus this.
         exponents: Grid of b/(1 + t0).
         onsets: Grid of t0; before it the loss falls faster and faster in ln t, after it by the power law.
+        onset_power: Its prior falls as 1 + t0 to minus this.
         noises: Grid of the standard deviation of one run about its seed's mean.
         noise_typical: Where its prior is largest.
         noise_spread: Standard deviation of its logarithm under the prior.
@@ -55,8 +56,9 @@ class FieldPrior:
 
     amplitudes: tuple[float, ...] = (0.0008, 0.0016, 0.0032, 0.0064, 0.0128, 0.0256, 0.0512, 0.1024)
     amplitude_power: float = 0.5
-    exponents: tuple[float, ...] = (0.1, 0.2, 0.35, 0.6, 1.0, 1.6, 2.5)
+    exponents: tuple[float, ...] = (0.1, 0.2, 0.3, 0.45, 0.7, 1.0, 1.6, 2.5)
     onsets: tuple[float, ...] = (0.0, 0.3, 1.0, 3.0)
+    onset_power: float = 1.5
     noises: tuple[float, ...] = (0.0005, 0.001, 0.002, 0.004, 0.008)
     noise_typical: float = 0.0012
     noise_spread: float = 0.5
@@ -64,7 +66,7 @@ class FieldPrior:
     seed: float = 0.006
     vague: float = 3.0
     vague_slope: float = 1.0
-    discrepancies: tuple[float, ...] = (0.0005, 0.0025, 0.0125, 0.0625)
+    discrepancies: tuple[float, ...] = (0.0005, 0.0025, 0.0125, 0.04)
     discrepancy_power: float = 1.0
     discrepancy_range: float = 1.0
     curve_slope: float = 0.01

@@ -257,6 +257,7 @@ def fit_recovery_field(
     log_weight = -0.5 * (whitened**2).sum(1) - np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(1)
     log_weight -= 0.5 * (np.log(grid[:, 3] / prior.noise_typical) / prior.noise_spread) ** 2
     log_weight -= prior.amplitude_power * np.log(grid[:, 0]) + prior.discrepancy_power * np.log(grid[:, 2])
+    log_weight -= prior.onset_power * np.log1p(grid[:, 4])
     weights = np.exp(log_weight - log_weight.max())
     return RecoveryField(
         ends=tuple(ends),
