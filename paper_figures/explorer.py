@@ -6,6 +6,7 @@ numbers made by Python when it is written, and compares itself with them wheneve
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -249,4 +250,8 @@ def posterior_of(field: FieldSummary) -> RecoveryField:
             )
         )
     curve = field.curve and TrunkCurve(area=field.curve.area, loss=field.curve.loss, noise=field.curve.noise)
-    return fit_recovery_field(ends, full_depth=field.full_depth, reference=field.reference, trunk_curve=curve)
+    known = {name: value for name, value in field.prior.items() if hasattr(FieldPrior(), name)}
+    prior = dataclasses.replace(FieldPrior(), **known)  # type: ignore[arg-type]  # numbers all of them
+    return fit_recovery_field(
+        ends, full_depth=field.full_depth, reference=field.reference, prior=prior, trunk_curve=curve
+    )

@@ -518,7 +518,7 @@ export function quantiles(values, levels) {
 
 /** Largest relative difference from what Python computed, by quantity; settings without a law are of `golden.field`. */
 export function disagreement(golden, prior) {
-  const worst = {}, field = golden.field && new RecoveryField(golden.field, prior);
+  const worst = {}, field = golden.field && new RecoveryField(golden.field, { ...prior, ...golden.field.prior });
   const compare = (name, got, wanted) => {
     const apart = got === wanted ? 0 : Math.abs(got - wanted) / Math.max(Math.abs(wanted), 1e-300);
     worst[name] = Math.max(worst[name] ?? 0, Number.isNaN(apart) ? Infinity : apart);
