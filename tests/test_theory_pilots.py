@@ -133,7 +133,8 @@ def test_growing_is_ruled_out_where_the_depth_gap_is_too_small():
 def test_pilots_command(capsys, in_empty_directory):
     code, out, err = run(capsys, "pilots", *TARGET)
     assert (code, err) == (0, "")
-    assert "0.52 of the fixed run" in out and "latebloom branch runs/small-800 pilots/small-400.json" in out
+    assert "0.45 of the fixed run" in out and "latebloom branch runs/small-800 pilots/small-400.json" in out
+    assert "Pilots at half the width" in out
     design = read_spec("pilots/manifest.json", PilotDesign)
     for pilot in design.pilots:
         assert read_plan(in_empty_directory / "pilots" / pilot.file) == pilot.plan
@@ -232,7 +233,7 @@ def test_growth_pilots_of_two_recipes(capsys):
     ("args", "message"),
     [
         (["--schedule", "cosine"], "schedule = 'cosine': has no constant phase that pilots could be branches of"),
-        (["--steps", "60"], "steps = 60: is too short for pilots"),
+        (["--steps", "40"], "steps = 40: is too short for pilots"),
         (["--after", "nowhere"], "record = 'nowhere': is not there"),
         (["--small-depth", "4"], "small_depth = 4: must be below the full depth 4"),
     ],

@@ -57,7 +57,7 @@ class FieldPrior:
     amplitudes: tuple[float, ...] = (0.0008, 0.0016, 0.0032, 0.0064, 0.0128, 0.0256, 0.0512, 0.1024)
     amplitude_power: float = 0.5
     exponents: tuple[float, ...] = (0.1, 0.2, 0.3, 0.45, 0.7, 1.0, 1.6, 2.5)
-    onsets: tuple[float, ...] = (0.0, 0.3, 1.0, 3.0)
+    onsets: tuple[float, ...] = (0.0, 0.3, 1.0, 6.0)
     onset_power: float = 1.5
     noises: tuple[float, ...] = (0.0005, 0.001, 0.002, 0.004, 0.008)
     noise_typical: float = 0.0012
@@ -79,7 +79,7 @@ class FieldPrior:
     wander: float = 0.5
     p0: float = 0.07
     p1: float = 3.5
-    common: float = 0.65
+    common: float = 0.75
     depth_power: float = 0.5
     depth_range: float = 2.0
 
