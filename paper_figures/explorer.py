@@ -249,7 +249,9 @@ def posterior_of(field: FieldSummary) -> RecoveryField:
                 warmup_steps=1,
             )
         )
-    curve = field.curve and TrunkCurve(area=field.curve.area, loss=field.curve.loss, noise=field.curve.noise)
+    curve = None
+    if field.curve is not None:
+        curve = TrunkCurve(area=field.curve.area, loss=field.curve.loss, noise=field.curve.noise)
     known = {name: value for name, value in field.prior.items() if hasattr(FieldPrior(), name)}
     prior = dataclasses.replace(FieldPrior(), **known)  # type: ignore[arg-type]  # numbers all of them
     return fit_recovery_field(
