@@ -85,7 +85,8 @@ trunk, whose error cancels. In 60 planted worlds of stream 2 the standard score 
 -.4: s was expected to fall on too far. A vague c in a + c t^-b favours small b (the evidence falls as the column
 varies, tenfold from b = .05 to .5), and b < 0, which falls faster and faster, was extrapolated to T_N, up to 14 T. Now
 the law is normalised by its slope at T, and an onset t0 takes the place of b < 0. Some thirty settings on tuned worlds
-and 40 or 60 planted ones of stream 2 (score and coverage as above; T/4: median error of the gap on tuned worlds, per cent):
+and 40 or 60 planted ones of stream 2 (score and coverage as above; T/4: median error of the gap on tuned worlds, in per
+cent):
 
     setting                                             score  tuned worlds     planted          T/4
     the third round's                                   2.625  .900 .878 .856   .967 .983 .983   .69

@@ -37,7 +37,13 @@ class FieldFit(LandscapeFit):
     law: FieldLaw
 
     def refit(self, runs: Sequence[LossCurve], losses: Sequence[np.ndarray], *, seed: int) -> FieldLaw:
-        """The law of the ends of ``runs``, with other ``losses``; nothing is drawn."""
+        """The law of the ends of ``runs``, with other ``losses``.
+
+        Args:
+            runs: Some of this fit's runs, or all.
+            losses: Nats at their points, one array a run.
+            seed: Not used: nothing is drawn.
+        """
         known = {run.name: float(loss[-1]) for run, loss in zip(runs, losses, strict=True)}
         ends = tuple(replace(end, loss=known[end.name]) for end in self.law.ends if end.name in known)
         return self.law.replace(ends=ends)

@@ -129,9 +129,13 @@ def depth_share(depth: int, small_depth: int, full_depth: int) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class FieldRuns:
-    """Points in units of the reference area, and whose errors they share; no seed: an expected loss, without error.
+    """Points, and whose errors they share.
 
-    ``curve_noise`` is that of a point of the trunk's curve, nats per token, and NaN for everything annealed.
+    Attributes:
+        points: Where, in units of the reference area.
+        seeds: Seed and data of each; None: an expected loss, without error.
+        trunks: Trunk of each, '' for none.
+        curve_noise: Of a point of the trunk's curve, nats per token; NaN for everything annealed, (points,).
     """
 
     points: Points
@@ -142,7 +146,13 @@ class FieldRuns:
 
 @dataclass(frozen=True, kw_only=True)
 class FieldKernel:
-    """Prior covariances between two sets of runs, one matrix for each point of ``grid``, in nats squared."""
+    """Prior covariances between two sets of runs, one matrix for each point of ``grid``, in nats squared.
+
+    Attributes:
+        prior: Hyperparameters.
+        scale: Loss to which they are relative, nats per token.
+        grid: (A, b, discrepancy, noise, t0) of each point, (grid, 5).
+    """
 
     prior: FieldPrior
     scale: float
@@ -160,18 +170,18 @@ class FieldKernel:
         amplitude, _, discrepancy, noise, _ = (column[:, None, None] for column in self.grid.T)
         t, t2 = (runs.points.before + runs.points.after for runs in (a, b))
         distance = np.log(t)[:, None] - np.log(t2)[None, :]
-        law = prior.vague**2 + prior.vague_slope**2 * self.fall(t)[:, :, None] * self.fall(t2)[:, None, :]
+        law = prior.vague**2 + prior.vague_slope**2 * self._fall(t)[:, :, None] * self._fall(t2)[:, None, :]
         apart = np.sqrt(5) * np.abs(distance) / prior.discrepancy_range
         never = law + discrepancy**2 * (1 + apart + apart**2 / 3) * np.exp(-apart)
         seeds = np.array([[s is not None and s == s2 for s2 in b.seeds] for s in a.seeds], float)
         trunks = np.array([[trunk == trunk2 for trunk2 in b.trunks] for trunk in a.trunks], float) * seeds
         own = np.diag([float(s is not None) for s in a.seeds]) if same else 0.0
         error = prior.trunk_share * trunks + (1 - prior.trunk_share) * own
-        field = never + amplitude**2 * self.recovery(a.points, b.points)
+        field = never + amplitude**2 * self._recovery(a.points, b.points)
         ends = self.scale**2 * (field + prior.seed**2 * seeds + noise**2 * error)
         return ends + self._curve(a, b, t, t2, same=same)
 
-    def fall(self, t: np.ndarray) -> np.ndarray:
+    def _fall(self, t: np.ndarray) -> np.ndarray:
         """What a power law falls from t = 1 to ``t``, its slope in ln t at 1 being -1, (grid, t)."""
         exponent, onset = self.grid[:, 1, None], self.grid[:, 4, None]
         return np.expm1(-exponent * np.log((t + onset) / (1 + onset))) * (1 + onset) / exponent
@@ -185,7 +195,7 @@ class FieldKernel:
         own = np.where(np.isnan(a.curve_noise), 0.0, np.maximum(a.curve_noise, least))
         return shared + (np.diag(own**2) if same else 0.0)
 
-    def recovery(self, a: Points, b: Points) -> np.ndarray:
+    def _recovery(self, a: Points, b: Points) -> np.ndarray:
         """Covariance of z at A = 1 and relative to the loss, exactly 0 where nothing follows the expansion."""
         prior = self.prior
         p, p2 = (np.log1p(x.before / prior.p0) for x in (a, b))
