@@ -27,8 +27,12 @@ __all__ = ["branch_command", "doctor_command", "resume_command", "train_command"
 @click.option("--model", "model_name", help="Must be the plan's model; a check, not a choice.")
 @click.option("--data", type=PATH, help="Directory of token shards (see `latebloom data prepare`).")
 @click.option("--out", type=PATH, help="New directory for the run. [default: runs/NAME]")
-@click.option("--online", is_flag=True, help="Decide the expansion while running: by --law, or the plan's mixing area.")
-@click.option("--law", type=PATH, help="With --online: a landscape that `latebloom fit --out` wrote; sets a deadline.")
+@click.option(
+    "--online", is_flag=True, help="Decide the expansion while running: by --landscape, or the plan's mixing area."
+)
+@click.option(
+    "--landscape", type=PATH, help="With --online: a landscape that `latebloom fit --out` wrote; sets a deadline."
+)
 @click.option("--threads", type=int, help="CPU threads. [default: torch's]")
 @click.option("--dry-run", "dry", is_flag=True, help="Print parameters, FLOPs, memory and time; train nothing.")
 @click.option("--mfu", type=float, default=0.5, show_default=True, help="Share of the peak that is reached (dry run).")
@@ -64,7 +68,7 @@ def train_command(
     out: Path | None,
     config: TrainConfig,
     online: bool,
-    law: Path | None,
+    landscape: Path | None,
     threads: int | None,
     dry: bool,
     mfu: float,
@@ -100,14 +104,14 @@ def train_command(
     if data is None:
         raise InputError("--data", None, "is required to train", "make shards with `latebloom data prepare`")
     use_threads(threads)
-    if law is not None and not online:
-        raise InputError("--law", str(law), "is for --online", "add --online")
+    if landscape is not None and not online:
+        raise InputError("--landscape", str(landscape), "is for --online", "add --online")
     auto = None
     if online:
         from latebloom.theory.landscapes.registry import read_fitted
         from latebloom.theory.online_expansion import rule_of_plan
 
-        auto = rule_of_plan(plan, None if law is None else read_fitted(law).law)
+        auto = rule_of_plan(plan, None if landscape is None else read_fitted(landscape).law)
     record = train(plan, data=data, out=out or Path("runs") / _file_name(plan), config=config, auto=auto)
     result = summary(record)
     if speaks():
