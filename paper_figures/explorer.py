@@ -6,6 +6,7 @@ numbers made by Python when it is written, and compares itself with them wheneve
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,16 +21,9 @@ from latebloom.theory.architectures.presets import PRESETS, preset
 from latebloom.theory.cost import flops_per_token, plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.files import write_whole
-from latebloom.theory.fitting.recovery_field import (
-    AnnealedEnd,
-    FieldPrior,
-    Kind,
-    RecoveryField,
-    TrunkCurve,
-    ends_of,
-    fit_recovery_field,
-    trunk_curve_of,
-)
+from latebloom.theory.fitting.annealed_ends import AnnealedEnd, Kind, TrunkCurve
+from latebloom.theory.fitting.field_kernel import FieldPrior
+from latebloom.theory.fitting.recovery_field import RecoveryField, field_of_records, fit_recovery_field
 from latebloom.theory.landscapes.area import AreaLaw, Signal
 from latebloom.theory.menu import MenuArm, equal_compute_menu, points_of, schedule_for
 from latebloom.theory.menu_plan import plan_from_menu
@@ -102,9 +96,8 @@ def example_plan() -> Plan:
 def example_field() -> RecoveryField:
     """The posterior of its pilots."""
     pilots = _pilots()
-    ends, curve = ends_of(pilots, small_depth=1, full_depth=4), trunk_curve_of(pilots, small_depth=1)
     reference = pilots[-1].plan.schedule.total_area
-    return fit_recovery_field(ends, full_depth=4, reference=reference, trunk_curve=curve)
+    return field_of_records(pilots, small_depth=1, full_depth=4, reference=reference)
 
 
 def _pilots() -> list[Record]:
@@ -258,6 +251,9 @@ def posterior_of(field: FieldSummary) -> RecoveryField:
         )
     curve = None
     if field.curve is not None:
-        area, loss = np.array(field.curve.area), np.array(field.curve.loss)
-        curve = TrunkCurve(area=area, loss=loss, noise=field.curve.noise)
-    return fit_recovery_field(ends, full_depth=field.full_depth, reference=field.reference, trunk_curve=curve)
+        curve = TrunkCurve(area=field.curve.area, loss=field.curve.loss, noise=field.curve.noise)
+    known = {name: value for name, value in field.prior.items() if hasattr(FieldPrior(), name)}
+    prior = dataclasses.replace(FieldPrior(), **known)  # type: ignore[arg-type]  # numbers all of them
+    return fit_recovery_field(
+        ends, full_depth=field.full_depth, reference=field.reference, prior=prior, trunk_curve=curve
+    )

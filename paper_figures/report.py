@@ -18,7 +18,7 @@ import numpy as np
 from latebloom.paper_figures.curves import Look, look
 from latebloom.paper_figures.page import render_page
 from latebloom.theory.controls import CONTROLS, control, controls_among
-from latebloom.theory.cost import plan_flops
+from latebloom.theory.cost import flops_text, plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import blocks_text
 from latebloom.theory.files import write_whole
@@ -147,7 +147,7 @@ def _arms_table(records: dict[str, Record], result: dict[str, Any]) -> Table:
                 f"{gap['measured']:+.2%}" if gap else "",
                 _depths(plan),
                 f"{plan.steps:,}",
-                f"{_short(plan_flops(plan))} ({plan_flops(plan) / spent:.0%})",
+                f"{flops_text(plan_flops(plan))} ({plan_flops(plan) / spent:.0%})",
             )
         )
     head = (
@@ -204,7 +204,7 @@ def run_report(record: Record) -> str:
     step, loss = _curve_of(record)
     grown = plan.tau is not None
     said = "" if p.final_loss is None else f"{p.final_loss:.4f}"
-    rows = ((plan.name, _depths(plan), f"{plan.steps:,}", _short(plan_flops(plan)), said, f"{loss[-1]:.4f}"),)
+    rows = ((plan.name, _depths(plan), f"{plan.steps:,}", flops_text(plan_flops(plan)), said, f"{loss[-1]:.4f}"),)
     left = plan.steps - int(step[-1])
     ends = (
         f"This run ended at {loss[-1]:.3f} nats per token" if not left else f"At step {step[-1]}: {loss[-1]:.3f} nats"
@@ -308,7 +308,7 @@ def _lowest_text(
         return f"{lowest} ends at {loss[lowest]:.3f}.", "No other run has its compute."
     answer = f"{'Grow' if grows(lowest) else 'Do not grow'}: {lowest} ends lowest, at {loss[lowest]:.3f}."
     others = [arm for arm in order if grows(arm) != grows(lowest)]
-    of = f"Of {len(order)} ways to spend {_short(flops[lowest])} FLOPs"
+    of = f"Of {len(order)} ways to spend {flops_text(flops[lowest])} FLOPs"
     if not others:
         return f"{lowest} ends lowest, at {loss[lowest]:.3f}.", f"{of} all {'' if grows(lowest) else 'do not '}grow."
     does = "does not grow" if grows(lowest) else "grows"
@@ -319,7 +319,7 @@ def _arm_cells(group: Sequence[Record], mean: float, lowest: float | None) -> tu
     plan, finals = group[0].plan, [_curve_of(record)[1][-1] for record in group]
     error = f" ± {np.std(finals, ddof=1) / np.sqrt(len(finals)):.4f}" if len(finals) > 1 else ""
     above = "" if lowest is None else f"{mean - lowest:+.4f}"
-    return _depths(plan), f"{plan.steps:,}", _short(plan_flops(plan)), f"{mean:.4f}{error}", above
+    return _depths(plan), f"{plan.steps:,}", flops_text(plan_flops(plan)), f"{mean:.4f}{error}", above
 
 
 def _look_of(arm: str, index: int) -> Look:
@@ -381,10 +381,6 @@ def _rates(curve: LossCurve) -> np.ndarray:
 
 def _depths(plan: Plan) -> str:
     return " → ".join(str(stage.depth) for stage in plan.stages)
-
-
-def _short(value: float) -> str:
-    return f"{value:.3g}".replace("e+", "e")
 
 
 def _curve_of(record: Record) -> tuple[np.ndarray, np.ndarray]:

@@ -23,9 +23,10 @@ from latebloom.paper_figures.report import write_report
 from latebloom.theory import AreaLaw, InputError, plan_expansion, write_plan, wsd
 from latebloom.theory.architectures.presets import preset
 from latebloom.theory.cost import flops_per_token
-from latebloom.theory.fitting.recovery_field import FieldPrior
+from latebloom.theory.decision import decide
+from latebloom.theory.fitting.field_kernel import FieldPrior
 from latebloom.theory.landscapes.area import Signal
-from latebloom.theory.menu import decide, equal_compute_menu, points_of, schedule_for
+from latebloom.theory.menu import equal_compute_menu, points_of, schedule_for
 from tests.browser import browser
 from tests.test_figures import experiment
 

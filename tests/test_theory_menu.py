@@ -219,8 +219,8 @@ def test_a_pilot_like_the_arm_itself_is_worth_more_than_a_short_one(experiments)
 
 def test_explanation_names_the_best_arm_and_all_three_controls(experiments):
     text = explain(decide(field_of(experiments[0]), menu_of(experiments[0], depths=(2,)), experiments[0].plan))
-    assert text.startswith("At 2.65e+12 FLOPs: train depth 1 for 1114 steps and do not grow")
-    assert "above depth 1 of equal compute" in text and "for as many steps" in text
+    assert text.startswith("Do not grow: train 1 block for 1114 steps. At this compute (2.65e12 FLOPs)")
+    assert "above 1 block of equal compute" in text and "for as many steps" in text
 
 
 def test_an_open_decision_names_the_pilot(experiments):

@@ -104,7 +104,9 @@ def test_a_plan_that_does_not_grow_has_no_expansion_step(plans):
 
 def test_what_is_printed(plans):
     first, second, *rest = plans.text.split("\n")
-    assert first.startswith("At 2.65e+12 FLOPs: train depth 1 for 1114 steps and do not grow (best use with prob")
+    assert first.startswith(
+        "Do not grow: train 1 block for 1114 steps. At this compute (2.65e12 FLOPs) it is best with prob"
+    )
     assert second.startswith("Growing 1 -> 4 at ")
     text = "\n".join(rest)
     for words in ("Why: The small depth still falls", "to beat never growing", "Pilots: ", "net of the pilots"):

@@ -165,7 +165,9 @@ def test_plan_command_from_the_field(capsys):
     records = runs(*SMALL, "s0_full-200", "s0_grown-600")
     code, out, err = run(capsys, "plan", *TARGET, "--budget", "0.8125", "--pilot", *records)
     assert (code, err) == (0, "")
-    assert out.startswith("At 2.65e+12 FLOPs: train depth 1 for 1114 steps and do not grow (best use with probability")
+    assert out.startswith(
+        "Do not grow: train 1 block for 1114 steps. At this compute (2.65e12 FLOPs) it is best with probability"
+    )
     assert read_plan("plan.json").tau is None
     code, out, _ = run(capsys, "plan", *TARGET, "--grow", "--out", "grow.json", "--pilot", *records)
     assert code == 0

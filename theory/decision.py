@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from latebloom.theory.cost import flops_text
 from latebloom.theory.errors import InputError
+from latebloom.theory.expansion import blocks_text
 from latebloom.theory.menu import MenuArm, growth_controls, points_of
 from latebloom.theory.pilot_value import SURE, Pilot, PilotValue, pilot_value
 from latebloom.theory.prediction import Head, Quantiles
@@ -214,9 +216,9 @@ def sentences(decision: Decision) -> list[str]:
         arm = decision.choices[decision.growth].arm
         said.append(
             f"Growing {arm.depths[0]} -> {arm.depths[-1]} at {arm.tau} of {arm.steps} steps ends "
-            f"{_against(decision.never)} depth {arm.depths[0]} of equal compute, "
-            f"{_against(decision.equal_compute)} depth {arm.depths[-1]} of equal compute, and "
-            f"{_against(decision.fixed)} depth {arm.depths[-1]} for as many steps."
+            f"{_against(decision.never)} {blocks_text(arm.depths[0])} of equal compute, "
+            f"{_against(decision.equal_compute)} {blocks_text(arm.depths[-1])} of equal compute, and "
+            f"{_against(decision.fixed)} {blocks_text(arm.depths[-1])} for as many steps."
         )
     if decision.tau_share and decision.tau_share.high - decision.tau_share.low > 0.5:
         grown = [c for c in decision.choices if c.arm.tau is not None]
@@ -236,14 +238,16 @@ def sentences(decision: Decision) -> list[str]:
 
 def _headline(decision: Decision, best: Choice) -> str:
     arm = best.arm
-    what = f"train depth {arm.depths[0]} for {arm.steps} steps"
+    what = f"train {blocks_text(arm.depths[0])} for {arm.steps} steps"
     if arm.tau is not None:
-        what = f"train depth {arm.depths[0]} for {arm.tau} steps, then depth {arm.depths[-1]} to step {arm.steps}"
-    probability = f"best use with probability {best.p_best:.2g}, growing is with {decision.p_grow:.2g}"
-    if decision.head == "not decided":
-        return f"At {arm.flops:.3g} FLOPs the least loss is expected of this: {what}; {probability}."
-    tail = " and do not grow" if decision.head == "do not grow" else ""
-    return f"At {arm.flops:.3g} FLOPs: {what}{tail} ({probability}; expected regret {best.regret:.2g} nats)."
+        what = f"train {blocks_text(arm.depths[0])} for {arm.tau} of {arm.steps} steps, then grow to {arm.depths[-1]}"
+    told = "Not decided; the least loss is expected if you"
+    if decision.head == ("do not grow" if arm.tau is None else "grow"):
+        told = f"{decision.head.capitalize()}:"
+    return (
+        f"{told} {what}. At this compute ({flops_text(arm.flops)} FLOPs) it is best with probability "
+        f"{best.p_best:.2g}, growing is with {decision.p_grow:.2g}; expected regret {best.regret:.2g} nats."
+    )
 
 
 def _against(gap: Gap) -> str:

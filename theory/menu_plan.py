@@ -353,9 +353,7 @@ def field_summary(field: RecoveryField) -> FieldSummary:
             )
             for end in field.ends
         ),
-        curve=None
-        if curve is None
-        else PilotCurve(area=tuple(curve.area.tolist()), loss=tuple(curve.loss.tolist()), noise=curve.noise),
+        curve=None if curve is None else PilotCurve(area=curve.area, loss=curve.loss, noise=curve.noise),
     )
 
 

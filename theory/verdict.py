@@ -22,7 +22,7 @@ from msgspec import Meta
 
 from latebloom.theory import checks
 from latebloom.theory.controls import Control, control
-from latebloom.theory.cost import plan_flops
+from latebloom.theory.cost import flops_text, plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import blocks_text
 from latebloom.theory.menu import schedule_for
@@ -327,13 +327,13 @@ def sentence(v: Verdict) -> str:
     """
     (lowest, loss), *others = _menu_in_digits(v)
     told = [f"{lowest.label} {_ends(v, lowest)} at {loss}", *(f"{arm.label} at {other}" for arm, other in others)]
-    text = [_headline(v), f"At this compute ({_short(v.flops)} FLOPs) {', '.join(told)}."]
+    text = [_headline(v), f"At this compute ({flops_text(v.flops)} FLOPs) {', '.join(told)}."]
     if v.measured:
         known = v.resolution is not None
         noise = f"differences under {v.resolution:.1g} are noise" if known else "how much is noise is not known"
         text.append(f"One seed; {noise}.")
     if v.pilot_flops is not None:
-        text.append(f"Pilots cost another {_short(v.pilot_flops)} FLOPs.")
+        text.append(f"Pilots cost another {flops_text(v.pilot_flops)} FLOPs.")
     return " ".join(text)
 
 
@@ -388,7 +388,7 @@ def details(v: Verdict) -> tuple[str, ...]:
         small = v.arms["small"]
         told.append(
             f"Never grown, {small.label} {_ends(v, small)} at {small.loss:.3f} after as many steps, "
-            f"for {_short(small.flops)} FLOPs: growing ends {_beside(v.gap('small'))} that."
+            f"for {flops_text(small.flops)} FLOPs: growing ends {_beside(v.gap('small'))} that."
         )
     shown = {"progressive", "fixed", "cold_start", "small", *v.menu}
     for name, arm in v.arms.items():
@@ -404,10 +404,6 @@ def details(v: Verdict) -> tuple[str, ...]:
 def _ends(v: Verdict, arm: TrainedArm) -> str:
     """The verb: measured or predicted, of one block or of several."""
     return "would end" if not v.measured else "end" if arm.label.endswith("blocks") else "ends"
-
-
-def _short(flops: float) -> str:
-    return f"{flops:.3g}".replace("e+", "e")
 
 
 def _beside(gap: float) -> str:

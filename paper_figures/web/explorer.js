@@ -34,7 +34,7 @@ function readPlan(plan) {
 
 function readLandscape(plan) {
   const field = plan.predicted?.field, p = plan.provenance?.parameters;
-  if (field?.ends) return new RecoveryField(field, DATA.prior);
+  if (field?.ends) return new RecoveryField(field, { ...DATA.prior, ...field.prior });
   if (plan.provenance?.landscape === "area" && p) {
     const unit = { onset: p.onset, reference: p.reference };
     return new AreaLaw({
@@ -245,7 +245,8 @@ function drawWhen(result) {
 }
 
 function drawMap(result) {
-  const cells = verdictMap(result), { budget, ratio, shown, landscape } = result;
+  const cells = verdictMap(result), { budget, ratio, shown, landscape, common } = result;
+  const seen = landscape.sure ? common.price(common.full) * (longestArea(landscape) / common.schedule.peak_lr) : Infinity;
   const names = { small: `${blocks(shown(landscape.small_depth))}, never grown`, grown: "grow", full: `${blocks(shown(landscape.full_depth))} from the start` };
   chart("map", "Map of the best way to train over compute and over the price of a small step", (width) => ({
     height: Math.round(Math.min(360, Math.max(240, 0.42 * width))),
@@ -253,6 +254,7 @@ function drawMap(result) {
     y: { label: "↑ price of a step of the small depth / of the full one", domain: [0, 1], ticks: 5, tickFormat: "%" },
     marks: [
       Plot.rect(cells, { x1: "x1", x2: "x2", y1: "y1", y2: "y2", fill: (cell) => COLORS[cell.best], fillOpacity: (cell) => 0.2 + 0.65 * Math.min(1, cell.margin / 0.05), shapeRendering: "crispEdges" }),
+      Plot.ruleX(cells.length && seen < cells[cells.length - 1].x2 ? [Math.max(seen, cells[0].x1)] : [], { stroke: "var(--text)", strokeDasharray: "2,3" }),
       Plot.dot([{}], { x: () => budget, y: () => ratio, r: 6, fill: "var(--ground)", stroke: "var(--text)", strokeWidth: 2.5 }),
       Plot.tip(cells, Plot.pointer({ x: (cell) => Math.sqrt(cell.x1 * cell.x2), y: (cell) => (cell.y1 + cell.y2) / 2, title: (cell) => `${names[cell.best]}\nby ${cell.margin.toFixed(3)} nats` })),
     ],
@@ -261,7 +263,7 @@ function drawMap(result) {
   const list = document.createElement("ul");
   list.className = "legend";
   list.append(...found.map((kind) => legendItem(names[kind], COLORS[kind])));
-  place.replaceChildren(list, "Which of the three is expected to end lowest. The circle is where you are; pale colours differ by less than .05 nats, which few runs can tell. A wide vocabulary or a deep small model makes small steps dear.");
+  place.replaceChildren(list, "Which of the three is expected to end lowest. The circle is where you are; pale colours differ by less than .05 nats, which few runs can tell. A wide vocabulary or a deep small model makes small steps dear." + (landscape.sure ? " Right of the dashed line even the full depth runs longer than the longest pilot: an extrapolation." : ""));
 }
 
 function drawTable(result) {

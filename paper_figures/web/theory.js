@@ -249,7 +249,7 @@ const STEEPEST_BEND = 1;
 export const depthShare = (depth, small, full) => Math.log((depth + 1) / (small + 1)) / Math.log((full + 1) / (small + 1));
 
 /** The posterior of what growing recovers. `data` holds small_depth, full_depth, reference, ends and curve of a plan's
- * field, `prior` the hyperparameters of FieldPrior. */
+ * field, `prior` the hyperparameters of FieldPrior. Matrices are rows one after another. */
 export class RecoveryField {
   constructor(data, prior) {
     Object.assign(this, { small_depth: data.small_depth, full_depth: data.full_depth, reference: data.reference });
@@ -258,185 +258,221 @@ export class RecoveryField {
     const ends = data.ends, curve = data.curve ?? { area: [], loss: [], noise: 0 };
     this.scale = Math.min(...ends.map((end) => end.loss));
     this.runs = [
-      ...ends.map((end) => ({
-        ...this.#point(end.area_before, end.area - end.area_before, end.depth), seed: end.seed, trunk: end.trunk, curve: null,
-      })),
-      ...curve.area.map((area) => ({ ...this.#point(area, 0, this.small_depth), seed: null, trunk: null, curve: curve.noise })),
+      ...ends.map((end) => this.#run(end.area_before, end.area - end.area_before, end.depth, { seed: end.seed, trunk: end.trunk })),
+      ...curve.area.map((area) => this.#run(area, 0, this.small_depth, { curve: curve.noise })),
     ];
-    this.losses = [...ends.map((end) => end.loss), ...curve.loss];
+    this.losses = Float64Array.from([...ends.map((end) => end.loss), ...curve.loss]);
     this.#fit();
   }
-  #point(before, after, depth) {
-    const share = depthShare(depth, this.small_depth, this.full_depth);
-    return { before: before / this.reference, after: after / this.reference, share };
+
+  /** A run in units of the reference area; without a seed it is an expected loss, `curve` the noise of a curve's point. */
+  #run(before, after, depth, { seed = null, trunk = null, curve = null } = {}) {
+    const share = depthShare(depth, this.small_depth, this.full_depth), t = (before + after) / this.reference;
+    return { before: before / this.reference, after: after / this.reference, share, t, logT: Math.log(t), seed, trunk, curve };
   }
-  /** Weights of the grid's points, and what predictions need of those that matter. */
+
+  #asked(arms) {
+    return arms.map((arm) => this.#run(arm.before, arm.after, arm.depths[arm.depths.length - 1]));
+  }
+
+  /** Weights of the grid's points, and those that matter with what predictions need of them. */
   #fit() {
-    const p = this.prior, pairs = this.#pairs(this.runs, this.runs, true), all = [];
-    for (const amplitude of p.amplitudes)
-      for (const exponent of p.exponents)
+    const p = this.prior, n = this.runs.length, pairs = this.#pairs(this.runs, this.runs, true), all = [];
+    for (const shape of shapesOf(p))
+      for (const amplitude of p.amplitudes)
         for (const discrepancy of p.discrepancies)
           for (const noise of p.noises) {
-            const point = { amplitude, exponent, discrepancy, noise };
-            const factor = cholesky(this.#covariance(pairs, point)), whitened = forward(factor, this.losses);
-            let log = 0;
-            whitened.forEach((value, i) => (log -= 0.5 * value * value + Math.log(factor[i][i])));
+            const point = { amplitude, shape, discrepancy, noise };
+            const factor = cholesky(this.#covariance(pairs, point), n), whitened = forward(factor, this.losses.slice(), n, 1);
+            let log = -p.onset_power * Math.log1p(shape.onset);
+            for (let i = 0; i < n; i++) log -= 0.5 * whitened[i] ** 2 + Math.log(factor[i * n + i]);
             log -= 0.5 * (Math.log(noise / p.noise_typical) / p.noise_spread) ** 2;
             log -= p.amplitude_power * Math.log(amplitude) + p.discrepancy_power * Math.log(discrepancy);
             all.push({ ...point, factor, whitened, log });
           }
-    const largest = Math.max(...all.map((point) => point.log));
+    const largest = all.reduce((most, point) => Math.max(most, point.log), -Infinity);
     const total = all.reduce((sum, point) => sum + Math.exp(point.log - largest), 0);
     all.forEach((point) => (point.weight = Math.exp(point.log - largest) / total));
     all.sort((a, b) => b.weight - a.weight);
-    this.kept = [];
-    for (let i = 0, sum = 0; i < all.length; i++) { // Python keeps one point beyond KEPT_WEIGHT
-      this.kept.push(all[i]);
-      sum += all[i].weight;
-      if (sum >= KEPT_WEIGHT) break;
-    }
-    const keptWeight = this.kept.reduce((sum, point) => sum + point.weight, 0);
-    this.kept.forEach((point) => (point.weight /= keptWeight));
+    let sum = 0, count = 0;
+    while (sum < KEPT_WEIGHT && count < all.length) sum += all[count++].weight;
+    this.kept = all.slice(0, count);
+    this.kept.forEach((point) => (point.weight /= sum));
     this.#prepareMeans();
   }
+
   /** What `means` sums over: alpha = K^-1 losses, added up over the grid wherever the kernel does not depend on it. */
   #prepareMeans() {
     const n = this.runs.length, zeros = () => new Float64Array(n);
     this.common = zeros();
     this.matern = zeros();
-    this.byExponent = new Map();
-    for (const { weight, factor, whitened, amplitude, exponent, discrepancy } of this.kept) {
-      const alpha = backward(factor, whitened);
-      if (!this.byExponent.has(exponent)) this.byExponent.set(exponent, { law: zeros(), recovery: zeros() });
-      const sums = this.byExponent.get(exponent);
+    this.byShape = new Map();
+    for (const { weight, factor, whitened, amplitude, shape, discrepancy } of this.kept) {
+      const alpha = backward(factor, whitened, n);
+      if (!this.byShape.has(shape)) {
+        const lifts = this.runs.map((run) => this.#lift(run.after, shape));
+        this.byShape.set(shape, { fallen: 0, recovery: zeros(), lifts });
+      }
+      const sums = this.byShape.get(shape);
       for (let i = 0; i < n; i++) {
         const part = weight * alpha[i];
         this.common[i] += part;
         this.matern[i] += part * discrepancy ** 2;
-        sums.law[i] += part;
+        sums.fallen += part * fall(this.runs[i].t, shape);
         sums.recovery[i] += part * amplitude ** 2;
       }
     }
   }
-  /** What no point of the grid changes, and what only its exponent does, for every pair of runs. */
-  #pairs(a, b, same) {
-    return a.map((x, i) => b.map((y, j) => {
-      const t = x.before + x.after, t2 = y.before + y.after, own = same && i === j;
-      const onCurve = x.curve !== null && y.curve !== null;
-      const seeds = x.seed !== null && x.seed === y.seed ? 1 : 0, p = this.prior;
-      let curve = onCurve ? this.scale ** 2 * (p.vague ** 2 + p.curve_slope ** 2 * (Math.log(t) * Math.log(t2))) : 0;
-      if (own && x.curve !== null) curve += Math.max(x.curve, p.curve_noise * this.scale) ** 2;
-      return {
-        t, t2, curve, seeds, matern: this.#matern(t, t2), recovery: new Map(), x, y,
-        error: p.trunk_share * (seeds && x.trunk === y.trunk ? 1 : 0) + (1 - p.trunk_share) * (own && x.seed !== null ? 1 : 0),
-      };
-    }));
+
+  /** Of every pair of runs (`alone`: of each a with its b) what no point of the grid changes; `same`: a and b are one. */
+  #pairs(a, b, same, alone = false) {
+    const p = this.prior, pairs = alone ? a.map((x, i) => [x, b[i]]) : a.flatMap((x) => b.map((y) => [x, y]));
+    const columns = { curve: new Float64Array(pairs.length), seeds: new Float64Array(pairs.length) };
+    Object.assign(columns, { matern: new Float64Array(pairs.length), error: new Float64Array(pairs.length) });
+    pairs.forEach(([x, y], i) => {
+      const own = same && x === y, paired = x.seed !== null && x.seed === y.seed;
+      if (x.curve !== null && y.curve !== null) columns.curve[i] = this.scale ** 2 * (p.vague ** 2 + p.curve_slope ** 2 * (x.logT * y.logT));
+      if (own && x.curve !== null) columns.curve[i] += Math.max(x.curve, p.curve_noise * this.scale) ** 2;
+      columns.seeds[i] = paired ? 1 : 0;
+      columns.matern[i] = this.#matern(x, y);
+      columns.error[i] = p.trunk_share * (paired && x.trunk === y.trunk ? 1 : 0) + (1 - p.trunk_share) * (own && x.seed !== null ? 1 : 0);
+    });
+    return { pairs, ...columns, byShape: new Map() };
   }
-  #matern(t, t2) {
-    const apart = (Math.sqrt(5) * Math.abs(Math.log(t) - Math.log(t2))) / this.prior.discrepancy_range;
+
+  /** Of the same pairs what only the shape of the small depth's law changes. */
+  #shaped({ pairs, byShape }, shape) {
+    if (!byShape.has(shape)) {
+      const law = Float64Array.from(pairs, ([x, y]) => this.#law(x, y, shape));
+      byShape.set(shape, { law, recovery: Float64Array.from(pairs, ([x, y]) => this.#recovery(x, y, shape)) });
+    }
+    return byShape.get(shape);
+  }
+
+  /** Prior covariances of the pairs at a point of the grid, nats squared. */
+  #covariance(pairs, { amplitude, shape, discrepancy, noise }) {
+    const { law, recovery } = this.#shaped(pairs, shape), { matern, seeds, error, curve } = pairs;
+    const made = new Float64Array(law.length), square = this.scale ** 2, seed = this.prior.seed ** 2;
+    for (let i = 0; i < made.length; i++) {
+      const field = law[i] + discrepancy ** 2 * matern[i] + amplitude ** 2 * recovery[i];
+      made[i] = square * (field + seed * seeds[i] + noise ** 2 * error[i]) + curve[i];
+    }
+    return made;
+  }
+
+  #matern(x, y) {
+    const apart = (Math.sqrt(5) * Math.abs(x.logT - y.logT)) / this.prior.discrepancy_range;
     return (1 + apart + apart ** 2 / 3) * Math.exp(-apart);
   }
-  #covariance(pairs, { amplitude, exponent, discrepancy, noise }) {
-    const p = this.prior;
-    return pairs.map((row) => row.map((pair) => {
-      if (!pair.recovery.has(exponent)) {
-        const law = 1 + pair.t ** -exponent * pair.t2 ** -exponent;
-        pair.recovery.set(exponent, { law, z: this.#recovery(pair.x, pair.y, exponent) });
-      }
-      const { law, z } = pair.recovery.get(exponent);
-      const field = p.vague ** 2 * law + discrepancy ** 2 * pair.matern + amplitude ** 2 * z;
-      return this.scale ** 2 * (field + p.seed ** 2 * pair.seeds + noise ** 2 * pair.error) + pair.curve;
-    }));
+
+  #law(x, y, shape) {
+    return this.prior.vague ** 2 + this.prior.vague_slope ** 2 * fall(x.t, shape) * fall(y.t, shape);
   }
+
   /** Covariance of z at A = 1. */
-  #recovery(x, y, exponent) {
+  #recovery(x, y, shape) {
+    const shared = this.#shared(x, y);
+    return shared && shared * this.#along(this.#lift(x.after, shape), this.#lift(y.after, shape));
+  }
+
+  /** Its part that depends on what came before and on the depth; 0 where nothing was grown. */
+  #shared(x, y) {
     if (!(x.after > 0 && x.share > 0 && y.after > 0 && y.share > 0)) return 0;
-    const p = this.prior;
-    const apart = Math.abs(Math.log1p(x.before / p.p0) - Math.log1p(y.before / p.p0));
+    const p = this.prior, apart = Math.abs(Math.log1p(x.before / p.p0) - Math.log1p(y.before / p.p0));
     const memory = p.common + (1 - p.common) * Math.exp(-apart / p.p1);
-    const depth = (x.share * y.share) ** p.depth_power
-      * Math.exp(-Math.abs(Math.log(x.share) - Math.log(y.share)) / p.depth_range);
-    const power = -Math.min(Math.max(exponent, -STEEPEST_BEND), STEEPEST_BEND);
-    const along = (u) => {
-      const v = (u + p.u0) / p.u1;
-      return power === 0 ? Math.log(v) : (v ** power - 1) / power;
-    };
-    const l = along(x.after), l2 = along(y.after);
-    const wander = Math.sign(l) === Math.sign(l2) ? Math.min(Math.abs(l), Math.abs(l2)) : 0;
-    const z = p.level ** 2 * (1 + p.level_slope * l) * (1 + p.level_slope * l2) + p.slope ** 2 * l * l2 + p.wander ** 2 * wander;
-    return z * memory * depth;
+    const depth = Math.exp(-Math.abs(Math.log(x.share) - Math.log(y.share)) / p.depth_range);
+    return memory * depth * (x.share * y.share) ** p.depth_power;
   }
-  #asked(arms) {
-    return arms.map((arm) => ({
-      ...this.#point(arm.before, arm.after, arm.depths[arm.depths.length - 1]), seed: null, trunk: null, curve: null,
-    }));
+
+  /** l = (v^k - 1)/k of the area u after the expansion. */
+  #lift(u, { bend }) {
+    const v = (u + this.prior.u0) / this.prior.u1;
+    return bend === 0 ? Math.log(v) : (v ** bend - 1) / bend;
   }
+
+  /** Its part along u. */
+  #along(l, l2) {
+    const p = this.prior, wander = Math.sign(l) === Math.sign(l2) ? Math.min(Math.abs(l), Math.abs(l2)) : 0;
+    return p.level ** 2 * (1 + p.level_slope * l) * (1 + p.level_slope * l2) + p.slope ** 2 * l * l2 + p.wander ** 2 * wander;
+  }
+
   /** Posterior means of the arms' expected losses over seeds. */
   means(arms) {
-    const p = this.prior;
+    const p = this.prior, shapes = [...this.byShape];
     return this.#asked(arms).map((x) => {
-      const t = x.before + x.after, inLog = Math.log(t);
+      const shared = this.runs.map((y) => this.#shared(x, y));
       let sum = 0;
-      for (let i = 0; i < this.runs.length; i++) {
-        const y = this.runs[i], t2 = y.before + y.after;
-        sum += p.vague ** 2 * this.common[i] + this.#matern(t, t2) * this.matern[i];
-        for (const [exponent, { law, recovery }] of this.byExponent) {
-          sum += p.vague ** 2 * Math.exp(-exponent * (inLog + Math.log(t2))) * law[i];
-          if (recovery[i]) sum += this.#recovery(x, y, exponent) * recovery[i];
-        }
+      this.runs.forEach((y, i) => (sum += p.vague ** 2 * this.common[i] + this.#matern(x, y) * this.matern[i]));
+      for (const [shape, { fallen, recovery, lifts }] of shapes) {
+        sum += p.vague_slope ** 2 * fall(x.t, shape) * fallen;
+        const lift = this.#lift(x.after, shape);
+        for (let i = 0; i < shared.length; i++) if (shared[i]) sum += shared[i] * this.#along(lift, lifts[i]) * recovery[i];
       }
       return this.scale ** 2 * sum;
     });
   }
-  /** [{weight, mean, covariance}] at the arms, one for each point of the grid that matters. */
-  mixture(arms) {
-    const asked = this.#asked(arms), cross = this.#pairs(this.runs, asked, false), prior = this.#pairs(asked, asked, true);
+
+  /** [{weight, mean, covariance}] at the arms, one for each point of the grid that matters; `alone`: variances only. */
+  mixture(arms, alone = false) {
+    const asked = this.#asked(arms), n = this.runs.length, m = asked.length;
+    const cross = this.#pairs(this.runs, asked, false), prior = this.#pairs(asked, asked, true, alone);
     return this.kept.map((point) => {
-      const between = this.#covariance(cross, point), covariance = this.#covariance(prior, point);
-      const half = asked.map((_, j) => forward(point.factor, between.map((row) => row[j])));
-      for (let i = 0; i < asked.length; i++)
-        for (let j = 0; j < asked.length; j++) covariance[i][j] -= dot(half[i], half[j]);
-      return { weight: point.weight, mean: half.map((column) => dot(column, point.whitened)), covariance };
+      const half = forward(point.factor, this.#covariance(cross, point), n, m), covariance = this.#covariance(prior, point);
+      const mean = new Float64Array(m);
+      for (let k = 0; k < n; k++)
+        for (let i = 0; i < m; i++) {
+          const value = half[k * m + i];
+          mean[i] += value * point.whitened[k];
+          if (alone) covariance[i] -= value * value;
+          else for (let j = 0; j < m; j++) covariance[i * m + j] -= value * half[k * m + j];
+        }
+      return { weight: point.weight, mean, covariance };
     });
   }
-  /** Mean, (arms,), and covariance, (arms, arms), of the mixture. */
-  moments(arms) {
-    const parts = this.mixture(arms), mean = arms.map((_, i) => parts.reduce((sum, part) => sum + part.weight * part.mean[i], 0));
-    const covariance = arms.map((_, i) => arms.map((_, j) => parts.reduce((sum, part) =>
-      sum + part.weight * (part.covariance[i][j] + (part.mean[i] - mean[i]) * (part.mean[j] - mean[j])), 0)));
-    return { mean, covariance };
-  }
-  /** Mean and standard deviation at each arm, without the covariances between them. */
+
+  /** Mean and standard deviation at each arm. */
   spread(arms) {
-    const asked = this.#asked(arms), mean = arms.map(() => 0), square = arms.map(() => 0);
-    const cross = this.#pairs(this.runs, asked, false), own = asked.map((run) => this.#pairs([run], [run], true)[0]);
-    for (const point of this.kept) {
-      const between = this.#covariance(cross, point), prior = this.#covariance(own, point);
-      for (let i = 0; i < asked.length; i++) {
-        const half = forward(point.factor, between.map((row) => row[i])), value = dot(half, point.whitened);
-        mean[i] += point.weight * value;
-        square[i] += point.weight * (prior[i][0] - dot(half, half) + (value - this.scale) ** 2);
-      }
-    }
+    const mean = arms.map(() => 0), square = arms.map(() => 0); // about the scale, so that little cancels
+    for (const { weight, mean: means, covariance } of this.mixture(arms, true))
+      means.forEach((value, i) => {
+        mean[i] += weight * value;
+        square[i] += weight * (covariance[i] + (value - this.scale) ** 2);
+      });
     return { mean, deviation: mean.map((value, i) => Math.sqrt(Math.max(square[i] - (value - this.scale) ** 2, 0))) };
   }
-  /** Joint draws of the arms' expected losses, (number, arms); always the same ones. */
+
+  /** Mean of the mixture and joint draws of the arms' expected losses, (number, arms); always the same ones. */
   draws(arms, number = 2000) {
-    const normal = normals(20260), drawn = [];
+    const normal = normals(20260), m = arms.length, mean = arms.map(() => 0), drawn = [];
     let owed = 0;
-    for (const { weight, mean, covariance } of this.mixture(arms)) {
-      owed += weight * number;
+    for (const part of this.mixture(arms)) {
+      part.mean.forEach((value, i) => (mean[i] += part.weight * value));
+      owed += part.weight * number;
       const count = Math.round(owed - drawn.length);
       if (count <= 0) continue;
-      const jitter = 1e-12 * Math.max(...covariance.map((row, i) => row[i]));
-      const factor = cholesky(covariance.map((row, i) => row.map((value, j) => value + (i === j ? jitter : 0))));
+      const jitter = 1e-12 * Math.max(...arms.map((_, i) => part.covariance[i * m + i]));
+      for (let i = 0; i < m; i++) part.covariance[i * m + i] += jitter;
+      const factor = cholesky(part.covariance, m);
       for (let k = 0; k < count; k++) {
-        const z = mean.map(normal);
-        drawn.push(mean.map((value, i) => value + dot(factor[i].subarray(0, i + 1), z)));
+        const z = arms.map(normal);
+        drawn.push(arms.map((_, i) => z.reduce((sum, value, j) => (j <= i ? sum + factor[i * m + j] * value : sum), part.mean[i])));
       }
     }
-    return drawn;
+    return { mean, drawn };
   }
+}
+
+/** The grid's shapes (b, t0) of the small depth's power law, and how far what growing recovers bends with it. */
+function shapesOf({ exponents, onsets }) {
+  return exponents.flatMap((each) => onsets.map((onset) => {
+    const exponent = each * (1 + onset), bend = 1 - (1 + exponent) / (1 + onset);
+    return { exponent, onset, bend: round(1e6 * Math.min(Math.max(bend, -STEEPEST_BEND), STEEPEST_BEND)) / 1e6 };
+  }));
+}
+
+/** What a power law falls from t = 1 to t, its slope in ln t at 1 being -1. */
+function fall(t, { exponent, onset }) {
+  return (Math.expm1(-exponent * Math.log((t + onset) / (1 + onset))) * (1 + onset)) / exponent;
 }
 
 // --- theory/menu.py: decide ------------------------------------------------------------------------------------------
@@ -451,7 +487,7 @@ export function decide(landscape, menu) {
     const choices = menu.map((arm, i) => ({ arm, mean: loss[i], low: null, high: null, p_best: null }));
     return { head: grows[best] ? "grow" : "do not grow", p_grow: null, best, growth: leastOf(loss, grows), choices };
   }
-  const { mean } = landscape.moments(menu), drawn = landscape.draws(menu), wins = menu.map(() => 0);
+  const { mean, drawn } = landscape.draws(menu), wins = menu.map(() => 0);
   drawn.forEach((row) => wins[indexOfLeast(row)]++);
   const choices = menu.map((arm, i) => {
     const [low, high] = quantiles(drawn.map((row) => row[i]), [0.05, 0.95]);
@@ -482,7 +518,7 @@ export function quantiles(values, levels) {
 
 /** Largest relative difference from what Python computed, by quantity; settings without a law are of `golden.field`. */
 export function disagreement(golden, prior) {
-  const worst = {}, field = golden.field && new RecoveryField(golden.field, prior);
+  const worst = {}, field = golden.field && new RecoveryField(golden.field, { ...prior, ...golden.field.prior });
   const compare = (name, got, wanted) => {
     const apart = got === wanted ? 0 : Math.abs(got - wanted) / Math.max(Math.abs(wanted), 1e-300);
     worst[name] = Math.max(worst[name] ?? 0, Number.isNaN(apart) ? Infinity : apart);
@@ -502,11 +538,10 @@ export function disagreement(golden, prior) {
     });
     if (setting.law) compare("tau*", landscape.tauStar(schedule, setting.tolerance), setting.tau_star);
     if (setting.deviations) {
-      const { mean, covariance } = landscape.moments(arms), { deviation } = landscape.spread(arms);
+      const { mean, deviation } = landscape.spread(arms);
       setting.arms.forEach((wanted, i) => {
         compare("loss, field's mixture", mean[i], wanted.loss);
-        compare("deviation, field", Math.sqrt(covariance[i][i]), setting.deviations[i]);
-        compare("deviation, alone", deviation[i], setting.deviations[i]);
+        compare("deviation, field", deviation[i], setting.deviations[i]);
       });
     }
   }
@@ -515,42 +550,38 @@ export function disagreement(golden, prior) {
 
 // --- small matrices --------------------------------------------------------------------------------------------------
 
-function dot(a, b) {
-  let sum = 0;
-  for (let i = 0; i < a.length; i++) sum += a[i] * b[i];
-  return sum;
-}
-
-/** Lower triangle L of A = L L'. */
-function cholesky(matrix) {
-  const n = matrix.length, factor = matrix.map(() => new Float64Array(n));
+/** Lower triangle L of an n x n matrix A = L L'. */
+function cholesky(matrix, n) {
+  const factor = new Float64Array(n * n);
   for (let i = 0; i < n; i++)
     for (let j = 0; j <= i; j++) {
-      let sum = matrix[i][j];
-      for (let k = 0; k < j; k++) sum -= factor[i][k] * factor[j][k];
-      factor[i][j] = i === j ? Math.sqrt(Math.max(sum, 1e-300)) : sum / factor[j][j];
+      let sum = matrix[i * n + j];
+      for (let k = 0; k < j; k++) sum -= factor[i * n + k] * factor[j * n + k];
+      factor[i * n + j] = i === j ? Math.sqrt(Math.max(sum, 1e-300)) : sum / factor[j * n + j];
     }
   return factor;
 }
 
-/** x with L x = b. */
-function forward(factor, b) {
-  const x = new Float64Array(b.length);
-  for (let i = 0; i < b.length; i++) {
-    let sum = b[i];
-    for (let k = 0; k < i; k++) sum -= factor[i][k] * x[k];
-    x[i] = sum / factor[i][i];
+/** X with L X = B, (n, columns), in the place of B. */
+function forward(factor, right, n, columns) {
+  for (let i = 0; i < n; i++) {
+    for (let k = 0; k < i; k++) {
+      const value = factor[i * n + k];
+      for (let j = 0; j < columns; j++) right[i * columns + j] -= value * right[k * columns + j];
+    }
+    const own = factor[i * n + i];
+    for (let j = 0; j < columns; j++) right[i * columns + j] /= own;
   }
-  return x;
+  return right;
 }
 
 /** x with L' x = b. */
-function backward(factor, b) {
-  const x = new Float64Array(b.length);
-  for (let i = b.length - 1; i >= 0; i--) {
+function backward(factor, b, n) {
+  const x = new Float64Array(n);
+  for (let i = n - 1; i >= 0; i--) {
     let sum = b[i];
-    for (let k = i + 1; k < b.length; k++) sum -= factor[k][i] * x[k];
-    x[i] = sum / factor[i][i];
+    for (let k = i + 1; k < n; k++) sum -= factor[k * n + i] * x[k];
+    x[i] = sum / factor[i * n + i];
   }
   return x;
 }
