@@ -13,6 +13,7 @@ from latebloom.theory.config import PlanConfig
 from latebloom.theory.errors import InputError
 from latebloom.theory.optimizers import Optimizer
 from latebloom.theory.options import ChoosingGroup, settings
+from latebloom.theory.plan import read_plan
 from latebloom.train.config import DemoConfig, TrainConfig
 from latebloom.train.experiments.commands import grid_command
 from latebloom.train.options import PATH
@@ -104,13 +105,19 @@ study_command = ChoosingGroup("study", usual=job_command, other=grid_command, is
 @click.command("judge")
 @click.argument("paths", nargs=-1, required=True, type=PATH, metavar="RUNS...")
 @click.option("--out", type=PATH, default=Path("judged"), show_default=True, help="New directory of the report.")
+@click.option("--plan", "plan_path", type=PATH, help="What the run that grows carried out, for what it predicted.")
 @click.option("--progressive", help="Name of the run that grows, where several do.")
 @click.option(
     "--noise", type=click.FloatRange(min=0), help="Of one final loss, nats. [default: as the plan's pilots say]"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def judge_command(
-    paths: tuple[Path, ...], out: Path, progressive: str | None, noise: float | None, as_json: bool
+    paths: tuple[Path, ...],
+    out: Path,
+    plan_path: Path | None,
+    progressive: str | None,
+    noise: float | None,
+    as_json: bool,
 ) -> None:
     """Verdict and report from finished runs, this trainer's or anybody's.
 
@@ -122,7 +129,7 @@ def judge_command(
     from rich.console import Console
 
     from latebloom.paper_figures.report import write_report
-    from latebloom.theory.arms import arms_of
+    from latebloom.theory.arms import arms_of, planned_as
     from latebloom.theory.commands_runs import write_arms
     from latebloom.theory.experiment_result import experiment_result
     from latebloom.theory.files import write_whole
@@ -137,6 +144,8 @@ def judge_command(
     if missing := [name for name in NEEDED if name not in arms]:
         rule = f"lack {', '.join(missing)}, without which there is no verdict"
         raise InputError("RUNS", list(arms), rule, "`latebloom controls PLAN` writes their plans: train them too")
+    if plan_path is not None:
+        arms["progressive"] = planned_as(read_plan(plan_path), arms["progressive"])
     plan = arms["progressive"].plan
     if noise is None and plan.predicted.field is not None:
         noise = plan.predicted.field.noise.median * plan.predicted.field.scale

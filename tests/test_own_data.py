@@ -138,13 +138,17 @@ def test_verdict_from_curves(place, monkeypatch, capsys):
         text += [f"expanded_at = [{plan.tau}]"] if plan.tau else []
     (place / "elsewhere" / "arms.toml").write_text("\n".join(text))
     capsys.readouterr()
-    assert run("judge", "elsewhere/arms.toml", "--out", "elsewhere/judged") == 0
+    judge = ["judge", "elsewhere/arms.toml", "--plan", "elsewhere/plan.json", "--out"]
+    assert run(*judge, "elsewhere/judged") == 0
     assert "Grow: train 1 block" in capsys.readouterr().out
     result = json.loads((place / "elsewhere" / "judged" / "result.json").read_text())
     assert result["losses"] == losses
+    assert result["plan_digest"] == read_plan(place / "elsewhere" / "plan.json").digest
     assert (result["resolution"], result["predicted_final_loss"], result["pilots"]) == (None, None, None)
     assert (place / "elsewhere" / "judged" / "report.html").exists()
-    assert run("judge", "elsewhere/arms.toml", "--out", "elsewhere/judged") == 2
+    assert run(*judge, "elsewhere/judged") == 2
+    assert run("judge", "elsewhere/arms.toml", "--plan", "elsewhere/controls/fixed.json", "--out", "elsewhere/n") == 2
+    assert "differs in stages from what 0 did" in capsys.readouterr().err
     (place / "elsewhere" / "arms.toml").write_text("\n".join(text[:4]))
     assert run("judge", "elsewhere/arms.toml", "--out", "elsewhere/more") == 2
     assert "lists no runs" in capsys.readouterr().err

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from latebloom.theory.controls import Control, compared, control, controls_among
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
+from latebloom.theory.plan import Plan
 from latebloom.theory.record import Record
 from latebloom.theory.schedules import Tail
 from latebloom.theory.verdict import COMPUTE_TOLERANCE
 
-__all__ = ["arms_of"]
+__all__ = ["arms_of", "planned_as"]
 
 
 def arms_of(records: Sequence[Record], *, progressive: str | None = None) -> tuple[dict[str, Record], list[str]]:
@@ -62,6 +64,25 @@ def arms_of(records: Sequence[Record], *, progressive: str | None = None) -> tup
         listed, are = ", ".join(no_control), "is" if len(no_control) == 1 else "are"
         left_out.append(f"{listed} {are} left out: no control of {chosen.header.name}, or one that is there already.")
     return arms, left_out
+
+
+def planned_as(plan: Plan, record: Record) -> Record:
+    """The record of a run that another trainer made, with the plan it carried out and what that predicted.
+
+    Args:
+        plan: As it was written before the run.
+        record: Of the run; its model's name and its optimizer stay as they were said with its curve.
+
+    Raises:
+        InputError: if the run did something else: which, and what differs.
+    """
+    done = record.plan
+    same = plan.replace(model=plan.model.replace(name=done.model.name), optimizer=done.optimizer)
+    for name in ("model", "batch_tokens", "schedule", "stages"):
+        if getattr(same, name) != getattr(done, name):
+            rule = f"differs in {name} from what {record.header.name} did"
+            raise InputError("--plan", plan.name, rule, "give the plan that this run carried out")
+    return dataclasses.replace(record, header=record.header.replace(plan=same, plan_digest=plan.digest))
 
 
 def _candidates(record: Record, progressive: Record) -> list[Control]:

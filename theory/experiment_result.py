@@ -60,7 +60,7 @@ def experiment_result(plan: Plan, verdict: Verdict, runs: Mapping[str, Record]) 
         "predicted_losses": predicted,
         "flops": {name: arm.flops for name, arm in verdict.arms.items()},
         "gaps": drawn,
-        "plan_digest": plan.digest,
+        "plan_digest": runs["progressive"].header.plan_digest,
         "data_digest": runs["progressive"].header.data_digest,
     }
 
