@@ -29,7 +29,7 @@ from latebloom.theory.record import RECORD_FILE, Record, read_record
 
 __all__ = ["curves_report", "experiment_report", "run_report", "runs_report", "write_report"]
 
-NUMBERS = ("gap_same_horizon", "predicted_final_loss", "measured_final_loss")
+NUMBERS = ("gap_same_horizon", "measured_final_loss")
 SAME_COMPUTE = 0.02  # relative: runs whose FLOPs differ by less spend the same
 COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#777777", "#000000")  # Okabe & Ito
 DASHES = {"-": "", "--": "6,4", ":": "2,3", "-.": "8,3,2,3"}  # matplotlib's names for SVG's
@@ -143,7 +143,7 @@ def _arms_table(records: dict[str, Record], result: dict[str, Any]) -> Table:
                 f"{look(arm).label}{', lowest' if best else ''}",
                 f"{predicted:.3f}" if predicted is not None else "",
                 f"{records[arm].final():.4f}",
-                _interval(gap["predicted"]) if gap else "",
+                _interval(gap["predicted"]) if gap and "predicted" in gap else "",
                 f"{gap['measured']:+.2%}" if gap else "",
                 _depths(plan),
                 f"{plan.steps:,}",

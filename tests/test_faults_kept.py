@@ -17,9 +17,9 @@ from latebloom.paper_figures.report import write_report
 from latebloom.theory import InputError, read_record, write_plan
 from latebloom.theory.files import UNFINISHED, hold, unfinished_directory, write_whole
 from latebloom.theory.record import write_parquet
-from latebloom.train.config import DemoConfig, TrainConfig, shown_settings
+from latebloom.train.config import TrainConfig, shown_settings
 from latebloom.train.data.corpus import prepare
-from latebloom.train.experiments.demo import MADE, MARKER, _check_ours, _claim, demo
+from latebloom.train.experiments.demo import demo
 from latebloom.train.model.hf import export
 from latebloom.train.run import checkpoint
 from latebloom.train.run.directory import RunDirectory
@@ -98,22 +98,20 @@ def test_shards_that_a_power_failure_cut_are_made_anew(texts, tmp_path):
     assert prepare(texts, tmp_path / "out", tokenizer="bytes", val_share=0.3) == whole
 
 
-def test_a_demo_made_anew_takes_only_what_it_made(tmp_path):
+def test_a_demo_takes_nothing_away(tmp_path):
     out = tmp_path / "demo"
     out.mkdir()
-    (out / MARKER).write_text("another configuration")
-    for name in MADE:
-        (out / name).write_text("made by a demo")
+    (out / "demo.json").write_text('{"steps": 77}')
     (out / "notes.txt").write_text("mine")
-    _check_ours(out)
-    _claim(out, DemoConfig(), TrainConfig())
-    assert sorted(path.name for path in out.iterdir()) == [MARKER, "notes.txt"]
+    with pytest.raises(InputError, match="was begun with other settings: steps 77 there and 800 here"):
+        demo(out)
+    (out / "demo.json").unlink()
+    with pytest.raises(InputError, match="is not empty and not a demo's directory"):
+        demo(out)
+    assert sorted(path.name for path in out.iterdir()) == ["lock", "notes.txt"]
+    (out / "notes.txt").unlink()
     with hold(out / "lock", name="--out", value="demo"), pytest.raises(InputError, match="is in use by process"):
         demo(out)
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match="is not empty and not a demo's directory"):
-        _check_ours(tmp_path / "other")
 
 
 def test_links_and_files_of_another_kind_are_not_written_over(run, tmp_path):
