@@ -142,7 +142,7 @@ CALLS = {
     "cost:flops_per_token": Case(cost.flops_per_token, {"depth": 2}, zero="depth", fixed={"model": SHAPE}),
     "cost:parameters": Case(cost.parameters, {"depth": 2}, zero="depth", fixed={"model": SHAPE}),
     "cost:plan_flops": Case(cost.plan_flops, {"step": 3}, zero="step", fixed={"plan": PLAN}),
-    "expansion:blocks_text": Case(expansion.blocks_text, {"depth": 4}),
+    "expansion:blocks_text": Case(expansion.blocks_text, {"depth": 4}, zero="depth"),
     "expansion:placement": Case(expansion.placement, {"old": 2, "new": 4}, zero="old", fixed={"order": "inter"}),
     "expansion:sources": Case(expansion.sources, {"old": 2, "new": 4}, fixed={"order": "inter"}),
     "fitting.area:fit_area_law": Case(
