@@ -24,7 +24,6 @@ html_show_copyright = False
 
 extensions = ["myst_parser", "sphinx.ext.apidoc", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
-suppress_warnings = ["toc.empty_glob"]  # `*` at the end of a list takes pages that nobody put in order yet
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 highlight_language = "text"  # what docstrings show as typed is seldom code
