@@ -71,7 +71,17 @@ class PlanLightning(Callback):
             raise InputError("max_steps", trainer.max_steps, rule, fix)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Grow before the first update of a stage."""
+        """Grow before the first update of a stage.
+
+        Args:
+            trainer: Whose steps are counted, and whose optimizers and averages grow, too.
+            pl_module: Grows.
+            batch: Not read.
+            batch_idx: Not read.
+
+        Raises:
+            InputError: if optimizers do not step alike, or the module's depth is not the plan's.
+        """
         step, rest = divmod(trainer.global_step, len(trainer.optimizers))
         if rest:
             rule = f"optimizer steps are no multiple of the {len(trainer.optimizers)} optimizers: an update is none"
