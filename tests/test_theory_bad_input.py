@@ -260,6 +260,11 @@ NO_QUANTITIES = {
     "fitting.area:AreaFit.refit",  # called by the bootstrap, with numbers of its own
     "fitting.bootstrap:resampled_losses",
     "fitting.engine",  # what fits do inside, some thousand times
+    "fitting.field_fit:FieldFit.bootstrap",  # draws nothing
+    "fitting.field_fit:FieldFit.refit",
+    "fitting.field_fit:FieldFit.report",  # its level is the interface's: the posterior's intervals are 90 %
+    "fitting.field_kernel:Points.over",  # what fit_recovery_field has checked
+    "fitting.field_kernel:field_runs",
     "fitting.landscape_fit:LandscapeFit.refit",
     "fitting.normalised:NormalisedFit.refit",
     "fitting.normalised:fit_normalised_pilots",  # its seed is the interface's: nothing is drawn
@@ -269,6 +274,7 @@ NO_QUANTITIES = {
     "fitting.sizes:fit_sizes",  # files: tests/test_theory_ask.py
     "growth_conditions:conditions_text",  # what smallest_budget returned
     "growth_conditions:smallest_budget",  # tests/test_theory_menu.py
+    "landscapes.field:FieldLaw.tau_star",  # tests/test_theory_landscapes.py
     "landscapes.growth:GrowthLandscape.fixed",  # of the members
     "landscapes.growth:GrowthLandscape.grown",
     "landscapes.law:history_of_rates",  # complex numbers too

@@ -190,13 +190,13 @@ def rule_of_plan(plan: Plan, law: GrowthLandscape | None = None) -> AutoExpansio
         if area is None:
             rule = "needs a plan with a mixing area, or a landscape"
             raise InputError(
-                "--online", True, rule, "give --landscape with what `latebloom fit --law field --out` wrote"
+                "--online", True, rule, "give --online-law with what `latebloom fit --law field --out` wrote"
             )
         return AutoExpansion(schedule=plan.schedule, mixing_area=area)
     small, full = (stage.depth for stage in plan.stages)
     if (law.small_depth, law.full_depth) != (small, full):
         rule = f"is of depths {law.small_depth} and {law.full_depth}, the plan grows {small} -> {full}"
-        raise InputError("--landscape", law.__struct_config__.tag, rule, "fit one to pilots of these two depths")
+        raise InputError("--online-law", law.__struct_config__.tag, rule, "fit one to pilots of these two depths")
     price = flops_per_token(plan.model, small) / flops_per_token(plan.model, full)
     return AutoExpansion(schedule=plan.schedule, law=law, cost_ratio=price)  # type: ignore[arg-type]
 

@@ -28,10 +28,10 @@ __all__ = ["branch_command", "doctor_command", "resume_command", "train_command"
 @click.option("--data", type=PATH, help="Directory of token shards (see `latebloom data prepare`).")
 @click.option("--out", type=PATH, help="New directory for the run. [default: runs/NAME]")
 @click.option(
-    "--online", is_flag=True, help="Decide the expansion while running: by --landscape, or the plan's mixing area."
+    "--online", is_flag=True, help="Decide the expansion while running: by --online-law, or the plan's mixing area."
 )
 @click.option(
-    "--landscape", type=PATH, help="With --online: a landscape that `latebloom fit --out` wrote; sets a deadline."
+    "--online-law", type=PATH, help="With --online: a landscape that `latebloom fit --out` wrote; sets a deadline."
 )
 @click.option("--threads", type=int, help="CPU threads. [default: torch's]")
 @click.option("--dry-run", "dry", is_flag=True, help="Print parameters, FLOPs, memory and time; train nothing.")
@@ -68,7 +68,7 @@ def train_command(
     out: Path | None,
     config: TrainConfig,
     online: bool,
-    landscape: Path | None,
+    online_law: Path | None,
     threads: int | None,
     dry: bool,
     mfu: float,
@@ -104,14 +104,14 @@ def train_command(
     if data is None:
         raise InputError("--data", None, "is required to train", "make shards with `latebloom data prepare`")
     use_threads(threads)
-    if landscape is not None and not online:
-        raise InputError("--landscape", str(landscape), "is for --online", "add --online")
+    if online_law is not None and not online:
+        raise InputError("--online-law", str(online_law), "is for --online", "add --online")
     auto = None
     if online:
         from latebloom.theory.landscapes.registry import read_fitted
         from latebloom.theory.online_expansion import rule_of_plan
 
-        auto = rule_of_plan(plan, None if landscape is None else read_fitted(landscape).law)
+        auto = rule_of_plan(plan, None if online_law is None else read_fitted(online_law).law)
     record = train(plan, data=data, out=out or Path("runs") / _file_name(plan), config=config, auto=auto)
     result = summary(record)
     if speaks():
