@@ -9,7 +9,7 @@ from latebloom.theory.record import read_record
 from latebloom.train.experiments.study import read_study, study_arms, study_table
 from tests.benchmarks.timing_laws import RECORDS, ROOT, STUDIES
 
-GROWN = "best-1-2-at-0.5-C400"
+GROWN = [f"best-1-2-at-{share}-C400" for share in (0.3, 0.5, 0.7)]
 
 
 def finals(study):
@@ -32,13 +32,16 @@ def recipes():
 
 def test_where_growing_paid(recipes):
     study, measured, rows = recipes
-    grown, one, two = (rows[arm] for arm in (GROWN, "fixed-1-C400", "fixed-2-C400"))
-    gap = np.array([measured[f"{GROWN}-s{s}"] - measured[f"fixed-1-C400-s{s}"] for s in study.seeds
-                    if f"{GROWN}-s{s}" in measured])  # fmt: skip
+    one, two = rows["fixed-1-C400"], rows["fixed-2-C400"]
     assert one.above_best_fixed == 0 and two.above_best_fixed > 0  # one block is the best fixed depth
-    assert grown.above_best_fixed == pytest.approx(gap.mean(), abs=1e-12)
-    said = f"{-gap.mean():.4f} +- {gap.std(ddof=1) / len(gap) ** 0.5:.4f} nats below".replace("0.", ".")
-    assert said in sentence() and f"{len(gap)} seeds" in sentence(), said
+    said = []
+    for arm in GROWN:
+        seeds = [seed for seed in study.seeds if f"{arm}-s{seed}" in measured]
+        gap = np.array([measured[f"{arm}-s{seed}"] - measured[f"fixed-1-C400-s{seed}"] for seed in seeds])
+        assert rows[arm].above_best_fixed == pytest.approx(gap.mean(), abs=1e-12)
+        said.append(f"{-gap.mean():.4f} +- {gap.std(ddof=1) / len(gap) ** 0.5:.4f}".replace("0.", "."))
+        assert f"of {len(gap)} seeds" in sentence()
+    assert f"{said[0]}, {said[1]} and {said[2]} nats below" in sentence(), said
 
 
 def test_where_it_did_not(recipes):
