@@ -281,8 +281,8 @@ def _save(
         "png": {"Software": None},
     }
     with plt.style.context(_styles(config)):
-        for kind in config.format:
-            figure.savefig(f"{stem}.{kind}", metadata=metadata[kind])
+        for suffix in config.format:
+            figure.savefig(f"{stem}.{suffix}", metadata=metadata[suffix])
     plt.close(figure)
     texts = {
         "csv": csv_text(table),

@@ -37,7 +37,8 @@ def place(tmp_path_factory):
 def data(place):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        assert run("data", "prepare", "a.txt", "b.txt", "--tokenizer", "bytes", "--out", "data") == 0
+        files = ("a.txt", "b.txt", "--val", "val.txt")
+        assert run("data", "prepare", *files, "--tokenizer", "bytes", "--out", "data") == 0
     return place / "data"
 
 
