@@ -68,21 +68,26 @@ def make(records: Mapping[str, Record]) -> Figure:
     return figure
 
 
-def data(records: Mapping[str, Record]) -> Table:
-    """Every grown run's end."""
+def _rows(records: Mapping[str, Record]) -> list[tuple[str, float, float, float]]:
+    """Every grown run: its name, FLOPs, final loss, and the best fixed depth's."""
     front = _front(records)
     rows = []
     for run in RUNS:
         record = records[f"stages/{run}_s0"]
         flops = float(plan_flops(record.plan))
         rows.append((_label(record), flops, record.final(), front.loss_at(flops)))
-    return Table(("run", "FLOPs", "final loss", "best fixed depth of equal compute"), rows)
+    return rows
+
+
+def data(records: Mapping[str, Record]) -> Table:
+    """Every grown run's end."""
+    return Table(("run", "FLOPs", "final loss", "best fixed depth of equal compute"), _rows(records))
 
 
 def caption(records: Mapping[str, Record]) -> str:
     """The caption, its numbers computed."""
     told = "; ".join(
-        f"{name}: {flops:.3g} FLOPs, {loss:.3f} ({loss - best:+.3f})" for name, flops, loss, best in data(records).rows
+        f"{name}: {flops:.3g} FLOPs, {loss:.3f} ({loss - best:+.3f})" for name, flops, loss, best in _rows(records)
     )
     return (
         "One, two and three expansions to 4 blocks, at the steps given, of 400 (GPT-2, width 64, bytes, n = 1 seed). "
