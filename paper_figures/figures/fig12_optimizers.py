@@ -97,7 +97,7 @@ def caption(runs: dict[str, dict[str, Record]]) -> str:
             "block of equal compute"
         )
     return (
-        "Grown from 1 to 4 blocks at half of 160 steps (GPT-2, width 64, bytes, n = 1 seed), each optimizer at the best "
-        "of the one or two peak learning rates that were tried. Final loss of the grown run, nats, and its difference: "
-        f"{'; '.join(told)}."
+        "Grown from 1 to 4 blocks at half of 160 steps (GPT-2, width 64, bytes, n = 1 seed), each optimizer at the "
+        "best of the one or two peak learning rates that were tried. Final loss of the grown run in nats, and "
+        f"its difference: {'; '.join(told)}."
     )
