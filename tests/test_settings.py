@@ -193,11 +193,11 @@ def another(setting):
     if isinstance(option.type, click.Choice):
         return [flag, next(choice for choice in option.type.choices if choice != setting.default)]
     if option.type.name == "list":
-        return [flag, {"init": "zero", "order": "inter"}.get(setting.field, "3,4,5,6")]
+        return [flag, {"init": "zero", "order": "inter", "format": "png"}.get(setting.field, "3,4,5,6")]
     if option.type.name.startswith("integer"):
         return [flag, str((setting.default if isinstance(setting.default, int) else 6) + 1)]
     if option.type.name.startswith("float"):
-        return [flag, "0.25"]
+        return [flag, {"width": "4.5"}.get(setting.field, "0.25")]
     return [flag, "cpu"]
 
 

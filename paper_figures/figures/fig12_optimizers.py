@@ -1,4 +1,4 @@
-"""Figure 12: growing under other optimizers. Each at the best of three learning rates for the fixed depth.
+"""Figure 12: growing under other optimizers. Each at the best learning rate that was tried for the fixed depth.
 
 Left: loss of the fixed depth and of the run that grows at half of the steps. Right: final losses of every control.
 
@@ -97,8 +97,7 @@ def caption(runs: dict[str, dict[str, Record]]) -> str:
             "block of equal compute"
         )
     return (
-        "Grown from 1 to 4 blocks at half of 160 steps (GPT-2, width 64, bytes, n = 1 seed), under optimizers at the "
-        "best of "
-        "three peak learning rates for the fixed depth. Final loss of the grown run in nats, and its difference: "
-        f"{'; '.join(told)}."
+        "Grown from 1 to 4 blocks at half of 160 steps (GPT-2, width 64, bytes, n = 1 seed), each optimizer at the "
+        "best of the one or two peak learning rates that were tried. Final loss of the grown run in nats, and "
+        f"its difference: {'; '.join(told)}."
     )

@@ -54,8 +54,8 @@ def make(records: Mapping[str, Record]) -> Figure:
             left.plot(step[1:], loss[1:], line, color=color, label=f"{label}, {ARMS[arm]}")
         costs = [plan_flops(records[arms[arm]].plan) for arm in ARMS]
         losses = [records[arms[arm]].final() for arm in ARMS]
-        for arm, cost, final, marker in zip(ARMS, costs, losses, "sD^", strict=True):
-            right.plot([cost], [final], marker, color=color, label=f"{label}, {ARMS[arm]}")
+        for told, cost, end, marker in zip(ARMS.values(), costs, losses, "sD^", strict=True):
+            right.plot([cost], [end], marker, color=color, label=f"{label}, {told}")
     finals = [records[name].final() for name in RECORDS]
     left.set(xlabel="iterations", ylabel="validation loss (nats/token)", title="runs of 400 steps")
     left.set_ylim(min(finals) * 0.97, max(finals) * 1.3)

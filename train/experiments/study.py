@@ -483,7 +483,7 @@ def _transfer_efficiency(study: Study, arm: StudyArm, means: Mapping[str, float]
     tau, depth = arm.plan.stages[1].start_step, arm.plan.depth
     n = _price(study, arm.plan.stages[0].depth) / _price(study, depth)
     computes = np.array([compute for compute in sorted(study.computes) if f"fixed-{depth}-C{compute}" in means])
-    if not len(computes):
+    if len(computes) < 2:
         return math.nan, n
     rho = transfer_efficiency(
         means[arm.name], steps=arm.plan.steps, tau=tau,
