@@ -120,8 +120,8 @@ def lightning(folder: str, resume: int, depth: int) -> str:
         enable_model_summary=False, callbacks=[PlanLightning(PLAN), saves], **several,
     )  # fmt: skip
     module = Module()
-    # the same batch again and again: Lightning begins a loader anew when it resumes within an epoch
-    loader = torch.utils.data.DataLoader(ROWS[:4].repeat(100, 1), batch_size=4)
+    # one row again and again: Lightning shuffles, and begins a loader anew when it resumes within an epoch
+    loader = torch.utils.data.DataLoader(ROWS[:1].repeat(400, 1), batch_size=4)
     path = str(Path(folder) / f"step={resume}.ckpt") if resume else None
     trainer.fit(module, loader, ckpt_path=path, weights_only=False)
     _leave()

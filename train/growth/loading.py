@@ -17,7 +17,7 @@ from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Plan, Stage
 from latebloom.train.growth.foreign import block_list, find_blocks
 from latebloom.train.growth.operators import grow
-from latebloom.train.growth.wrappers import inside
+from latebloom.train.growth.wrappers import unwrapped
 
 __all__ = ["check_depth", "grow_on_load", "grow_to_stage"]
 
@@ -40,7 +40,7 @@ def grow_on_load(
     Returns:
         Ends it when called.
     """
-    model, growth = inside(model), dict(growth or {})
+    model, growth = unwrapped(model), dict(growth or {})
     path = growth.get("blocks") or find_blocks(model)
 
     def before_loading(module: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
@@ -79,7 +79,7 @@ def check_depth(model: nn.Module, plan: Plan, step: int, growth: Mapping[str, An
     Raises:
         InputError: if the plan has another depth at ``step``, and does not grow to it there.
     """
-    model = inside(model)
+    model = unwrapped(model)
     depth = len(block_list(model.get_submodule(growth.get("blocks") or find_blocks(model))))
     stage = plan.stages[plan.stage_at(min(step, plan.steps - 1))]
     before = plan.stages[plan.stage_at(step - 1)].depth if step > 0 and stage.start_step == step else stage.depth

@@ -59,7 +59,7 @@ from latebloom.train.growth.foreign import (
 from latebloom.train.growth.fresh import own_init
 from latebloom.train.growth.optimizer_state import extend_optimizers, joins, torch_optimizers
 from latebloom.train.growth.probe import make_probe
-from latebloom.train.growth.wrappers import data_parallel_around, inside, wrap_again
+from latebloom.train.growth.wrappers import data_parallel_around, unwrapped, wrap_again
 from latebloom.train.model.tensors import Describe, describe, is_vector, matrices_of
 
 __all__ = ["begin_block", "find_blocks", "grow", "grow_blocks", "is_zeroed", "lay_identities_"]
@@ -125,7 +125,7 @@ def grow(
     if STATE_POLICIES[optimizer_state].new == "warmed":
         rule = "needs batches, which only the loop has"
         raise InputError("optimizer_state", optimizer_state, rule, "use keep_copied")
-    model = inside(model)
+    model = unwrapped(model)
     optimizers = torch_optimizers(optimizer, model)
     path = blocks or find_blocks(model)
     modules = check_growable(model, path)
@@ -134,7 +134,7 @@ def grow(
         raise InputError("depth", depth, f"is not deeper than the model's {old} blocks", "grow to more blocks")
     if STATE_POLICIES[optimizer_state].new == "copied" and old == 0:
         raise InputError("optimizer_state", optimizer_state, "has no block to copy from", "use keep")
-    copies = [(inside(average), check_growable(inside(average), path)) for average in averages]
+    copies = [(unwrapped(average), check_growable(unwrapped(average), path)) for average in averages]
     around = data_parallel_around(model, caller_syncs=caller_syncs)
     probe = make_probe(model, path, example)
     beside = [found for found in leftovers(model, path, old) if found.split(" ")[0] not in seen_to] if old else []

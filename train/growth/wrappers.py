@@ -16,10 +16,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from latebloom.theory.errors import InputError
 
-__all__ = ["data_parallel_around", "inside", "wrap_again"]
+__all__ = ["data_parallel_around", "unwrapped", "wrap_again"]
 
 
-def inside(model: nn.Module) -> nn.Module:
+def unwrapped(model: nn.Module) -> nn.Module:
     """The model that ``DistributedDataParallel``, ``torch.compile`` and averages of weights wrap.
 
     Args:
