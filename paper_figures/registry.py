@@ -289,8 +289,8 @@ def _save(
         "txt": caption + "\n",
         "json": json.dumps(told | {"caption": caption} | _sources(records, paths, config), indent=1) + "\n",
     }
-    for suffix, text in texts.items():
-        Path(f"{stem}.{suffix}").write_text(text, encoding="utf-8")
+    for ending, text in texts.items():
+        Path(f"{stem}.{ending}").write_text(text, encoding="utf-8")
     return [Path(f"{stem}.{kind}") for kind in (*config.format, *texts)]
 
 
