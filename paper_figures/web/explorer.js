@@ -382,6 +382,7 @@ function show() {
     clearTimeout(later);
     later = setTimeout(() => [drawCompute, drawWhen, drawMap].forEach((draw) => draw(result)), 30);
     window.latebloom = { ...window.latebloom, settings, result, milliseconds: performance.now() - began };
+    if (parent !== window) parent.postMessage({ latebloom: { settings, ...told } }, "*"); // in a notebook, widget.js listens
   } catch (error) {
     notice(error.message);
   }
