@@ -87,12 +87,13 @@ def train(
         with ranks.together():
             if ranks.is_first:
                 directory.check_new()
-                _check_disk(directory, plan, config)
             if auto is not None and len(plan.stages) != 2:
                 raise InputError(
                     "stages", len(plan.stages), "must be two for an online expansion", "plan one expansion"
                 )
             trainee = make_trainee(plan, data, config, ranks)
+            if ranks.is_first:
+                _check_disk(directory, plan, config)
         _check_agreement(trainee)
         with ranks.together():
             trainee.begin()
