@@ -56,7 +56,8 @@ def draw_table(table: Table) -> Figure:
     heads = max(name.count("\n") for name in table.columns) + 1
     lines = [max(cell.count("\n") for cell in row) + 1 for row in cells]
     height = ROW * (heads + sum(lines) + 1)
-    figure = plt.figure(figsize=(WIDTH, height), layout="none")
+    figure = plt.figure(figsize=(WIDTH, height))
+    figure.set_layout_engine("none")  # every text has its place
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, WIDTH), ylim=(height, 0))
     axes.axis("off")

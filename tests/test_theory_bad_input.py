@@ -76,6 +76,7 @@ OF_SCHEDULE = {
     "flow_area_inverse": Case(WSD.flow_area_inverse, {"area": 0.3}, zero="area"),
     "remaining": Case(WSD.remaining, {"t": [0, 3]}, zero="t"),
     "with_steps": Case(WSD.with_steps, {"steps": 50}),
+    "with_peak": Case(WSD.with_peak, {"peak": 0.5}),
 }
 PIECES = schedules.Piecewise(at=(0, 10), rate=(1.0, 0.5))
 CYCLES = schedules.Cyclic(steps=10, peak_lr=1.0, period=5)
@@ -179,8 +180,10 @@ CASES = CALLS | {
     **{f"schedules:Schedule.{name}": case for name, case in OF_SCHEDULE.items()},
     "schedules:Cyclic.with_steps": Case(CYCLES.with_steps, {"steps": 20}),
     "schedules:Piecewise.lr": Case(PIECES.lr, {"step": [0, 3]}, zero="step"),
+    "schedules:Piecewise.with_peak": Case(PIECES.with_peak, {"peak": 0.5}),
     "schedules:Piecewise.with_steps": Case(PIECES.with_steps, {"steps": 20}),
     "schedules:Tail.lr": Case(TAIL.lr, {"step": [0, 3]}, zero="step"),
+    "schedules:Tail.with_peak": Case(TAIL.with_peak, {"peak": 0.5}),
     "schedules:WSD.with_steps": Case(WSD.with_steps, {"steps": 50}),
     "schedules:wsd": Case(
         schedules.wsd, {"steps": 100, "peak_lr": 0.01, "warmup": 0.1, "decay": 0.1}, zero="warmup decay"
@@ -286,6 +289,7 @@ NO_QUANTITIES = {
     "landscapes.scaling:log_ratios",
     "landscapes.scaling:shape_columns",
     "pilot_value:pilot_value",  # tests/test_theory_menu.py
+    "record:values_record",  # None is a value that is not there
     "schedules:Tail.with_steps",  # refuses everything
     "spec:Spec.to_json",  # spaces of indentation
     "verdict:judge",  # its numbers are fields of the Verdict, validated there: tests/test_theory_verdict.py

@@ -15,7 +15,7 @@ from latebloom.theory.verdict import TrainedArm, Verdict, sentence
 
 from .helpers import synthetic_record, tiny_plan
 
-HOSTILE = "<script>alert('1 & 2')</script> $\\frac$ _\u202e\" --> ]]> %s {0} </td>"
+HOSTILE = "<script>alert('1 & 2')</script> $\\frac$ _\" --> ]]> %s {0} </td>"
 
 
 @pytest.fixture(autouse=True)

@@ -37,7 +37,7 @@ def looks(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "tolist", to_list)
     monkeypatch.setattr(loop, "usable_device", lambda _: torch.device("meta"))
     monkeypatch.setattr(Trainee, "update", update)
-    monkeypatch.setattr(loop._Run, "save", lambda self: None)
+    monkeypatch.setattr(loop._Run, "save", lambda self, behind=False: None)
     monkeypatch.setattr(model, "generator", lambda *_: None)  # there is none of that device, nor autocast
     enabled = torch.is_autocast_enabled
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind="cuda": kind != "meta" and enabled(kind))

@@ -2,17 +2,16 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from latebloom import cli
 from latebloom.theory import InputError, fixed_depth
 from latebloom.theory.plan import BlockVariant
-from latebloom.train.data.tokenizers import byte_tokenizer, make_encoding, with_end
+from latebloom.train.data.tokenizers import byte_tokenizer, with_end
 from latebloom.train.interop.sample import _examples, _score, hellaswag, load_run
 from latebloom.train.model.hf import export, from_hf, hf_config, hf_state
 from latebloom.train.model.transformer import GPT2
@@ -141,8 +140,13 @@ def exported(data, tmp_path_factory):
 
 
 def bpe(vocab_size, text="grow depth late bloom " * 20):
-    encoding = make_encoding("bpe", train_texts=lambda: [text], vocab_size=vocab_size, bpe_dir=None, saved=Path("none"))
-    return Tokenizer.from_str(encoding[2])
+    """As runs of before 2026-11-26 have it, without a token that ends a document."""
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    made.train_from_iterator([text], trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=alphabet))
+    return made
 
 
 @pytest.mark.parametrize("kind", ["bytes", "bpe", "padded", "named"])

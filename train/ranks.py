@@ -3,7 +3,7 @@
 ``torchrun`` or a scheduler starts one process a device and says by the environment who is who: RANK, WORLD_SIZE,
 LOCAL_RANK, MASTER_ADDR, MASTER_PORT. A process that is alone joins nothing: its sums are its numbers, its rows are all
 rows, and torch.distributed is never loaded. No other module but :mod:`latebloom.train.model.sharding` imports
-torch.distributed.
+torch.distributed, and :mod:`latebloom.train.growth.wrappers` for the wrappers of other people's trainers.
 
 Texts, such as a refusal, go through the key-value store of the launcher, numbers and tensors through collective
 operations. Every rank makes the same calls in the same order: nothing here may be called by one rank alone.

@@ -813,7 +813,7 @@ def judge(found: dict[str, Any]) -> list[str]:
         wrong.append("left a canary, or changed what is the user's")
     if "\x1b" in found["out"] + found["err"] or "\x07" in found["out"] + found["err"]:
         wrong.append("sent escapes to the terminal")
-    if "<script>" in found["page"] or "<img" in found["page"]:
+    if any(f"<{element}" in found["page"].lower() for element in ("script>alert", "img", "/title><script")):
         wrong.append("wrote mark-up into the report")
     if found["cpu"] > CPU_SECONDS:
         wrong.append(f"took {found['cpu']:.0f} s")
