@@ -46,7 +46,7 @@ def test_result_holds_every_arm_and_every_gap_predicted_and_measured(finished):
     assert result["details"] == list(details(verdict))
     assert result["plan_digest"] == plan.digest
     assert result["predicted_verdict"] == plan.predicted.verdict
-    assert len(plan.provenance.pilots) == 9
+    assert len(plan.provenance.pilots) == 8
     spent = {name: result["flops"][name] for name in verdict.menu}
     assert spent == pytest.approx(dict.fromkeys(spent, module.BUDGET * fixed_flops(plan)), rel=0.01)
 

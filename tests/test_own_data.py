@@ -85,7 +85,7 @@ def test_the_parts_are_the_whole(place, data, monkeypatch, capsys):
     assert "verdict" in out and "left out" not in out
     result, said = (json.loads((place / name / "result.json").read_text()) for name in ("judged", "st"))
     assert result["losses"] == said["losses"] and result["gaps"] == said["gaps"] and result["head"] == said["head"]
-    assert "<svg" in (place / "judged" / "report.html").read_text()
+    assert "application/json" in (place / "judged" / "report.html").read_text()  # curves that its script draws
 
 
 def loop_words(plan):
@@ -113,7 +113,7 @@ def test_a_plan_from_curves_of_a_loop_that_is_not_ours(place, data, monkeypatch,
     assert run("plan", *target, *out, "--pilot", "curves.toml") == 0
     assert "At " in capsys.readouterr().out
     plan = read_plan(place / "from_curves.json")
-    assert plan.predicted.decision is not None and len(plan.provenance.pilots) == 9
+    assert plan.predicted.decision is not None and len(plan.provenance.pilots) == 8
     assert run("plan", "lr", "from_curves.json", "--every", "10") == 0
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     assert rows[-1]["step"] == str(plan.steps - 1)

@@ -74,6 +74,7 @@ OTHER_THINGS = {
     ("import curve", "schedule"): "of a run that there is: what is not said, its log says",
     ("import curve", "name"): "of a run, not of a law",
     ("import curve", "steps"): "of a run that there is: what is not said, its log says",
+    ("figures", "width"): "of a picture, inches",
     ("fit", "warmup"): "updates before the first logged rate",
     ("judge", "noise"): "of one final loss",
     ("lr-transfer", "depth"): "of the target, which must be given",

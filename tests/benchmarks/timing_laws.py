@@ -182,7 +182,7 @@ def landscape_draws(name: str) -> Callable[[Case], JointDraws]:
 
 
 LAWS: dict[str, Callable[[Case], JointDraws]] = {
-    "field": frozen_or_field_draws, **{name: landscape_draws(name) for name in FITTED}
+    **{name: landscape_draws(name) for name in FITTED}, "field": frozen_or_field_draws
 }  # fmt: skip
 
 
