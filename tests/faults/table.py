@@ -51,7 +51,7 @@ ROWS = (
         "The other ranks end with exit code 75 and one line that names the lost rank, the step and the collective; "
         "restarted, the run ends bit for bit as if never stopped.",
         f"{RUNS}test_a_rank_that_is_killed_is_named_with_step",
-        f"{RANKS}test_a_killed_rank_ends_the_others_and_the_run_goes_on_as_if_never_stopped",
+        "tests/test_train_rank_kills.py::test_a_killed_rank_ends_the_others_and_the_run_goes_on_as_if_never_stopped",
     ),
     _row(
         3,
