@@ -261,8 +261,10 @@ ROWS = (
     _row(
         29,
         "settings of another type",
-        'TOML and JSON are read typed: `"1e-3"` is no number, 1 no truth; YAML is not read.',
+        'TOML, JSON and YAML are read typed: `"1e-3"` is no number, 1 no truth; YAML is that of 1.2, where `1e-3` is a '
+        "number and `no` a word, and a key that stands twice is refused.",
         f"{KEPT}test_settings_are_read_typed",
+        "tests/test_settings.py::test_yaml",
     ),
     _row(
         30,
