@@ -262,7 +262,7 @@ def study_arms(study: Study) -> list[StudyArm]:
     for recipe in study.recipes:
         for compute in sorted(recipe.computes or computes):
             name = f"{recipe.name}-C{compute}"
-            plan = _recipe_plan(study, recipe, name)
+            plan = _recipe_plan(study, recipe, name, compute)
             made[name] = StudyArm(name=name, compute=compute, plan=plan, trunk=_trunk_of(plan, made))
     return sorted(made.values(), key=lambda arm: (arm.compute, arm.grown))
 
@@ -274,9 +274,8 @@ def _trunk_of(plan: Plan, made: dict[str, StudyArm]) -> str:
     return max(fixed, key=lambda arm: (min(agree_until(arm.plan, plan), tau), -arm.compute)).name
 
 
-def _recipe_plan(study: Study, recipe: Recipe, name: str) -> Plan:
-    """The plan of a recipe at the compute that its ``name`` ends with, its last stage as long as the rest allows."""
-    compute = int(name.rpartition("-C")[2])
+def _recipe_plan(study: Study, recipe: Recipe, name: str, compute: int) -> Plan:
+    """The plan of a recipe at one amount of compute, its last stage as long as the rest allows."""
     budget = compute * _price(study, study.full_depth)
     prices = [_price(study, stage.replayed_to or stage.depth) for stage in recipe.stages]
     ends = [*(stage.at for stage in recipe.stages[1:]), 1.0]

@@ -174,8 +174,7 @@ def checkpoint_bytes(plan: Plan) -> int:
     Args:
         plan: Gives model, depth and optimizer.
     """
-    tensors = [*outer_tensors(plan.model), *(plan.depth * block_tensors(plan.model))]
-    return state_bytes(plan) - sum(4 * tensor.size for tensor in tensors)
+    return state_bytes(plan) - 4 * parameters(plan.model, plan.depth)  # without gradients
 
 
 def state_bytes(plan: Plan) -> int:
@@ -295,7 +294,7 @@ def dry_run(
         waiting = 4 * model.vocab_size * model.width * (plan.depth > 0)
         working_peak = 4 * outer + max(fetched + max(head), waiting + 3 * fetched + again)
     computing, fetching, exchanging = seconds_of_update(plan.depth)
-    checkpoint = states - 4 * n  # without gradients
+    checkpoint = checkpoint_bytes(plan)
     return DryRun(
         phases=tuple(phases),
         flops=plan_flops(plan),
