@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 
+from latebloom.paper_figures.curves import Look, plot_ends, plot_seeds
+from latebloom.paper_figures.seeds import finals, records_of_seeds, runs_of, told_mean, told_seeds
 from latebloom.paper_figures.tables import Table
 from latebloom.theory.cost import flops_per_token, plan_flops
 
@@ -25,23 +27,23 @@ FAMILIES = {  # by family: label, color, and its arms' records
         "GPT-2",
         "#0072B2",
         {
-            "fixed": "schedules/wsd-fixed_s0",
-            "grown": "schedules/wsd-grown-200_s0",
-            "small": "schedules/wsd-small_s0",
+            "fixed": "schedules/wsd-fixed",
+            "grown": "schedules/wsd-grown-200",
+            "small": "schedules/wsd-small",
         },
     ),
     "llama": (
         "LLAMA3-like",
         "#D55E00",
         {
-            "fixed": "architectures/llama-fixed_s0",
-            "grown": "architectures/llama-grown_s0",
-            "small": "architectures/llama-small_s0",
+            "fixed": "architectures/llama-fixed",
+            "grown": "architectures/llama-grown",
+            "small": "architectures/llama-small",
         },
     ),
 }
 ARMS = {"fixed": "4 blocks", "grown": "1 → 4 at half", "small": "1 block, never grown"}
-RECORDS = [name for _, _, arms in FAMILIES.values() for name in arms.values()]
+RECORDS = records_of_seeds(name for _, _, arms in FAMILIES.values() for name in arms.values())
 MADE_BY = "latebloom train paper_figures/plans/architectures/NAME.json --data DIR"
 
 
@@ -50,15 +52,15 @@ def make(records: Mapping[str, Record]) -> Figure:
     figure, (left, right) = plt.subplots(1, 2)
     for label, color, arms in FAMILIES.values():
         for arm, line in (("fixed", "-"), ("grown", "--")):
-            step, loss = records[arms[arm]].curve()
-            left.plot(step[1:], loss[1:], line, color=color, label=f"{label}, {ARMS[arm]}")
-        costs = [plan_flops(records[arms[arm]].plan) for arm in ARMS]
-        losses = [records[arms[arm]].final() for arm in ARMS]
-        for told, cost, end, marker in zip(ARMS.values(), costs, losses, "sD^", strict=True):
-            right.plot([cost], [end], marker, color=color, label=f"{label}, {told}")
-    finals = [records[name].final() for name in RECORDS]
+            runs = list(runs_of(records, arms[arm]).values())
+            plot_seeds(left, runs, Look(f"{label}, {ARMS[arm]}", color, line), against="step")
+        for (arm, told), marker in zip(ARMS.items(), "sD^", strict=True):
+            runs, ends = list(runs_of(records, arms[arm]).values()), finals(records, arms[arm])
+            cost = plan_flops(runs[0].plan)
+            plot_ends(right, cost, ends, marker, color=color, label=f"{label}, {told}")
+    lowest = [record.final() for record in records.values()]
     left.set(xlabel="iterations", ylabel="validation loss (nats/token)", title="runs of 400 steps")
-    left.set_ylim(min(finals) * 0.97, max(finals) * 1.3)
+    left.set_ylim(min(lowest) * 0.97, max(lowest) * 1.45)
     left.legend()
     right.set(xlabel="training FLOPs", ylabel="final validation loss", title="every arm")
     right.margins(0.15)
@@ -71,24 +73,24 @@ def data(records: Mapping[str, Record]) -> Table:
     rows = []
     for label, _, arms in FAMILIES.values():
         for arm, told in ARMS.items():
-            record = records[arms[arm]]
-            rows.append((label, told, float(plan_flops(record.plan)), record.final()))
-    return Table(("architecture", "run", "FLOPs", "final loss"), rows)
+            for seed, record in runs_of(records, arms[arm]).items():
+                rows.append((label, told, float(plan_flops(record.plan)), seed, record.final()))
+    return Table(("architecture", "run", "FLOPs", "seed", "final loss"), rows)
 
 
 def caption(records: Mapping[str, Record]) -> str:
     """The caption, its numbers computed."""
-    told = []
+    told, counts = [], []
     for label, _, arms in FAMILIES.values():
-        final = {arm: records[name].final() for arm, name in arms.items()}
-        plan = records[arms["fixed"]].plan
+        final = {arm: told_mean(finals(records, name), ".3f") for arm, name in arms.items()}
+        counts += [len(runs_of(records, name)) for name in arms.values()]
+        plan = runs_of(records, arms["fixed"])[0].plan
         price = flops_per_token(plan.model, 1) / flops_per_token(plan.model, plan.depth)
         told.append(
-            f"{label} (a step of 1 block costs {price:.2f} of one of 4): 4 blocks {final['fixed']:.3f}, grown "
-            f"{final['grown']:.3f}, never grown {final['small']:.3f}"
+            f"{label} (a step of 1 block costs {price:.2f} of one of 4): 4 blocks {final['fixed']}, grown "
+            f"{final['grown']}, never grown {final['small']}"
         )
     return (
-        "Two families of blocks on one skeleton, grown from 1 to 4 blocks at half of 400 steps (width 64, bytes, n = "
-        "1 seed). "
-        f"Final losses in nats: {'; '.join(told)}."
+        "Two families of blocks on one skeleton, grown from 1 to 4 blocks at half of 400 steps (width 64, bytes, "
+        f"{told_seeds(counts)}). Final losses in nats: {'; '.join(told)}."
     )
