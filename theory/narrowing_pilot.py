@@ -47,7 +47,8 @@ class Narrowing(NamedTuple):
         if pilot.tau is not None:
             what = f"A pilot of {pilot.stages[0].depth} -> {blocks_text(pilot.depth)} grown at step {pilot.tau}"
         cost = f"{pilot.steps} steps ({plan_flops(pilot):.3g} FLOPs)"
-        return f"{what} for {cost} would narrow the step to grow to {low:.0f} ... {high:.0f}, if it ends as the law expects."
+        step = f"the step to grow to {low:.0f} ... {high:.0f}"
+        return f"{what} for {cost} would narrow {step}, if it ends as the law expects."
 
 
 def narrowing_pilot(
@@ -88,7 +89,9 @@ def narrowing_pilot(
 
 def _candidates(plan: Plan, fit: LandscapeFit) -> list[Plan]:
     """Pilots longer than those of their kind."""
-    seen = {role: max((r.schedule.horizon for r in fit.runs if r.role == role), default=0) for role in ("full", "grown")}
+    seen = {
+        role: max((r.schedule.horizon for r in fit.runs if r.role == role), default=0) for role in ("full", "grown")
+    }
     pilots = []
     for share in HORIZONS:
         horizon = max(2, round(share * plan.steps))

@@ -122,4 +122,3 @@ def caption(records: dict[str, Record]) -> str:
             f"{told_mean(above['grown_0_random'])}; from one block {ones}; from two, both ways of copying, {orders}."
         )
     return " ".join(told)
-

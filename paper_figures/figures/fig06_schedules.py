@@ -1,8 +1,8 @@
 """Figure 6: warmup-stable-decay against cosine. How late may a run grow?
 
-Left: final loss above the fixed depth of the same seed, measured, against the step of the expansion. Right: the latest step that leaves
-a given share of learning-rate area, as theory has it (:mod:`latebloom.theory.timing`): a cosine has spent its area
-earlier, so a run must grow earlier under it.
+Left: final loss above the fixed depth of the same seed, measured, against the step of the expansion. Right: the latest
+step that leaves a given share of learning-rate area, as theory has it (:mod:`latebloom.theory.timing`): a cosine has
+spent its area earlier, so a run must grow earlier under it.
 
 Source: arXiv 2511.04981 finds limits of .8 T (WSD) and .4 to .5 T (cosine). Records: GPT-2 of width 64 on bytes of
 novels, 400 steps, one schedule each, all seeds that there are; plans in paper_figures/plans.

@@ -55,7 +55,8 @@ def make(panels: list[Panel]) -> Figure:
     for axis, panel in zip(axes[0], panels, strict=True):
         for depth, (cost, loss) in panel.front.curves.items():
             label = f"{depth} block{'' if depth == 1 else 's'}, fixed"
-            axis.plot(cost, loss, "-", color=depth_color(depth), label=label, marker=".", markersize=3, linewidth=1)
+            axis.plot(cost, loss, "-", color=depth_color(depth), label=label, marker=".", markersize=5, linewidth=1,
+                      zorder=3)  # fmt: skip
         grid = np.geomspace(min(e.flops for e in panel.ends), max(e.flops for e in panel.ends), 200)
         best = [panel.front.loss_at(c) for c in grid]
         axis.plot(grid, best, color="#000000", linewidth=3.5, alpha=0.15, label="best fixed depth", zorder=0)

@@ -1,7 +1,7 @@
 """Figure 13: does one learning rate serve other depths, widths and horizons?
 
-Final loss over the peak learning rate, the mean over seeds; the best of each sweep is marked. One rate for all depths is what the paper's
-growth relies on; the width's and the horizon's rules are those of :mod:`latebloom.theory.transfer`.
+Final loss over the peak learning rate, the mean over seeds; the best of each sweep is marked. One rate for all depths
+is what the paper's growth relies on; the width's and the horizon's rules are those of :mod:`latebloom.theory.transfer`.
 
 Records: GPT-2 on bytes of novels under Muon-NSGD, warmup-stable-decay; base width 32, 2 blocks, 200 steps of 1024
 tokens; plans in paper_figures/plans.

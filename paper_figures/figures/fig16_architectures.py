@@ -30,19 +30,26 @@ FAMILIES = {  # by family: label, color, and its arms' records
             "fixed": "schedules/wsd-fixed",
             "grown": "schedules/wsd-grown-200",
             "small": "schedules/wsd-small",
+            "equal_compute": "architectures/gpt2-equal_compute",
+            "small_equal_compute": "architectures/gpt2-small_equal_compute",
         },
     ),
     "llama": (
         "LLAMA3-like",
         "#D55E00",
         {
-            "fixed": "architectures/llama-fixed",
-            "grown": "architectures/llama-grown",
-            "small": "architectures/llama-small",
+            arm: f"architectures/llama-{arm}"
+            for arm in ("fixed", "grown", "small", "equal_compute", "small_equal_compute")
         },
     ),
 }
-ARMS = {"fixed": "4 blocks", "grown": "1 → 4 at half", "small": "1 block, never grown"}
+ARMS = {  # label and marker
+    "fixed": ("4 blocks", "s"),
+    "grown": ("1 → 4 at half", "D"),
+    "small": ("1 block", "^"),
+    "equal_compute": ("4 blocks, equal compute", "o"),
+    "small_equal_compute": ("1 block, equal compute", "v"),
+}
 RECORDS = records_of_seeds(name for _, _, arms in FAMILIES.values() for name in arms.values())
 MADE_BY = "latebloom train paper_figures/plans/architectures/NAME.json --data DIR"
 
@@ -53,18 +60,19 @@ def make(records: Mapping[str, Record]) -> Figure:
     for label, color, arms in FAMILIES.values():
         for arm, line in (("fixed", "-"), ("grown", "--")):
             runs = list(runs_of(records, arms[arm]).values())
-            plot_seeds(left, runs, Look(f"{label}, {ARMS[arm]}", color, line), against="step")
-        for (arm, told), marker in zip(ARMS.items(), "sD^", strict=True):
-            runs, ends = list(runs_of(records, arms[arm]).values()), finals(records, arms[arm])
-            cost = plan_flops(runs[0].plan)
-            plot_ends(right, cost, ends, marker, color=color, label=f"{label}, {told}")
+            plot_seeds(left, runs, Look(f"{label}, {ARMS[arm][0]}", color, line), against="step")
+        for arm, (told, marker) in ARMS.items():
+            cost = plan_flops(runs_of(records, arms[arm])[0].plan)
+            plot_ends(right, cost, finals(records, arms[arm]), marker, color=color, label=f"_{label}, {told}")
+    for told, marker in ARMS.values():
+        right.plot([], [], marker, color="#555555", label=told)
     lowest = [record.final() for record in records.values()]
     left.set(xlabel="iterations", ylabel="validation loss (nats/token)", title="runs of 400 steps")
     left.set_ylim(min(lowest) * 0.97, max(lowest) * 1.45)
     left.legend()
-    right.set(xlabel="training FLOPs", ylabel="final validation loss", title="every arm")
-    right.margins(0.15)
-    right.legend(fontsize=6.5)
+    right.set(xlabel="training FLOPs", ylabel="final validation loss", title="every control")
+    right.margins(0.12)
+    right.legend(fontsize=6.3, loc="upper right")
     return figure
 
 
@@ -72,7 +80,7 @@ def data(records: Mapping[str, Record]) -> Table:
     """Every run's end."""
     rows = []
     for label, _, arms in FAMILIES.values():
-        for arm, told in ARMS.items():
+        for arm, (told, _) in ARMS.items():
             for seed, record in runs_of(records, arms[arm]).items():
                 rows.append((label, told, float(plan_flops(record.plan)), seed, record.final()))
     return Table(("architecture", "run", "FLOPs", "seed", "final loss"), rows)
@@ -88,9 +96,10 @@ def caption(records: Mapping[str, Record]) -> str:
         price = flops_per_token(plan.model, 1) / flops_per_token(plan.model, plan.depth)
         told.append(
             f"{label} (a step of 1 block costs {price:.2f} of one of 4): 4 blocks {final['fixed']}, grown "
-            f"{final['grown']}, never grown {final['small']}"
+            f"{final['grown']}, never grown {final['small']}; for the compute of the grown run 4 blocks "
+            f"{final['equal_compute']}, 1 block {final['small_equal_compute']}"
         )
     return (
         "Two families of blocks on one skeleton, grown from 1 to 4 blocks at half of 400 steps (width 64, bytes, "
-        f"{told_seeds(counts)}). Final losses in nats: {'; '.join(told)}."
+        f"{told_seeds(counts)}). Final losses in nats: {'. '.join(told)}."
     )
