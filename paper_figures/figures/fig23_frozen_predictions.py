@@ -86,19 +86,17 @@ def make(records: Mapping[str, Record]) -> Figure:
     plot_predicted(left, run, against="step")
     left.set(xlabel="iterations", ylabel="validation loss (nats/token)", title="1 → 4 blocks", ylim=(4.5, 6))
     left.legend()
-    points = sorted(frozen(records), key=lambda point: point.predicted / point.measured)
+    points = frozen(records)
     for what in dict.fromkeys(point.what for point in points):
-        here = [(place, point) for place, point in enumerate(points) if point.what == what]
-        shown, places = look(what), [place for place, _ in here]
-        low, middle, high = (
-            [100 * (getattr(p, name) / p.measured - 1) for _, p in here] for name in ("low", "predicted", "high")
-        )
-        right.hlines(places, low, high, color=shown.color, linewidth=1.2, alpha=0.6)
-        right.plot(middle, places, "o", color=shown.color, label=shown.label, markersize=3.5)
-    right.axvline(0, color="#999999", linewidth=0.7, zorder=0)
-    right.set(xlabel="predicted above measured final loss (%)", title="written before the runs, 90 %")
-    right.set(yticks=[], ylabel="one prediction a row", ylim=(-1, 1.35 * len(points)))  # room for the legend
-    right.legend(loc="upper left", fontsize=6.5, ncols=2)
+        here = [point for point in points if point.what == what]
+        shown = look(what)
+        right.vlines([p.measured for p in here], [p.low for p in here], [p.high for p in here], color=shown.color)
+        right.plot([p.measured for p in here], [p.predicted for p in here], "o", color=shown.color, label=shown.label)
+    losses = [value for point in points for value in (point.measured, point.predicted)]
+    ends = [min(losses) - 0.02, max(losses) + 0.02]
+    right.plot(ends, ends, color="#999999", linewidth=0.7, zorder=0)
+    right.set(xlabel="measured final loss", ylabel="predicted final loss", title="written before the runs")
+    right.legend()
     return figure
 
 
@@ -118,6 +116,5 @@ def caption(records: Mapping[str, Record]) -> str:
         "median error "
         f"{np.median(errors):.2%}, largest {max(errors):.2%}; {inside} of {len(with_interval)} lie in their 90 % "
         "interval, where the "
-        "plan gives one. Left: the curve that the plan of the one-layer run predicts, beside the run. Right: each "
-        "prediction in per cent of the measured loss."
+        "plan gives one. Left: the curve that the plan of the one-layer run predicts, beside the run."
     )
