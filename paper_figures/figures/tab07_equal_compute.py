@@ -80,8 +80,8 @@ def _best_depth(front: Front, flops: float) -> int:
 def data(rows: list[tuple[str, ...]]) -> Table:
     """The table."""
     columns = (
-        "model", "tokens a\nparameter", "FLOPs", "best fixed\ndepth", "best growth", "full depth", "growth −\nbest fixed",
-        "seeds",
+        "model", "tokens a\nparameter", "FLOPs", "best fixed\ndepth", "best growth", "full depth",
+        "growth −\nbest fixed", "seeds",
     )  # fmt: skip
     return Table(columns, rows)
 
@@ -95,9 +95,9 @@ def caption(rows: list[tuple[str, ...]]) -> str:
     """The caption."""
     below = sum(row[6].startswith("-") for row in rows)
     return (
-        f"Final losses in nats for the same compute, {len(rows)} models and amounts of it (tokens a parameter are those "
-        "of the full depth): the best fixed depth, interpolated between horizons, the way of growing of the lowest mean "
-        "(chosen after the runs, which favours it), and that way's full depth from the start. The difference is the "
+        f"Final losses in nats for the same compute, {len(rows)} models and amounts of it (tokens a parameter are "
+        "those of the full depth): the best fixed depth, interpolated between horizons, the way of growing of the "
+        "lowest mean (chosen after the runs, which favours it), and that way's full depth from the start. The difference is the "
         "mean over seeds and its standard error, each against the best depth of its seed; "
         f"growth ends below the best fixed depth in {below} of {len(rows)}."
     )
