@@ -97,7 +97,7 @@ def caption(rows: list[tuple[str, ...]]) -> str:
     return (
         f"Final losses in nats for the same compute, {len(rows)} models and amounts of it (tokens a parameter are "
         "those of the full depth): the best fixed depth, interpolated between horizons, the way of growing of the "
-        "lowest mean (chosen after the runs, which favours it), and that way's full depth from the start. The difference is the "
-        "mean over seeds and its standard error, each against the best depth of its seed; "
+        "lowest mean (chosen after the runs, which favours it), and that way's full depth from the start. The "
+        "difference is the mean over seeds and its standard error, each against the best depth of its seed; "
         f"growth ends below the best fixed depth in {below} of {len(rows)}."
     )
