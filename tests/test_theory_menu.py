@@ -200,8 +200,8 @@ def test_value_of_a_pilot_is_the_fall_that_comes_true(experiments):
     at = field.points([pilot.area_before], [pilot.area_after], [4])
     outcomes = field.draws(at, number=300, measured=True)[:, 0]
     points = field.points([a.area_before for a in menu], [a.area_after for a in menu], [a.depths[-1] for a in menu])
-    after = [fit([dataclasses.replace(known, loss=float(y))]).moments(points)[0].min() for y in outcomes]
-    fall = field.moments(points)[0].min() - np.mean(after)
+    after = [fit([dataclasses.replace(known, loss=float(y))]).expected(points).min() for y in outcomes]
+    fall = field.expected(points).min() - np.mean(after)
     error = np.std(after) / np.sqrt(len(after))
     assert pilot_value(field, menu, pilot).regret_fall == pytest.approx(fall, abs=3 * error + 2e-4)
 

@@ -247,7 +247,7 @@ def _iso_loss_flops(field: RecoveryField, base: Plan, loss: float | None) -> flo
     steps = np.unique(np.geomspace(shortest, base.steps * LONGEST, 60).round())
     areas = [schedule_for(base.schedule, int(t)).total_area for t in steps]
     runs = field.points([0.0] * len(areas), areas, [full] * len(areas))
-    predicted, _ = field.moments(runs, measured=True)
+    predicted = field.expected(runs, measured=True)
     below = np.flatnonzero(predicted <= loss)
     if not len(below) or below[0] == 0:
         return None
@@ -422,8 +422,8 @@ def _text(
         f"{costs.share_of_fixed:.2f} of depth {base.depth} for {base.steps} steps."
     )
     best = decision.choices[decision.best].arm
-    mean, _ = field.moments(points_of(field, [best]), measured=True)
-    fixed = _iso_loss_flops(field, base, float(mean[0]))
+    expected = field.expected(points_of(field, [best]), measured=True)
+    fixed = _iso_loss_flops(field, base, float(expected[0]))
     if fixed is not None:
         net = 1 - (best.flops + costs.flops - costs.reused) / fixed
         lines.append(

@@ -148,14 +148,14 @@ def pilot_value(field: RecoveryField, menu: Sequence[MenuArm], pilot: Pilot, *, 
         after=np.append(arms.after, at.after),
         share=np.append(arms.share, at.share),
     )
-    mean, covariance = field.moments(points, trunks=[""] * len(menu) + trunk)
+    mean, covariance = field.moments(points, trunks=[""] * len(menu) + trunk)  # of ln(loss/scale)
     losses, variance = mean[:-1], covariance[-1, -1]
     shift = covariance[:-1, -1] / np.sqrt(variance)  # of the arms' means for y one standard deviation up
     generator = np.random.default_rng(seed)
     outcomes = generator.normal(size=OUTCOMES)
     outcomes = np.concatenate([outcomes, -outcomes])  # antithetic: the mean outcome is exactly the expected one
     updated = losses + outcomes[:, None] * shift
-    fall = float(losses.min() - updated.min(axis=1).mean())
+    fall = field.scale * float(losses.min() - updated.min(axis=1).mean())  # to first order
     values, vectors = np.linalg.eigh(covariance[:-1, :-1] - np.outer(shift, shift))
     residual = generator.normal(size=(OUTCOMES, len(menu))) @ (vectors * np.sqrt(np.maximum(values, 0))).T
     grows = np.array([arm.tau is not None for arm in menu])

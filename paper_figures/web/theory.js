@@ -259,13 +259,13 @@ export class RecoveryField {
     this.scale = Math.min(...ends.map((end) => end.loss));
     this.runs = [
       ...ends.map((end) => this.#run(end.area_before, end.area - end.area_before, end.depth, { seed: end.seed, trunk: end.trunk })),
-      ...curve.area.map((area) => this.#run(area, 0, this.small_depth, { curve: curve.noise })),
+      ...curve.area.map((area, i) => this.#run(area, 0, this.small_depth, { curve: curve.noise / curve.loss[i] })),
     ];
-    this.losses = Float64Array.from([...ends.map((end) => end.loss), ...curve.loss]);
+    this.logs = Float64Array.from([...ends.map((end) => end.loss), ...curve.loss], (loss) => Math.log(loss / this.scale));
     this.#fit();
   }
 
-  /** A run in units of the reference area; without a seed it is an expected loss, `curve` the noise of a curve's point. */
+  /** A run in units of the reference area; without a seed it is an expected loss, `curve` the relative noise of a curve's point. */
   #run(before, after, depth, { seed = null, trunk = null, curve = null } = {}) {
     const share = depthShare(depth, this.small_depth, this.full_depth), t = (before + after) / this.reference;
     return { before: before / this.reference, after: after / this.reference, share, t, logT: Math.log(t), seed, trunk, curve };
@@ -283,7 +283,8 @@ export class RecoveryField {
         for (const discrepancy of p.discrepancies)
           for (const noise of p.noises) {
             const point = { amplitude, shape, discrepancy, noise };
-            const factor = cholesky(this.#covariance(pairs, point), n), whitened = forward(factor, this.losses.slice(), n, 1);
+            const factor = cholesky(this.#covariance(pairs, point), n), residual = this.logs.map((log, i) => log - this.#mean(this.runs[i], point));
+            const whitened = forward(factor, residual, n, 1);
             let log = -p.onset_power * Math.log1p(shape.onset);
             for (let i = 0; i < n; i++) log -= 0.5 * whitened[i] ** 2 + Math.log(factor[i * n + i]);
             log -= 0.5 * (Math.log(noise / p.noise_typical) / p.noise_spread) ** 2;
@@ -301,7 +302,7 @@ export class RecoveryField {
     this.#prepareMeans();
   }
 
-  /** What `means` sums over: alpha = K^-1 losses, added up over the grid wherever the kernel does not depend on it. */
+  /** What `means` sums over: alpha = K^-1 (logs - mean), added up over the grid wherever the kernel does not depend on it. */
   #prepareMeans() {
     const n = this.runs.length, zeros = () => new Float64Array(n);
     this.common = zeros();
@@ -311,9 +312,10 @@ export class RecoveryField {
       const alpha = backward(factor, whitened, n);
       if (!this.byShape.has(shape)) {
         const lifts = this.runs.map((run) => this.#lift(run.after, shape));
-        this.byShape.set(shape, { fallen: 0, recovery: zeros(), lifts });
+        this.byShape.set(shape, { fallen: 0, amplitude: 0, recovery: zeros(), lifts });
       }
       const sums = this.byShape.get(shape);
+      sums.amplitude += weight * amplitude;
       for (let i = 0; i < n; i++) {
         const part = weight * alpha[i];
         this.common[i] += part;
@@ -331,8 +333,8 @@ export class RecoveryField {
     Object.assign(columns, { matern: new Float64Array(pairs.length), error: new Float64Array(pairs.length) });
     pairs.forEach(([x, y], i) => {
       const own = same && x === y, paired = x.seed !== null && x.seed === y.seed;
-      if (x.curve !== null && y.curve !== null) columns.curve[i] = this.scale ** 2 * (p.vague ** 2 + p.curve_slope ** 2 * (x.logT * y.logT));
-      if (own && x.curve !== null) columns.curve[i] += Math.max(x.curve, p.curve_noise * this.scale) ** 2;
+      if (x.curve !== null && y.curve !== null) columns.curve[i] = p.vague ** 2 + p.curve_slope ** 2 * (x.logT * y.logT);
+      if (own && x.curve !== null) columns.curve[i] += Math.max(x.curve, p.curve_noise) ** 2;
       columns.seeds[i] = paired ? 1 : 0;
       columns.matern[i] = this.#matern(x, y);
       columns.error[i] = p.trunk_share * (paired && x.trunk === y.trunk ? 1 : 0) + (1 - p.trunk_share) * (own && x.seed !== null ? 1 : 0);
@@ -349,13 +351,23 @@ export class RecoveryField {
     return byShape.get(shape);
   }
 
-  /** Prior covariances of the pairs at a point of the grid, nats squared. */
+  /** Prior mean of -z at a point of the grid. */
+  #mean(x, { amplitude, shape }) {
+    return x.after > 0 && x.share > 0 ? amplitude * this.#leading(x, this.#lift(x.after, shape)) : 0;
+  }
+
+  /** The same at A = 1, of a grown run. */
+  #leading(x, lift) {
+    return -this.prior.lead * (1 + this.prior.level_slope * lift) * x.share ** this.prior.depth_power;
+  }
+
+  /** Prior covariances of the pairs' logarithms at a point of the grid. */
   #covariance(pairs, { amplitude, shape, discrepancy, noise }) {
     const { law, recovery } = this.#shaped(pairs, shape), { matern, seeds, error, curve } = pairs;
-    const made = new Float64Array(law.length), square = this.scale ** 2, seed = this.prior.seed ** 2;
+    const made = new Float64Array(law.length), seed = this.prior.seed ** 2;
     for (let i = 0; i < made.length; i++) {
       const field = law[i] + discrepancy ** 2 * matern[i] + amplitude ** 2 * recovery[i];
-      made[i] = square * (field + seed * seeds[i] + noise ** 2 * error[i]) + curve[i];
+      made[i] = field + seed * seeds[i] + noise ** 2 * error[i] + curve[i];
     }
     return made;
   }
@@ -396,29 +408,30 @@ export class RecoveryField {
     return p.level ** 2 * (1 + p.level_slope * l) * (1 + p.level_slope * l2) + p.slope ** 2 * l * l2 + p.wander ** 2 * wander;
   }
 
-  /** Posterior means of the arms' expected losses over seeds. */
+  /** Losses over seeds whose logarithm is the posterior mean at each arm. */
   means(arms) {
     const p = this.prior, shapes = [...this.byShape];
     return this.#asked(arms).map((x) => {
       const shared = this.runs.map((y) => this.#shared(x, y));
       let sum = 0;
       this.runs.forEach((y, i) => (sum += p.vague ** 2 * this.common[i] + this.#matern(x, y) * this.matern[i]));
-      for (const [shape, { fallen, recovery, lifts }] of shapes) {
+      for (const [shape, { fallen, amplitude, recovery, lifts }] of shapes) {
         sum += p.vague_slope ** 2 * fall(x.t, shape) * fallen;
         const lift = this.#lift(x.after, shape);
+        if (x.after > 0 && x.share > 0) sum += amplitude * this.#leading(x, lift);
         for (let i = 0; i < shared.length; i++) if (shared[i]) sum += shared[i] * this.#along(lift, lifts[i]) * recovery[i];
       }
-      return this.scale ** 2 * sum;
+      return this.scale * Math.exp(sum);
     });
   }
 
-  /** [{weight, mean, covariance}] at the arms, one for each point of the grid that matters; `alone`: variances only. */
+  /** [{weight, mean, covariance}] of ln(loss/scale) at the arms, one for each point of the grid that matters; `alone`: variances only. */
   mixture(arms, alone = false) {
     const asked = this.#asked(arms), n = this.runs.length, m = asked.length;
     const cross = this.#pairs(this.runs, asked, false), prior = this.#pairs(asked, asked, true, alone);
     return this.kept.map((point) => {
       const half = forward(point.factor, this.#covariance(cross, point), n, m), covariance = this.#covariance(prior, point);
-      const mean = new Float64Array(m);
+      const mean = Float64Array.from(asked, (x) => this.#mean(x, point));
       for (let k = 0; k < n; k++)
         for (let i = 0; i < m; i++) {
           const value = half[k * m + i];
@@ -430,18 +443,19 @@ export class RecoveryField {
     });
   }
 
-  /** Mean and standard deviation at each arm. */
+  /** `means` by another way, and the standard deviation of the logarithm, at each arm. */
   spread(arms) {
-    const mean = arms.map(() => 0), square = arms.map(() => 0); // about the scale, so that little cancels
+    const mean = arms.map(() => 0), square = arms.map(() => 0);
     for (const { weight, mean: means, covariance } of this.mixture(arms, true))
       means.forEach((value, i) => {
         mean[i] += weight * value;
-        square[i] += weight * (covariance[i] + (value - this.scale) ** 2);
+        square[i] += weight * (covariance[i] + value ** 2);
       });
-    return { mean, deviation: mean.map((value, i) => Math.sqrt(Math.max(square[i] - (value - this.scale) ** 2, 0))) };
+    const deviation = mean.map((value, i) => Math.sqrt(Math.max(square[i] - value ** 2, 0)));
+    return { mean: mean.map((value) => this.scale * Math.exp(value)), deviation };
   }
 
-  /** Mean of the mixture and joint draws of the arms' expected losses, (number, arms); always the same ones. */
+  /** `means`, and joint draws of the arms' expected losses, (number, arms); always the same ones. */
   draws(arms, number = 2000) {
     const normal = normals(20260), m = arms.length, mean = arms.map(() => 0), drawn = [];
     let owed = 0;
@@ -455,10 +469,11 @@ export class RecoveryField {
       const factor = cholesky(part.covariance, m);
       for (let k = 0; k < count; k++) {
         const z = arms.map(normal);
-        drawn.push(arms.map((_, i) => z.reduce((sum, value, j) => (j <= i ? sum + factor[i * m + j] * value : sum), part.mean[i])));
+        const logs = arms.map((_, i) => z.reduce((sum, value, j) => (j <= i ? sum + factor[i * m + j] * value : sum), part.mean[i]));
+        drawn.push(logs.map((log) => this.scale * Math.exp(log)));
       }
     }
-    return { mean, drawn };
+    return { mean: mean.map((value) => this.scale * Math.exp(value)), drawn };
   }
 }
 

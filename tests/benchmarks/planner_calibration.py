@@ -703,9 +703,9 @@ def _lost(experiment: Experiment, design: Sequence[str], prior: FieldPrior) -> f
     )
     area = ends["full-200"].area
     points = field.points([area, 0.0], [0.0, area], [experiment.small_depth, experiment.full_depth])
-    mean, _ = field.moments(points)
+    small, full = field.expected(points)
     measured = ends["small-200"].loss - ends["full-200"].loss
-    return abs(float(mean[0] - mean[1]) - measured) / abs(measured)
+    return abs(float(small - full) - measured) / abs(measured)
 
 
 def main() -> None:

@@ -220,7 +220,7 @@ def check_ends(ends: Sequence[AnnealedEnd]) -> None:
 
     Raises:
         InputError: for too few annealed ends, unpaired runs, different warm-ups or peak rates, growth of different
-            recipes, or diverged runs.
+            recipes, diverged runs, or losses that are not positive.
     """
     small = [end for end in ends if end.kind == "small"]
     others = [end for end in ends if end.kind != "small"]
@@ -249,6 +249,9 @@ def check_ends(ends: Sequence[AnnealedEnd]) -> None:
             raise InputError(f"{end.name}: peak_lr", end.peak_lr, rule, "leave it out, or train it at that rate")
         if not np.isfinite(end.loss):
             raise InputError(f"{end.name}: loss", end.loss, "is not a number: the run diverged", "leave it out")
+        if end.loss <= 0:
+            rule = "must be positive: a cross-entropy of text is"
+            raise InputError(f"{end.name}: loss", end.loss, rule, "give validation losses in nats per token")
     grown = [end for end in ends if end.kind == "grown"]
     for end in grown:
         if end.recipe != grown[0].recipe:

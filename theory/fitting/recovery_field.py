@@ -6,22 +6,24 @@ most of their error, which cancels in every difference. The small trunk's valida
 
 Notation
     S, u        learning-rate area before and after the expansion, in units of the full depth's at ``reference`` area
-    s(S + u)    annealed loss of the small depth alone
-    z(S, u)     what growing recovers of it
+    y           logarithm of an annealed loss: no loss is negative, whatever is extrapolated, and every gap is a ratio
+    s(S + u)    y of the small depth alone
+    z(S, u)     what growing recovers of it, as a share of the loss for small z
     q           share of the way from the small to the full depth, ln((d + 1)/(l + 1)) / ln((L + 1)/(l + 1)) at depth d
 
     never grown  y = s(S) + e                              u = 0
     grown        y = s(S + u) - z(S, u) + e
     full depth   y = s(u) - z(0, u) + e                    the depth gap delta is z at S = 0
     between      y = s(u) - z_q(0, u) + e                  z_1 = z, z_0 = 0
-    trunk        c = s(S) + offset + slope ln S + noise    not annealed yet: the offset is vague, the slope small
+    trunk        y = s(S) + offset + slope ln S + noise    not annealed yet: the offset is vague, the slope small
 
 Both limits are exact, not fitted: a run grown at step 0 *is* the fixed run (the same S = 0, u), and z(., 0) = 0.
 
     s   power law a - c g(t), g = (1 + t0)/b [1 - ((t + t0)/(1 + t0))^-b], (b, t0) on a grid, a and c vague, and a
         discrepancy (Matern 5/2 in ln t); g has the slope 1 in ln t at 1 for all b and t0, so that none is favoured
-    z   A^2 [o^2 (1 + g l)(1 + g l') + m^2 l l' + w^2 min(|l|, |l'|)] [c + (1 - c) exp(-|p - p'|/p1)] (q q')^v r(q, q')
-        with l = (v^k - 1)/k, v = (u + u0)/u1, p = ln(1 + S/p0), r = exp(-|ln q - ln q'|/q1), A on a grid;
+    z   mean A r (1 + g l) q^v, and covariance
+        A^2 [o^2 (1 + g l)(1 + g l') + m^2 l l' + w^2 min(|l|, |l'|)] [c + (1 - c) exp(-|p - p'|/p1)] (q q')^v h(q, q')
+        with l = (v^k - 1)/k, v = (u + u0)/u1, p = ln(1 + S/p0), h = exp(-|ln q - ln q'|/q1), A on a grid;
         k = 1 - (1 + b)/(1 + t0) within [-1, 1], ln v at 0: what growing recovers bends with the small depth's curve
     e   a part common to a seed, one common to a trunk, and a run's own; the size of the last two on a grid
 
@@ -68,10 +70,10 @@ class RecoveryField:
         ends: What it was fitted to.
         prior: Hyperparameters.
         reference: Area that is called 1.
-        scale: Smallest loss of the ends, to which the hyperparameters are relative.
+        scale: Smallest loss of the ends, whose logarithm is 0 here, nats per token.
         small_depth: l.
         full_depth: L.
-        grid: (A, b, discrepancy, noise, t0) of each point, (grid, 5), relative.
+        grid: (A, b, discrepancy, noise, t0) of each point, (grid, 5).
         weights: Posterior probabilities of the points, (grid,).
         trunk_curve: The small trunk's validation curve it was fitted to as well, if any.
     """
@@ -142,12 +144,22 @@ class RecoveryField:
         roots = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
         parts = zip(means[counts > 0], roots, counts[counts > 0], strict=True)
         drawn = [mean + generator.normal(size=(count, len(mean))) @ root.T for mean, root, count in parts]
-        return np.concatenate(drawn)[generator.permutation(number)][:, inverse]
+        return self.scale * np.exp(np.concatenate(drawn)[generator.permutation(number)][:, inverse])
+
+    def expected(self, points: Points, *, measured: bool = False) -> np.ndarray:
+        """Losses whose logarithm is the expected one, nats per token, (points,).
+
+        Args:
+            points: Where.
+            measured: As in :meth:`draws`.
+        """
+        mean, _ = self.moments(points, measured=measured)
+        return self.scale * np.exp(mean)
 
     def moments(
         self, points: Points, *, measured: bool = False, trunks: Sequence[str] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Mean, (points,), and covariance, (points, points), of the mixture.
+        """Mean, (points,), and covariance, (points, points), of ln(loss/scale).
 
         Args:
             points: Where.
@@ -164,22 +176,23 @@ class RecoveryField:
         order = np.argsort(self.weights)[::-1]
         kept = order[: int(np.searchsorted(np.cumsum(self.weights[order]), KEPT_WEIGHT)) + 1]
         runs = field_runs(self.ends, self.trunk_curve, self.small_depth, self.full_depth, self.reference)
-        loss = _losses(self.ends, self.trunk_curve)
+        loss = np.log(_losses(self.ends, self.trunk_curve) / self.scale)
         asked = FieldRuns(
             points=points.over(self.reference),
             seeds=[runs.seeds[0] if t else None for t in trunks],
             trunks=trunks,
             curve_noise=np.full(len(points), np.nan),
         )
-        kernel = FieldKernel(prior=self.prior, scale=self.scale, grid=self.grid[kept])
+        kernel = FieldKernel(prior=self.prior, grid=self.grid[kept])
         factors = np.linalg.cholesky(kernel.covariance(runs, runs, same=True))
         cross = kernel.covariance(runs, asked)
-        right = np.concatenate([cross, np.broadcast_to(loss[:, None], (len(kept), len(loss), 1))], axis=2)
+        right = np.concatenate([cross, (loss - kernel.mean(runs))[:, :, None]], axis=2)
         half = np.linalg.solve(factors, right)
         half, whitened = half[..., :-1], half[..., -1:]
         turned = half.transpose(0, 2, 1)
         weights = self.weights[kept] / self.weights[kept].sum()
-        return weights, (turned @ whitened)[..., 0], kernel.covariance(asked, asked, same=True) - turned @ half
+        means = kernel.mean(asked) + (turned @ whitened)[..., 0]
+        return weights, means, kernel.covariance(asked, asked, same=True) - turned @ half
 
     def _trunks(self, points: Points, measured: bool) -> list[str]:
         return self.trunks_of(points) if measured else [""] * len(points)
@@ -247,13 +260,14 @@ def fit_recovery_field(
     small_depth = next(end.depth for end in ends if end.kind == "small")
     checks.whole("full_depth", full_depth, small_depth + 1, fix="give the number of blocks")
     runs = field_runs(ends, trunk_curve, small_depth, full_depth, reference)
-    loss = _losses(ends, trunk_curve)
     scale = min(end.loss for end in ends)
+    loss = np.log(_losses(ends, trunk_curve) / scale)
     axes = (prior.amplitudes, prior.exponents, prior.discrepancies, prior.noises, prior.onsets)
     grid = np.array(list(itertools.product(*axes)))
     grid[:, 1] *= 1 + grid[:, 4]
-    factors = np.linalg.cholesky(FieldKernel(prior=prior, scale=scale, grid=grid).covariance(runs, runs, same=True))
-    whitened = np.linalg.solve(factors, np.broadcast_to(loss[:, None], (len(grid), len(loss), 1)))[..., 0]
+    kernel = FieldKernel(prior=prior, grid=grid)
+    factors = np.linalg.cholesky(kernel.covariance(runs, runs, same=True))
+    whitened = np.linalg.solve(factors, (loss - kernel.mean(runs))[:, :, None])[..., 0]
     log_weight = -0.5 * (whitened**2).sum(1) - np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(1)
     log_weight -= 0.5 * (np.log(grid[:, 3] / prior.noise_typical) / prior.noise_spread) ** 2
     log_weight -= prior.amplitude_power * np.log(grid[:, 0]) + prior.discrepancy_power * np.log(grid[:, 2])
