@@ -1,6 +1,6 @@
 """Whether pilots reach far enough: a loss that falls faster and faster follows no law that could be carried on.
 
-Between two annealed horizons the small depth's loss falls by the share -d ln loss / d ln area an e-fold. Where runs of a
+Between two annealed horizons the small depth's loss falls by the share -d ln loss/d ln area an e-fold. Where runs of a
 few hundred steps were followed to a few thousand (``paper_figures/data/studies``), a share that rose by half or more
 from one doubling to the next fell again after it, and extrapolations from before the bend were up to 5 % too low.
 """
