@@ -50,6 +50,7 @@ class AnnealedEnd:
         flops: Training FLOPs of the run alone, its trunk included.
         digest: SHA-256 of its plan, '' if there is none.
         stable_steps: Step up to which a branch with another decay is the same run, 0 if none can be.
+        optimizer: Name of the optimizer, '' if it is not known.
     """
 
     name: str
@@ -69,6 +70,7 @@ class AnnealedEnd:
     flops: float = 0.0
     digest: str = ""
     stable_steps: int = 0
+    optimizer: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +189,7 @@ def _end(record: Record, small_depth: int, full_depth: int) -> AnnealedEnd:
         flops=plan_flops(plan),
         digest=header.plan_digest,
         stable_steps=_stable_steps(plan),
+        optimizer=plan.optimizer.name,
     )
 
 

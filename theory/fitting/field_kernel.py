@@ -6,15 +6,19 @@ Notation and formulas stand in :mod:`latebloom.theory.fitting.recovery_field`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from latebloom.theory import checks
 from latebloom.theory.fitting.annealed_ends import AnnealedEnd, TrunkCurve
 
-__all__ = ["FieldKernel", "FieldPrior", "FieldRuns", "Points", "depth_share", "field_runs"]
+__all__ = ["FieldKernel", "FieldPrior", "FieldRuns", "Points", "depth_share", "field_runs", "prior_of"]
 
+# g, learned from simulated worlds of each: under updates of a size of their own the depth gap grows 3 to 5 times from a
+# quarter of the horizon on, under gradient descent hardly
+NORMALISED_SLOPE = 1.2
+GRADIENT_SLOPE = 0.4
 STEEPEST_BEND = 1.0  # of |k| in l: z at most as v or 1/v
 
 
@@ -75,15 +79,27 @@ class FieldPrior:
     u0: float = 0.02
     u1: float = 0.3
     lead: float = 1.0
-    level: float = 1.3
-    level_slope: float = 0.6
+    level: float = 1.0
+    level_slope: float = 0.7
     slope: float = 0.5
-    wander: float = 0.5
+    wander: float = 0.6
     p0: float = 0.07
     p1: float = 3.5
     common: float = 0.75
     depth_power: float = 0.5
     depth_range: float = 2.0
+
+
+def prior_of(optimizer: str) -> FieldPrior:
+    """The prior for runs of one optimizer.
+
+    Args:
+        optimizer: One of a plan's; '' if it is not known.
+    """
+    prior = FieldPrior()
+    if not optimizer:
+        return prior
+    return replace(prior, level_slope=GRADIENT_SLOPE if optimizer == "sgd" else NORMALISED_SLOPE)
 
 
 @dataclass(frozen=True, kw_only=True)

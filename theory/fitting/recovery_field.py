@@ -52,7 +52,15 @@ import numpy as np
 from latebloom.theory import checks
 from latebloom.theory.errors import InputError
 from latebloom.theory.fitting.annealed_ends import AnnealedEnd, TrunkCurve, check_ends, ends_of, trunk_curve_of
-from latebloom.theory.fitting.field_kernel import FieldKernel, FieldPrior, FieldRuns, Points, depth_share, field_runs
+from latebloom.theory.fitting.field_kernel import (
+    FieldKernel,
+    FieldPrior,
+    FieldRuns,
+    Points,
+    depth_share,
+    field_runs,
+    prior_of,
+)
 from latebloom.theory.prediction import Quantiles
 
 if TYPE_CHECKING:
@@ -238,7 +246,7 @@ def fit_recovery_field(
         ends: Of paired runs, see :func:`ends_of`. With the small depth's alone, z is its prior.
         full_depth: L.
         reference: Learning-rate area of the full depth's whole run, the unit of the prior.
-        prior: Hyperparameters.
+        prior: Hyperparameters. None: those of the ends' optimizer.
         trunk_curve: The small trunk's validation curve, of the ends' seed, see :func:`trunk_curve_of`; narrows s.
 
     Returns:
@@ -248,8 +256,8 @@ def fit_recovery_field(
         InputError: for too few annealed ends, unpaired runs, different warm-ups or peak rates, growth of different
             recipes, or diverged runs; each names the pilot that mends it.
     """
-    prior = prior or FieldPrior()
     check_ends(ends)
+    prior = prior or prior_of(ends[0].optimizer)
     if not 0 < reference < math.inf:
         raise InputError("reference", reference, "must be positive", "give the full run's learning-rate area")
     small_depth = next(end.depth for end in ends if end.kind == "small")
