@@ -36,7 +36,7 @@ SMALLER = (  # tests/benchmarks/pilot_sizes.py computes it from committed Record
     "came out 28 % too large and the depth gap 61 % too small: keep the batch."
 )
 NOT_OF_PILOTS = (  # settings of a plan that say nothing about its pilots
-    "u_mix", "u_mix_area", "tolerance", "depths", "most_steps", "grow", "law", "base_width", "base_depth",
+    "u_mix", "u_mix_area", "tolerance", "depths", "ladders", "most_steps", "grow", "law", "base_width", "base_depth",
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from latebloom.theory.cost import flops_text
 from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import blocks_text
-from latebloom.theory.menu import MenuArm, growth_controls, points_of
+from latebloom.theory.menu import MenuArm, draws_of_arms, expected_of_arms, growth_controls
 from latebloom.theory.pilot_reach import short_pilots_text
 from latebloom.theory.pilot_value import SURE, Pilot, PilotValue, pilot_value
 from latebloom.theory.prediction import Head, Quantiles
@@ -137,12 +137,11 @@ def decide(
     grows = np.array([arm.tau is not None for arm in menu])
     controls: list[MenuArm] = []
     growth = None
-    mean = field.expected(points_of(field, menu))
+    mean = expected_of_arms(field, menu)
     if grows.any():
         growth = int(np.flatnonzero(grows)[np.argmin(mean[grows])])
         controls = growth_controls(menu[growth], plan)
-    everything = points_of(field, [*menu, *controls])
-    drawn = field.draws(everything, number=WORK_DRAWS, seed=seed)
+    drawn = draws_of_arms(field, [*menu, *controls], number=WORK_DRAWS, seed=seed)
     losses = drawn[:, : len(menu)]
     winner = losses.argmin(axis=1)
     least = losses.min(axis=1)
@@ -163,7 +162,7 @@ def decide(
         against = controls[:3]
         if not grows.all():
             against.append(menu[int(np.flatnonzero(~grows)[np.argmin(mean[~grows])])])
-        runs = field.draws(points_of(field, [menu[growth], *against]), number=WORK_DRAWS, seed=seed, measured=True)
+        runs = draws_of_arms(field, [menu[growth], *against], number=WORK_DRAWS, seed=seed, measured=True)
         relative = runs[:, :1] / runs[:, 1:] - 1
         gaps = [
             Gap(against=control, gap=_quantiles(relative[:, i]), p_below=float((relative[:, i] < 0).mean()))
@@ -223,7 +222,7 @@ def sentences(decision: Decision) -> list[str]:
     if decision.growth is not None and decision.fixed and decision.equal_compute and decision.never:
         arm = decision.choices[decision.growth].arm
         said.append(
-            f"Growing {arm.depths[0]} -> {arm.depths[-1]} at {arm.tau} of {arm.steps} steps ends "
+            f"Growing {arm.name} of {arm.steps} steps ends "
             f"{_against(decision.never)} {blocks_text(arm.depths[0])} of equal compute, "
             f"{_against(decision.equal_compute)} {blocks_text(arm.depths[-1])} of equal compute, and "
             f"{_against(decision.fixed)} {blocks_text(arm.depths[-1])} for as many steps."
@@ -248,7 +247,9 @@ def _headline(decision: Decision, best: Choice) -> str:
     arm = best.arm
     what = f"train {blocks_text(arm.depths[0])} for {arm.steps} steps"
     if arm.tau is not None:
-        what = f"train {blocks_text(arm.depths[0])} for {arm.tau} of {arm.steps} steps, then grow to {arm.depths[-1]}"
+        what = f"train {blocks_text(arm.depths[0])} for {arm.tau} of {arm.steps} steps, then grow to {arm.depths[1]}"
+    if arm.second_tau is not None:
+        what += f" and at step {arm.second_tau} to {arm.depths[-1]}"
     told = "Not decided; the least loss is expected if you"
     if decision.head == ("do not grow" if arm.tau is None else "grow"):
         told = f"{decision.head.capitalize()}:"

@@ -60,7 +60,7 @@ class FieldPrior:
     """
 
     amplitudes: tuple[float, ...] = (0.0008, 0.0016, 0.0032, 0.0064, 0.0128, 0.0256, 0.0512, 0.1024)
-    amplitude_power: float = 0.5
+    amplitude_power: float = 0.25
     exponents: tuple[float, ...] = (0.1, 0.2, 0.3, 0.45, 0.7, 1.0, 1.6, 2.5)
     onsets: tuple[float, ...] = (0.0, 0.3, 1.0, 6.0)
     onset_power: float = 1.5
