@@ -88,7 +88,7 @@ def test_warm_up_is_kept_in_steps(experiments):
 
 
 def test_ladders_have_exact_limits_and_cost_what_their_steps_do(experiments):
-    """Both expansions at once are one to the full depth; a second one with the last step is one to the depth between."""
+    """Both expansions at once are one to the full depth; the second with the last step is one to the depth between."""
     experiment, field = experiments[0], field_of(experiments[0])
     menu = menu_of(experiment, depths=(2,), ladders=True)
     ladders = [arm for arm in menu if arm.second_tau is not None]

@@ -152,8 +152,11 @@ def _plan_from_field(config: PlanConfig, base: Plan, records: list[Record]) -> P
 def _plan_from_law(config: PlanConfig, base: Plan, records: list[Record], area: float | None) -> Plan:
     """When to grow, from the mixing area, a law fitted to pilots, or a compute budget."""
     given = {
-        "--grow": config.grow, "--depths": config.depths, "--most-steps": config.most_steps, "--ladders": config.ladders,
-    }  # fmt: skip
+        "--grow": config.grow,
+        "--depths": config.depths,
+        "--most-steps": config.most_steps,
+        "--ladders": config.ladders,
+    }
     for name, value in given.items():
         if value is None or value is False:
             continue
