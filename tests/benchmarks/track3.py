@@ -86,7 +86,9 @@ class Configuration:
         count = min(len(self.matrices), len(other.matrices))
         differ = ~np.isclose(self.matrices[:count], other.matrices[:count], rtol=1e-9)
         differ |= ~np.isclose(self.others[:count], other.others[:count], rtol=1e-9)
-        alike = int(np.argmax(differ)) if differ.any() and self.weight_decay == other.weight_decay else 0
+        alike = int(np.argmax(differ)) if differ.any() else count
+        if self.weight_decay != other.weight_decay:
+            alike = 0
         steps, mine, theirs = np.intersect1d(self.step, other.step, return_indices=True)
         both = np.abs(self.loss[mine] / other.loss[theirs] - 1)[steps <= alike]
         return float(np.mean(both)) if len(both) else float("nan")
