@@ -160,6 +160,32 @@ def _finite_mean(values: np.ndarray) -> float:
     return float(np.mean(values[np.isfinite(values)])) if np.isfinite(values).any() else float("nan")
 
 
+def read_pairs(text: str) -> list[list[list[str]]]:
+    """FITTED->PREDICTED, separated by semicolons, as names.
+
+    Args:
+        text: Such as :data:`PAIRS`.
+    """
+    return [[side.replace(" ", "").split(",") for side in pair.split("->")] for pair in text.split(";")]
+
+
+def scores(data: Path, kind: type[Law], pairs: list[list[list[str]]]) -> dict[str, dict[str, float]]:
+    """Rows of one law by pair; pairs of which a configuration is not there are left out.
+
+    Args:
+        data: Folder of the tables.
+        kind: Law.
+        pairs: Of :func:`read_pairs`.
+    """
+    found = configurations(data, {name for pair in pairs for side in pair for name in side})
+    rows = {}
+    for pair in pairs:
+        if all(name in found for side in pair for name in side):
+            fitted, predicted = ([found[name] for name in side] for side in pair)
+            rows["->".join(",".join(side) for side in pair)] = score(kind, fitted, predicted)
+    return rows
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -168,18 +194,14 @@ def main() -> None:
     parser.add_argument("--laws", default=",".join(DEFAULT), help="separated by commas")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    pairs = [[side.replace(" ", "").split(",") for side in pair.split("->")] for pair in given.pairs.split(";")]
-    found = configurations(given.data, {name for pair in pairs for side in pair for name in side})
-    rows: dict[str, dict[str, dict[str, float]]] = {}
-    for law in given.laws.split(","):
-        for pair in pairs:
-            fitted, predicted = ([found[name] for name in side] for side in pair)
-            label = "->".join(",".join(side) for side in pair)
-            row = rows.setdefault(law, {})[label] = score(LAWS[law], fitted, predicted)
-            if not given.json:
-                print(f"{law:<14}{label:<14}" + "  ".join(f"{key} {row[key]:.3%}" for key in row), flush=True)
+    pairs = read_pairs(given.pairs)
+    rows = {law: scores(given.data, LAWS[law], pairs) for law in given.laws.split(",")}
     if given.json:
         print(json.dumps(rows))
+        return
+    for law, by_pair in rows.items():
+        for label, row in by_pair.items():
+            print(f"{law:<14}{label:<14}" + "  ".join(f"{key} {row[key]:.3%}" for key in row))
 
 
 if __name__ == "__main__":
