@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from latebloom.theory import Constant, Cosine, InputError, wsd
+from latebloom.theory.fitting.bootstrap import interval
 from latebloom.theory.fitting.curves import LossCurve
 from latebloom.theory.fitting.laws import (
     bootstrap_laws,
@@ -147,6 +148,14 @@ def test_open_parameters_are_named_with_the_run_that_would_fix_them():
 def test_signs_that_are_not_seen_are_said_to_be_absent():
     fit = fit_law(FunctionalLaw, curves(EXAMPLES["power"]))
     assert fit.law.noise == pytest.approx(0, abs=1e-6)
+
+
+def test_an_interval_holds_its_estimate():
+    assert interval([1.0, 2.0, 3.0], level=0.5).low == 1.5
+    assert interval([1.0, 2.0, 3.0], level=0.5, estimate=0.9).low == 0.9
+    fit = fit_law(FunctionalLaw, curves(EXAMPLES["functional"], ("constant",), noise=1e-3))
+    for row in law_report(fit, bootstrap_laws(fit, replicas=4))["parameters"].values():
+        assert row["low"] <= row["value"] <= row["high"]
 
 
 def test_bootstrap_covers_and_report_is_plain():

@@ -219,8 +219,10 @@ def law_report(fit: LawFit, replicas: Sequence[Law], *, level: float = LEVEL) ->
     """
     law = fit.law
     spread = {
-        name: interval([replica.parameters[name] for replica in replicas], level=level) if replicas else None
-        for name in law.parameters
+        name: interval([other.parameters[name] for other in replicas], level=level, estimate=value)
+        if replicas
+        else None
+        for name, value in law.parameters.items()
     }
     errors = [np.abs(p / c.loss - 1) for p, c in zip(fit.predicted, fit.curves, strict=True)]
     return {
