@@ -69,6 +69,7 @@ FIGURES = {
     "tab04": "tab04_lr_transfer",
     "tab05": "tab05_rate_across_expansion",
     "tab06": "tab06_controls",
+    "tab07": "tab07_equal_compute",
 }
 RUNS = "own_runs"  # the figure of anyone's records
 PATTERN = "*"  # in a name of RECORDS: as many as there are

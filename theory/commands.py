@@ -21,6 +21,7 @@ from latebloom.theory.plan_transfer import rates_text
 from latebloom.theory.planning import plan_expansion
 
 if TYPE_CHECKING:
+    from latebloom.theory.fitting.landscape_fit import LandscapeFit
     from latebloom.theory.landscapes.growth import GrowthLandscape
     from latebloom.theory.record import Record
 
@@ -155,6 +156,7 @@ def _plan_from_law(config: PlanConfig, base: Plan, records: list[Record], area: 
         value = config.grow or config.depths or config.most_steps
         raise InputError(name, value, "needs pilots and --law field: here the plan always grows", "leave it out")
     law: GrowthLandscape | None = None
+    fit: LandscapeFit | None = None
     resamples: tuple[GrowthLandscape, ...] = ()
     provenance, unknown = Provenance(), []
     if records:
@@ -183,6 +185,11 @@ def _plan_from_law(config: PlanConfig, base: Plan, records: list[Record], area: 
         provenance=provenance,
         name=base.name,
     )
+    if fit is not None and area is None and config.budget is None:
+        from latebloom.theory.narrowing_pilot import narrowing_pilot
+
+        pilot = narrowing_pilot(plan, fit, resamples, tolerance=config.tolerance)
+        unknown += [pilot.sentence()] if pilot else []
     if config.optimizer_state != plan.stages[-1].optimizer_state:
         grown = plan.stages[-1].replace(optimizer_state=config.optimizer_state)
         plan = plan.replace(stages=(*plan.stages[:-1], grown))
