@@ -19,7 +19,7 @@ from torch import nn
 
 from latebloom import train
 from latebloom.theory import GPT2Shape, Optimizer, Plan, Stage, wsd
-from tests.case_models import Gpt, Settings, loss_of
+from tests.cases.models import Gpt, Settings, loss_of
 
 PLAN = Plan(
     name="two", model=GPT2Shape(name="s", width=16, heads=2, vocab_size=64, context=16), batch_tokens=128,
