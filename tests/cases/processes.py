@@ -11,11 +11,13 @@ import hashlib
 import io
 import logging
 import os
+import signal
 import warnings
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from latebloom import train
 from latebloom.theory import GPT2Shape, Optimizer, Plan, Stage, wsd
@@ -38,27 +40,43 @@ def digest(model: nn.Module) -> str:
 
 
 def own_loop(told: str) -> str:
-    """DistributedDataParallel in one's own loop; ``told`` says what is given to grow: the wrapper or what is inside."""
+    """DistributedDataParallel in one's own loop, with an average of the weights.
+
+    Args:
+        told: What is given to grow: the ``wrapper``, what is ``inside``, or the model while it is ``unwrapped``.
+    """
     torch.distributed.init_process_group("gloo")
     rank = torch.distributed.get_rank()
-    torch.manual_seed(rank)  # new blocks are drawn differently: rank 0's count
+    torch.manual_seed(0)
     model = Gpt(Settings(n_layer=1))
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    torch.manual_seed(rank)  # new blocks are drawn differently: rank 0's count
     if told == "unwrapped":
         train.grow(model, depth=3, init="random")
     wrapped = nn.parallel.DistributedDataParallel(model)
     optimizer = torch.optim.AdamW(wrapped.parameters(), lr=1e-2)
     for step in range(8):
         if step == 4:
-            train.grow(wrapped if told == "wrapper" else wrapped.module, optimizer, depth=3, init="random")
+            train.grow(
+                wrapped if told == "wrapper" else wrapped.module, optimizer, depth=3, init="random", averages=[average]
+            )
         optimizer.zero_grad()
         loss_of(wrapped, 2 * step + rank).backward()
         optimizer.step()
+        average.update_parameters(model)
     torch.distributed.destroy_process_group()
-    return digest(model)
+    return digest(model) + digest(average)
 
 
-def hugging_face(folder: str, resume: int, depth: int) -> str:
-    """The Trainer, from a checkpoint if ``resume`` is not 0, with a model made with ``depth`` blocks."""
+def hugging_face(folder: str, resume: int, depth: int, kill: int = -1) -> str:
+    """The Trainer, from a checkpoint if ``resume`` is not 0, with a model made with ``depth`` blocks.
+
+    Args:
+        folder: Of the checkpoints.
+        resume: Step of one.
+        depth: Of the model.
+        kill: Step before which the process is killed.
+    """
     import transformers
     from transformers import Trainer, TrainingArguments
 
@@ -73,6 +91,11 @@ def hugging_face(folder: str, resume: int, depth: int) -> str:
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     groups = [{"params": decayed}, {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.1)
+
+    class Kill(transformers.TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            _kill(state.global_step == kill)
+
     several = {"ddp_backend": "gloo"} if "WORLD_SIZE" in os.environ else {}
     args = TrainingArguments(
         output_dir=folder, max_steps=PLAN.steps, per_device_train_batch_size=4, report_to=[], use_cpu=True,
@@ -80,7 +103,7 @@ def hugging_face(folder: str, resume: int, depth: int) -> str:
     )  # fmt: skip
     trainer = Trainer(
         model=model, args=args, train_dataset=[{"input_ids": row, "labels": row} for row in ROWS],
-        optimizers=(optimizer, train.PlanLR(optimizer, PLAN)), callbacks=[train.PlanCallback(PLAN)],
+        optimizers=(optimizer, train.PlanLR(optimizer, PLAN)), callbacks=[train.PlanCallback(PLAN), Kill()],
     )  # fmt: skip
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         trainer.train(resume_from_checkpoint=f"{folder}/checkpoint-{resume}" if resume else None)
@@ -88,8 +111,15 @@ def hugging_face(folder: str, resume: int, depth: int) -> str:
     return digest(model)
 
 
-def lightning(folder: str, resume: int, depth: int) -> str:
-    """Lightning, likewise."""
+def lightning(folder: str, resume: int, depth: int, kill: int = -1) -> str:
+    """Lightning, likewise, in epochs of five batches, with tokens left out at random.
+
+    Args:
+        folder: Of the checkpoints.
+        resume: Step of one.
+        depth: Of the model.
+        kill: Step before which the process is killed.
+    """
     import lightning.pytorch as pl
     from lightning.pytorch.callbacks import ModelCheckpoint
 
@@ -105,7 +135,9 @@ def lightning(folder: str, resume: int, depth: int) -> str:
             self.net = Gpt(Settings(n_layer=depth))
 
         def training_step(self, rows, _):
-            logits = self.net(rows[:, :-1])
+            _kill(self.trainer.global_step == kill)
+            kept = nn.functional.dropout(torch.ones(rows.shape), 0.1) > 0
+            logits = self.net((rows * kept)[:, :-1])
             return nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())
 
         def configure_optimizers(self):
@@ -120,12 +152,71 @@ def lightning(folder: str, resume: int, depth: int) -> str:
         enable_model_summary=False, callbacks=[PlanLightning(PLAN), saves], **several,
     )  # fmt: skip
     module = Module()
-    # one row again and again: Lightning shuffles, and begins a loader anew when it resumes within an epoch
-    loader = torch.utils.data.DataLoader(ROWS[:1].repeat(400, 1), batch_size=4)
+    loader = torch.utils.data.DataLoader(ROWS[: 40 if several["devices"] == 2 else 20], batch_size=4, shuffle=True)
     path = str(Path(folder) / f"step={resume}.ckpt") if resume else None
-    trainer.fit(module, loader, ckpt_path=path, weights_only=False)
+    trainer.fit(module, loader, ckpt_path=path)
     _leave()
     return digest(module.net)
+
+
+def accelerated(folder: str, resume: int, depth: int, kill: int = -1) -> str:
+    """A loop of one's own under accelerate: a shuffled loader, dropout, an average of the weights, ``save_state``.
+
+    The order of the data is that of a seed and an epoch, and the loader draws from a generator of its own: accelerate
+    restores the random numbers before the loader is begun again, which would draw from them.
+
+    Args:
+        folder: Of the checkpoints.
+        resume: Step of one.
+        depth: Of the model.
+        kill: Step before which the process is killed.
+    """
+    from accelerate import Accelerator
+    from accelerate.utils import DataLoaderConfiguration
+
+    from latebloom.train.growth.loading import grow_on_load
+
+    order = DataLoaderConfiguration(use_seedable_sampler=True, data_seed=5)
+    accelerator = Accelerator(cpu=True, dataloader_config=order)
+    torch.manual_seed(0)
+    model = Gpt(Settings(n_layer=depth))
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    scheduler = train.PlanLR(optimizer, PLAN)  # not prepared: accelerate would step it once for each process
+    loader = torch.utils.data.DataLoader(ROWS[:40], batch_size=4, shuffle=True, generator=torch.Generator())
+    wrapped, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    accelerator.register_for_checkpointing(scheduler, average)
+    torch.manual_seed(1 + accelerator.process_index)
+    if resume:
+        grow_on_load(model, PLAN, lambda: [optimizer], growth={"averages": [average]})
+        accelerator.load_state(f"{folder}/{resume}")
+    step = resume
+    while step < PLAN.steps:
+        epoch, done = divmod(step, len(loader))
+        loader.set_epoch(epoch)
+        for rows in accelerator.skip_first_batches(loader, done) if done else loader:
+            if step == PLAN.tau and len(model.blocks) < PLAN.depth:
+                train.grow(wrapped, optimizer, depth=PLAN.depth, init="random", averages=[average])
+            _kill(step == kill)
+            kept = nn.functional.dropout(torch.ones(rows.shape), 0.1) > 0
+            logits = wrapped((rows * kept)[:, :-1])
+            accelerator.backward(nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten()))
+            optimizer.step()
+            optimizer.zero_grad()
+            scheduler.step()
+            average.update_parameters(model)
+            step += 1
+            if step % 3 == 0:
+                accelerator.save_state(f"{folder}/{step}")
+            if step == PLAN.steps:
+                break
+    _leave()
+    return digest(model) + digest(average)
+
+
+def _kill(now: bool) -> None:
+    if now:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _leave() -> None:

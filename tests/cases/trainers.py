@@ -45,22 +45,29 @@ def _(_: Path) -> str:
 
 
 def two_trainers(trainer: str, folder: Path) -> str:
+    """Killed before the expansion, resumed, killed after it, resumed: what a run without a stop gives."""
     from tests.cases import processes
     from tests.ranks import on_ranks
 
     environment = {"TORCHELASTIC_RUN_ID": "1", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0"}
-    run = getattr(processes, trainer)
-    whole = on_ranks(run, 2, str(folder), 0, 1, seconds=240, **environment)
-    again = on_ranks(run, 2, str(folder), 9, 1, seconds=240, **environment)
-    return check(len({*whole, *again}) == 1 and isinstance(whole[0], str), f"whole {whole}, resumed {again}"[:200])
+
+    def on_two(name: str, *at: int) -> list:
+        return on_ranks(getattr(processes, trainer), 2, str(folder / name), *at, seconds=240, **environment)
+
+    whole = on_two("whole", 0, 1)
+    killed = [on_two("stopped", 0, 1, 5), on_two("stopped", 3, 1, 10)]  # it grows at 6 and saves every 3
+    ends = on_two("stopped", 9, 1)
+    check(killed == [[-9, -9], [-9, -9]], f"not killed: {killed}"[:200])
+    good = len({*whole, *ends}) == 1 and isinstance(whole[0], str)
+    return check(good, f"killed at 5 and at 10, resumed; weights of both processes, and of the run without: {whole[0]}")
 
 
-@case(2, "Hugging Face's Trainer in two processes, grown, resumed past it", two_processes=True)
+@case(2, "Hugging Face's Trainer in two processes, killed before and after it grows", two_processes=True)
 def _(folder: Path) -> str:
     return two_trainers("hugging_face", folder)
 
 
-@case(2, "Lightning in two processes, grown, resumed past it", two_processes=True)
+@case(2, "Lightning in two processes, killed before and after it grows", two_processes=True)
 def _(folder: Path) -> str:
     return two_trainers("lightning", folder)
 
@@ -134,6 +141,13 @@ def _(folder: Path) -> str:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         ends = [processes.hugging_face(str(folder), *at) for at in ((0, 1), (9, 1), (9, 3), (3, 1))]
     return check(len(set(ends)) == 1, "weights equal those of the run without a stop")
+
+
+@case(4, "accelerate in two processes, killed before and after it grows, with an average", two_processes=True)
+def _(folder: Path) -> str:
+    import accelerate  # noqa: F401
+
+    return two_trainers("accelerated", folder)
 
 
 @case(4, "Lightning, resumed past it")

@@ -26,8 +26,8 @@ class LoaderPlace:
     """Random numbers and the place in the training loader of a Lightning trainer, to be saved and restored.
 
     Loaders that keep their own place (``state_dict`` and ``load_state_dict``, such as torchdata's) are left to
-    Lightning. Batches that are drawn from a generator of the loader's or of its sampler's are restored with it. A data
-    set that is no function of the random numbers, such as a stream that is read once, is not.
+    Lightning. Batches that are drawn from a generator of the loader's or of its sampler's are restored with it. What is
+    no function of these is not: a stream that is read once, and what persistent workers draw beyond an epoch.
     """
 
     def __init__(self) -> None:
@@ -77,16 +77,20 @@ class LoaderPlace:
         if ours["began"] is None or not (
             loop.restarted_mid_epoch and progress.completed < trainer.num_training_batches
         ):
-            _set_numbers(trainer, ours["now"])  # between epochs: the next one begins its loader itself
+            _set_numbers(trainer, ours["now"])
+            _finish(trainer)
             return
         over = state["batches"] >= trainer.num_training_batches  # saved after the last batch: Lightning begins anew
         self._began = ours["now"] if over else ours["began"]
         _set_numbers(trainer, self._began)
+        for sampler in _samplers(trainer):
+            if hasattr(sampler, "set_epoch"):  # Lightning does so after this
+                sampler.set_epoch(loop.epoch_progress.current.processed)
         self._begin(trainer)
-        if not _keep_their_place(trainer):
-            _leave_out(trainer, 0 if over else state["batches"])
-            if not over:
-                _set_numbers(trainer, ours["now"])
+        if not over:
+            if not _keep_their_place(trainer):
+                _leave_out(trainer, state["batches"])
+            _set_numbers(trainer, ours["now"])
 
     def epoch_starts(self, trainer: Trainer) -> None:
         """Remember the random numbers with which the loader is begun.
@@ -106,6 +110,13 @@ class LoaderPlace:
             iter(trainer.fit_loop._data_fetcher)  # type: ignore[call-overload]
 
 
+def _finish(trainer: Trainer) -> None:
+    """Let a finished epoch have no more batches: Lightning would train on one more of it where nothing is validated."""
+    fetcher: Any = trainer.fit_loop._data_fetcher
+    fetcher.iterator = iter(())
+    getattr(fetcher, "batches", []).clear()
+
+
 def _leave_out(trainer: Trainer, count: int) -> None:
     """Take ``count`` batches from the loader; Lightning counts them itself."""
     fetcher: Any = trainer.fit_loop._data_fetcher
@@ -123,16 +134,18 @@ def _keep_their_place(trainer: Trainer) -> bool:
     return all(hasattr(loader, "load_state_dict") for loader in _loaders(trainer))
 
 
+def _samplers(trainer: Trainer) -> list[Any]:
+    found = []
+    for loader in _loaders(trainer):
+        batches = getattr(loader, "batch_sampler", None)
+        found += [getattr(loader, "sampler", None), batches, getattr(batches, "sampler", None)]
+    return found
+
+
 def _generators(trainer: Trainer) -> list[torch.Generator]:
     """Of loaders and their samplers, each once."""
-    found = {}
-    for loader in _loaders(trainer):
-        samplers = [getattr(loader, name, None) for name in ("sampler", "batch_sampler")]
-        samplers.append(getattr(samplers[1], "sampler", None))
-        for generator in [getattr(holder, "generator", None) for holder in (loader, *samplers)]:
-            if isinstance(generator, torch.Generator):
-                found[id(generator)] = generator
-    return list(found.values())
+    held = [getattr(holder, "generator", None) for holder in (*_loaders(trainer), *_samplers(trainer))]
+    return list({id(generator): generator for generator in held if isinstance(generator, torch.Generator)}.values())
 
 
 def _numbers(trainer: Trainer) -> Numbers:
