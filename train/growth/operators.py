@@ -159,10 +159,10 @@ def grow(
             new = {j: block for j, block in enumerate(block_list(modules)) if not any(block is b for b in before)}
             probe.check(model, new, init, beside)
     extend_optimizers(optimizers, model, extension, stage)
+    for ddp in around:
+        wrap_again(ddp)  # the blocks of rank 0 go to all, and from there to the averages
     for average, theirs in copies:
         _grow_average(average, theirs, modules, before, path, continued)
-    for ddp in around:
-        wrap_again(ddp)
     return renamed
 
 
