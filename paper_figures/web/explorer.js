@@ -451,8 +451,8 @@ setTimeout(() => {
   const worst = disagreement(DATA.golden, DATA.prior), largest = Math.max(...Object.values(worst)), count = DATA.golden.settings.length;
   window.latebloom = { ...window.latebloom, worst };
   const agreement = document.getElementById("agreement");
-  agreement.textContent = largest < 1e-6
+  agreement.textContent = largest < 1e-12
     ? `Checked when it opened: in ${count} settings this page and the Python package agree to ${largest.toExponential(0)} of every number.`
     : `Do not trust this page: in ${count} settings it differs from the Python package by up to ${largest.toExponential(0)}. Write it again with \`latebloom explorer\`.`;
-  if (!(largest < 1e-6)) notice(agreement.textContent);
+  if (!(largest < 1e-12)) notice(agreement.textContent);
 }, 300);

@@ -148,6 +148,10 @@ class FieldRuns:
 class FieldKernel:
     """Prior covariances between two sets of runs, one matrix for each point of ``grid``, in nats squared.
 
+    What is vague (a, c, and the offset and slope of the trunk's curve) stands apart, as columns of :meth:`basis`:
+    beside its variances, 1e7 times those of noise, most digits would be lost. The whole covariance of a and b is
+    ``covariance(a, b) + basis(a) @ basis(b).T``.
+
     Attributes:
         prior: Hyperparameters.
         scale: Loss to which they are relative, nats per token.
@@ -159,7 +163,7 @@ class FieldKernel:
     grid: np.ndarray
 
     def covariance(self, a: FieldRuns, b: FieldRuns, *, same: bool = False) -> np.ndarray:
-        """Prior covariance of the losses of two sets of runs, nats squared, (grid, a, b).
+        """Prior covariance of the losses of two sets of runs without what is vague, nats squared, (grid, a, b).
 
         Args:
             a: Runs.
@@ -170,30 +174,42 @@ class FieldKernel:
         amplitude, _, discrepancy, noise, _ = (column[:, None, None] for column in self.grid.T)
         t, t2 = (runs.points.before + runs.points.after for runs in (a, b))
         distance = np.log(t)[:, None] - np.log(t2)[None, :]
-        law = prior.vague**2 + prior.vague_slope**2 * self._fall(t)[:, :, None] * self._fall(t2)[:, None, :]
         apart = np.sqrt(5) * np.abs(distance) / prior.discrepancy_range
-        never = law + discrepancy**2 * (1 + apart + apart**2 / 3) * np.exp(-apart)
+        never = discrepancy**2 * (1 + apart + apart**2 / 3) * np.exp(-apart)
         seeds = np.array([[s is not None and s == s2 for s2 in b.seeds] for s in a.seeds], float)
         trunks = np.array([[trunk == trunk2 for trunk2 in b.trunks] for trunk in a.trunks], float) * seeds
         own = np.diag([float(s is not None) for s in a.seeds]) if same else 0.0
         error = prior.trunk_share * trunks + (1 - prior.trunk_share) * own
         field = never + amplitude**2 * self._recovery(a.points, b.points)
         ends = self.scale**2 * (field + prior.seed**2 * seeds + noise**2 * error)
-        return ends + self._curve(a, b, t, t2, same=same)
+        return ends + self._curve_noise(a) if same else ends
+
+    def basis(self, runs: FieldRuns) -> np.ndarray:
+        """What is vague, as columns times their standard deviations, nats: a, c, a curve's offset, its slope.
+
+        Args:
+            runs: Runs.
+
+        Returns:
+            (grid, runs, 4); the last two columns are 0 where nothing of the trunk's curve is among the runs.
+        """
+        prior = self.prior
+        t = runs.points.before + runs.points.after
+        on_curve = ~np.isnan(runs.curve_noise)
+        offset, slope = prior.vague * on_curve, prior.curve_slope * np.log(t) * on_curve
+        known = np.stack([np.full(len(t), prior.vague), offset, slope], axis=1)
+        columns = np.broadcast_to(known, (len(self.grid), *known.shape))
+        return self.scale * np.insert(columns, 1, prior.vague_slope * self._fall(t), axis=2)
 
     def _fall(self, t: np.ndarray) -> np.ndarray:
         """What a power law falls from t = 1 to ``t``, its slope in ln t at 1 being -1, (grid, t)."""
         exponent, onset = self.grid[:, 1, None], self.grid[:, 4, None]
         return np.expm1(-exponent * np.log((t + onset) / (1 + onset))) * (1 + onset) / exponent
 
-    def _curve(self, a: FieldRuns, b: FieldRuns, t: np.ndarray, t2: np.ndarray, *, same: bool) -> np.ndarray:
-        """Covariance of what points of the trunk's curve lie above s, (a, b); 0 where either is annealed."""
-        prior = self.prior
-        above = prior.vague**2 + prior.curve_slope**2 * np.outer(np.log(t), np.log(t2))
-        shared = self.scale**2 * above * np.outer(~np.isnan(a.curve_noise), ~np.isnan(b.curve_noise))
-        least = prior.curve_noise * self.scale
-        own = np.where(np.isnan(a.curve_noise), 0.0, np.maximum(a.curve_noise, least))
-        return shared + (np.diag(own**2) if same else 0.0)
+    def _curve_noise(self, runs: FieldRuns) -> np.ndarray:
+        """Variances of the points of the trunk's curve, (runs, runs); 0 for what is annealed."""
+        least = self.prior.curve_noise * self.scale
+        return np.diag(np.where(np.isnan(runs.curve_noise), 0.0, np.maximum(runs.curve_noise, least)) ** 2)
 
     def _recovery(self, a: Points, b: Points) -> np.ndarray:
         """Covariance of z at A = 1 and relative to the loss, exactly 0 where nothing follows the expansion."""

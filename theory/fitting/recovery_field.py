@@ -25,7 +25,9 @@ Both limits are exact, not fitted: a run grown at step 0 *is* the fixed run (the
         k = 1 - (1 + b)/(1 + t0) within [-1, 1], ln v at 0: what growing recovers bends with the small depth's curve
     e   a part common to a seed, one common to a trunk, and a run's own; the size of the last two on a grid
 
-Given a point of the grid everything is linear and Gaussian: one Cholesky each, and the posterior is their mixture.
+Given a point of the grid everything is linear and Gaussian: one Cholesky each, and the posterior is their mixture. What
+is vague is left out of it and added as a regression's columns are (section 2.7 of the book): within one matrix it would
+cost seven digits.
 
 Not supported, and refused: ladders of several expansions; growth from, or to, a depth between the two (fit a field of
 its own for those two depths); different peak rates. A fixed depth of which no run exists is predicted from the prior's
@@ -172,14 +174,8 @@ class RecoveryField:
             curve_noise=np.full(len(points), np.nan),
         )
         kernel = FieldKernel(prior=self.prior, scale=self.scale, grid=self.grid[kept])
-        factors = np.linalg.cholesky(kernel.covariance(runs, runs, same=True))
-        cross = kernel.covariance(runs, asked)
-        right = np.concatenate([cross, np.broadcast_to(loss[:, None], (len(kept), len(loss), 1))], axis=2)
-        half = np.linalg.solve(factors, right)
-        half, whitened = half[..., :-1], half[..., -1:]
-        turned = half.transpose(0, 2, 1)
-        weights = self.weights[kept] / self.weights[kept].sum()
-        return weights, (turned @ whitened)[..., 0], kernel.covariance(asked, asked, same=True) - turned @ half
+        means, covariances = _condition(kernel, runs, loss).at(asked)
+        return self.weights[kept] / self.weights[kept].sum(), means, covariances
 
     def _trunks(self, points: Points, measured: bool) -> list[str]:
         return self.trunks_of(points) if measured else [""] * len(points)
@@ -252,9 +248,7 @@ def fit_recovery_field(
     axes = (prior.amplitudes, prior.exponents, prior.discrepancies, prior.noises, prior.onsets)
     grid = np.array(list(itertools.product(*axes)))
     grid[:, 1] *= 1 + grid[:, 4]
-    factors = np.linalg.cholesky(FieldKernel(prior=prior, scale=scale, grid=grid).covariance(runs, runs, same=True))
-    whitened = np.linalg.solve(factors, np.broadcast_to(loss[:, None], (len(grid), len(loss), 1)))[..., 0]
-    log_weight = -0.5 * (whitened**2).sum(1) - np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(1)
+    log_weight = _condition(FieldKernel(prior=prior, scale=scale, grid=grid), runs, loss).log_likelihood()
     log_weight -= 0.5 * (np.log(grid[:, 3] / prior.noise_typical) / prior.noise_spread) ** 2
     log_weight -= prior.amplitude_power * np.log(grid[:, 0]) + prior.discrepancy_power * np.log(grid[:, 2])
     log_weight -= prior.onset_power * np.log1p(grid[:, 4])
@@ -270,6 +264,70 @@ def fit_recovery_field(
         weights=weights / weights.sum(),
         trunk_curve=trunk_curve,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Conditioned:
+    """The field given losses, at each point of a kernel's grid: what is vague by least squares, the rest by Cholesky.
+
+    Rasmussen & Williams (2006), section 2.7, with the vague coefficients' own prior, N(prior_mean, 1) in units of their
+    standard deviations. Losses are taken relative to the kernel's scale.
+
+    Attributes:
+        kernel: Prior.
+        runs: What is known, n runs.
+        factors: L, lower, of the covariance of the runs without what is vague, (grid, n, n).
+        whitened: L^-1 times the runs' basis, (grid, n, 4).
+        normal: C, lower, C C' = 1 + whitened' whitened, (grid, 4, 4).
+        coefficients: Posterior means of what is vague, (grid, 4, 1).
+        residuals: L^-1 times what those leave of the losses, (grid, n, 1).
+    """
+
+    kernel: FieldKernel
+    runs: FieldRuns
+    factors: np.ndarray
+    whitened: np.ndarray
+    normal: np.ndarray
+    coefficients: np.ndarray
+    residuals: np.ndarray
+
+    def log_likelihood(self) -> np.ndarray:
+        """Logarithm of the losses' density, without its constant, (grid,)."""
+        apart = self.coefficients - _prior_mean(self.kernel)
+        misfit = (self.residuals**2).sum((1, 2)) + (apart**2).sum((1, 2))
+        diagonals = [np.diagonal(each, axis1=1, axis2=2) for each in (self.factors, self.normal)]
+        return -0.5 * misfit - sum(np.log(diagonal).sum(1) for diagonal in diagonals)
+
+    def at(self, asked: FieldRuns) -> tuple[np.ndarray, np.ndarray]:
+        """Means, (grid, points), and covariances, (grid, points, points), of the losses of ``asked`` runs."""
+        kernel = self.kernel
+        half = np.linalg.solve(self.factors, kernel.covariance(self.runs, asked))
+        turned, basis = half.transpose(0, 2, 1), kernel.basis(asked)
+        means = kernel.scale + (basis @ self.coefficients + turned @ self.residuals)[..., 0]
+        vague = np.linalg.solve(self.normal, (basis - turned @ self.whitened).transpose(0, 2, 1))
+        covariances = kernel.covariance(asked, asked, same=True) - turned @ half + vague.transpose(0, 2, 1) @ vague
+        return means, covariances
+
+
+def _condition(kernel: FieldKernel, runs: FieldRuns, loss: np.ndarray) -> _Conditioned:
+    """The field given the losses of runs."""
+    factors = np.linalg.cholesky(kernel.covariance(runs, runs, same=True))
+    above = np.broadcast_to((loss - kernel.scale)[:, None], (len(kernel.grid), len(loss), 1))
+    whitened = np.linalg.solve(factors, np.concatenate([kernel.basis(runs), above], axis=2))
+    basis, above = whitened[..., :-1], whitened[..., -1:]
+    turned = basis.transpose(0, 2, 1)
+    precision = np.eye(basis.shape[2]) + turned @ basis
+    mean = _prior_mean(kernel)
+    coefficients = mean + np.linalg.solve(precision, turned @ (above - basis @ mean))
+    return _Conditioned(
+        kernel=kernel, runs=runs, factors=factors, whitened=basis, normal=np.linalg.cholesky(precision),
+        coefficients=coefficients, residuals=above - basis @ coefficients,
+    )  # fmt: skip
+
+
+def _prior_mean(kernel: FieldKernel) -> np.ndarray:
+    """Of the vague coefficients, when losses are relative to the scale: a is 0 before, (4, 1)."""
+    return np.array([[-1 / kernel.prior.vague], [0.0], [0.0], [0.0]])
 
 
 def _losses(ends: Sequence[AnnealedEnd], curve: TrunkCurve | None) -> np.ndarray:
