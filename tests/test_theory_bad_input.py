@@ -272,6 +272,7 @@ NO_QUANTITIES = {
     "fitting.normalised:NormalisedFit.refit",
     "fitting.normalised:fit_normalised_pilots",  # its seed is the interface's: nothing is drawn
     "fitting.pair:PairFit.refit",
+    "fitting.reuse:ReuseFit.refit",
     "fitting.readers:read_curves",  # files: tests/test_theory_readers.py
     "fitting.recovery_field:field_of_records",  # as ends_of and fit_recovery_field
     "fitting.sizes:fit_sizes",  # files: tests/test_theory_ask.py

@@ -45,12 +45,14 @@ from latebloom.theory.fitting import (
     pair,
     readers,
     recovery_field,
+    reuse,
 )
 from latebloom.theory.fitting import scaling as scaling_fitting
 from latebloom.theory.landscapes import FunctionalLaw, PowerLaw, area, effective_rate, growth, nqs, registry
 from latebloom.theory.landscapes import law as law_interface
 from latebloom.theory.landscapes import normalised as normalised_law
 from latebloom.theory.landscapes.law_pair import LawPair
+from latebloom.theory.landscapes.reuse import ReuseLaw
 from latebloom.theory.online_expansion import AutoExpansion
 from latebloom.theory.plan import Optimizer
 
@@ -86,6 +88,10 @@ AREA = area_law()
 HITS = modes(lag=2.0)
 FUNCTIONAL = FunctionalLaw(floor=2.0, amplitude=0.3, noise=0.2, exponent=0.5, memory=2.0, tail=1.2)
 PAIR = LawPair(small_depth=1, full_depth=3, small=FUNCTIONAL.replace(floor=2.5), full=FUNCTIONAL)
+REUSE = ReuseLaw(
+    small_depth=1, full_depth=3, floor=2.0, small_gap=0.1, small_amplitude=1.5, small_exponent=0.4, amplitude=2.0,
+    trunk_exponent=0.2, exponent=0.6, saturation=0.05, trunk_onset=1.0, onset=1.0,
+)  # fmt: skip
 AREAS = {"remaining": [0.1, 0.2], "total": 1.0}
 EXPONENTS = {"a": 0.34, "b": 0.28}
 COLUMNS = {
@@ -213,6 +219,9 @@ CALLS = {
     "fitting.pair:fit_law_pair": Case(
         lambda **numbers: pair.fit_law_pair(pilots(), kind=PowerLaw, **numbers), {"seed": 0}, zero="seed"
     ),
+    "fitting.reuse:fit_reuse_law": Case(
+        lambda **numbers: reuse.fit_reuse_law(pilots(), **numbers), {"seed": 0, "starts": 1}, zero="seed"
+    ),
     "fitting.foreign_runs:schedule_of_rates": Case(
         foreign_runs.schedule_of_rates,
         {"step": np.arange(5), "lr": np.array([0.1, 0.1, 0.1, 0.1, 0.05]), "steps": 5},
@@ -306,6 +315,12 @@ CALLS = {
     ),
     "landscapes.law_pair:LawPair.grown": Case(
         PAIR.grown, {"step": [1, 5], "tau": 3.0}, zero="tau", fixed={"schedule": WSD}
+    ),
+    "landscapes.reuse:ReuseLaw.fixed": Case(
+        REUSE.fixed, {"step": [1, 5], "depth": 1}, zero="step", fixed={"schedule": WSD}
+    ),
+    "landscapes.reuse:ReuseLaw.grown": Case(
+        REUSE.grown, {"step": [1, 5], "tau": 3.0}, zero="step tau", fixed={"schedule": WSD}
     ),
     "landscapes.normalised:HitTimes.inverse": Case(HITS.fresh.inverse, {"value": 0.01}, zero="value", negative="value"),
     "landscapes.normalised:NormalisedLaw.fixed": Case(

@@ -138,6 +138,7 @@ def _plan_from_field(config: PlanConfig, base: Plan, records: list[Record]) -> P
         growth=Stage(start_step=1, depth=base.depth, init=config.init, order=config.order,
                      optimizer_state=config.optimizer_state),
         depths=depths,
+        ladders=config.ladders,
         most_steps=config.most_steps,
         seed=config.seed,
     )  # fmt: skip
@@ -151,9 +152,15 @@ def _plan_from_field(config: PlanConfig, base: Plan, records: list[Record]) -> P
 
 def _plan_from_law(config: PlanConfig, base: Plan, records: list[Record], area: float | None) -> Plan:
     """When to grow, from the mixing area, a law fitted to pilots, or a compute budget."""
-    if config.grow or config.depths is not None or config.most_steps is not None:
-        name = "--grow" if config.grow else "--depths" if config.depths is not None else "--most-steps"
-        value = config.grow or config.depths or config.most_steps
+    given = {
+        "--grow": config.grow,
+        "--depths": config.depths,
+        "--most-steps": config.most_steps,
+        "--ladders": config.ladders,
+    }
+    for name, value in given.items():
+        if value is None or value is False:
+            continue
         raise InputError(name, value, "needs pilots and --law field: here the plan always grows", "leave it out")
     law: GrowthLandscape | None = None
     fit: LandscapeFit | None = None

@@ -15,7 +15,7 @@ import numpy as np
 
 from latebloom.theory import checks
 from latebloom.theory.cost import flops_per_token
-from latebloom.theory.menu import MenuArm, branch_schedule, points_of, schedule_for
+from latebloom.theory.menu import MenuArm, branch_schedule, combined_points, schedule_for
 
 if TYPE_CHECKING:
     from latebloom.theory.fitting.recovery_field import RecoveryField
@@ -140,7 +140,7 @@ def pilot_value(field: RecoveryField, menu: Sequence[MenuArm], pilot: Pilot, *, 
         pilot: The run that would be made, with an error of its own.
         seed: Of the draws.
     """
-    arms = points_of(field, menu)
+    arms, matrix = combined_points(field, menu)
     at = field.points([pilot.area_before], [pilot.area_after], [pilot.depth])
     trunk = field.trunks_of(at)
     points = type(arms)(
@@ -148,14 +148,16 @@ def pilot_value(field: RecoveryField, menu: Sequence[MenuArm], pilot: Pilot, *, 
         after=np.append(arms.after, at.after),
         share=np.append(arms.share, at.share),
     )
-    mean, covariance = field.moments(points, trunks=[""] * len(menu) + trunk)
+    mean, covariance = field.moments(points, trunks=[""] * len(arms) + trunk)  # of ln(loss/scale)
+    joint = np.block([[matrix, np.zeros((len(menu), 1))], [np.zeros((1, len(arms))), np.ones((1, 1))]])
+    mean, covariance = joint @ mean, joint @ covariance @ joint.T
     losses, variance = mean[:-1], covariance[-1, -1]
     shift = covariance[:-1, -1] / np.sqrt(variance)  # of the arms' means for y one standard deviation up
     generator = np.random.default_rng(seed)
     outcomes = generator.normal(size=OUTCOMES)
     outcomes = np.concatenate([outcomes, -outcomes])  # antithetic: the mean outcome is exactly the expected one
     updated = losses + outcomes[:, None] * shift
-    fall = float(losses.min() - updated.min(axis=1).mean())
+    fall = field.scale * float(losses.min() - updated.min(axis=1).mean())  # to first order
     values, vectors = np.linalg.eigh(covariance[:-1, :-1] - np.outer(shift, shift))
     residual = generator.normal(size=(OUTCOMES, len(menu))) @ (vectors * np.sqrt(np.maximum(values, 0))).T
     grows = np.array([arm.tau is not None for arm in menu])

@@ -145,7 +145,7 @@ from latebloom.theory.pilot_value import candidate_pilots
 from latebloom.theory.plan import GPT2Shape, Optimizer, Plan, Stage
 from latebloom.theory.record import read_record
 from latebloom.theory.schedules import WSD
-from tests.benchmarks.planner_worlds import FULL, HORIZON, TABLE, between, schedule
+from tests.benchmarks.planner_worlds import FULL, HORIZON, TABLE, WORLDS, between, schedule
 
 RECORDS = Path(__file__).resolve().parents[2] / "paper_figures" / "data" / "demo_scale"
 TAUS = (160, 360, 600)
@@ -307,6 +307,7 @@ def _simulated_end(row, small: int, constant: float, seed: int) -> tuple[str, An
         recipe="random stack keep" if row.tau else "",
         peak_lr=1.0,
         warmup_steps=rates.warmup_steps,
+        optimizer=WORLDS[row.world].optimizer,
     )
     return name, end
 
@@ -703,9 +704,9 @@ def _lost(experiment: Experiment, design: Sequence[str], prior: FieldPrior) -> f
     )
     area = ends["full-200"].area
     points = field.points([area, 0.0], [0.0, area], [experiment.small_depth, experiment.full_depth])
-    mean, _ = field.moments(points)
+    small, full = field.expected(points)
     measured = ends["small-200"].loss - ends["full-200"].loss
-    return abs(float(mean[0] - mean[1]) - measured) / abs(measured)
+    return abs(float(small - full) - measured) / abs(measured)
 
 
 def main() -> None:
