@@ -102,8 +102,8 @@ def track3_folder(folder):
     moved = np.exp(1e-3 * order.normal(size=len(step)))
     runs, points = [], []
     for config, count in (("1_plain", 600), ("2_late", 550)):
-        run = {"config": config, "matrix_peak": 0.02, "weight_decay": 0.0, "steps": 1000, "warmup_steps": 0,
-               "aux_warmup_steps": 0, "warmup_kind": ""}  # fmt: skip
+        run = {"config": config, "matrix_peak": 0.02, "weight_decay": 0.0, "steps": 1000, "family": "plain",
+               "warmup_steps": 0, "aux_warmup_steps": 0, "warmup_kind": ""}  # fmt: skip
         for group in ("matrix", "aux"):
             run |= {
                 f"{group}_end": 1000,

@@ -182,7 +182,10 @@ CALLS = {
         made_by(area_fitting.fit_area_law, pilots), {"seed": 0, "starts": 2}, zero="seed"
     ),
     "fitting.bootstrap:interval": Case(
-        bootstrap.interval, {"values": [1.0, 2.0], "level": 0.9}, zero="values", negative="values"
+        bootstrap.interval,
+        {"values": [1.0, 2.0], "level": 0.9, "estimate": 1.5},
+        zero="values estimate",
+        negative="values estimate",
     ),
     "fitting.curves:pilots": Case(made_by(curves.pilots, pilots), {"burn_in": 0.1}, zero="burn_in"),
     "fitting.landscape_fit:LandscapeFit.bootstrap": Case(

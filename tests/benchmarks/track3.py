@@ -38,6 +38,7 @@ from latebloom.theory.landscapes.lr_history import GroupRates
 PAIRS = "6->1,3,12; 1,3,6->12; 6->12; 11a->11b; 19->25; 25->19; 29->30"
 DEFAULT = ("two_valleys", "river_valley", "multi_power", "functional", "quadratic", "momentum")
 FIRST_STEP = 250
+ORTHOGONAL = ("plain", "variant")  # families of the table; "hyperball" has no decay, Adam and Shampoo other sizes
 SEEDS_LOGGED = 0.8  # share of the seeds that a step needs
 
 
@@ -53,6 +54,7 @@ class Configuration:
         matrices: Learning rate of the matrices, (steps,).
         others: Of the rest, over its peak, (steps,).
         weight_decay: Of the matrices.
+        orthogonal: Whether it is Muon or something like it: updates of one size, in units of which turning is told.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Configuration:
     matrices: np.ndarray
     others: np.ndarray
     weight_decay: float
+    orthogonal: bool
 
     def curve(self, kind: type[Law]) -> LossCurve:
         """As a law sees it.
@@ -72,7 +75,7 @@ class Configuration:
         schedule: np.ndarray | GroupRates = self.matrices
         if "other" in kind.scales.values():
             turned = self.matrices
-            if self.weight_decay > 0:
+            if self.weight_decay > 0 and self.orthogonal:
                 turned = turning_rates(turned, weight_decay=self.weight_decay, initial_size=INITIAL_SIZE)
             schedule = GroupRates(matrices=turned, others=self.others)
         return LossCurve(name=self.name, schedule=schedule, step=self.step, loss=self.loss)
@@ -114,7 +117,7 @@ def configurations(data: Path, wanted: set[str]) -> dict[str, Configuration]:
             name=str(name), step=table.index.to_numpy(), loss=table["mean"].to_numpy(),
             standard_error=(table["std"] / np.sqrt(table["count"])).to_numpy(),
             matrices=_mean(run.matrix_peak) * _shape(run, "matrix"), others=_shape(run, "aux"),
-            weight_decay=_mean(run.weight_decay),
+            weight_decay=_mean(run.weight_decay), orthogonal=run.family in ORTHOGONAL,
         )  # fmt: skip
     return found
 

@@ -73,5 +73,6 @@ def interval(values: ArrayLike, *, level: float = LEVEL, estimate: float | None 
     checks.inside("level", level, 0, 1, fix="give a share such as 0.9")
     low, high = np.quantile(np.asarray(values, dtype=float), [(1 - level) / 2, (1 + level) / 2])
     if estimate is not None:
+        checks.finite("estimate", estimate)
         low, high = min(low, estimate), max(high, estimate)
     return Interval(low=float(low), high=float(high), level=level)
