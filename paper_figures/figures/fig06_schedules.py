@@ -68,7 +68,7 @@ def make(records: Mapping[str, Record]) -> Figure:
     left.legend(fontsize=6.8)
     right.axvspan(*PAPER, color="#999999", alpha=0.25, linewidth=0)
     right.annotate("explains the\npaper's limits", (PAPER[1] + 0.01, 0.97), va="top", fontsize=7, color="#555555")
-    right.set(xlabel="area that new layers need / (peak rate × T)", ylabel="latest τ/T", title="theory", ylim=(0, 1))
+    right.set(xlabel="area needed / (peak rate × T)", ylabel="latest τ/T", title="theory", ylim=(0, 1))
     right.legend(loc="lower left")
     return figure
 

@@ -388,7 +388,8 @@ export class RecoveryField {
 
   /** The same at A = 1, of a grown run. */
   #leading(x, lift) {
-    return -this.prior.lead * (1 + this.prior.level_slope * lift) * x.share ** this.prior.depth_power;
+    const p = this.prior, trained = p.retained + (1 - p.retained) / (1 + x.before / p.p0);
+    return -p.lead * (1 + p.level_slope * lift) * x.share ** p.depth_power * trained;
   }
 
   /** Prior covariances of the pairs' logarithms at a point of the grid without what is vague. */

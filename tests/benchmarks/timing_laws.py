@@ -46,7 +46,7 @@ from latebloom.theory.fitting.recovery_field import ends_of, fit_recovery_field
 from latebloom.theory.landscapes.registry import FITTED, fit_landscape
 from latebloom.theory.plan import SCHEMA_VERSION, Plan, Prediction, Provenance, read_plan, write_plan
 from latebloom.theory.prediction import JointDraws, MenuRow
-from latebloom.theory.record import Record, read_record
+from latebloom.theory.record import Record, header, read_record, values_record, write_parquet
 from latebloom.theory.scoring import draws_of, quantiles
 from latebloom.train.experiments.study import StudyArm, read_study, study_arms
 
@@ -306,6 +306,24 @@ def league(found: Sequence[Case], names: Sequence[str]) -> dict[str, list[tuple[
     return scored
 
 
+def league_record(found: Sequence[Case], scored: dict[str, list[tuple[str, dict[str, Any]]]]) -> Record:
+    """The league as a Record, for figure 20: each law's median gap error in each case, per cent of the lowest loss.
+
+    Args:
+        found: Cases.
+        scored: Of :func:`league`.
+    """
+    lowest = {case.name: min(case.measured.values()) for case in found if case.is_measured}
+    rows = [
+        (law, name, 100 * float(np.median(one["gap_errors"])) / lowest[name])
+        for law, scores in scored.items()
+        for name, one in scores
+        if one["gap_errors"]
+    ]
+    plan = next(iter(next(case for case in found if case.is_measured).plans.values()))
+    return values_record(header(plan, seed=0), rows)
+
+
 # --- freezing -------------------------------------------------------------------------------------------------------
 
 
@@ -357,6 +375,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
     parser.add_argument("--details", action="store_true", help="print every case")
     parser.add_argument("--freeze", action="store_true", help="write predictions of what is not trained yet")
+    parser.add_argument("--parquet", type=Path, help="write every law's error in every case as a Record")
     parser.add_argument("--laws", default=",".join(LAWS), help="which, separated by commas")
     given = parser.parse_args()
     found = cases()
@@ -365,6 +384,8 @@ def main() -> None:
             print(path.relative_to(ROOT))
         return
     scored = league(found, given.laws.split(","))
+    if given.parquet:
+        write_parquet(league_record(found, scored), given.parquet)
     laws = {name: summary([one for _, one in scores]) for name, scores in scored.items()}
     if given.json:
         print(json.dumps({"default": DEFAULT, "laws": laws}))

@@ -45,6 +45,7 @@ class FieldPrior:
         u0: Onset of l.
         u1: Origin of l.
         lead: r, the mean of the level: deeper is better where nothing is known.
+        retained: n, what of that mean is left on a trained trunk.
         level: o.
         level_slope: g.
         slope: m.
@@ -76,6 +77,7 @@ class FieldPrior:
     u0: float = 0.02
     u1: float = 0.3
     lead: float = 1.15
+    retained: float = 1.0
     level: float = 1.0
     level_slope: float = 1.2
     slope: float = 0.5
@@ -227,7 +229,8 @@ class FieldKernel:
         grown = (points.after > 0) & (points.share > 0)
         depth = np.where(points.share > 0, points.share, 1.0) ** prior.depth_power
         lifts = self._of_bends(lambda power: 1 + prior.level_slope * self._lift(points.after, power))
-        return -prior.lead * self.grid[:, :1] * lifts * depth * grown
+        trained = prior.retained + (1 - prior.retained) / (1 + points.before / prior.p0)
+        return -prior.lead * self.grid[:, :1] * lifts * depth * trained * grown
 
     def _of_bends(self, value: Callable[[float], np.ndarray]) -> np.ndarray:
         """``value`` of each point's k, computed once for equal ones, (grid, ...)."""
