@@ -107,6 +107,50 @@ def _(folder: Path) -> str:
     return "prepared"
 
 
+@case(11, "a folder of books with what tells of them: manifest, index, README, checksums, hidden and empty files")
+def _(folder: Path) -> str:
+    source = folder / "in"
+    (source / ".git").mkdir(parents=True)
+    for i in range(30):
+        (source / f"{i:02d}.txt").write_text(text(100 + i))
+    kept = find_files([source]).files
+    (source / "manifest.json").write_text(json.dumps([{"file": f"{i:02d}.txt", "bytes": 9} for i in range(30)]))
+    (source / "index.csv").write_text("file,title\n00.txt,River\n")
+    (source / "state.json").write_text("{}")
+    for name in ("README.md", "LICENSE.txt", "SHA256SUMS.txt", ".DS_Store", ".git/a.txt", "sums.sha256"):
+        (source / name).write_text("beside")
+    (source / "30.txt").touch()
+    found = find_files([source])
+    check(found.files == kept, f"{len(found.files)} files")
+    return check(
+        len(found.left_out) == 10, f"30 books; left out {'; '.join(line[-40:] for line in found.left_out[:3])}"
+    )
+
+
+@case(11, "its manifest, named itself", "refused")
+def _(folder: Path) -> str:
+    (folder / "manifest.json").write_text(json.dumps([{"file": "a.txt"}]))
+    shards([folder / "manifest.json"], folder / "out")
+    return "prepared"
+
+
+@case(11, "texts and tables of text in one folder")
+def _(folder: Path) -> str:
+    (folder / "a.txt").write_text(text(500))
+    (folder / "b.jsonl").write_text("".join(json.dumps({"text": text(60 + i)}) + "\n" for i in range(20)))
+    (folder / "c.json").write_text(json.dumps({"id": 1, "text": text(30)}))
+    count = sum(1 for _ in documents(find_files([folder]).files))
+    return check(count == 22, f"{count} documents")
+
+
+@case(11, "tables whose text has another name, beside a note", "refused")
+def _(folder: Path) -> str:
+    (folder / "notes.txt").write_text(text(100))
+    (folder / "b.jsonl").write_text("".join(json.dumps({"content": text(60 + i)}) + "\n" for i in range(20)))
+    shards([folder], folder / "out")
+    return "prepared"
+
+
 # 12: the user's split
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +79,39 @@ def _(_: Path) -> str:
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
     refused(model, lambda: train.grow(model, optimizer, depth=4, init="random"), (optimizer,))
     return "grown"
+
+
+@case(1, "hooks on gradients: an optimizer within backward", "refused")
+def _(_: Path) -> str:
+    model = Gpt(Settings())
+    each = {p: torch.optim.SGD([p], lr=0.1) for p in model.parameters()}
+    for p in model.parameters():
+        p.register_post_accumulate_grad_hook(lambda p: each[p].step())
+    refused(model, lambda: train.grow(model, list(each.values()), depth=4, init="copy"))
+    return "grown"
+
+
+@case(1, "SequentialLR on Muon and AdamW, fused and with amsgrad")
+def _(_: Path) -> str:
+    model = Gpt(Settings())
+    inside = [p for name, p in model.named_parameters() if ".h." in name and p.ndim == 2]
+    rest = [p for p in model.parameters() if all(p is not other for other in inside)]
+    optimizers = [torch.optim.Muon(inside, lr=0.02), torch.optim.AdamW(rest, lr=1e-3, fused=True, amsgrad=True)]
+    rates = torch.optim.lr_scheduler
+    schedulers = [
+        rates.SequentialLR(o, [rates.LinearLR(o, total_iters=2), rates.CosineAnnealingLR(o, 10)], [2])
+        for o in optimizers
+    ]
+    for step in range(6):
+        if step == 3:
+            train.grow(model, optimizers, depth=4, init="copy_zero_last", optimizer_state="keep_copied")
+            start = {name: p.detach().clone() for name, p in model.named_parameters()}
+        model.zero_grad()
+        loss_of(model, step).backward()
+        for one in (*optimizers, *schedulers):
+            one.step()
+    still = [name for name, p in model.named_parameters() if torch.equal(p, start[name])]
+    return check(not still, f"{len(still)} never moved")
 
 
 # 3: the order of an optimizer's parameters
@@ -177,6 +211,44 @@ def _(_: Path) -> str:
     )
 
 
+class Rates(Gpt):
+    """A tuple with a number for each layer, zipped strictly."""
+
+    def beside(self, config: Settings) -> None:
+        self.rates = (0.0,) * config.n_layer
+
+    def through(self, x: torch.Tensor) -> torch.Tensor:
+        for block, rate in zip(self.transformer["h"], self.rates, strict=True):
+            x = block(x) + rate
+        return x
+
+
+class Buffered(Gpt):
+    """A buffer with a row for each layer."""
+
+    def beside(self, config: Settings) -> None:
+        self.register_buffer("lambdas", torch.ones(config.n_layer))
+
+    def through(self, x: torch.Tensor) -> torch.Tensor:
+        for i, block in enumerate(self.transformer["h"]):
+            x = block(x * self.lambdas[i])
+        return x
+
+
+for beside in (Rates, Buffered):
+    case(5, (beside.__doc__ or "").rstrip("."), "refused")(lambda _, made=beside: keeps(made(Settings())))
+
+
+@case(5, "a decoder whose first block is unlike the others (T5)", "refused")
+def _(_: Path) -> str:
+    import transformers
+
+    config = transformers.T5Config(vocab_size=64, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2)
+    model = transformers.T5ForConditionalGeneration(config)
+    refused(model, lambda: train.grow(model, depth=4, blocks="decoder.block"))
+    return "grown"
+
+
 # 6: a promise whose test may be skipped
 
 
@@ -234,6 +306,90 @@ def _(_: Path) -> str:
         model.transformer["h"][i] = torch.compile(block, backend="eager")
     seen = keeps(model)
     return f"{seen}; bfloat16 {keeps(Gpt(Settings()).bfloat16())}"
+
+
+def family(make: Callable) -> str:
+    """A causal model of transformers: function kept, generated with and without cache, saved and loaded again."""
+    import tempfile
+
+    model = stirred(make()).eval()
+    ids = batch(0)[0][:2, :8]
+    before = model(ids).logits
+    train.grow(model, torch.optim.AdamW(model.parameters()), depth=4, init="copy_zero_last", order="inter")
+    after = model(ids).logits
+    change = float((after - before).abs().max())
+    written = [
+        model.generate(ids, max_new_tokens=4, do_sample=False, use_cache=u, pad_token_id=0) for u in (True, False)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        again = type(model).from_pretrained(folder).eval()(ids).logits
+    good = change == 0 and torch.equal(*written) and torch.allclose(again, after, atol=1e-5)
+    return check(good, f"change {change:.2g}, reloaded {float((again - after).abs().max()):.2g}")
+
+
+@case(
+    6, "families of transformers: OPT, Bloom, NeoX, GPT-J, Falcon, Phi, Gemma 2, OLMo 2, Mixtral, MPT, Mamba, Llama 4"
+)
+def _(_: Path) -> str:
+    import transformers as t
+
+    t.logging.set_verbosity_error()
+    t.logging.disable_progress_bar()
+    gpt = {"vocab_size": 64, "n_layer": 2, "n_head": 2}
+    plain = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    places = plain | {"max_position_embeddings": 32}
+    mlp = places | {"intermediate_size": 32}
+    keys = mlp | {"num_key_value_heads": 2}
+    heads = keys | {"head_dim": 8}
+    made = [
+        lambda: t.OPTForCausalLM(t.OPTConfig(**places, ffn_dim=32, word_embed_proj_dim=16)),
+        lambda: t.BloomForCausalLM(t.BloomConfig(**gpt, hidden_size=16)),
+        lambda: t.GPTNeoXForCausalLM(t.GPTNeoXConfig(**mlp)),
+        lambda: t.GPTJForCausalLM(t.GPTJConfig(**gpt, n_embd=16, n_positions=32, rotary_dim=4)),
+        lambda: t.FalconForCausalLM(t.FalconConfig(**plain)),
+        lambda: t.PhiForCausalLM(t.PhiConfig(**mlp)),
+        lambda: t.Gemma2ForCausalLM(t.Gemma2Config(**heads, sliding_window=8)),
+        lambda: t.Olmo2ForCausalLM(t.Olmo2Config(**keys)),
+        lambda: t.MixtralForCausalLM(t.MixtralConfig(**keys, num_local_experts=2)),
+        lambda: t.MptForCausalLM(t.MptConfig(vocab_size=64, d_model=16, n_layers=2, n_heads=2, max_seq_len=32)),
+        lambda: t.MambaForCausalLM(t.MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=2, state_size=4)),
+        lambda: t.Llama4ForCausalLM(t.Llama4TextConfig(**heads, intermediate_size_mlp=32, num_local_experts=2)),
+    ]
+    for make in made:
+        family(make)
+    return f"{len(made)} families: function kept, same text with and without cache, same logits when loaded"
+
+
+class Recomputed(Gpt):
+    """Blocks in reentrant checkpoints, through which no gradient can be asked for by name."""
+
+    def through(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.transformer["h"]:
+            x = torch.utils.checkpoint.checkpoint(block, x, use_reentrant=True)
+        return x
+
+
+@case(6, "blocks in reentrant checkpoints")
+def _(_: Path) -> str:
+    return keeps(Recomputed(Settings()))
+
+
+@case(6, "weight_norm on the maps that end branches")
+def _(_: Path) -> str:
+    model = Gpt(Settings())
+    for block in model.blocks:
+        nn.utils.parametrizations.weight_norm(block.c_proj)
+        nn.utils.parametrizations.weight_norm(block.out_proj)
+    return keeps(model)
+
+
+@case(6, "spectral_norm on them, which has none of zero", "refused")
+def _(_: Path) -> str:
+    model = Gpt(Settings())
+    for block in model.blocks:
+        nn.utils.parametrizations.spectral_norm(block.c_proj)
+    return keeps(model)
 
 
 # 7: what depends on depth or place
@@ -325,6 +481,24 @@ def _(_: Path) -> str:
 def _(_: Path) -> str:
     model = Gpt(Settings())
     refused(model, lambda: train.grow(model, depth=4, init="copy_zero"))
+    return "grown"
+
+
+@case(8, "blocks that cannot be copied: weight_norm of old", "refused")
+def _(_: Path) -> str:
+    model = Gpt(Settings())
+    with warnings.catch_warnings(action="ignore"):
+        for block in model.blocks:
+            nn.utils.weight_norm(block.c_proj)
+    refused(model, lambda: train.grow(model, depth=4, init="copy"))
+    return "grown"
+
+
+@case(8, "within inference_mode, whose tensors cannot be trained", "refused")
+def _(_: Path) -> str:
+    model = Gpt(Settings())
+    with torch.inference_mode():
+        refused(model, lambda: train.grow(model, depth=4))
     return "grown"
 
 
