@@ -16,6 +16,7 @@ import numpy as np
 from latebloom.theory.cost import depth_cost_ratio, parameters, plan_flops
 from latebloom.theory.expansion import INITS, StatePolicy
 from latebloom.theory.limits import loss_equal_efficiency, transfer_efficiency
+from latebloom.theory.plan import Stage
 from latebloom.theory.schedules import Piecewise
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class End(NamedTuple):
     def tokens_per_parameter(self) -> float:
         """Tokens that the full depth would see for these FLOPs, over its parameters."""
         plan = self.plan
-        full = plan_flops(plan.replace(stages=(plan.stages[-1].replace(start_step=0, init="random"),))) / plan.steps
+        full = plan_flops(plan.replace(stages=(Stage(start_step=0, depth=plan.depth),))) / plan.steps
         return self.flops / full * plan.batch_tokens / parameters(plan.model, plan.depth)
 
 
