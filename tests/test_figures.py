@@ -144,6 +144,10 @@ def test_a_study_beside_its_fixed_depths():
     assert arm.above_best[0] == pytest.approx(finals["s/grown-1-3-x0.2-random-stack-C200-s0"][1] - front.loss_at(flops))
     assert front.loss_at(flops) <= front.loss_at(flops, plan.depth)
     assert np.isnan(front.loss_at(flops * 100)), "no run is near"
+    losses = {depth: curve[1] for depth, curve in front.curves.items()}
+    assert front.cost_of(losses[1][1]) == pytest.approx(front.curves[1][0][1])
+    assert np.isnan(front.cost_of(max(losses[1][0], losses[3][0]) + 0.1)), "every run is below"
+    assert np.isnan(front.cost_of(min(losses[1][-1], losses[3][-1]) - 0.1)), "no run is as low"
 
 
 def test_ways_of_growing_are_told_apart():

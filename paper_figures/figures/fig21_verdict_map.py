@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 
-from latebloom.paper_figures.fronts import DEMO, STUDIES, finished_ends, grown_arms, told_model
+from latebloom.paper_figures.fronts import DEMO, STUDIES, finished_ends, grown_arms, told_depths, told_model
 from latebloom.paper_figures.missing import require
 from latebloom.paper_figures.tables import Table
 
@@ -43,8 +43,11 @@ def prepare(records: Mapping[str, Record]) -> list[Cell]:
     best: dict[tuple[str, str, float], Cell] = {}
     for arm in grown_arms(finished_ends(records)):
         share = 100 * arm.share[np.isfinite(arm.share)]
-        depths = " → ".join(str(stage.depth) for stage in arm.plan.stages)
-        key = (told_model(arm.plan), depths, float(np.exp(BIN * round(np.log(arm.tokens_per_parameter) / BIN))))
+        key = (
+            told_model(arm.plan),
+            told_depths(arm.plan),
+            float(np.exp(BIN * round(np.log(arm.tokens_per_parameter) / BIN))),
+        )
         error = share.std(ddof=1) / len(share) ** 0.5 if len(share) > 1 else float("nan")
         cell = Cell(*key, arm.way, share.mean(), error, len(share))
         if key not in best or (-cell.seeds, cell.above) < (-best[key].seeds, best[key].above):
