@@ -16,6 +16,7 @@ import numpy as np
 from latebloom.theory.cost import depth_cost_ratio, parameters, plan_flops
 from latebloom.theory.expansion import INITS, StatePolicy
 from latebloom.theory.limits import loss_equal_efficiency, transfer_efficiency
+from latebloom.theory.plan import Stage
 from latebloom.theory.schedules import Piecewise
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = [
     "finished_ends",
     "fronts_of",
     "grown_arms",
+    "told_depths",
     "told_model",
     "way_of_growing",
 ]
@@ -72,7 +74,7 @@ class End(NamedTuple):
     def tokens_per_parameter(self) -> float:
         """Tokens that the full depth would see for these FLOPs, over its parameters."""
         plan = self.plan
-        full = plan_flops(plan.replace(stages=(plan.stages[-1].replace(start_step=0, init="random"),))) / plan.steps
+        full = plan_flops(plan.replace(stages=(Stage(start_step=0, depth=plan.depth),))) / plan.steps
         return self.flops / full * plan.batch_tokens / parameters(plan.model, plan.depth)
 
 
@@ -135,13 +137,20 @@ class Front:
         return not any(math.isnan(self.loss_at(run.flops, depth)) for depth in depths)
 
     def cost_of(self, loss: float) -> float:
-        """Least FLOPs with which a fixed depth reaches ``loss``; nan where none was measured there."""
-        costs = []
+        """Least FLOPs with which a fixed depth reaches ``loss``; nan where none was measured there, or where some depth
+        is below it in all its runs, the cheapest of which costs less.
+
+        Args:
+            loss: To be reached.
+        """
+        costs, beyond = [math.inf], [math.inf]
         for cost, losses in self.curves.values():
             falling = np.minimum.accumulate(losses)
-            if len(cost) > 1 and falling[-1] <= loss <= falling[0]:
+            if falling[0] < loss:
+                beyond.append(float(cost[0]))
+            elif len(cost) > 1 and falling[-1] <= loss:
                 costs.append(math.exp(float(np.interp(-loss, -falling, np.log(cost)))))
-        return min(costs, default=math.nan)
+        return min(costs) if min(costs) < min(beyond) else math.nan
 
 
 def fronts_of(ends: Sequence[End]) -> dict[tuple[str, int], Front]:
@@ -164,16 +173,24 @@ def told_model(plan: Plan) -> str:
     return f"width {plan.model.width}, {text}"
 
 
+def told_depths(plan: Plan) -> str:
+    """The depths of a plan's stages: '1 → 12', '2 → 6 tied → 6' where blocks are passed again.
+
+    Args:
+        plan: The plan.
+    """
+    return " → ".join(f"{stage.passes} tied" if stage.replayed_to else str(stage.depth) for stage in plan.stages)
+
+
 def way_of_growing(plan: Plan) -> str:
     """How a plan grows, without its horizon: '1 → 12 at 50 %, random', '2 → 6 tied → 6 at 40 %, 65 %, copied'.
 
     Args:
         plan: That grows.
     """
-    depths = " → ".join(f"{stage.passes} tied" if stage.replayed_to else str(stage.depth) for stage in plan.stages)
     shares = ", ".join(f"{round(20 * stage.start_step / plan.steps) * 5} %" for stage in plan.stages[1:])
     last = plan.stages[-1]
-    said = [f"{depths} at {shares}", INITS[last.init].label]
+    said = [f"{told_depths(plan)} at {shares}", INITS[last.init].label]
     if plan.stages[-2].depth > 1 and last.order != "stack":
         said.append(last.order)
     if last.optimizer_state != "keep":

@@ -145,6 +145,10 @@ def test_a_study_beside_its_fixed_depths():
     assert arm.above_best[0] == pytest.approx(finals["s/grown-1-3-x0.2-random-stack-C200-s0"][1] - front.loss_at(flops))
     assert front.loss_at(flops) <= front.loss_at(flops, plan.depth)
     assert np.isnan(front.loss_at(flops * 100)), "no run is near"
+    losses = {depth: curve[1] for depth, curve in front.curves.items()}
+    assert front.cost_of(losses[1][1]) == pytest.approx(front.curves[1][0][1])
+    assert np.isnan(front.cost_of(max(losses[1][0], losses[3][0]) + 0.1)), "every run is below"
+    assert np.isnan(front.cost_of(min(losses[1][-1], losses[3][-1]) - 0.1)), "no run is as low"
 
 
 def test_ways_of_growing_are_told_apart():
@@ -176,7 +180,9 @@ def test_the_league_is_of_the_cell_in_which_most_ways_have_seeds():
             for depth, steps, loss in ((1, 50, 2.5), (1, 900, 2.0), (3, 50, 2.6), (3, 900, 2.0)):
                 fixed = fixed_depth(plan, name="fixed", depth=depth, schedule=plan.schedule.with_steps(steps))
                 add(f"{study}/fixed-{depth}-C{steps}", fixed, loss, seed)
-            add(f"{study}/grown-C100", plan, 2.7 + 0.1 * seed, seed)
+            first, last = plan.stages
+            grown = plan.replace(stages=(first, last.replace(new_rate=2.0)))  # no plan of the full depth alone has that
+            add(f"{study}/grown-C100", grown, 2.7 + 0.1 * seed, seed)
     ways = fig19_recipes.prepare(records)
     assert [way.cell for way in ways] == ["b C100", "a C100"]
     best = fronts.fronts_of(fronts.finished_ends(records))["b", 0].loss_at(float(plan_flops(plan)))

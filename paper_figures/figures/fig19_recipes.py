@@ -90,6 +90,7 @@ def make(ways: list[Way]) -> Figure:
         range(len(shown)), [f"{way.way}  (n = {len(way.above)})" for way in reversed(shown)], fontsize=6.8
     )  # fmt: skip
     ends = [value for way in shown for value in way.above]
+    axes.set_title(f"{shown[0].model}, {shown[0].tokens_per_parameter:.0f} tokens a parameter of the deepest model")
     room = 0.06 * (max(ends) - min(min(ends), 0))
     axes.set(xlabel="final loss above the best fixed depth of equal compute (%)", ylim=(-0.6, len(shown) - 0.4),
              xlim=(min(min(ends), 0) - room, max(ends) + room))  # fmt: skip
@@ -105,7 +106,7 @@ def data(ways: list[Way]) -> Table:
 def caption(ways: list[Way]) -> str:
     """The caption, its numbers computed."""
     shown = _shown(ways)
-    best = shown[0]
+    best = next((way for way in shown if len(way.above) > 1), shown[0])
     seeds = [len(way.above) for way in shown]
     interval = f" +- {best.half_interval:.2f}" if len(best.above) > 1 else ""
     won = sum(int((way.above < 0).sum()) for way in ways)
@@ -114,6 +115,7 @@ def caption(ways: list[Way]) -> str:
         f"{len(shown)} ways of growing at one compute ({best.model}; {best.tokens_per_parameter:.0f} tokens a "
         "parameter of the deepest model): final loss above the fixed depth that ends lowest with the same seed. Dots "
         f"are means over n = {min(seeds)} to {max(seeds)} seeds, ticks single seeds, lines 90 % intervals of the mean, "
-        f"colors the depth before. Lowest: {best.way}, {best.above.mean():+.2f}{interval} % of the loss. Of all "
-        f"{total} grown runs, other models and amounts of compute among them, {won} end below the best fixed depth."
+        f"colors the depth before. Lowest with more than one: {best.way}, {best.above.mean():+.2f}{interval} % of the "
+        f"loss. Of all {total} grown runs, other models and amounts of compute among them, {won} end below the best "
+        "fixed depth."
     )
