@@ -29,7 +29,7 @@ from latebloom.theory.record import RECORD_FILE, Record, read_record
 
 __all__ = ["curves_report", "experiment_report", "run_report", "runs_report", "write_report"]
 
-NUMBERS = ("gap_same_horizon", "measured_final_loss")
+NUMBERS = ("measured_final_loss",)
 SAME_COMPUTE = 0.02  # relative: runs whose FLOPs differ by less spend the same
 COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#777777", "#000000")  # Okabe & Ito
 DASHES = {"-": "", "--": "6,4", ":": "2,3", "-.": "8,3,2,3"}  # matplotlib's names for SVG's

@@ -63,7 +63,7 @@ def _row(runs: list[End], fronts: Mapping[tuple[str, int], Front]) -> tuple[str,
     full = np.array([front.loss_at(run.flops, run.plan.depth) for front, run in found])
     return (
         f"{told_model(its[0].plan)}, rate {its[0].plan.schedule.peak:g}",
-        f"{its[0].tokens_per_parameter:.2g}",
+        f"{float(f'{its[0].tokens_per_parameter:.2g}'):g}",
         f"{its[0].flops:.3g}",
         f"{blocks_text(best)}: {np.mean([front.loss_at(run.flops) for front, run in found]):.3f}",
         f"{way}: {np.mean([run.loss for run in its]):.3f}",
