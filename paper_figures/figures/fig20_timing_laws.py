@@ -45,6 +45,7 @@ LEAGUE_NAMES = {  # of the benchmark's laws
     "area": "area law",
     "pair": "pair of loss laws",
     "normalised": "normalised law",
+    "reuse": "law of reuse",
     "another_seed": "another seed, measured",
 }
 RECORDS = [
