@@ -4,6 +4,7 @@ import csv
 import functools
 import html
 import json
+import math
 import re
 
 import numpy as np
@@ -18,7 +19,7 @@ from latebloom.paper_figures.missing import MissingRecords
 from latebloom.paper_figures.paths import DATA
 from latebloom.paper_figures.report import write_report
 from latebloom.theory import InputError, cold_start, equal_compute, fixed_depth, read_record
-from latebloom.theory.cost import plan_flops
+from latebloom.theory.cost import parameters, plan_flops
 from latebloom.theory.plan import Curve
 from latebloom.theory.record import RecordWriter, write_parquet
 from latebloom.theory.schedules import Piecewise
@@ -256,6 +257,28 @@ def test_report_is_one_page_that_opens_offline(tmp_path):
     assert not re.search(r"<script[^>]+src", page)
     for label in ("fixed depth, equal compute", "cold start", "never grown", "progressive"):
         assert label in page
+
+
+def test_the_report_of_a_study_says_what_the_study_found(tmp_path):
+    plan = tiny_plan()
+    arms = {"fixed-1-C60": fixed_depth(plan, name="fixed", depth=1), "grown-1-3-C60": plan}
+    rows = []
+    for arm, its in arms.items():
+        record = synthetic_record(its, np.array([0, its.steps]), np.array([5.0, 2.5]), name=arm)
+        with RecordWriter(tmp_path / f"{arm}-s0" / "record.jsonl", record.header) as writer:
+            columns = {key: column.tolist() for key, column in record.columns.items()}
+            writer.write([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+        grows = its.tau is not None
+        rows.append({"arm": arm, "above_best_fixed": 0.0125, "rho": 0.61 if grows else math.nan, "n": 0.4375})
+    (tmp_path / "study.json").write_text(json.dumps(rows))
+    page = write_report(tmp_path).read_text()
+    tokens = plan.steps * plan.batch_tokens / parameters(plan.model, plan.depth)
+    for cell in ("+0.0125", "0.61", "0.44", f"{tokens:.3g}"):
+        assert f"<td>{cell}</td>" in page, cell
+    assert "where ρ &gt; n" in page
+    (tmp_path / "study.json").write_text("[{}]")
+    with pytest.raises(InputError, match=r"study.json.*cannot be read.*run the study again"):
+        write_report(tmp_path)
 
 
 def test_report_escapes_what_it_is_given(tmp_path):

@@ -84,11 +84,11 @@ function armName(arm, shown) {
 const kindOf = (arm, { small_depth, full_depth }) =>
   arm.tau !== null ? "grown" : arm.depths[0] === small_depth ? "small" : arm.depths[0] === full_depth ? "full" : "between";
 
-/** Means, and 90 % bands where the landscape has them. */
+/** Expected losses, and 90 % bands where the landscape has them. */
 function withBands(landscape, arms) {
   if (!landscape.sure) return landscape.means(arms, 400).map((mean) => ({ mean, low: mean, high: mean }));
   const { mean, deviation } = landscape.spread(arms);
-  return mean.map((value, i) => ({ mean: value, low: value - LEVEL * deviation[i], high: value + LEVEL * deviation[i] }));
+  return mean.map((value, i) => ({ mean: value, low: value * Math.exp(-LEVEL * deviation[i]), high: value * Math.exp(LEVEL * deviation[i]) }));
 }
 
 const spaced = (low, high, count) => Array.from({ length: count }, (_, i) => low * (high / low) ** (i / (count - 1)));

@@ -262,13 +262,13 @@ export class RecoveryField {
     this.scale = Math.min(...ends.map((end) => end.loss));
     this.runs = [
       ...ends.map((end) => this.#run(end.area_before, end.area - end.area_before, end.depth, { seed: end.seed, trunk: end.trunk })),
-      ...curve.area.map((area) => this.#run(area, 0, this.small_depth, { curve: curve.noise })),
+      ...curve.area.map((area, i) => this.#run(area, 0, this.small_depth, { curve: curve.noise / curve.loss[i] })),
     ];
-    this.losses = Float64Array.from([...ends.map((end) => end.loss), ...curve.loss], (loss) => loss - this.scale);
+    this.logs = Float64Array.from([...ends.map((end) => end.loss), ...curve.loss], (loss) => Math.log(loss / this.scale));
     this.#fit();
   }
 
-  /** A run in units of the reference area; without a seed it is an expected loss, `curve` the noise of a curve's point. */
+  /** A run in units of the reference area; without a seed it is an expected loss, `curve` the relative noise of a curve's point. */
   #run(before, after, depth, { seed = null, trunk = null, curve = null } = {}) {
     const share = depthShare(depth, this.small_depth, this.full_depth), t = (before + after) / this.reference;
     return { before: before / this.reference, after: after / this.reference, share, t, logT: Math.log(t), seed, trunk, curve };
@@ -305,29 +305,24 @@ export class RecoveryField {
     this.#prepareMeans();
   }
 
-  /** The field given the runs' losses, at a point of the grid; `columns`: the runs' basis there. */
+  /** The field given the logarithms of the runs' losses, at a point of the grid; `columns`: the runs' basis there. */
   #condition(pairs, columns, point) {
     const n = this.runs.length, V = VAGUE, factor = cholesky(this.#covariance(pairs, point), n);
-    const basis = forward(factor, columns.slice(), n, V), whitened = forward(factor, this.losses.slice(), n, 1);
-    const before = Float64Array.of(-1 / this.prior.vague, 0, 0, 0); // of a; losses are relative to the scale
-    const residuals = (of) => {
-      const left = whitened.slice();
-      for (let i = 0; i < n; i++) for (let j = 0; j < V; j++) left[i] -= basis[i * V + j] * of[j];
-      return left;
-    };
-    const precision = new Float64Array(V * V), right = new Float64Array(V), start = residuals(before);
+    const above = this.logs.map((log, i) => log - this.#mean(this.runs[i], point));
+    const basis = forward(factor, columns.slice(), n, V), left = forward(factor, above, n, 1);
+    const precision = new Float64Array(V * V), right = new Float64Array(V);
     for (let i = 0; i < V; i++) {
       precision[i * V + i] = 1;
       for (let k = 0; k < n; k++) {
-        right[i] += basis[k * V + i] * start[k];
+        right[i] += basis[k * V + i] * left[k];
         for (let j = 0; j <= i; j++) precision[i * V + j] += basis[k * V + i] * basis[k * V + j];
       }
     }
-    const normal = cholesky(precision, V), apart = backward(normal, forward(normal, right, V, 1), V);
-    const coefficients = before.map((value, i) => value + apart[i]), left = residuals(coefficients);
+    const normal = cholesky(precision, V), coefficients = backward(normal, forward(normal, right, V, 1), V);
+    for (let i = 0; i < n; i++) for (let j = 0; j < V; j++) left[i] -= basis[i * V + j] * coefficients[j];
     let likelihood = 0;
     for (let i = 0; i < n; i++) likelihood -= 0.5 * left[i] ** 2 + Math.log(factor[i * n + i]);
-    for (let i = 0; i < V; i++) likelihood -= 0.5 * apart[i] ** 2 + Math.log(normal[i * V + i]);
+    for (let i = 0; i < V; i++) likelihood -= 0.5 * coefficients[i] ** 2 + Math.log(normal[i * V + i]);
     return { factor, basis, normal, coefficients, residuals: left, likelihood };
   }
 
@@ -337,7 +332,7 @@ export class RecoveryField {
       const curve = x.curve === null ? 0 : 1;
       return [p.vague, p.vague_slope * fall(x.t, shape), p.vague * curve, p.curve_slope * x.logT * curve];
     });
-    return Float64Array.from(rows, (value) => this.scale * value);
+    return Float64Array.from(rows);
   }
 
   /** What `means` sums over: alpha = K^-1 residuals, added up over the grid wherever the kernel does not depend on it. */
@@ -350,10 +345,11 @@ export class RecoveryField {
       const alpha = backward(factor, residuals, n);
       if (!this.byShape.has(shape)) {
         const lifts = this.runs.map((run) => this.#lift(run.after, shape));
-        this.byShape.set(shape, { fallen: 0, recovery: zeros(), lifts });
+        this.byShape.set(shape, { fallen: 0, amplitude: 0, recovery: zeros(), lifts });
       }
       const sums = this.byShape.get(shape);
       this.floor += weight * coefficients[0];
+      sums.amplitude += weight * amplitude;
       sums.fallen += weight * coefficients[1];
       for (let i = 0; i < n; i++) {
         this.matern[i] += weight * alpha[i] * discrepancy ** 2;
@@ -369,7 +365,7 @@ export class RecoveryField {
     Object.assign(columns, { matern: new Float64Array(pairs.length), error: new Float64Array(pairs.length) });
     pairs.forEach(([x, y], i) => {
       const own = same && x === y, paired = x.seed !== null && x.seed === y.seed;
-      if (own && x.curve !== null) columns.curve[i] = Math.max(x.curve, p.curve_noise * this.scale) ** 2;
+      if (own && x.curve !== null) columns.curve[i] = Math.max(x.curve, p.curve_noise) ** 2;
       columns.seeds[i] = paired ? 1 : 0;
       columns.matern[i] = this.#matern(x, y);
       columns.error[i] = p.trunk_share * (paired && x.trunk === y.trunk ? 1 : 0) + (1 - p.trunk_share) * (own && x.seed !== null ? 1 : 0);
@@ -385,13 +381,24 @@ export class RecoveryField {
     return byShape.get(shape);
   }
 
-  /** Prior covariances of the pairs at a point of the grid without what is vague, nats squared. */
+  /** Prior mean of -z at a point of the grid. */
+  #mean(x, { amplitude, shape }) {
+    return x.after > 0 && x.share > 0 ? amplitude * this.#leading(x, this.#lift(x.after, shape)) : 0;
+  }
+
+  /** The same at A = 1, of a grown run. */
+  #leading(x, lift) {
+    const p = this.prior, trained = p.retained + (1 - p.retained) / (1 + x.before / p.p0);
+    return -p.lead * (1 + p.level_slope * lift) * x.share ** p.depth_power * trained;
+  }
+
+  /** Prior covariances of the pairs' logarithms at a point of the grid without what is vague. */
   #covariance(pairs, { amplitude, shape, discrepancy, noise }) {
     const recovery = this.#recovered(pairs, shape), { matern, seeds, error, curve } = pairs;
-    const made = new Float64Array(recovery.length), square = this.scale ** 2, seed = this.prior.seed ** 2;
+    const made = new Float64Array(recovery.length), seed = this.prior.seed ** 2;
     for (let i = 0; i < made.length; i++) {
       const field = discrepancy ** 2 * matern[i] + amplitude ** 2 * recovery[i];
-      made[i] = square * (field + seed * seeds[i] + noise ** 2 * error[i]) + curve[i];
+      made[i] = field + seed * seeds[i] + noise ** 2 * error[i] + curve[i];
     }
     return made;
   }
@@ -428,29 +435,30 @@ export class RecoveryField {
     return p.level ** 2 * (1 + p.level_slope * l) * (1 + p.level_slope * l2) + p.slope ** 2 * l * l2 + p.wander ** 2 * wander;
   }
 
-  /** Posterior means of the arms' expected losses over seeds. */
+  /** Losses over seeds whose logarithm is the posterior mean at each arm. */
   means(arms) {
     const p = this.prior, shapes = [...this.byShape];
     return this.#asked(arms).map((x) => {
       const shared = this.runs.map((y) => this.#shared(x, y));
       let sum = 0, vague = p.vague * this.floor;
       this.runs.forEach((y, i) => (sum += this.#matern(x, y) * this.matern[i]));
-      for (const [shape, { fallen, recovery, lifts }] of shapes) {
+      for (const [shape, { fallen, amplitude, recovery, lifts }] of shapes) {
         vague += p.vague_slope * fall(x.t, shape) * fallen;
         const lift = this.#lift(x.after, shape);
+        if (x.after > 0 && x.share > 0) sum += amplitude * this.#leading(x, lift);
         for (let i = 0; i < shared.length; i++) if (shared[i]) sum += shared[i] * this.#along(lift, lifts[i]) * recovery[i];
       }
-      return this.scale + this.scale * vague + this.scale ** 2 * sum;
+      return this.scale * Math.exp(vague + sum);
     });
   }
 
-  /** [{weight, mean, covariance}] at the arms, one for each point of the grid that matters; `alone`: variances only. */
+  /** [{weight, mean, covariance}] of ln(loss/scale) at the arms, one for each point of the grid that matters; `alone`: variances only. */
   mixture(arms, alone = false) {
     const asked = this.#asked(arms), n = this.runs.length, m = asked.length, V = VAGUE;
     const cross = this.#pairs(this.runs, asked, false), prior = this.#pairs(asked, asked, true, alone);
     return this.kept.map((point) => {
       const half = forward(point.factor, this.#covariance(cross, point), n, m), covariance = this.#covariance(prior, point);
-      const mean = new Float64Array(m).fill(this.scale), basis = this.#basis(asked, point.shape), vague = new Float64Array(V * m);
+      const mean = Float64Array.from(asked, (x) => this.#mean(x, point)), basis = this.#basis(asked, point.shape), vague = new Float64Array(V * m);
       /** Adds a row's products to the covariances, `sign` times. */
       const spread = (rows, k, sign) => {
         for (let i = 0; i < m; i++) {
@@ -475,14 +483,14 @@ export class RecoveryField {
     });
   }
 
-  /** Mean and standard deviation at each arm. */
+  /** `means` by another way, and the standard deviation of the logarithm, at each arm. */
   spread(arms) {
     const parts = this.mixture(arms, true), mean = arms.map((_, i) => parts.reduce((sum, part) => sum + part.weight * part.mean[i], 0));
     const variance = mean.map((value, i) => parts.reduce((sum, { weight, mean: of, covariance }) => sum + weight * (covariance[i] + (of[i] - value) ** 2), 0));
-    return { mean, deviation: variance.map((value) => Math.sqrt(Math.max(value, 0))) };
+    return { mean: mean.map((value) => this.scale * Math.exp(value)), deviation: variance.map((value) => Math.sqrt(Math.max(value, 0))) };
   }
 
-  /** Mean of the mixture and joint draws of the arms' expected losses, (number, arms); always the same ones. */
+  /** `means`, and joint draws of the arms' expected losses, (number, arms); always the same ones. */
   draws(arms, number = 2000) {
     const normal = normals(20260), m = arms.length, mean = arms.map(() => 0), drawn = [];
     let owed = 0;
@@ -496,10 +504,11 @@ export class RecoveryField {
       const factor = cholesky(part.covariance, m);
       for (let k = 0; k < count; k++) {
         const z = arms.map(normal);
-        drawn.push(arms.map((_, i) => z.reduce((sum, value, j) => (j <= i ? sum + factor[i * m + j] * value : sum), part.mean[i])));
+        const logs = arms.map((_, i) => z.reduce((sum, value, j) => (j <= i ? sum + factor[i * m + j] * value : sum), part.mean[i]));
+        drawn.push(logs.map((log) => this.scale * Math.exp(log)));
       }
     }
-    return { mean, drawn };
+    return { mean: mean.map((value) => this.scale * Math.exp(value)), drawn };
   }
 }
 
