@@ -77,7 +77,7 @@ class FieldPrior:
     u0: float = 0.02
     u1: float = 0.3
     lead: float = 1.15
-    retained: float = 1.0
+    retained: float = 0.8
     level: float = 1.0
     level_slope: float = 1.2
     slope: float = 0.5
