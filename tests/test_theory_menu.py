@@ -241,7 +241,8 @@ def test_value_of_a_pilot_is_the_fall_that_comes_true(experiments):
 
 
 def test_a_pilot_like_the_arm_itself_is_worth_more_than_a_short_one(experiments):
-    field, menu = field_of(experiments[0], ("full-200", *SMALL_ENDS)), menu_of(experiments[0])
+    budget = 20 * experiments[0].ends["grown-360"].flops  # where the choice is open
+    field, menu = field_of(experiments[0], ("full-200", *SMALL_ENDS)), menu_of(experiments[0], budget=budget)
     late = next(arm for arm in menu if arm.tau is not None and arm.tau / arm.steps > 0.75)
     own = Pilot(name="", area_before=late.area_before, area_after=late.area_after, depth=4, flops=1.0)
     short = Pilot(name="", area_before=0.0, area_after=late.area_after / 20, depth=4, flops=1.0)

@@ -86,7 +86,7 @@ class FieldPrior:
     p1: float = 3.5
     common: float = 0.75
     depth_power: float = 0.5
-    depth_range: float = 2.0
+    depth_range: float = 8.0
 
 
 def prior_of(optimizer: str) -> FieldPrior:
