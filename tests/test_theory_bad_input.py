@@ -289,6 +289,7 @@ NO_QUANTITIES = {
     "landscapes.nqs:loss_terms",
     "landscapes.scaling:log_ratios",
     "landscapes.scaling:shape_columns",
+    "narrowing_pilot:narrowing_pilot",  # a tolerance that plan_expansion has checked
     "pilot_value:pilot_value",  # tests/test_theory_menu.py
     "record:values_record",  # None is a value that is not there
     "schedules:Tail.with_steps",  # refuses everything

@@ -237,7 +237,17 @@ def test_value_of_a_pilot_is_the_fall_that_comes_true(experiments):
     after = [fit([dataclasses.replace(known, loss=float(y))]).expected(points).min() for y in outcomes]
     fall = field.expected(points).min() - np.mean(after)
     error = np.std(after) / np.sqrt(len(after))
-    assert pilot_value(field, menu, pilot).regret_fall == pytest.approx(fall, abs=3 * error + 2e-4)
+    value = pilot_value(field, menu, pilot)
+    assert value.regret_fall == pytest.approx(fall, abs=3 * error + 2e-4)
+    expected = float(field.expected(at, measured=True)[0])
+    for each, told in ((field, value.gap), (fit([dataclasses.replace(known, loss=expected)]), value.gap_then)):
+        mean, covariance = each.moments(points)
+        grows = np.array([arm.tau is not None for arm in menu])
+        p, f = (np.where(among, field.moments(points)[0], np.inf).argmin() for among in (grows, ~grows))
+        spread = np.sqrt(covariance[p, p] + covariance[f, f] - 2 * covariance[p, f])
+        assert (told.low + told.high) / 2 == pytest.approx(mean[p] - mean[f], abs=1e-9)
+        assert (told.high - told.low) / 2 == pytest.approx(1.6449 * spread, rel=1e-6)
+    assert value.gap_then.high - value.gap_then.low < value.gap.high - value.gap.low
 
 
 def test_a_pilot_like_the_arm_itself_is_worth_more_than_a_short_one(experiments):

@@ -182,7 +182,10 @@ CALLS = {
         made_by(area_fitting.fit_area_law, pilots), {"seed": 0, "starts": 2}, zero="seed"
     ),
     "fitting.bootstrap:interval": Case(
-        bootstrap.interval, {"values": [1.0, 2.0], "level": 0.9}, zero="values", negative="values"
+        bootstrap.interval,
+        {"values": [1.0, 2.0], "level": 0.9, "estimate": 1.5},
+        zero="values estimate",
+        negative="values estimate",
     ),
     "fitting.curves:pilots": Case(made_by(curves.pilots, pilots), {"burn_in": 0.1}, zero="burn_in"),
     "fitting.landscape_fit:LandscapeFit.bootstrap": Case(
@@ -199,6 +202,9 @@ CALLS = {
     ),
     "fitting.laws:bootstrap_laws": Case(
         made_by(laws.bootstrap_laws, law_fit), {"replicas": 2, "seed": 0}, zero="replicas seed"
+    ),
+    "fitting.laws:carried_losses": Case(
+        made_by(laws.carried_losses, law_fit), {"step": [10, 20]}, zero="", fixed={"schedule": WSD}
     ),
     "fitting.laws:fit_law": Case(
         laws.fit_law, {"seed": 0}, zero="seed", fixed={"kind": PowerLaw, "curves": [LOSS_CURVE]}
@@ -282,11 +288,6 @@ CALLS = {
         area.noise_response, {"step": np.array([1.0, 3.0]), "rate": 2.0}, zero="step", fixed={"schedule": WSD}
     ),
     "landscapes.area:noise_segments": Case(area.noise_segments, {"count": 5}, fixed={"schedule": WSD}),
-    "landscapes.effective_rate:joint_rates": Case(
-        effective_rate.joint_rates,
-        {"matrices": [0.1, 0.2], "others": [1.0, 0.5], "share": 0.3},
-        zero="matrices others share",
-    ),
     "landscapes.effective_rate:turning_rates": Case(
         effective_rate.turning_rates,
         {"rates": [0.1, 0.2], "weight_decay": 0.1, "initial_size": 0.5},

@@ -464,8 +464,15 @@ def next_text(values: Sequence[PilotValue]) -> str:
     return (
         f"Most worth knowing next: {value.pilot.name}, {value.pilot.flops:.3g} FLOPs: expected to lower the regret of "
         f"the choice by {value.regret_fall:.2g} nats, decides between growing and not with probability "
-        f"{value.p_decides:.2g}."
+        f"{value.p_decides:.2g}.{_narrowed_text(value)}"
     )
+
+
+def _narrowed_text(value: PilotValue) -> str:
+    if value.gap is None or value.gap_then is None:
+        return ""
+    now, then = (f"{100 * each.low:+.1f} ... {100 * each.high:+.1f} %" for each in (value.gap, value.gap_then))
+    return f" It would narrow the best growth's gap to not growing from {now} to {then}, if it ends as expected."
 
 
 def _condition_lines(conditions: GrowthConditions) -> list[str]:

@@ -16,6 +16,7 @@ import numpy as np
 from latebloom.theory import checks
 from latebloom.theory.cost import flops_per_token
 from latebloom.theory.menu import MenuArm, branch_schedule, combined_points, schedule_for
+from latebloom.theory.prediction import Interval
 
 if TYPE_CHECKING:
     from latebloom.theory.fitting.recovery_field import RecoveryField
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["SURE", "Pilot", "PilotValue", "candidate_pilots", "pilot_value"]
 
 SURE = 0.9  # probability from which on the decision has a head of its own
+HALF_WIDTH = 1.6449  # standard deviations of half a 90 % interval
 OUTCOMES = 200  # results of a pilot that are played through
 
 
@@ -58,11 +60,15 @@ class PilotValue:
         pilot: Which.
         regret_fall: Expected fall in the expected regret of the choice, nats per token.
         p_decides: Probability that P(growing is best) leaves [0.1, 0.9].
+        gap: ln of the best growing arm's loss over the best other arm's as it is known now; None without either.
+        gap_then: The same after the pilot, if it ends as expected.
     """
 
     pilot: Pilot
     regret_fall: float
     p_decides: float
+    gap: Interval | None = None
+    gap_then: Interval | None = None
 
     @property
     def per_flop(self) -> float:
@@ -163,4 +169,23 @@ def pilot_value(field: RecoveryField, menu: Sequence[MenuArm], pilot: Pilot, *, 
     grows = np.array([arm.tau is not None for arm in menu])
     p_grow = grows[(updated[:, None, :] + residual[None]).argmin(axis=2)].mean(axis=1)
     decided = (p_grow > SURE) | (p_grow < 1 - SURE)
-    return PilotValue(pilot=pilot, regret_fall=max(fall, 0.0), p_decides=float(decided.mean()))
+    gap, gap_then = _gap(losses, covariance[:-1, :-1], shift, grows)
+    return PilotValue(
+        pilot=pilot, regret_fall=max(fall, 0.0), p_decides=float(decided.mean()), gap=gap, gap_then=gap_then
+    )
+
+
+def _gap(
+    mean: np.ndarray, covariance: np.ndarray, shift: np.ndarray, grows: np.ndarray
+) -> tuple[Interval | None, Interval | None]:
+    """Interval of the best growing arm's gap to the best other one, before and after the pilot."""
+    if not grows.any() or grows.all():
+        return None, None
+    best = [int(np.where(among, mean, np.inf).argmin()) for among in (grows, ~grows)]
+    apart = np.zeros(len(mean))
+    apart[best] = 1, -1
+    now = float(apart @ covariance @ apart)
+    then = max(now - float(apart @ shift) ** 2, 0.0)
+    gap = float(apart @ mean)
+    before, after = (Interval(low=gap - HALF_WIDTH * v**0.5, high=gap + HALF_WIDTH * v**0.5) for v in (now, then))
+    return before, after
