@@ -100,7 +100,7 @@ def prior_of(optimizer: str) -> FieldPrior:
     """
     prior = FieldPrior()
     if not optimizer:  # wider
-        return replace(prior, lead=1.0, level_slope=0.7, wander=0.6, amplitude_power=0.25)
+        return replace(prior, lead=1.0, retained=1.0, level_slope=0.7, wander=0.6, amplitude_power=0.25)
     return replace(prior, level_slope=GRADIENT_SLOPE) if optimizer == "sgd" else prior
 
 
