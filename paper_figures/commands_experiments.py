@@ -10,7 +10,9 @@ import click
 
 from latebloom.theory.architectures.model_config import ModelConfig
 from latebloom.theory.config import PlanConfig
+from latebloom.theory.controls import control
 from latebloom.theory.errors import InputError
+from latebloom.theory.expansion import blocks_text
 from latebloom.theory.optimizers import Optimizer
 from latebloom.theory.options import ChoosingGroup, settings
 from latebloom.theory.plan import read_plan
@@ -123,8 +125,8 @@ def judge_command(
 
     RUNS are the run that grows and its controls (`latebloom controls` writes their plans): run directories, records, or
     a TOML list of other trainers' loss curves (`latebloom import list --help`). Which control a run is follows from its
-    depth and its length. Needed: the full depth for as many steps, the full depth at equal compute, the cold start; and
-    to say "grow", the small depth at equal compute.
+    depth and its length. What is there is judged, and what is not is named. To say "grow" takes the small and the full
+    depth at equal compute; the full depth for as many steps and the cold start say what growing costs and keeps.
     """
     from rich.console import Console
 
@@ -134,16 +136,13 @@ def judge_command(
     from latebloom.theory.experiment_result import experiment_result
     from latebloom.theory.files import write_whole
     from latebloom.theory.fitting.foreign_runs import read_runs
-    from latebloom.theory.verdict import NEEDED, judge
+    from latebloom.theory.verdict import judge
 
     if out.exists() and any(out.iterdir()):
         raise InputError("--out", str(out), "is not empty", "give a new directory")
     arms, left_out = arms_of([record for _, record in read_runs(paths)], progressive=progressive)
     for line in left_out:
         click.echo(line, err=True)
-    if missing := [name for name in NEEDED if name not in arms]:
-        rule = f"lack {', '.join(missing)}, without which there is no verdict"
-        raise InputError("RUNS", list(arms), rule, "`latebloom controls PLAN` writes their plans: train them too")
     if plan_path is not None:
         arms["progressive"] = planned_as(read_plan(plan_path), arms["progressive"])
     plan = arms["progressive"].plan
@@ -162,6 +161,16 @@ def judge_command(
     for name, record in arms.items():
         console.print(f"  {name:<24} {record.header.name}", highlight=False)
     _show_verdict(verdict, out, console)
+    for name in verdict.missing:
+        each = control(name)
+        wanted = each.plan(plan)
+        console.print(
+            f"not run   {name}: {blocks_text(wanted.depth)} for {wanted.steps} steps would tell {each.controls_for}",
+            soft_wrap=True, highlight=False,
+        )  # fmt: skip
+    if verdict.missing:
+        told = f"          their plans: latebloom controls {out / 'plan.json'} --out {out}-controls"
+        console.print(told, soft_wrap=True, highlight=False)
 
 
 def _show_verdict(verdict: Verdict, out: Path, console: Console) -> None:

@@ -1,10 +1,11 @@
-"""Every case of ``tests/cases.py`` is right, or refused with a reason, as it says."""
+"""Every case of ``tests/cases`` is right, or refused with a reason, as it says."""
 
 import os
 
 import pytest
 
-from tests.cases import CASES, outcome
+from tests.cases.all import CASES
+from tests.cases.table import outcome
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")  # trainers'

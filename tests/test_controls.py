@@ -11,7 +11,7 @@ from latebloom.theory import InputError, Stage, controls, fixed_depth, plan_expa
 from latebloom.theory.controls import CONTROLS, Control, compared, control, controls_among, depths_between
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.menu import schedule_for
-from latebloom.theory.verdict import NEEDED, details, from_prediction, judge, sentence
+from latebloom.theory.verdict import WANTED, details, from_prediction, judge, sentence
 from latebloom.train.experiments import ablation
 from tests.helpers import tiny_plan, tiny_shape
 from tests.test_figures import experiment
@@ -59,7 +59,7 @@ def test_names():
     assert (depths_between(1, 4), depths_between(0, 12), depths_between(3, 12), depths_between(2, 4)) == (
         (2,), (1, 2, 4, 8), (6,), (),
     )  # fmt: skip
-    assert set(NEEDED) <= set(controls.COMPARED)
+    assert set(WANTED) <= set(controls.COMPARED)
     assert all(name == row.name == row.row for name, row in CONTROLS.items())
     assert len({row.label for row in CONTROLS.values()}) == len(CONTROLS)
     runs = ["small-2", "progressive", "full-100", "small-10", "cold_start", "fixed", "small-", "small-x"]
@@ -90,15 +90,26 @@ def test_never_growing_at_equal_compute_is_judged_like_any_control():
         judge({"progressive": run(plan, landscape, "p")} | runs)
 
 
-def test_judge_names_the_run_that_is_missing():
+def test_judge_takes_what_there_is_and_names_what_is_not():
     landscape = law()
     plan = plan_expansion(**COMMON, law=landscape)
     runs = {each.name: run(each.plan(plan), landscape, each.name) for each in compared()}
     with pytest.raises(InputError, match="lack 'progressive'"):
         judge(runs)
-    runs = {"progressive": run(plan, landscape, "p")} | runs
-    with pytest.raises(InputError, match="lack 'cold_start'"):
-        judge({name: record for name, record in runs.items() if name != "cold_start"})
+    grown = run(plan, landscape, "p")
+    with pytest.raises(InputError, match="lack every control of it, such as equal_compute"):
+        judge({"progressive": grown})
+    whole = judge({"progressive": grown} | runs)
+    assert whole.missing == () and whole.head == "grow"
+    for name in runs:
+        alone = judge({"progressive": grown, name: runs[name]})
+        assert alone.head == "not decided" and name not in alone.missing
+        assert alone.gap(name) == whole.gap(name)
+        assert sentence(alone).startswith("Not decided:") and "not run" in sentence(alone)
+        told = [line for line in details(alone) if not line.startswith("To reach")]
+        assert set(told) <= set(details(whole))
+    less = judge({"progressive": grown} | {name: runs[name] for name in runs if name != "cold_start"})
+    assert (less.head, less.missing, less.retention) == ("grow", ("cold_start",), None)
 
 
 @pytest.fixture

@@ -70,3 +70,40 @@ def test_refusals(tmp_path):
     refuse("mine.toml: widht = 8: is not a field here; did you mean 'width'", model=str(tmp_path / "mine.toml"))
     (tmp_path / "other.toml").write_text('model = "mine.toml"\n')
     refuse("other.toml: model = 'mine.toml': is not a known preset", model=str(tmp_path / "other.toml"))
+
+
+def test_the_config_of_hugging_face(tmp_path):
+    """As ``save_pretrained`` writes it, and the same sizes by flags; a flag beside it wins."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 5, "num_attention_heads": 3,
+             "num_key_value_heads": 1, "max_position_embeddings": 16, "vocab_size": 99}  # fmt: skip
+    configs = {
+        "gpt2": transformers.GPT2Config(vocab_size=99, n_embd=48, n_head=3, n_positions=16, n_layer=5),
+        "llama": transformers.LlamaConfig(**sizes, rope_theta=5e5),
+        "mistral": transformers.MistralConfig(**sizes, sliding_window=None),
+        "qwen3": transformers.Qwen3Config(**sizes, head_dim=16),
+    }
+    for name, config in configs.items():
+        config.save_pretrained(tmp_path / name)
+        path = str(tmp_path / name / "config.json")
+        shape, depth = model_of(ModelConfig(model=path))
+        assert (shape.name, shape.width, shape.heads, shape.context, shape.vocab_size, depth) == (
+            name,
+            48,
+            3,
+            16,
+            99,
+            5,
+        )
+        assert (shape.block is None) == (name == "gpt2")
+        assert shape.block is None or (shape.block.kv_heads, shape.block.hidden) == (1, 96)
+        assert shape.block is None or shape.block.qk_norm == (name == "qwen3")
+        assert model_of(ModelConfig(model=path, depth=7, vocab_size=50))[1] == 7
+    assert model_of(ModelConfig(model=str(tmp_path / "llama" / "config.json")))[0].block.rope_theta == 5e5
+    for name, config, message in (
+        ("opt", transformers.OPTConfig(), "model_type = 'opt': is not one of ours; valid: gpt2, llama"),
+        ("wide", transformers.GPT2Config(n_inner=100), "n_inner = 100: is not 4 x 768"),
+        ("window", transformers.MistralConfig(**sizes, sliding_window=8), "sliding_window = 8: is a window"),
+    ):
+        config.save_pretrained(tmp_path / name)
+        refuse(message, model=str(tmp_path / name / "config.json"))

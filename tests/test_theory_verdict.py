@@ -101,9 +101,12 @@ def test_the_resolution_is_where_a_sign_is_right_nine_times_in_ten():
     assert right == pytest.approx(0.9, abs=0.003)
 
 
-def test_a_verdict_lacks_no_control():
-    with pytest.raises(InputError, match="arms = .* lack 'cold_start', without which there is no verdict"):
-        verdict(without=("cold_start",))
+def test_a_verdict_needs_one_control_and_names_those_it_lacks():
+    assert verdict(without=("cold_start",)).missing == ("cold_start",)
+    assert verdict(without=("cold_start",)).retention is None
+    names = [name for name in verdict().arms if name != "progressive"]
+    with pytest.raises(InputError, match="arms = .* lack every control of it"):
+        verdict(without=names)
 
 
 def test_transforms_of_what_was_drawn_from_the_prediction_are_uniform():

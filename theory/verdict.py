@@ -33,11 +33,11 @@ from latebloom.theory.spec import Count, NonNegative, Spec
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["NEEDED", "TrainedArm", "Verdict", "details", "from_prediction", "judge", "resolution", "sentence"]
+__all__ = ["WANTED", "TrainedArm", "Verdict", "details", "from_prediction", "judge", "resolution", "sentence"]
 
 COMPUTE_TOLERANCE = 0.02  # relative: a control of equal compute may cost this much more or less
-NEEDED = ("fixed", "equal_compute", "cold_start")  # controls without which there is no verdict
-NEVER = "small_equal_compute"  # the control without which the verdict cannot be "grow"
+FULL, NEVER = "equal_compute", "small_equal_compute"  # the controls without which the verdict cannot be "grow"
+WANTED = (FULL, NEVER, "fixed", "cold_start")  # controls whose absence is said
 SURE = 1.2816  # standard deviations from which on the sign of a normal difference is right with probability .9
 
 
@@ -88,10 +88,7 @@ class Verdict(Spec, frozen=True, kw_only=True):
     measured: bool = True
 
     def check(self) -> None:
-        for name in ("progressive", *NEEDED):
-            if name not in self.arms:
-                rule = f"lack {name!r}, without which there is no verdict"
-                raise InputError("arms", list(self.arms), rule, f"give {', '.join(NEEDED)}")
+        _check_comparable("arms", self.arms)
 
     def gap(self, name: str) -> float:
         """(progressive - control)/control: negative where growing ends lower.
@@ -128,12 +125,17 @@ class Verdict(Spec, frozen=True, kw_only=True):
         return next(iter(self.menu))
 
     @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the controls that were not run, those that decide first."""
+        return tuple(name for name in WANTED if name not in self.arms)
+
+    @property
     def head(self) -> Literal["grow", "do not grow", "not decided"]:
         """``grow`` only if the progressive run ends below every other way to spend its compute, and by enough.
 
-        Without the small depth at equal compute, nothing says that growing was worth anything.
+        Without the small and the full depth at equal compute, nothing says that growing was worth anything.
         """
-        if self.best == "progressive" and NEVER not in self.arms:
+        if self.best == "progressive" and not {FULL, NEVER} <= set(self.arms):
             return "not decided"
         others = [arm.loss for name, arm in self.menu.items() if name != "progressive"]
         if abs(self.progressive - min(others)) <= (self.resolution or 0.0):
@@ -141,19 +143,19 @@ class Verdict(Spec, frozen=True, kw_only=True):
         return "grow" if self.best == "progressive" else "do not grow"
 
     @property
-    def saving_same_horizon(self) -> float:
-        """Share of the same-horizon run's FLOPs that growing saved, 1 - C/C_fixed."""
-        return 1 - self.flops / self.arms["fixed"].flops
+    def saving_same_horizon(self) -> float | None:
+        """Share of the same-horizon run's FLOPs that growing saved, 1 - C/C_fixed; None if it was not run."""
+        return 1 - self.flops / self.arms["fixed"].flops if "fixed" in self.arms else None
 
     @property
-    def same_horizon(self) -> float:
-        """Final loss of the full depth for the same number of steps."""
-        return self.arms["fixed"].loss
+    def same_horizon(self) -> float | None:
+        """Final loss of the full depth for the same number of steps, None if it was not run."""
+        return self.controls.get("fixed")
 
     @property
-    def equal_compute(self) -> float:
-        """Final loss of the full depth for the same FLOPs."""
-        return self.arms["equal_compute"].loss
+    def equal_compute(self) -> float | None:
+        """Final loss of the full depth for the same FLOPs, None if it was not run."""
+        return self.controls.get(FULL)
 
     @property
     def small(self) -> float | None:
@@ -161,19 +163,19 @@ class Verdict(Spec, frozen=True, kw_only=True):
         return self.controls.get("small")
 
     @property
-    def gap_same_horizon(self) -> float:
-        """(progressive - same_horizon)/same_horizon, the price of the saving."""
-        return self.gap("fixed")
+    def gap_same_horizon(self) -> float | None:
+        """(progressive - same_horizon)/same_horizon, the price of the saving; None if it was not run."""
+        return self.gap("fixed") if "fixed" in self.arms else None
 
     @property
-    def gap_equal_compute(self) -> float:
-        """(progressive - equal_compute)/equal_compute."""
-        return self.gap("equal_compute")
+    def gap_equal_compute(self) -> float | None:
+        """(progressive - equal_compute)/equal_compute, None if it was not run."""
+        return self.gap(FULL) if FULL in self.arms else None
 
     @property
-    def retention(self) -> float:
-        """Cold start's loss minus the progressive run's: what the small phase was worth."""
-        return self.arms["cold_start"].loss - self.progressive
+    def retention(self) -> float | None:
+        """Cold start's loss minus the progressive run's: what the small phase was worth; None if it was not run."""
+        return self.arms["cold_start"].loss - self.progressive if "cold_start" in self.arms else None
 
     @property
     def gain_over_small(self) -> float | None:
@@ -216,16 +218,14 @@ def judge(runs: Mapping[str, Record], *, noise: float | None = None, pilot_flops
     C_iso is read off the straight line of loss against log FLOPs through the two fixed-depth runs of the full depth.
 
     Args:
-        runs: Records of ``progressive`` and of controls by their names; :data:`NEEDED` must be among them.
+        runs: Records of ``progressive`` and of controls by their names, at least one.
         noise: Standard deviation of one run's final loss about its seed's mean, as a landscape or seeds say; nats.
         pilot_flops: What the pilots cost beside the runs.
 
     Raises:
         InputError: if a run is missing or did not finish, or the runs do not control for one another.
     """
-    for name in ("progressive", *NEEDED):
-        if name not in runs:
-            raise InputError("runs", list(runs), f"lack {name!r}", "train it too")
+    _check_comparable("runs", runs)
     progressive = runs["progressive"]
     controls = {control(name): record for name, record in runs.items() if name != "progressive"}
     plans = {each: each.plan(progressive.plan) for each in controls}
@@ -247,13 +247,26 @@ def judge(runs: Mapping[str, Record], *, noise: float | None = None, pilot_flops
     )
 
 
+def _check_comparable(what: str, runs: Mapping[str, object]) -> None:
+    """Refuse runs of which none grows, or that is alone."""
+    if "progressive" not in runs:
+        raise InputError(
+            what, list(runs), "lack 'progressive', the run that grows", "add it: the verdict is on that one"
+        )
+    if len(runs) < 2:
+        rule = f"lack every control of it, such as {', '.join(WANTED)}: there is nothing to compare it with"
+        raise InputError(what, list(runs), rule, "train one of them: `latebloom controls PLAN` writes their plans")
+
+
 def _arm(plan: Plan, loss: float) -> TrainedArm:
     depths = tuple(stage.depth for stage in plan.stages)
     return TrainedArm(depths=depths, tau=plan.tau, steps=plan.steps, flops=plan_flops(plan), loss=loss)
 
 
 def _saving_equal_compute(arms: Mapping[str, TrainedArm]) -> tuple[float | None, bool]:
-    """(1 - C/C_iso, whether C_iso lies outside the two fixed-depth runs); None where more compute did not help."""
+    """(1 - C/C_iso, whether C_iso lies outside the two fixed-depth runs); None without them or a gain of more."""
+    if "fixed" not in arms or FULL not in arms:
+        return None, False
     grown, fixed, equal = arms["progressive"], arms["fixed"], arms["equal_compute"]
     if equal.loss <= fixed.loss:
         return None, False
@@ -355,8 +368,12 @@ def _headline(v: Verdict) -> str:
         return f"Grow: train {first} for {grown.tau} of {grown.steps} steps, then grow to {grown.depths[-1]}."
     if v.head == "do not grow":
         return f"Do not grow: {train}."
-    if v.best == "progressive" and NEVER not in v.arms:
-        return f"Not decided: {grown.label} ends lowest, but depth {grown.depths[0]} at this compute was not run."
+    lacks = {NEVER: grown.depths[0], FULL: grown.depths[-1]}
+    not_run = [f"depth {depth}" for name, depth in lacks.items() if name not in v.arms]
+    if v.best == "progressive" and not_run:
+        ends = f"{grown.label} ends lowest, but " if len(v.menu) > 1 else ""
+        was = "was" if len(not_run) == 1 else "were"
+        return f"Not decided: {ends}{' and '.join(not_run)} at this compute {was} not run."
     if v.best == "progressive":
         rival = next(arm for name, arm in v.menu.items() if name != "progressive")
         return f"Not decided: {grown.label} ends lowest, but {rival.label} as low within the noise."
@@ -369,21 +386,25 @@ def details(v: Verdict) -> tuple[str, ...]:
     Args:
         v: Measured or predicted.
     """
-    grown, fixed, cold = (v.arms[name] for name in ("progressive", "fixed", "cold_start"))
-    told = [
-        f"For as many steps, {fixed.label} from the start {_ends(v, fixed)} at {fixed.loss:.3f}: growing ends "
-        f"{_beside(v.gap('fixed'))} that for {v.saving_same_horizon:.1%} less compute."
-    ]
+    grown, told = v.arms["progressive"], []
+    if "fixed" in v.arms:
+        fixed = v.arms["fixed"]
+        told.append(
+            f"For as many steps, {fixed.label} from the start {_ends(v, fixed)} at {fixed.loss:.3f}: growing ends "
+            f"{_beside(v.gap('fixed'))} that for {v.saving_same_horizon:.1%} less compute."
+        )
     if v.saving_equal_compute is not None:
         more = 1 / (1 - v.saving_equal_compute) - 1
         told.append(
-            f"To reach the loss of {grown.label}, {fixed.label} alone need {abs(more):.0%} "
+            f"To reach the loss of {grown.label}, {v.arms['fixed'].label} alone need {abs(more):.0%} "
             f"{'more' if more >= 0 else 'less'} compute{' (extrapolated)' if v.extrapolated else ''}."
         )
-    told.append(
-        f"From a cold start, {cold.label} {_ends(v, cold)} after the last {cold.steps} steps alone at {cold.loss:.3f}: "
-        f"the small phase is worth {v.retention:+.3f} nats."
-    )
+    if "cold_start" in v.arms:
+        cold = v.arms["cold_start"]
+        told.append(
+            f"From a cold start, {cold.label} {_ends(v, cold)} after the last {cold.steps} steps alone at "
+            f"{cold.loss:.3f}: the small phase is worth {v.retention:+.3f} nats."
+        )
     if "small" in v.arms:
         small = v.arms["small"]
         told.append(

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from latebloom.theory.architectures.family import Size
+from latebloom.theory.architectures.hugging_face import sizes_of
 from latebloom.theory.architectures.llama import BlockVariant
 from latebloom.theory.architectures.presets import PRESETS, preset
 from latebloom.theory.architectures.shape import GPT2Shape
@@ -26,7 +27,7 @@ class ModelConfig(Spec, frozen=True, kw_only=True):
     """A model: a preset, a file of these settings, its sizes, or one of the former with some sizes of one's own.
 
     Attributes:
-        model: Preset, or TOML, YAML or JSON file of the settings width ... qk_norm. None: the sizes below say all.
+        model: Preset; TOML, YAML or JSON file of width ... qk_norm; Hugging Face's config.json. None: the sizes below.
         width: Of the residual stream. None: the model's.
         heads: Of each attention. None: the model's.
         context: Tokens of a sequence. None: the model's.
@@ -102,7 +103,8 @@ def _declared(config: ModelConfig) -> ModelConfig:
 
     path = Path(config.model)
     try:
-        read = from_plain(read_config(path), ModelConfig)
+        plain = read_config(path)
+        read = from_plain(sizes_of(plain) if "model_type" in plain else plain, ModelConfig)
     except InputError as error:
         if error.name == "--config":
             raise InputError(
@@ -136,7 +138,8 @@ def _block(own: ModelConfig, shape: GPT2Shape | None) -> BlockVariant | None:
 def _name(config: ModelConfig, own: ModelConfig, shape: GPT2Shape | None) -> str:
     """The preset's where only depth and vocabulary are one's own; else the file's, else block kind and width."""
     if config.model is not None and Path(config.model).suffix in FILES:
-        return Path(config.model).stem
+        path = Path(config.model)
+        return path.parent.name if path.name == "config.json" and path.parent.name else path.stem
     if shape is not None and all(getattr(own, name) is None for name in OF_BLOCKS):
         return shape.name
     width = own.width if own.width is not None else shape.width if shape is not None else 0

@@ -38,6 +38,7 @@ def data_command() -> None:
 @click.option("--vocab-size", type=int, default=4096, show_default=True, help="Of the BPE, trained here.")
 @click.option("--bpe-dir", type=PATH, help="GPT-2's encoder.json and vocab.bpe.")
 @click.option("--val-share", type=float, default=0.1, show_default=True, help="Share of documents held out.")
+@click.option("--end-tokens/--no-end-tokens", default=True, show_default=True, help="Let each document end with one.")
 @click.option("--out", type=PATH, required=True, help="New directory.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 def prepare_command(
@@ -53,6 +54,7 @@ def prepare_command(
     vocab_size: int,
     bpe_dir: Path | None,
     val_share: float,
+    end_tokens: bool,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -64,7 +66,7 @@ def prepare_command(
     from latebloom.train.data.corpus import prepare, python_stdlib_corpus
     from latebloom.train.data.sources import find_files
 
-    found = find_files(paths, val_paths)
+    found = find_files(paths, val_paths, text_key=text_key, encoding=encoding)
     files = [file for file, split in found.files if split != "val" or not val_paths]
     files += python_stdlib_corpus() if stdlib else []
     live = sys.stderr.isatty() and not as_json
@@ -75,7 +77,8 @@ def prepare_command(
     manifest = prepare(
         files, out, tokenizer=tokenizer, vocab_size=vocab_size, val_share=val_share, text_key=text_key,
         bpe_dir=bpe_dir, dataset=dataset, dataset_config=dataset_config, dataset_split=dataset_split,
-        val_files=val_paths, encoding=encoding, left_out=found.left_out, on_progress=show_progress if live else None,
+        val_files=val_paths, encoding=encoding, end_tokens=end_tokens, left_out=found.left_out,
+        on_progress=show_progress if live else None,
     )  # fmt: skip
     if live:
         click.echo(err=True)
@@ -83,7 +86,8 @@ def prepare_command(
         click.echo(manifest.to_json(), nl=False)
         return
     counts = ", ".join(f"{entry.split} {entry.tokens:,} tokens" for entry in manifest.files)
-    click.echo(f"{out}: {manifest.source_files} documents, {counts}, vocabulary {manifest.vocab_size}")
+    end = "no token at their ends" if manifest.end_token is None else f"each ends with token {manifest.end_token}"
+    click.echo(f"{out}: {manifest.source_files} documents, {counts}, vocabulary {manifest.vocab_size}; {end}")
     left = manifest.left_out or ()
     for line in left[:SHOWN]:
         click.echo(f"left out {line}")

@@ -67,6 +67,7 @@ def prepare(
     dataset_split: str | None = None,
     val_files: Sequence[Path] = (),
     encoding: str | None = None,
+    end_tokens: bool = True,
     left_out: Sequence[str] = (),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
@@ -86,6 +87,7 @@ def prepare(
         dataset_split: Its split, which is then split by content; by default its own train and validation.
         val_files: Validation documents; everything else is then for training.
         encoding: Of text files; by default what their byte-order mark says, else UTF-8.
+        end_tokens: Whether the tokenizer's token for its end stands after each document.
         left_out: What was left out before, to be said in the manifest.
         on_progress: Called with (documents, bytes of text) done.
 
@@ -101,7 +103,7 @@ def prepare(
     if tokenizer not in TOKENIZERS:
         raise InputError("tokenizer", tokenizer, "is unknown", f"valid: {', '.join(TOKENIZERS)}")
 
-    found = find_files(files, val_files)
+    found = find_files(files, val_files, text_key=text_key, encoding=encoding)
 
     def parts() -> Iterator[Part]:
         from_files = documents(found.files, text_key=text_key, encoding=encoding, dataset_split=dataset_split)
@@ -111,6 +113,7 @@ def prepare(
     arguments = [
         [(str(path), split, path.stat().st_size) for path, split in found.files], tokenizer, vocab_size, val_share,
         text_key, str(bpe_dir), dataset, dataset_config, dataset_split, encoding,
+        end_tokens,
     ]  # fmt: skip
     with unfinished_directory(out) as part:
         _check_empty(out)  # another process may have made it meanwhile
@@ -120,6 +123,7 @@ def prepare(
             vocab_size=vocab_size, bpe_dir=bpe_dir, saved=part / TOKENIZER_FILE,
         )  # fmt: skip
         write_whole(part / TOKENIZER_FILE, coding.saved)
+        end = coding.end if end_tokens else None
         dtype = np.dtype("<u2") if coding.size <= 2**16 else np.dtype("<u4")
         first = HEADER_BYTES if dtype.itemsize == 4 else 0  # nanoGPT's headerless format is uint16 only
         for name in SPLITS:
@@ -131,8 +135,8 @@ def prepare(
                 with (part / f"{name}.bin").open("ab") as file:
                     for tokens, held in zip(coding.encode([held.text for held in mine]), mine, strict=True):
                         tokens.astype(dtype).tofile(file)
-                        if held.ends and coding.end is not None:
-                            np.array([coding.end], dtype=dtype).tofile(file)
+                        if held.ends and end is not None:
+                            np.array([end], dtype=dtype).tofile(file)
                     file.flush()
                     os.fsync(file.fileno())  # before the progress that counts on it
                 sizes_now[name] = (part / f"{name}.bin").stat().st_size
@@ -154,7 +158,7 @@ def prepare(
         entries = [_close(part / f"{name}.bin", name, dtype) for name in SPLITS]
         manifest = Manifest(
             tokenizer=tokenizer, vocab_size=coding.size, source_files=done.documents, source_bytes=done.source_bytes,
-            files=tuple(entries), left_out=(*left_out, *found.left_out) or None,
+            files=tuple(entries), end_token=end, left_out=(*left_out, *found.left_out) or None,
         )  # fmt: skip
         (part / "progress.json").unlink(missing_ok=True)
         write_whole(part / "manifest.json", manifest.to_json())

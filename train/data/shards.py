@@ -74,6 +74,7 @@ class Manifest(Spec, frozen=True, kw_only=True):
         source_files: Number of documents.
         source_bytes: Their text as UTF-8.
         files: The shards.
+        end_token: Stands after each document; None if nothing does, or if it was not said.
         left_out: What was not read, and why; None if nothing, or if it was not said.
     """
 
@@ -83,6 +84,7 @@ class Manifest(Spec, frozen=True, kw_only=True):
     source_files: int
     source_bytes: int
     files: tuple[FileEntry, ...]
+    end_token: Annotated[int, Meta(ge=0)] | None = None
     left_out: tuple[str, ...] | None = None
 
 

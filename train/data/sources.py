@@ -13,7 +13,7 @@ import gzip
 import io
 import lzma
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -26,6 +26,7 @@ from latebloom.train.data.tokenizers import END
 __all__ = ["Document", "Found", "dataset_documents", "documents", "find_files", "own_split", "text_files"]
 
 TEXT = {".txt", ".md", ".py", ".text", ".rst", ".tex"}
+PLAIN = {".txt", ".text"}
 TABLES = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"}
 COMPRESSED = {".gz", ".bz2", ".xz", ".zst"}
 MAGIC = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst"}
@@ -33,10 +34,19 @@ MARKS = {b"\xff\xfe\x00\x00": "utf-32", b"\x00\x00\xfe\xff": "utf-32", b"\xef\xb
          b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # fmt: skip
 WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
          "test": "test", "testing": "test", "eval": "test", "evaluation": "test"}  # fmt: skip
+# Names of files that tell of the data beside them
+ABOUT = re.compile(
+    r"(?:read_?me|licen[cs]e|copying|notice|change_?log|citation|authors|contributing|requirements|manifest"
+    r"|(?:sha\d*|md5|check)_?sums?)(?:[-_]\w+)?"
+)
 READ = 1 << 20  # characters at a time
 LONG = 1 << 22  # characters of a document that are kept in memory; longer ones are read again
 
 Split = Literal["train", "val"]
+
+
+class _NoText(InputError):
+    """A table that is whole and has no text where it should."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,22 +75,28 @@ class Found:
     left_out: tuple[str, ...] = ()
 
 
-def find_files(paths: Sequence[Path], val: Sequence[Path] = ()) -> Found:
-    """The files that ``paths`` name; a directory stands for its text files, or for its tables if it has any.
+def find_files(
+    paths: Sequence[Path], val: Sequence[Path] = (), *, text_key: str = "text", encoding: str | None = None
+) -> Found:
+    """The files that ``paths`` name; a directory stands for the text files and tables in it.
 
-    Where names say train and validation (or test), as ``datasets`` reads them, they are taken at their word: test files
-    are left out. ``val`` is validation whatever its name.
+    What only tells of the data in a directory is left out: README, LICENSE, checksums, tables without a text column
+    beside larger files with text (a manifest, an index), notes and code beside tables, what is hidden or empty. A file
+    that is named itself is always read. Where names say train and validation (or test), as ``datasets`` reads them,
+    they are taken at their word: test files are left out. ``val`` is validation whatever its name.
 
     Args:
         paths: Files and directories, or directories of ``datasets.save_to_disk``.
         val: Files and directories of validation text.
+        text_key: Field or column that holds the text.
+        encoding: Of text files; by default what their byte-order mark says, else UTF-8.
 
     Raises:
         InputError: if one is not there, or nothing is left.
     """
     left_out: list[str] = []
-    files = [file for path in paths for file in _listed(path, left_out)]
-    held_out = [file for path in val for file in _listed(path, left_out)]
+    files = [file for path in paths for file in _listed(path, text_key, encoding, left_out)]
+    held_out = [file for path in val for file in _listed(path, text_key, encoding, left_out)]
     words = {file: own_split(file) for file in files}
     told = set(words.values())
     if not {"val", "test"} & told or not ("train" in told or len(files) <= 3) or told <= {"val", "test"}:
@@ -144,19 +160,10 @@ def documents(
         if path.is_dir():
             yield from _saved_dataset(path, text_key, dataset_split, split)
             continue
-        match _suffix(path):
-            case ".jsonl" | ".ndjson":
-                texts = _json_lines(path, text_key, encoding)
-            case ".json":
-                texts = _json(path, text_key, encoding)
-            case ".csv" | ".tsv":
-                texts = _csv(path, text_key, encoding)
-            case ".parquet":
-                texts = _parquet(path, text_key)
-            case _:
-                yield from _text_documents(path, encoding, split)
-                continue
-        yield from (_document(text, split) for text in texts)
+        if _suffix(path) in TABLES:
+            yield from (_document(text, split) for text in _table_texts(path, text_key, encoding))
+        else:
+            yield from _text_documents(path, encoding, split)
 
 
 def dataset_documents(name: str, config: str | None, split: str | None, key: str) -> Iterator[Document]:
@@ -184,7 +191,7 @@ def _document(text: str, split: Split | None) -> Document:
     return Document(read=lambda: iter((text,)), split=split)
 
 
-def _listed(path: Path, left_out: list[str]) -> list[Path]:
+def _listed(path: Path, key: str, encoding: str | None, left_out: list[str]) -> list[Path]:
     if path.is_dir() and _is_dataset(path):
         splits = path / "dataset_dict.json"
         held = msgspec.json.decode(splits.read_bytes())["splits"] if splits.is_file() else []
@@ -196,15 +203,61 @@ def _listed(path: Path, left_out: list[str]) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise InputError("path", str(path), "is not a file or directory", "name text files")
-    inside = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-    tables = [p for p in inside if _suffix(p) in TABLES]
-    # README.md beside the shards of a data set is no document
-    kept = tables or [p for p in inside if _suffix(p) in TEXT]
-    for file in inside:
-        if file not in kept:
-            text = _suffix(file) in TEXT
-            left_out.append(f"{file}: {'text beside tables' if text else 'neither text nor a table by its name'}")
-    return kept
+    return _inside(path, key, encoding, left_out)
+
+
+def _inside(folder: Path, key: str, encoding: str | None, left_out: list[str]) -> list[Path]:
+    """The files of a folder that hold text; the others are left out with their reasons."""
+    why: dict[Path, str] = {}
+    tables, texts = [], []
+    for file in sorted(folder.rglob("*")):
+        hidden = next((i for i, part in enumerate(file.relative_to(folder).parts) if part.startswith(".")), None)
+        if hidden is not None:
+            why[folder.joinpath(*file.relative_to(folder).parts[: hidden + 1])] = "hidden"
+        elif file.is_symlink() and file.is_dir():
+            why[file] = "a link to a folder: name it itself"
+        elif file.is_dir():
+            continue
+        elif not file.is_file() or file.stat().st_size == 0:
+            why[file] = "empty" if file.is_file() else "no file"
+        elif _suffix(file) in TABLES | TEXT:
+            (tables if _suffix(file) in TABLES else texts).append(file)
+        else:
+            why[file] = "neither text nor a table by its name"
+    untold = {file: reason for file in tables if (reason := _without_text(file, key, encoding))}
+    tables = [file for file in tables if file not in untold]
+    plain = [file for file in texts if _suffix(file) in PLAIN and not _tells_of_others(file)]
+    for file in texts:
+        if _tells_of_others(file) and (tables or plain):
+            why[file] = "tells of the data, by its name"
+        elif tables and file not in plain:
+            why[file] = "text beside tables"
+    kept = [*tables, *(file for file in texts if file not in why)]
+    if _size(untold) < _size(kept):
+        why |= untold
+    else:  # what is read first says what is wrong with it
+        kept = [*untold, *kept]
+    last = sorted(why.items(), key=lambda item: (item[1] == "hidden", item[0]))
+    left_out += [f"{file}: {reason}" for file, reason in last]
+    return sorted(kept)
+
+
+def _size(files: Iterable[Path]) -> int:
+    return sum(file.stat().st_size for file in files)
+
+
+def _tells_of_others(file: Path) -> bool:
+    return ABOUT.fullmatch(file.name.split(".")[0].lower()) is not None
+
+
+def _without_text(path: Path, key: str, encoding: str | None) -> str | None:
+    """Why the first row of a table has no text under ``key``; None if it has."""
+    try:
+        first = next(_table_texts(path, key, encoding), None)
+    except _NoText as error:
+        held = f" (it has {', '.join(map(str, error.value[:5]))})" if isinstance(error.value, list) else ""
+        return f"{error.rule}{held}"
+    return None if first is not None else "has no rows"
 
 
 def _suffix(path: Path) -> str:
@@ -304,6 +357,18 @@ def _stretch(
     yield Document(read=read, split=split)
 
 
+def _table_texts(path: Path, key: str, encoding: str | None) -> Iterator[str]:
+    match _suffix(path):
+        case ".jsonl" | ".ndjson":
+            return _json_lines(path, key, encoding)
+        case ".json":
+            return _json(path, key, encoding)
+        case ".csv" | ".tsv":
+            return _csv(path, key, encoding)
+        case _:
+            return _parquet(path, key)
+
+
 def _lines(path: Path, encoding: str | None) -> Iterator[str]:
     rest = ""
     for piece in _pieces(path, encoding):
@@ -335,10 +400,14 @@ def _json(path: Path, key: str, encoding: str | None) -> Iterator[str]:
             yield from _json_lines(path, key, encoding)
             return
         raise InputError(str(path), path.name, f"is not JSON ({error})", "correct the file") from None
-    lists = [rows] if isinstance(rows, list) else [v for v in rows.values() if isinstance(v, list)] if rows else []
+    if isinstance(rows, dict) and isinstance(rows.get(key), str):  # one document
+        yield rows[key]
+        return
+    inside = rows.values() if isinstance(rows, dict) else [rows]
+    lists = [value for value in inside if isinstance(value, list)]
     if len(lists) != 1:
         rule = "is no list of rows, nor an object that holds one"
-        raise InputError(str(path), type(rows).__name__, rule, "give a list of objects with a text, or JSON lines")
+        raise _NoText(str(path), type(rows).__name__, rule, "give a list of objects with a text, or JSON lines")
     for number, row in enumerate(lists[0]):
         yield _field(row, key, f"{path}[{number}]")
 
@@ -354,7 +423,7 @@ def _csv(path: Path, key: str, encoding: str | None) -> Iterator[str]:
 def _field(row: Any, key: str, where: str) -> str:
     if not isinstance(row, dict) or not isinstance(row.get(key), str):
         held = sorted(map(str, row)) if isinstance(row, dict) else type(row).__name__
-        raise InputError(where, held, f"has no text under {key!r}", "give --text-key")
+        raise _NoText(where, held, f"has no text under {key!r}", "give --text-key, or leave the file out")
     return row[key]
 
 
@@ -368,7 +437,9 @@ def _parquet(path: Path, key: str) -> Iterator[str]:
         rule = f"is not Parquet ({str(error).splitlines()[0][:60]})"
         raise InputError(str(path), path.name, rule, "check the file") from None
     if key not in table.schema_arrow.names:
-        raise InputError(str(path), table.schema_arrow.names, f"has no column {key!r}", "give --text-key")
+        raise _NoText(
+            str(path), table.schema_arrow.names, f"has no column {key!r}", "give --text-key, or leave the file out"
+        )
     for batch in table.iter_batches(columns=[key], batch_size=256):
         for text in batch.column(0).to_pylist():
             if not isinstance(text, str):

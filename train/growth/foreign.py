@@ -21,7 +21,7 @@ from latebloom.theory.errors import InputError
 
 __all__ = [
     "ancestors", "block_list", "check_growable", "check_keeps", "config_of", "copy_block", "ends_branch", "find_blocks",
-    "leftovers", "put_blocks", "recount", "renumber", "undo",
+    "hooked_parameters", "leftovers", "put_blocks", "recount", "renumber", "undo",
 ]  # fmt: skip
 
 # Names under which models keep their number of blocks, and lists with an entry for each.
@@ -34,6 +34,8 @@ CONFIGS = ("config", "cfg", "args")
 WRAPPERS = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel")
 # What stands around the module whose last map ends a branch in a model with adapters (peft).
 ADAPTER = re.compile(r"\.(?:base_layer|lora_B\.\w+)$")
+# The size of a weight whose direction is kept apart (weight_norm): zero, the weight is, and still learns.
+SIZE = re.compile(r"\.parametrizations\.(\w+)\.original0$|\.(\w+)_g$")
 
 Blocks = nn.ModuleList | nn.Sequential | nn.ModuleDict
 Change = tuple[Any, str, Any]  # an object, the name of its attribute, what it was
@@ -139,9 +141,17 @@ def copy_block(block: nn.Module) -> nn.Module:
 
     Args:
         block: To be copied.
+
+    Raises:
+        InputError: if it holds something that cannot be copied.
     """
     held = [c for m in block.modules() if (c := vars(m).get("config")) is not None]
-    return copy.deepcopy(block, {id(c): c for c in held})
+    try:
+        return copy.deepcopy(block, {id(c): c for c in held})
+    except (RuntimeError, TypeError) as error:
+        rule = f"cannot be copied ({str(error).splitlines()[0][:100]})"
+        fix = "take out what cannot; torch.nn.utils.parametrizations.weight_norm can, the older weight_norm cannot"
+        raise InputError("blocks", type(block).__name__, rule, fix) from error
 
 
 def config_of(module: nn.Module) -> Any:
@@ -161,6 +171,7 @@ def ends_branch(name: str, last_linear: Sequence[str]) -> bool:
         name: In its block.
         last_linear: Names, or ends of dotted names, of such maps or parameters.
     """
+    name = SIZE.sub(lambda found: f".{found[1] or found[2]}", name)
     module = ADAPTER.sub("", name.removesuffix(".weight").removesuffix(".bias"))
     return any(f".{n}".endswith(f".{end}") for n in (name, module) for end in last_linear)
 
@@ -264,6 +275,23 @@ def undo(changes: Sequence[Change]) -> None:
         object.__setattr__(holder, name, value)
 
 
+def hooked_parameters(model: nn.Module, path: str) -> list[str]:
+    """Names of parameters of blocks with hooks on their gradients (clipping, an optimizer within backward).
+
+    A copy of a parameter has none of its hooks.
+
+    Args:
+        model: Anyone's.
+        path: Attribute path of the blocks.
+    """
+    hooks = ("_backward_hooks", "_post_accumulate_grad_hooks")
+    return [
+        f"{path}.{name}"
+        for name, p in model.get_submodule(path).named_parameters()
+        if any(getattr(p, kind, None) for kind in hooks)
+    ]
+
+
 def leftovers(model: nn.Module, path: str, old: int) -> list[str]:
     """What stands beside the blocks and is as long as their list was: very likely something for each layer.
 
@@ -312,8 +340,18 @@ def _recount(holder: Any, path: str, sources: Sequence[int], old: int, changes: 
             _set(holder, name, len(sources), changes)
     for name in [n for n in vars(holder) if KIND.fullmatch(n.lower())] if old else ():
         kinds = vars(holder).get(name)
-        if isinstance(kinds, list | tuple) and len(kinds) == old and not any(isinstance(k, nn.Module) for k in kinds):
+        if _are_places(name, kinds, old):  # of layers of one kind, as Llama 4's moe_layers
+            _set(holder, name, type(kinds)([j for j, i in enumerate(sources) if i in kinds]), changes)
+        elif isinstance(kinds, list | tuple) and len(kinds) == old and not any(isinstance(k, nn.Module) for k in kinds):
             _set(holder, name, type(kinds)([kinds[i] for i in sources]), changes)
+
+
+def _are_places(name: str, held: Any, old: int) -> bool:
+    """Whether a list says which layers are of a kind, not the kind of each."""
+    if not name.lower().endswith("layers") or not isinstance(held, list | tuple) or not held:
+        return False
+    numbers = all(type(i) is int and 0 <= i < old for i in held) and list(held) == sorted(set(held))
+    return numbers and (len(held) < old or old > 1)
 
 
 def _set(holder: Any, name: str, value: Any, changes: list[Change]) -> None:

@@ -50,6 +50,7 @@ from latebloom.train.growth.foreign import (
     copy_block,
     ends_branch,
     find_blocks,
+    hooked_parameters,
     leftovers,
     put_blocks,
     recount,
@@ -67,7 +68,7 @@ __all__ = ["begin_block", "find_blocks", "grow", "grow_blocks", "is_zeroed", "la
 # Names, or ends of dotted names, of the maps that end a residual branch: GPT-2, Llama, timm, torch, NeoX, BERT, ours.
 LAST_LINEAR = (
     "proj", "c_proj", "o_proj", "down_proj", "out_proj", "fc_out", "wo", "w2", "fc2", "linear2", "attention.dense",
-    "self_attention.dense", "dense_4h_to_h", "output.dense",
+    "self_attention.dense", "self_attn.dense", "dense_4h_to_h", "output.dense",
 )  # fmt: skip
 KEPT_GAINS = ("q_norm.weight", "k_norm.weight")
 
@@ -125,6 +126,8 @@ def grow(
     if STATE_POLICIES[optimizer_state].new == "warmed":
         rule = "needs batches, which only the loop has"
         raise InputError("optimizer_state", optimizer_state, rule, "use keep_copied")
+    if torch.is_inference_mode_enabled():
+        raise InputError("inference_mode", True, "makes tensors that cannot be trained", "grow outside of it")
     model = unwrapped(model)
     optimizers = torch_optimizers(optimizer, model)
     path = blocks or find_blocks(model)
@@ -134,6 +137,10 @@ def grow(
         raise InputError("depth", depth, f"is not deeper than the model's {old} blocks", "grow to more blocks")
     if STATE_POLICIES[optimizer_state].new == "copied" and old == 0:
         raise InputError("optimizer_state", optimizer_state, "has no block to copy from", "use keep")
+    if hooked := sorted(set(hooked_parameters(model, path)) - set(seen_to)):
+        rule = f"has hooks on its gradient ({len(hooked)} parameters of blocks do), which new ones would not have"
+        fix = "register them after growing, or name them in seen_to and register those of new blocks yourself"
+        raise InputError("parameters", hooked[0], rule, fix)
     copies = [(unwrapped(average), check_growable(unwrapped(average), path)) for average in averages]
     around = data_parallel_around(model, caller_syncs=caller_syncs)
     probe = make_probe(model, path, example)
@@ -159,10 +166,10 @@ def grow(
             new = {j: block for j, block in enumerate(block_list(modules)) if not any(block is b for b in before)}
             probe.check(model, new, init, beside)
     extend_optimizers(optimizers, model, extension, stage)
+    for ddp in around:
+        wrap_again(ddp)  # the blocks of rank 0 go to all, and from there to the averages
     for average, theirs in copies:
         _grow_average(average, theirs, modules, before, path, continued)
-    for ddp in around:
-        wrap_again(ddp)
     return renamed
 
 

@@ -7,7 +7,8 @@ tokens: a function that was promised to stay stays, and every new block takes pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,22 +56,45 @@ class Probe:
         cause = f"; look at {', '.join(leftovers[:3])}" if leftovers else ""
         fix = f"the model's own code must follow the new depth{cause}"
         try:
-            after = self.run()
+            with _called(new) as called:
+                after = self.run()
         except Exception as error:
             rule = f"breaks the model: {type(error).__name__}: {str(error).splitlines()[0][:100] if str(error) else ''}"
             raise InputError("depth", _depth(new), rule, fix) from error
         if INITS[init].keeps_function and (change := _largest_change(self.before, after)) > 0:
             rule = f"should keep the function, but the whole model's output changes by {change:.3g}"
-            raise InputError("init", init, f"{rule}: what it computes depends on its depth or on a block's place", fix)
+            why = "it depends on its depth or on a block's place, or a new block is not silent"
+            if INITS[init].zeroed == "last_maps":
+                why += " (is a map that ends a branch missing in last_linear?)"
+            raise InputError("init", init, f"{rule}: {why}", fix)
         gradients = _gradients(self.run, new)
         if gradients is None:
             return
         for index, held in gradients.items():
-            if held and all(g is None for g in held.values()):
+            # where no block's gradients can be had this way (reentrant checkpoints, quantised maps), a call must do
+            seen = not self.old_blocks_learn and index in called
+            if held and all(g is None for g in held.values()) and not seen:
                 raise InputError("blocks", index, "takes no part in the grown model", fix)
+            known = any(g is not None for g in held.values())
             moved = any(g is not None and bool(g.any()) for g in held.values())
-            if held and INITS[init].trainable and self.old_blocks_learn and not moved:
+            if known and INITS[init].trainable and self.old_blocks_learn and not moved:
                 raise InputError("blocks", index, "has no gradient in the grown model: it would never train", fix)
+
+
+@contextlib.contextmanager
+def _called(blocks: Mapping[int, nn.Module]) -> Iterator[set[int]]:
+    """Indices of the blocks of which something is called meanwhile."""
+    called: set[int] = set()
+    hooks = [
+        module.register_forward_pre_hook(lambda *_, index=index: called.add(index))
+        for index, block in blocks.items()
+        for module in block.modules()
+    ]
+    try:
+        yield called
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def make_probe(model: nn.Module, path: str, example: Any) -> Probe | None:

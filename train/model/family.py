@@ -36,7 +36,6 @@ class HuggingFace:
         transposed: Whether matrices inside blocks are stored transposed there.
         required: By each of their model types that is of this family, what its configuration may say.
         config: The family's part of config.json for a shape and a depth.
-        shape: Shape and depth of a config.json, under a name.
         todays_names: Tensors of a checkpoint by today's names.
     """
 
@@ -46,7 +45,6 @@ class HuggingFace:
     transposed: bool
     required: Mapping[str, Mapping[str, Required]]
     config: Callable[[GPT2Shape, int], dict[str, Any]]
-    shape: Callable[[dict[str, Any], str], tuple[GPT2Shape, int]]
     todays_names: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
 
     def name_of(self, name: str) -> str:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from latebloom.theory.architectures.shape import GPT2Shape
-from latebloom.theory.errors import InputError
 from latebloom.train.model.family import HuggingFace, Modules, Required
 
 __all__ = ["MLP", "MODULES", "Attention", "gelu"]
@@ -115,17 +114,6 @@ def hf_config(shape: GPT2Shape, depth: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def hf_shape(config: dict[str, Any], name: str) -> tuple[GPT2Shape, int]:
-    """Shape and depth of a GPT-2's config.json."""
-    width = config["n_embd"]
-    if config.get("n_inner") not in (None, 4 * width):
-        raise InputError("n_inner", config["n_inner"], f"is not 4 x {width}", "no GPT2 here has another MLP")
-    shape = GPT2Shape(
-        name=name, width=width, heads=config["n_head"], vocab_size=config["vocab_size"], context=config["n_positions"]
-    )
-    return shape, config["n_layer"]
-
-
 def with_prefix(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors under today's names: checkpoints of the first release have no prefix."""
     if "transformer.wte.weight" in theirs:
@@ -159,7 +147,6 @@ MODULES = Modules(
             },
         },
         config=hf_config,
-        shape=hf_shape,
         todays_names=with_prefix,
     ),
 )  # fmt: skip

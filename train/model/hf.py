@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from latebloom.theory.architectures.hugging_face import sizes_of
+from latebloom.theory.architectures.model_config import ModelConfig, model_of
 from latebloom.theory.architectures.shape import GPT2Shape, tensor_of
 from latebloom.theory.errors import InputError
 from latebloom.theory.files import commit_directory, unfinished_directory
@@ -88,7 +90,8 @@ def from_hf(source: PreTrainedModel | str | Path, *, name: str | None = None) ->
     for key, (accepted, ours) in hugging_face.required[model_type].items():
         if config.get(key, accepted[0]) not in accepted:
             raise InputError(key, config[key], f"differs from ours, {ours}", "no model here computes that")
-    shape, depth = hugging_face.shape(config, name or model_type)
+    shape, depth = model_of(ModelConfig(**sizes_of(config)))
+    shape = shape.replace(name=name or model_type)
     theirs = hugging_face.todays_names(theirs)
     head, table = theirs.get("lm_head.weight"), theirs.get(hugging_face.outer["tokens.weight"])
     if head is not None and table is not None and not torch.equal(head, table):

@@ -15,8 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latebloom.theory.architectures.shape import BlockVariant, GPT2Shape
-from latebloom.theory.errors import InputError
+from latebloom.theory.architectures.shape import GPT2Shape
 from latebloom.train.model.family import HuggingFace, Modules, Required
 
 __all__ = ["MODULES", "GroupedQueryAttention", "SwiGLU", "rotate"]
@@ -119,26 +118,6 @@ def hf_config(shape: GPT2Shape, depth: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def hf_shape(config: dict[str, Any], name: str) -> tuple[GPT2Shape, int]:
-    """Shape and depth of the config.json of a LLAMA3 or Qwen3."""
-    width, heads = config["hidden_size"], config["num_attention_heads"]
-    if config.get("head_dim") not in (None, width // heads):
-        raise InputError("head_dim", config["head_dim"], f"is not {width}/{heads}", "no model here has other heads")
-    rope = config.get("rope_parameters") or {}
-    if rope.get("rope_type", "default") != "default":
-        raise InputError("rope_type", rope["rope_type"], "differs from ours, 'default'", "no model here computes that")
-    block = BlockVariant(
-        kv_heads=config.get("num_key_value_heads", heads), hidden=config["intermediate_size"],
-        rope_theta=float(rope.get("rope_theta") or config.get("rope_theta", 10_000.0)),
-        norm_eps=float(config["rms_norm_eps"]), qk_norm=config["model_type"] == "qwen3",
-    )  # fmt: skip
-    shape = GPT2Shape(
-        name=name, width=width, heads=heads, vocab_size=config["vocab_size"],
-        context=config["max_position_embeddings"], block=block,
-    )  # fmt: skip
-    return shape, config["num_hidden_layers"]
-
-
 REQUIRED = {
     "hidden_act": Required(("silu",), "SiLU"),
     "attention_bias": Required((False,), "no biases"),
@@ -166,6 +145,5 @@ MODULES = Modules(
             "qwen3": REQUIRED | {"use_sliding_window": Required((False,), "full attention")},
         },
         config=hf_config,
-        shape=hf_shape,
     ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Models as other people write them, small: what the cases of ``tests/cases.py`` grow."""
+"""Models as other people write them, small: what the cases of ``tests/cases`` grow."""
 
 from __future__ import annotations
 
