@@ -113,6 +113,14 @@ def test_killed_while_it_grows_a_run_is_wholly_before_or_wholly_after(event, who
     same(whole(plan), tmp_path / "run")
 
 
+@pytest.fixture
+def no_nohup():
+    """SIGHUP is not ignored, even if whoever runs the tests does."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(
     ("number", "code", "event"),
     [
@@ -120,7 +128,7 @@ def test_killed_while_it_grows_a_run_is_wholly_before_or_wholly_after(event, who
         (signal.SIGTERM, 143, "save"), (signal.SIGUSR1, 143, "growth"), (signal.SIGHUP, 129, "update"),
     ],
 )  # fmt: skip
-def test_a_signal_at_any_moment_is_seen_after_the_step(number, code, event, whole, data, tmp_path):
+def test_a_signal_at_any_moment_is_seen_after_the_step(number, code, event, whole, data, tmp_path, no_nohup):
     plan = plan_of(optimizer="adamw", optimizer_state="keep_warmed")
     with pytest.raises(Interrupted) as ended, injected(Fault(event=event, act=signalled(number))) as happened:
         train(plan, data=data, out=tmp_path / "run", config=CONFIG)
