@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from latebloom.theory.errors import InputError
+from latebloom.theory.options import LocalPath
 from latebloom.theory.plan import read_plan
 
 __all__ = ["ask_command", "schedule_command"]
 
-FILE = click.Path(path_type=Path)
+FILE = LocalPath(path_type=Path)
 
 
 @click.command("ask")
