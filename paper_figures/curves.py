@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -22,8 +23,10 @@ __all__ = [
     "look",
     "loss_limits",
     "mark_expansion",
+    "plot_ends",
     "plot_predicted",
     "plot_run",
+    "plot_seeds",
     "told_depths",
 ]
 
@@ -119,6 +122,42 @@ def plot_run(axes: Axes, record: Record, look: Look, *, against: str) -> None:
     keep = x > 0
     axes.plot(x[keep], y[keep], look.line, color=look.color, label=look.label)
     axes.plot(x[-1:], y[-1:], "o", color=look.color, markersize=3)
+
+
+def plot_seeds(axes: Axes, runs: Sequence[Record], look: Look, *, against: str) -> None:
+    """Mean validation loss over seeds, and a band from the lowest to the highest.
+
+    Args:
+        axes: Where to draw.
+        runs: One a seed, validated at the same steps.
+        look: How they look.
+        against: Column of the horizontal axis, ``step`` or ``flops``.
+    """
+    series = [record.select(split="val") for record in runs]
+    x, losses = series[0][against].astype(float), np.array([each["value"] for each in series])
+    keep = x > 0
+    axes.plot(x[keep], losses.mean(axis=0)[keep], look.line, color=look.color, label=look.label)
+    axes.plot(x[-1:], losses.mean(axis=0)[-1:], "o", color=look.color, markersize=3)
+    if len(runs) > 1:
+        low, high = losses.min(axis=0)[keep], losses.max(axis=0)[keep]
+        axes.fill_between(x[keep], low, high, color=look.color, alpha=0.15, linewidth=0)
+
+
+def plot_ends(axes: Axes, x: float, ends: np.ndarray, marker: str, *, color: str, label: str, size: float = 5) -> None:
+    """The mean over seeds as a marker and, if there are several, each as a dash.
+
+    Args:
+        axes: Where to draw.
+        x: Where on the horizontal axis.
+        ends: One value a seed.
+        marker: Of the mean, as matplotlib reads it.
+        color: Of all.
+        label: For the legend.
+        size: Of the marker, points.
+    """
+    axes.plot([x], [ends.mean()], marker, color=color, label=label, markersize=size)
+    if len(ends) > 1:
+        axes.plot([x] * len(ends), ends, "_", color=color, label="_seeds", markersize=size)
 
 
 def plot_predicted(axes: Axes, record: Record, *, against: str) -> None:

@@ -187,9 +187,10 @@ def _field_setting(plan: Plan, posterior: RecoveryField, factor: float) -> dict[
     small, full = posterior.small_depth, posterior.full_depth
     budget = factor * plan_flops(plan)
     menu = equal_compute_menu(plan, small_depth=small, full_depth=full, budget=budget)
-    mean, covariance = posterior.moments(points_of(posterior, menu))
+    _, covariance = posterior.moments(points_of(posterior, menu))  # of logarithms
+    expected = posterior.expected(points_of(posterior, menu)).tolist()
     base = plan.replace(stages=(Stage(start_step=0, depth=full),))
-    return _setting(base, small, budget, menu, mean.tolist()) | {
+    return _setting(base, small, budget, menu, expected) | {
         "law": None,
         "deviations": np.sqrt(np.diag(covariance)).tolist(),
     }

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from latebloom.theory.cost import depth_cost_ratio, parameters, plan_flops
-from latebloom.theory.expansion import INITS
+from latebloom.theory.expansion import INITS, StatePolicy
 from latebloom.theory.limits import loss_equal_efficiency, transfer_efficiency
+from latebloom.theory.plan import Stage
+from latebloom.theory.schedules import Piecewise
 
 if TYPE_CHECKING:
     from latebloom.theory.plan import Plan
@@ -30,6 +32,7 @@ __all__ = [
     "finished_ends",
     "fronts_of",
     "grown_arms",
+    "told_depths",
     "told_model",
     "way_of_growing",
 ]
@@ -37,6 +40,9 @@ __all__ = [
 DEMO = tuple(f"demo_scale/s?_{name}-*" for name in ("full", "small", "two", "grown", "grown200", "grown400"))
 STUDIES = ("studies/*/*",)  # whatever stands there; `latebloom study` makes them
 COMPUTE = re.compile(r"-C(\d+)-s\d+$")  # how a study names the compute of an arm
+STATES: dict[StatePolicy, str] = {
+    "keep_copied": "state copied", "keep_warmed": "state warmed", "reset": "state reset"
+}  # fmt: skip
 EQUAL = 0.03  # relative: FLOPs that differ by less are the same amount of compute
 
 
@@ -68,7 +74,7 @@ class End(NamedTuple):
     def tokens_per_parameter(self) -> float:
         """Tokens that the full depth would see for these FLOPs, over its parameters."""
         plan = self.plan
-        full = plan_flops(plan.replace(stages=(plan.stages[-1].replace(start_step=0, init="random"),))) / plan.steps
+        full = plan_flops(plan.replace(stages=(Stage(start_step=0, depth=plan.depth),))) / plan.steps
         return self.flops / full * plan.batch_tokens / parameters(plan.model, plan.depth)
 
 
@@ -131,13 +137,20 @@ class Front:
         return not any(math.isnan(self.loss_at(run.flops, depth)) for depth in depths)
 
     def cost_of(self, loss: float) -> float:
-        """Least FLOPs with which a fixed depth reaches ``loss``; nan where none was measured there."""
-        costs = []
+        """Least FLOPs with which a fixed depth reaches ``loss``; nan where none was measured there, or where some depth
+        is below it in all its runs, the cheapest of which costs less.
+
+        Args:
+            loss: To be reached.
+        """
+        costs, beyond = [math.inf], [math.inf]
         for cost, losses in self.curves.values():
             falling = np.minimum.accumulate(losses)
-            if len(cost) > 1 and falling[-1] <= loss <= falling[0]:
+            if falling[0] < loss:
+                beyond.append(float(cost[0]))
+            elif len(cost) > 1 and falling[-1] <= loss:
                 costs.append(math.exp(float(np.interp(-loss, -falling, np.log(cost)))))
-        return min(costs, default=math.nan)
+        return min(costs) if min(costs) < min(beyond) else math.nan
 
 
 def fronts_of(ends: Sequence[End]) -> dict[tuple[str, int], Front]:
@@ -160,17 +173,33 @@ def told_model(plan: Plan) -> str:
     return f"width {plan.model.width}, {text}"
 
 
+def told_depths(plan: Plan) -> str:
+    """The depths of a plan's stages: '1 → 12', '2 → 6 tied → 6' where blocks are passed again.
+
+    Args:
+        plan: The plan.
+    """
+    return " → ".join(f"{stage.passes} tied" if stage.replayed_to else str(stage.depth) for stage in plan.stages)
+
+
 def way_of_growing(plan: Plan) -> str:
-    """How a plan grows, without its horizon: '1 → 12 at 50 %, random'.
+    """How a plan grows, without its horizon: '1 → 12 at 50 %, random', '2 → 6 tied → 6 at 40 %, 65 %, copied'.
 
     Args:
         plan: That grows.
     """
-    depths = " → ".join(str(stage.depth) for stage in plan.stages)
     shares = ", ".join(f"{round(20 * stage.start_step / plan.steps) * 5} %" for stage in plan.stages[1:])
     last = plan.stages[-1]
-    order = f", {last.order}" if plan.stages[-2].depth > 1 and last.order != "stack" else ""
-    return f"{depths} at {shares}, {INITS[last.init].label}{order}"
+    said = [f"{told_depths(plan)} at {shares}", INITS[last.init].label]
+    if plan.stages[-2].depth > 1 and last.order != "stack":
+        said.append(last.order)
+    if last.optimizer_state != "keep":
+        said.append(STATES[last.optimizer_state])
+    if last.new_rate is not None:
+        said.append(f"new blocks at {last.new_rate:g} x the rate")
+    if isinstance(plan.schedule, Piecewise):
+        said.append("rate re-warmed")
+    return ", ".join(said)
 
 
 class GrownArm(NamedTuple):
@@ -179,6 +208,7 @@ class GrownArm(NamedTuple):
     Attributes:
         group: The study.
         way: How it grows, see :func:`way_of_growing`.
+        compute: Amount of compute, as its study calls it; FLOPs where nothing does.
         plan: Of one of its runs.
         tokens_per_parameter: At its compute, of the full depth.
         above_best: Loss above the best fixed depth of equal compute, nats, one a seed.
@@ -190,6 +220,7 @@ class GrownArm(NamedTuple):
 
     group: str
     way: str
+    compute: str
     plan: Plan
     tokens_per_parameter: float
     above_best: np.ndarray
@@ -209,18 +240,18 @@ def grown_arms(ends: Sequence[End]) -> list[GrownArm]:
     arms: dict[tuple[str, str, str], list[End]] = {}
     for end in ends:
         if end.grown and fronts[end.group, end.seed].judges(end):
-            compute = COMPUTE.search(end.name)
-            key = (end.group, way_of_growing(end.plan), compute[1] if compute else f"{end.flops:.2g}")
+            named = COMPUTE.search(end.name)
+            key = (end.group, way_of_growing(end.plan), named[1] if named else f"{end.flops:.2g}")
             arms.setdefault(key, []).append(end)
     made = []
-    for (group, way, _), runs in arms.items():
+    for (group, way, compute), runs in arms.items():
         found = [(run, fronts[group, run.seed]) for run in runs]
         best = np.array([front.loss_at(run.flops) for run, front in found])
         losses = np.array([run.loss for run in runs])
         plan = runs[0].plan
         made.append(
             GrownArm(
-                group=group, way=way, plan=plan, tokens_per_parameter=runs[0].tokens_per_parameter,
+                group=group, way=way, compute=compute, plan=plan, tokens_per_parameter=runs[0].tokens_per_parameter,
                 above_best=losses - best, share=losses / best - 1,
                 rho=np.array([_rho(run, front) for run, front in found]),
                 loss_equal=np.array([_loss_equal(run, front) for run, front in found]),

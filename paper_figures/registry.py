@@ -69,6 +69,7 @@ FIGURES = {
     "tab04": "tab04_lr_transfer",
     "tab05": "tab05_rate_across_expansion",
     "tab06": "tab06_controls",
+    "tab07": "tab07_equal_compute",
 }
 RUNS = "own_runs"  # the figure of anyone's records
 PATTERN = "*"  # in a name of RECORDS: as many as there are
@@ -248,12 +249,17 @@ def _draw(made: ModuleType, prepared: Any, config: FigureConfig) -> Figure:
     return figure
 
 
-def _styles(config: FigureConfig) -> list[str | Path]:
+def _styles(config: FigureConfig) -> list[Any]:
+    """Style sheets, later ones over earlier ones; sizes of letters stay ours under matplotlib's, so that labels fit."""
+    import matplotlib as mpl
     import matplotlib.pyplot as plt
 
     if config.style is None:
         return [STYLE]
-    if config.style not in plt.style.available and not Path(config.style).is_file():
+    if config.style in plt.style.available:
+        ours = mpl.rc_params_from_file(STYLE, use_default_template=False)
+        return [STYLE, config.style, {name: value for name, value in ours.items() if name.endswith("size")}]
+    if not Path(config.style).is_file():
         rule = "is neither a style sheet of matplotlib nor a file"
         raise InputError("--style", config.style, rule, nearest(config.style, plt.style.available))
     return [STYLE, config.style]

@@ -18,7 +18,7 @@ import numpy as np
 from latebloom.paper_figures.curves import Look, look
 from latebloom.paper_figures.page import render_page
 from latebloom.theory.controls import CONTROLS, control, controls_among
-from latebloom.theory.cost import flops_text, plan_flops
+from latebloom.theory.cost import flops_text, parameters, plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import blocks_text
 from latebloom.theory.files import write_whole
@@ -34,6 +34,10 @@ SAME_COMPUTE = 0.02  # relative: runs whose FLOPs differ by less spend the same
 COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#777777", "#000000")  # Okabe & Ito
 DASHES = {"-": "", "--": "6,4", ":": "2,3", "-.": "8,3,2,3"}  # matplotlib's names for SVG's
 MOST_POINTS = 400  # of a curve on the page
+STUDY_CAPTION = (
+    " A step of the small depth is worth ρ steps of the depth it grows to and costs n of one: growing beats that"
+    " depth of equal compute where ρ > n."
+)
 PILOT = Look("pilots", "#999999")
 
 
@@ -74,7 +78,7 @@ def write_report(source: str | Path, *further: str | Path, out: str | Path | Non
     elif (source / RECORD_FILE).exists():
         page = run_report(read_record(source))
     elif runs := {path.parent.name: read_record(path) for path in sorted(source.glob(f"*/{RECORD_FILE}"))}:
-        page = runs_report(runs, name=source.name)
+        page = runs_report(runs, name=source.name, study=_study_of(source))
     else:
         rule = "holds neither result.json nor record.jsonl"
         raise InputError("run", str(source), rule, "name the directory of a finished experiment or of a run")
@@ -213,7 +217,8 @@ def run_report(record: Record) -> str:
         title=f"Run {record.header.name}",
         answer=f"{ends}.",
         more=(f"It has {left:,} steps to go. " if left else "")
-        + "One run alone has no verdict: it needs its controls (latebloom demo shows them).",
+        + "One run alone has no verdict: latebloom controls plans the runs it needs beside it, latebloom judge "
+        "compares them.",
         said=f"Said before the run: {p.verdict}" if p.verdict else "",
         table=Table(
             "Validation loss in nats per token.", ("run", "blocks", "steps", "FLOPs", "predicted", "loss"), rows
@@ -227,12 +232,40 @@ def run_report(record: Record) -> str:
     )
 
 
-def runs_report(records: Mapping[str, Record], *, name: str) -> str:
+@dataclass(frozen=True)
+class StudyArm:
+    """What study.json says of an arm beside its loss.
+
+    Attributes:
+        above_best_fixed: Its loss above the best fixed depth of equal compute, nats, the mean over seeds.
+        rho: Transfer efficiency; nan where it cannot be said.
+        n: Price of a step of the small depth; nan for runs that do not grow once.
+    """
+
+    above_best_fixed: float
+    rho: float
+    n: float
+
+
+def _study_of(folder: Path) -> dict[str, StudyArm]:
+    """The arms of a study by name; none where the folder is not one's."""
+    path = folder / "study.json"
+    if not path.exists():
+        return {}
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return {row["arm"]: StudyArm(row["above_best_fixed"], row["rho"], row["n"]) for row in rows}
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError("study.json", str(path), f"cannot be read ({error})", "run the study again") from None
+
+
+def runs_report(records: Mapping[str, Record], *, name: str, study: Mapping[str, StudyArm] | None = None) -> str:
     """The page of an ablation, a study or any folder of runs: lowest of each amount of compute, over the seeds.
 
     Args:
         records: By the names of their folders; ``ARM-sSEED`` are one arm.
         name: Of the folder.
+        study: What a study found for its arms, by name.
 
     Raises:
         InputError: if no run holds a validation loss.
@@ -250,7 +283,7 @@ def runs_report(records: Mapping[str, Record], *, name: str) -> str:
     rows = []
     for group in groups:
         above = loss[group[0]] if len(group) > 1 else None
-        rows += [(arm, *_arm_cells(arms[arm], loss[arm], above)) for arm in group]
+        rows += [(arm, *_arm_cells(arms[arm], loss[arm], above), *_study_cells(study, arm)) for arm in group]
     answer, more = _lowest_text(main, loss, flops, arms)
     told = [
         " ".join(_lowest_text(group, loss, flops, arms)) for group in groups if len(group) > 1 and group is not main
@@ -262,7 +295,8 @@ def runs_report(records: Mapping[str, Record], *, name: str) -> str:
         else "One seed: how much is noise is not known."
     )
     best = [row[0] for row in rows].index(main[0])
-    head = ("run", "blocks", "steps", "FLOPs", "loss", "above the lowest of its compute")
+    head = ("run", "blocks", "steps", "tokens a parameter", "FLOPs", "loss", "above the lowest of its compute")
+    head += ("above the best fixed depth", "ρ", "n") if study else ()
     middle = float(np.median(list(loss.values())))
     many = len(arms) > len(COLORS)
     shown = [
@@ -274,7 +308,13 @@ def runs_report(records: Mapping[str, Record], *, name: str) -> str:
         answer=answer,
         more=f"{more} {sure}",
         said="",
-        table=Table("Final validation loss in nats per token, cheapest runs first.", head, tuple(rows), best),
+        table=Table(
+            "Final validation loss in nats per token, cheapest runs first. "
+            "Tokens a parameter are those of the depth at the end." + (STUDY_CAPTION if study else ""),
+            head,
+            tuple(rows),
+            best,
+        ),
         told=told,
         curves=shown,
         predicted=None,
@@ -319,7 +359,18 @@ def _arm_cells(group: Sequence[Record], mean: float, lowest: float | None) -> tu
     plan, finals = group[0].plan, [_curve_of(record)[1][-1] for record in group]
     error = f" ± {np.std(finals, ddof=1) / np.sqrt(len(finals)):.4f}" if len(finals) > 1 else ""
     above = "" if lowest is None else f"{mean - lowest:+.4f}"
-    return _depths(plan), f"{plan.steps:,}", flops_text(plan_flops(plan)), f"{mean:.4f}{error}", above
+    tokens = plan.steps * plan.batch_tokens / parameters(plan.model, plan.depth)
+    return _depths(plan), f"{plan.steps:,}", f"{tokens:.3g}", flops_text(plan_flops(plan)), f"{mean:.4f}{error}", above
+
+
+def _study_cells(study: Mapping[str, StudyArm] | None, arm: str) -> tuple[str, ...]:
+    if not study:
+        return ()
+    row = study.get(arm)
+    if row is None:
+        return ("", "", "")
+    efficiency = ("" if np.isnan(value) else f"{value:.2f}" for value in (row.rho, row.n))
+    return (f"{row.above_best_fixed:+.4f}", *efficiency)
 
 
 def _look_of(arm: str, index: int) -> Look:

@@ -19,6 +19,7 @@ import pytest
 from latebloom.cli import cli
 from latebloom.theory.plan import write_plan
 
+from . import choose_table
 from .helpers import CHECKOUT, needs_checkout, tiny_plan
 
 pytestmark = needs_checkout
@@ -108,6 +109,11 @@ def test_readme_answers_what_people_ask_first():
         answer = (CHECKOUT / target).read_text(encoding="utf-8")
         slugs = [re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.*)", answer, re.M)]
         assert not heading or heading in slugs, f"{target}: {heading}"
+
+
+def test_the_table_of_how_to_choose_is_that_of_the_records():
+    page = choose_table.PAGE.read_text(encoding="utf-8")
+    assert choose_table.written(page) == page, "python -m tests.choose_table"
 
 
 def test_the_tutorial_runs(tmp_path, monkeypatch):

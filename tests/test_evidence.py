@@ -9,7 +9,10 @@ from latebloom.theory.record import read_record
 from latebloom.train.experiments.study import read_study, study_arms, study_table
 from tests.benchmarks.timing_laws import RECORDS, ROOT, STUDIES
 
-GROWN = [f"best-1-2-at-{share}-C400" for share in (0.3, 0.5, 0.7)]
+CELLS = [  # study, compute, grown arms of which README tells the gap
+    ("map_bytes_far", 350, [f"grown-1-2-x{share}-copy_zero_last-stack-C350" for share in (0.5, 0.7)]),
+    ("recipes_w16", 400, [f"best-1-2-at-{share}-C400" for share in (0.5, 0.7)]),
+]
 
 
 def finals(study):
@@ -23,28 +26,25 @@ def sentence():
     return " ".join(text[1].split())
 
 
-@pytest.fixture(scope="module")
-def recipes():
-    study = read_study(STUDIES / "recipes_w16.toml")
+@pytest.mark.parametrize(("name", "compute", "arms"), CELLS)
+def test_where_growing_paid(name, compute, arms):
+    study = read_study(STUDIES / f"{name}.toml")
     measured = finals(study)
-    return study, measured, {row.arm: row for row in study_table(study, measured)}
-
-
-def test_where_growing_paid(recipes):
-    study, measured, rows = recipes
-    one, two = rows["fixed-1-C400"], rows["fixed-2-C400"]
-    assert one.above_best_fixed == 0 and two.above_best_fixed > 0  # one block is the best fixed depth
+    rows = {row.arm: row for row in study_table(study, measured) if row.compute == compute}
+    best = f"fixed-1-C{compute}"
+    others = [row for arm, row in rows.items() if not row.grown and arm != best]
+    assert len(others) >= 2 and all(row.above_best_fixed > 0 for row in others)  # one block is the best fixed depth
     said = []
-    for arm in GROWN:
+    for arm in arms:
         seeds = [seed for seed in study.seeds if f"{arm}-s{seed}" in measured]
-        gap = np.array([measured[f"{arm}-s{seed}"] - measured[f"fixed-1-C400-s{seed}"] for seed in seeds])
+        gap = np.array([measured[f"{arm}-s{seed}"] - measured[f"{best}-s{seed}"] for seed in seeds])
         assert rows[arm].above_best_fixed == pytest.approx(gap.mean(), abs=1e-12)
         said.append(f"{-gap.mean():.4f} +- {gap.std(ddof=1) / len(gap) ** 0.5:.4f}".replace("0.", "."))
-        assert f"of {len(gap)} seeds" in sentence()
-    assert f"{said[0]}, {said[1]} and {said[2]} nats below" in sentence(), said
+        assert f"{len(gap)} seeds" in sentence()
+    assert f"{said[0]} and {said[1]}" in sentence(), said
 
 
-def test_where_it_did_not(recipes):
+def test_where_it_did_not():
     below_full = below_best = count = 0
     for path in sorted(STUDIES.glob("*.toml")):
         study = read_study(path)
@@ -53,12 +53,15 @@ def test_where_it_did_not(recipes):
             if not arm.name.startswith("grown-"):
                 continue
             for seed in study.seeds:
-                fixed = [measured.get(f"fixed-{depth}-C{arm.compute}-s{seed}") for depth in study.depths]
-                ended, full = measured.get(f"{arm.name}-s{seed}"), fixed[study.depths.index(study.full_depth)]
-                if ended is None or full is None:
+                named = {depth: f"fixed-{depth}-C{arm.compute}-s{seed}" for depth in study.depths}
+                fixed = {depth: measured[name] for depth, name in named.items() if name in measured}
+                ended = measured.get(f"{arm.name}-s{seed}")
+                if ended is None or arm.plan.depth not in fixed:
                     continue
                 count += 1
-                below_full += ended < full
-                below_best += ended < min(loss for loss in fixed if loss is not None)
-    said = f"below the full depth of equal compute in {below_full} of {count} runs and below the best fixed depth in "
-    assert said + (f"{below_best}" if below_best else "none") in sentence(), (below_full, below_best, count)
+                below_full += ended < fixed[arm.plan.depth]
+                if ended < min(fixed.values()):
+                    below_best += 1
+                    assert [stage.depth for stage in arm.plan.stages] == [1, 2], arm.name
+    said = f"depth that they grow to in {below_full} of {count} runs and below the best fixed depth in {below_best}, "
+    assert said in sentence(), (below_full, below_best, count)

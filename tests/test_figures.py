@@ -4,6 +4,7 @@ import csv
 import functools
 import html
 import json
+import math
 import re
 
 import numpy as np
@@ -13,13 +14,15 @@ from click.testing import CliRunner
 from latebloom.paper_figures import fronts, registry
 from latebloom.paper_figures.commands import figures_command
 from latebloom.paper_figures.config import FigureConfig
+from latebloom.paper_figures.figures import fig19_recipes
 from latebloom.paper_figures.missing import MissingRecords
 from latebloom.paper_figures.paths import DATA
 from latebloom.paper_figures.report import write_report
 from latebloom.theory import InputError, cold_start, equal_compute, fixed_depth, read_record
-from latebloom.theory.cost import plan_flops
+from latebloom.theory.cost import parameters, plan_flops
 from latebloom.theory.plan import Curve
 from latebloom.theory.record import RecordWriter, write_parquet
+from latebloom.theory.schedules import Piecewise
 from latebloom.theory.verdict import details, judge, sentence
 from tests.helpers import synthetic_record, tiny_plan
 
@@ -142,6 +145,49 @@ def test_a_study_beside_its_fixed_depths():
     assert arm.above_best[0] == pytest.approx(finals["s/grown-1-3-x0.2-random-stack-C200-s0"][1] - front.loss_at(flops))
     assert front.loss_at(flops) <= front.loss_at(flops, plan.depth)
     assert np.isnan(front.loss_at(flops * 100)), "no run is near"
+    losses = {depth: curve[1] for depth, curve in front.curves.items()}
+    assert front.cost_of(losses[1][1]) == pytest.approx(front.curves[1][0][1])
+    assert np.isnan(front.cost_of(max(losses[1][0], losses[3][0]) + 0.1)), "every run is below"
+    assert np.isnan(front.cost_of(min(losses[1][-1], losses[3][-1]) - 0.1)), "no run is as low"
+
+
+def test_ways_of_growing_are_told_apart():
+    plan = tiny_plan()
+    first, last = plan.stages
+
+    def way(plan, **changed):
+        return fronts.way_of_growing(plan.replace(stages=(first, last.replace(**changed))))
+
+    told = [
+        way(plan), way(plan, init="copy"), way(plan, optimizer_state="reset"), way(plan, optimizer_state="keep_warmed"),
+        way(plan, new_rate=2.0), way(plan.replace(schedule=Piecewise(at=(0, plan.steps), rate=(0.1, 0.0)))),
+    ]  # fmt: skip
+    assert len(set(told)) == len(told), told
+    assert told[4] == "1 → 3 at 60 %, random, new blocks at 2 x the rate"
+    tied = first.replace(start_step=20, replayed_to=3)
+    assert fronts.way_of_growing(plan.replace(stages=(first, tied, last))) == "1 → 3 tied → 3 at 20 %, 60 %, random"
+
+
+def test_the_league_is_of_the_cell_in_which_most_ways_have_seeds():
+    plan, records = tiny_plan(), {}
+
+    def add(name, run, loss, seed):
+        end = np.array([0, run.steps])
+        records[f"{name}-s{seed}"] = synthetic_record(run, end, np.array([5.0, loss]), name=name, seed=seed)
+
+    for study, seeds in (("a", (0,)), ("b", (0, 1))):
+        for seed in seeds:
+            for depth, steps, loss in ((1, 50, 2.5), (1, 900, 2.0), (3, 50, 2.6), (3, 900, 2.0)):
+                fixed = fixed_depth(plan, name="fixed", depth=depth, schedule=plan.schedule.with_steps(steps))
+                add(f"{study}/fixed-{depth}-C{steps}", fixed, loss, seed)
+            first, last = plan.stages
+            grown = plan.replace(stages=(first, last.replace(new_rate=2.0)))  # no plan of the full depth alone has that
+            add(f"{study}/grown-C100", grown, 2.7 + 0.1 * seed, seed)
+    ways = fig19_recipes.prepare(records)
+    assert [way.cell for way in ways] == ["b C100", "a C100"]
+    best = fronts.fronts_of(fronts.finished_ends(records))["b", 0].loss_at(float(plan_flops(plan)))
+    assert ways[0].above == pytest.approx([100 * (2.7 / best - 1), 100 * (2.8 / best - 1)])
+    assert ways[0].half_interval == pytest.approx(6.314 * np.ptp(ways[0].above) / 2, rel=1e-3)  # Student's t of n = 2
 
 
 def test_a_missing_record_is_named_and_nothing_is_drawn(tmp_path):
@@ -211,6 +257,28 @@ def test_report_is_one_page_that_opens_offline(tmp_path):
     assert not re.search(r"<script[^>]+src", page)
     for label in ("fixed depth, equal compute", "cold start", "never grown", "progressive"):
         assert label in page
+
+
+def test_the_report_of_a_study_says_what_the_study_found(tmp_path):
+    plan = tiny_plan()
+    arms = {"fixed-1-C60": fixed_depth(plan, name="fixed", depth=1), "grown-1-3-C60": plan}
+    rows = []
+    for arm, its in arms.items():
+        record = synthetic_record(its, np.array([0, its.steps]), np.array([5.0, 2.5]), name=arm)
+        with RecordWriter(tmp_path / f"{arm}-s0" / "record.jsonl", record.header) as writer:
+            columns = {key: column.tolist() for key, column in record.columns.items()}
+            writer.write([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+        grows = its.tau is not None
+        rows.append({"arm": arm, "above_best_fixed": 0.0125, "rho": 0.61 if grows else math.nan, "n": 0.4375})
+    (tmp_path / "study.json").write_text(json.dumps(rows))
+    page = write_report(tmp_path).read_text()
+    tokens = plan.steps * plan.batch_tokens / parameters(plan.model, plan.depth)
+    for cell in ("+0.0125", "0.61", "0.44", f"{tokens:.3g}"):
+        assert f"<td>{cell}</td>" in page, cell
+    assert "where ρ &gt; n" in page
+    (tmp_path / "study.json").write_text("[{}]")
+    with pytest.raises(InputError, match=r"study.json.*cannot be read.*run the study again"):
+        write_report(tmp_path)
 
 
 def test_report_escapes_what_it_is_given(tmp_path):

@@ -2,9 +2,7 @@
 
 import resource
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 from tests.helpers import CHECKOUT, needs_checkout
 
@@ -17,6 +15,9 @@ HANGS_S = 900  # of a clock, for one cell
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the kernel's own libraries
 def test_notebook(path):
+    import nbformat  # here: takes seconds, which every worker would spend before its first test
+    from nbclient import NotebookClient
+
     notebook = nbformat.read(path, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "commit notebooks without outputs"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

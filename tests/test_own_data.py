@@ -114,6 +114,8 @@ def test_a_plan_from_curves_of_a_loop_that_is_not_ours(place, data, monkeypatch,
     assert "At " in capsys.readouterr().out
     plan = read_plan(place / "from_curves.json")
     assert plan.predicted.decision is not None and len(plan.provenance.pilots) == 8
+    assert min(min(row) for row in plan.predicted.draws.losses) > 0  # the small depth falls off a cliff at step 100
+    assert all(row.loss.low > 0 for row in plan.predicted.menu)
     assert run("plan", "lr", "from_curves.json", "--every", "10") == 0
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     assert rows[-1]["step"] == str(plan.steps - 1)

@@ -75,6 +75,7 @@ OTHER_THINGS = {
     ("import curve", "name"): "of a run, not of a law",
     ("import curve", "steps"): "of a run that there is: what is not said, its log says",
     ("figures", "width"): "of a picture, inches",
+    ("fit", "weight_decay"): "of runs that there are",
     ("fit", "warmup"): "updates before the first logged rate",
     ("judge", "noise"): "of one final loss",
     ("lr-transfer", "depth"): "of the target, which must be given",

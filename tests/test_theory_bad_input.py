@@ -272,6 +272,7 @@ NO_QUANTITIES = {
     "fitting.normalised:NormalisedFit.refit",
     "fitting.normalised:fit_normalised_pilots",  # its seed is the interface's: nothing is drawn
     "fitting.pair:PairFit.refit",
+    "fitting.reuse:ReuseFit.refit",
     "fitting.readers:read_curves",  # files: tests/test_theory_readers.py
     "fitting.recovery_field:field_of_records",  # as ends_of and fit_recovery_field
     "fitting.sizes:fit_sizes",  # files: tests/test_theory_ask.py
@@ -288,6 +289,7 @@ NO_QUANTITIES = {
     "landscapes.nqs:loss_terms",
     "landscapes.scaling:log_ratios",
     "landscapes.scaling:shape_columns",
+    "narrowing_pilot:narrowing_pilot",  # a tolerance that plan_expansion has checked
     "pilot_value:pilot_value",  # tests/test_theory_menu.py
     "record:values_record",  # None is a value that is not there
     "schedules:Tail.with_steps",  # refuses everything

@@ -1,10 +1,9 @@
-"""Two learning rates and weight decay as one rate: limits in closed form, and matrices that do turn so."""
+"""Weight decay as a rate: limits in closed form, and matrices that do turn so."""
 
 import numpy as np
 import pytest
 
-from latebloom.theory.errors import InputError
-from latebloom.theory.landscapes.effective_rate import joint_rates, turning_rates
+from latebloom.theory.landscapes.effective_rate import turning_rates
 
 
 @pytest.mark.parametrize(("eta", "decay"), [(0.02, 0.1), (0.05, 0.3)])
@@ -36,10 +35,3 @@ def test_random_orthogonal_updates_turn_a_matrix_by_that_angle():
         cosine = (weights * after).sum() / np.linalg.norm(weights) / np.linalg.norm(after)
         assert np.tan(np.arccos(cosine)) == pytest.approx(expected, rel=0.1)  # the update is orthogonal on average
         weights = after
-
-
-def test_joint_rates():
-    assert joint_rates([2.0, 1.0], [0.5, 0.5], share=0.25) == pytest.approx([2.0, 1.25])
-    assert joint_rates([2.0, 1.0], [0.3, 0.1], share=0).tolist() == [2.0, 1.0]
-    with pytest.raises(InputError, match="one rate for each"):
-        joint_rates([1.0, 1.0], [1.0], share=0.5)

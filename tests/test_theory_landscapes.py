@@ -17,6 +17,7 @@ from latebloom.theory.landscapes.growth import GrowthLandscape, with_area
 from latebloom.theory.landscapes.law_pair import LawPair
 from latebloom.theory.landscapes.normalised import HitTimes, NormalisedLaw, delayed_area, floor_response
 from latebloom.theory.landscapes.registry import FITTED, LANDSCAPES, fit_landscape, read_fitted, write_fitted
+from latebloom.theory.landscapes.reuse import ReuseLaw
 from latebloom.theory.online_expansion import rule_of_plan
 from latebloom.theory.record import read_record
 from latebloom.theory.schedules import Constant, Piecewise, Tail
@@ -53,10 +54,21 @@ def pair():
     return LawPair(small_depth=1, full_depth=4, small=small, full=small.replace(floor=2.0, amplitude=0.7), kappa=0.9)
 
 
+def reuse(**changes):
+    return ReuseLaw(
+        **{
+            "small_depth": 1, "full_depth": 4, "floor": 2.0, "small_gap": 0.1, "small_amplitude": 1.5,
+            "small_exponent": 0.4, "amplitude": 2.0, "trunk_exponent": 0.2, "exponent": 0.6, "saturation": 0.05,
+            "trunk_onset": 0.05 * TOTAL, "onset": 0.05 * TOTAL, "noise": 0.5,
+        } | changes
+    )  # fmt: skip
+
+
 MEMBERS = {
     "area": area(),
     "normalised": normalised(hit=4.0, lag=1.0),
     "pair": pair(),
+    "reuse": reuse(),
     "coupled": random_coupled(trunk=6, new=4, coupling=0.3),
     "field": field_law(),
 }
@@ -67,7 +79,7 @@ def test_the_registry_names_every_member():
     for name, member in LANDSCAPES.items():
         assert member.law.__struct_config__.tag == name
         assert isinstance(MEMBERS[name], member.law)
-    assert FITTED == ("area", "normalised", "pair", "field")
+    assert FITTED == ("area", "normalised", "pair", "reuse", "field")
 
 
 @pytest.mark.parametrize("name", MEMBERS)

@@ -14,12 +14,13 @@ from latebloom.theory.landscapes import (
     PowerLaw,
     QuadraticLaw,
     RiverValley,
+    TwoValleys,
 )  # fmt: skip
 from latebloom.theory.landscapes.area import noise_response
 from latebloom.theory.landscapes.functional import best_functional_schedule
 from latebloom.theory.landscapes.law import best_schedule
 from latebloom.theory.landscapes.law_pair import LawPair
-from latebloom.theory.landscapes.lr_history import histories, history
+from latebloom.theory.landscapes.lr_history import GroupRates, histories, history
 from tests.helpers import ROUNDING, tiny_plan
 
 EXAMPLES = {
@@ -34,6 +35,11 @@ EXAMPLES = {
     "river_valley": RiverValley(
         floor=2.0, amplitude=0.3, noise=0.2, exponent=0.6, saturation=0.03, delay=0.2, memory=9.0, tail=0.4,
         rate_power=0.6, cooling=0.15, reference_area=10.0, reference_lr=0.02,
+    ),
+    "two_valleys": TwoValleys(
+        floor=2.0, amplitude=0.3, noise=0.2, exponent=0.6, saturation=0.03, delay=0.2, memory=9.0, tail=0.4,
+        rate_power=0.6, cooling=0.15, other_share=0.3, other_memory=5.0, other_tail=0.7, other_power=0.9,
+        reference_area=10.0, reference_lr=0.02, reference_other=0.02,
     ),
 }  # fmt: skip
 SCHEDULES = {
@@ -110,6 +116,19 @@ def by_river_valley(law, eta, warm):
     return law.floor + law.amplitude * progress**-law.exponent + noise
 
 
+def by_two_valleys(law, eta, warm, others=None):
+    others = eta if others is None else others
+    made = eta / (1 + eta / law.saturation)
+    progress = (np.sum(made) - law.delay * np.sum(made[:warm])) / law.reference_area
+    noise = 0.0
+    for share, rates, memory, tail, power, unit in (
+        (1 - law.other_share, eta, law.memory, law.tail, law.rate_power, law.reference_lr),
+        (law.other_share, others, law.other_memory, law.other_tail, law.other_power, law.reference_other),
+    ):
+        noise += share * tail * memory * kernel_sum(rates, power, memory, tail + 1) / unit**power
+    return law.floor + law.amplitude * progress**-law.exponent + law.noise * progress**-law.cooling * noise
+
+
 @pytest.mark.parametrize("name", LAWS)
 @pytest.mark.parametrize("shape", SCHEDULES)
 def test_laws_against_sums_term_by_term(name, shape):
@@ -119,10 +138,35 @@ def test_laws_against_sums_term_by_term(name, shape):
     brute = [globals()[f"by_{name}"](law, eta[:t], min(warm, t)) for t in steps]
     exact = history(eta)  # every update a piece
     found = law.predict(exact)[[t - 1 for t in steps]]
-    if name == "river_valley" and warm:
-        assert law.loss(eta, warm // 2)[0] == pytest.approx(by_river_valley(law, eta[: warm // 2], warm), rel=KERNEL)
+    if name in ("river_valley", "two_valleys") and warm:
+        brute_warm = globals()[f"by_{name}"](law, eta[: warm // 2], warm)
+        assert law.loss(eta, warm // 2)[0] == pytest.approx(brute_warm, rel=KERNEL)
     assert found == pytest.approx(brute, rel=KERNEL if name not in ("power", "momentum") else 100 * ROUNDING)
     assert law.loss(SCHEDULES[shape], steps) == pytest.approx(brute, rel=PIECES)
+
+
+def test_two_rates_that_go_different_ways():
+    law = EXAMPLES["two_valleys"]
+    falls = np.linspace(1, 0, 300)
+    matrices = 0.02 * np.concatenate([np.ones(300), falls])
+    others = 0.05 * np.concatenate([np.ones(100), np.linspace(1, 0.1, 500) ** 1.5])
+    both, steps = GroupRates(matrices=matrices, others=others), [120, 450, 600]
+    brute = [by_two_valleys(law, matrices[:t], 0, others[:t]) for t in steps]
+    exact = histories([(both, None)])
+    assert law.predict(exact)[[t - 1 for t in steps]] == pytest.approx(brute, rel=KERNEL)
+    assert law.loss(both, steps) == pytest.approx(brute, rel=PIECES)
+    one = law.replace(other_share=0.0)
+    river = RiverValley(**{name: getattr(law, name) for name in RiverValley.__struct_fields__})
+    assert one.predict(exact) == pytest.approx(river.predict(history(matrices)), rel=ROUNDING)
+    with pytest.raises(InputError, match="for all or for none"):
+        histories([(both, None), (matrices, None)])
+    with pytest.raises(InputError, match="one rate for each"):
+        GroupRates(matrices=matrices, others=others[1:])
+
+
+def test_the_usual_learning_rate_is_not_that_of_a_first_spike():
+    spiked = np.concatenate([np.full(50, 0.09), np.full(700, 0.02), np.linspace(0.02, 0, 250)])
+    assert histories([(spiked, [900]), (0.5 * spiked, [900])]).usual_lr == pytest.approx(0.02)
 
 
 def test_every_law_is_tried_here():

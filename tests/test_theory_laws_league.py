@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from latebloom.theory.landscapes import FunctionalLaw
-from tests.benchmarks import loss_laws
+from tests.benchmarks import loss_laws, track3
 
 LAW = FunctionalLaw(floor=2.5, amplitude=0.7, noise=3000.0, exponent=0.5, memory=200.0, tail=1.4)
 
@@ -92,3 +92,49 @@ def test_the_law_that_made_the_data_wins(data, tmp_path, monkeypatch, capsys):
     assert "gpt_100m: skipped" in said
     assert "gemstones: skipped" in said
     assert "noisy_quadratic: skipped" in said
+
+
+def track3_folder(folder):
+    """Two configurations that part at step 400, two seeds of each, and batches that move all of them alike."""
+    folder.mkdir()
+    order, seeds = np.random.default_rng(0), np.random.default_rng(1)
+    step = np.arange(10, 1001, 10)
+    moved = np.exp(1e-3 * order.normal(size=len(step)))
+    runs, points = [], []
+    for config, count in (("1_plain", 600), ("2_late", 550)):
+        run = {"config": config, "matrix_peak": 0.02, "weight_decay": 0.0, "steps": 1000, "family": "plain",
+               "warmup_steps": 0, "aux_warmup_steps": 0, "warmup_kind": ""}  # fmt: skip
+        for group in ("matrix", "aux"):
+            run |= {
+                f"{group}_end": 1000,
+                f"{group}_cooldown_steps": count,
+                f"{group}_power": 1.0,
+                f"{group}_floor": 0.0,
+            }
+        shape = np.minimum(1, (1000 - np.arange(1000)) / count)
+        loss = LAW.replace(noise=20.0, memory=5.0).loss(0.02 * shape, step) * moved
+        for seed in "ab":
+            runs.append({**run, "run": config + seed})
+            noisy = loss * np.exp(1e-5 * seeds.normal(size=len(step)))
+            points += [
+                {"config": config, "run": config + seed, "step": s, "loss": value, "readout": "raw"}
+                for s, value in zip(step, noisy, strict=True)
+            ]
+    pd.DataFrame(runs).to_csv(folder / "runs.csv", index=False)
+    pd.DataFrame(points).to_csv(folder / "points.csv.gz", index=False)
+
+
+def test_pairs_of_runs_that_read_the_same_batches(tmp_path, monkeypatch):
+    track3_folder(tmp_path / "track3")
+    pairs = track3.read_pairs("1->2; 1->absent")
+    rows = track3.scores(tmp_path / "track3", FunctionalLaw, pairs)
+    assert list(rows) == ["1->2"]
+    row = rows["1->2"]
+    assert row["error"] < 2e-4 < 5e-4 < row["alone"]
+    assert row["same"] < 5e-5 and 0 < row["noise"] < 5e-5
+    monkeypatch.setattr(track3, "PAIRS", "1->2")
+    league = loss_laws.schedule_leagues(tmp_path, {"functional": FunctionalLaw})
+    shown = loss_laws.league_record(league).columns
+    kept = dict(zip(shown["split"], shown["value"], strict=True))
+    assert set(shown["metric"]) == {"functional/track3_1->2"}
+    assert (kept["mean_rel_error"], kept["alone"], kept["noise"]) == (row["error"], row["alone"], row["noise"])

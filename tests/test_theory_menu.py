@@ -12,8 +12,10 @@ from latebloom.theory.errors import InputError
 from latebloom.theory.fitting.field_kernel import FieldPrior
 from latebloom.theory.fitting.recovery_field import fit_recovery_field
 from latebloom.theory.growth_conditions import conditions_text, growth_conditions, smallest_budget
-from latebloom.theory.menu import equal_compute_menu, schedule_for
+from latebloom.theory.menu import draws_of_arms, equal_compute_menu, expected_of_arms, schedule_for
+from latebloom.theory.menu_plan import plan_from_menu
 from latebloom.theory.pilot_value import Pilot, candidate_pilots, pilot_value
+from latebloom.theory.plan import Stage
 from latebloom.theory.schedules import Cosine
 from tests.benchmarks.planner_calibration import DEMO_DESIGN, SMALL_ENDS, gpt, judge_planted
 
@@ -83,6 +85,38 @@ def test_warm_up_is_kept_in_steps(experiments):
     assert schedule_for(Cosine(steps=100, peak_lr=1.0, warmup_steps=5), 300).warmup_steps == 5
     with pytest.raises(InputError, match="warm-up"):
         schedule_for(schedule, 16)
+
+
+def test_ladders_have_exact_limits_and_cost_what_their_steps_do(experiments):
+    """Both expansions at once are one to the full depth; the second with the last step is one to the depth between."""
+    experiment, field = experiments[0], field_of(experiments[0])
+    menu = menu_of(experiment, depths=(2,), ladders=True)
+    ladders = [arm for arm in menu if arm.second_tau is not None]
+    assert len(ladders) == 6 and ladders[0].depths == (1, 2, 4)
+    assert [arm.flops for arm in ladders] == pytest.approx([menu[0].flops] * 6, rel=3e-3)
+    one = next(arm for arm in menu if arm.tau is not None and arm.second_tau is None)
+    total = one.area_before + one.area_after
+    both = dataclasses.replace(one, depths=(1, 2, 4), second_tau=one.tau, second_area=one.area_before)
+    late = dataclasses.replace(both, second_tau=one.steps, second_area=total)
+    between = dataclasses.replace(one, depths=(1, 2))
+    losses = draws_of_arms(field, [one, both, between, late], number=50)
+    assert losses[:, 1] == pytest.approx(losses[:, 0], rel=1e-12)
+    assert losses[:, 3] == pytest.approx(losses[:, 2], rel=1e-12)
+    assert expected_of_arms(field, [both]) == pytest.approx(expected_of_arms(field, [one]), rel=1e-12)
+
+
+def test_a_ladder_can_be_planned(experiments):
+    """Its plan has three stages; on the menu it has a name and a probability."""
+    experiment, field = experiments[0], field_of(experiments[0])
+    budget = experiment.ends["grown-360"].flops
+    plans = plan_from_menu(field, experiment.plan, budget=budget, growth=Stage(start_step=1, depth=4), depths=(2,),
+                           shares=(), ladders=True)  # fmt: skip
+    stages = plans.growing.stages
+    assert [stage.depth for stage in stages] == [1, 2, 4]
+    name = f"1 -> 2 at {stages[1].start_step} -> 4 at {stages[2].start_step}"
+    row = next(row for row in plans.growing.predicted.menu if row.name == name)
+    assert row.depths == (1, 2, 4) and 0 <= row.p_best <= 1
+    assert f"Growing {name} of {plans.growing.steps} steps ends" in plans.text
 
 
 def test_probabilities_and_regrets_hang_together(experiments):
@@ -200,10 +234,20 @@ def test_value_of_a_pilot_is_the_fall_that_comes_true(experiments):
     at = field.points([pilot.area_before], [pilot.area_after], [4])
     outcomes = field.draws(at, number=300, measured=True)[:, 0]
     points = field.points([a.area_before for a in menu], [a.area_after for a in menu], [a.depths[-1] for a in menu])
-    after = [fit([dataclasses.replace(known, loss=float(y))]).moments(points)[0].min() for y in outcomes]
-    fall = field.moments(points)[0].min() - np.mean(after)
+    after = [fit([dataclasses.replace(known, loss=float(y))]).expected(points).min() for y in outcomes]
+    fall = field.expected(points).min() - np.mean(after)
     error = np.std(after) / np.sqrt(len(after))
-    assert pilot_value(field, menu, pilot).regret_fall == pytest.approx(fall, abs=3 * error + 2e-4)
+    value = pilot_value(field, menu, pilot)
+    assert value.regret_fall == pytest.approx(fall, abs=3 * error + 2e-4)
+    expected = float(field.expected(at, measured=True)[0])
+    for each, told in ((field, value.gap), (fit([dataclasses.replace(known, loss=expected)]), value.gap_then)):
+        mean, covariance = each.moments(points)
+        grows = np.array([arm.tau is not None for arm in menu])
+        p, f = (np.where(among, field.moments(points)[0], np.inf).argmin() for among in (grows, ~grows))
+        spread = np.sqrt(covariance[p, p] + covariance[f, f] - 2 * covariance[p, f])
+        assert (told.low + told.high) / 2 == pytest.approx(mean[p] - mean[f], abs=1e-9)
+        assert (told.high - told.low) / 2 == pytest.approx(1.6449 * spread, rel=1e-6)
+    assert value.gap_then.high - value.gap_then.low < value.gap.high - value.gap.low
 
 
 def test_a_pilot_like_the_arm_itself_is_worth_more_than_a_short_one(experiments):

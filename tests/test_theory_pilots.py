@@ -10,14 +10,18 @@ import pytest
 from latebloom import cli
 from latebloom.paper_figures import registry
 from latebloom.theory import Stage, read_plan
-from latebloom.theory.cost import flops_per_token
+from latebloom.theory.cost import flops_per_token, plan_flops
+from latebloom.theory.decision import decide, sentences
 from latebloom.theory.fitting.annealed_ends import ends_of
 from latebloom.theory.fitting.recovery_field import fit_recovery_field
+from latebloom.theory.menu import equal_compute_menu
 from latebloom.theory.pilot_design import PilotDesign, design_pilots, growth_is_ruled_out, pilots_left
+from latebloom.theory.pilot_reach import short_pilots_text
 from latebloom.theory.record import read_record, write_parquet
 from latebloom.theory.schedules import Constant
 from latebloom.theory.spec import read_spec
 from tests.benchmarks.planner_calibration import gpt
+from tests.test_theory_recovery_field import end
 
 DEMO = registry.DATA / "demo_scale"
 TARGET = ["--model", "gpt2-tiny", "--steps", "800", "--batch-tokens", "768", "--peak-lr", "0.015"]
@@ -255,3 +259,35 @@ def test_mistakes_of_next(capsys):
     code, _, err = run(capsys, "plan", "next", *runs(*SMALL))
     assert code == 2
     assert "--depth = 1: is not above the small depth 1 of these runs; give the full depth" in err
+
+
+# --- pilots that do not reach -----------------------------------------------------------------------------------------
+
+
+def cliff(*losses: float, full: float = 4.5):
+    """A field of the small depth annealed at 200, 400, 800 steps and of the full depth at 200, and a menu."""
+    ends = [end("small", steps, loss) for steps, loss in zip((200, 400, 800), losses, strict=True)]
+    field = fit_recovery_field([*ends, end("full", 200, full)], full_depth=4, reference=ends[-1].area)
+    plan = gpt(0).plan
+    plan = plan.replace(schedule=plan.schedule.replace(peak_lr=1.0))
+    return field, plan, equal_compute_menu(plan, small_depth=1, full_depth=4, budget=plan_flops(plan))
+
+
+def test_pilots_that_end_on_a_cliff_decide_nothing():
+    """A fall that gets faster is no law: the decision is open, and the pilot that mends it is named."""
+    field, plan, menu = cliff(5.0, 4.9, 2.0)
+    decision = decide(field, menu, plan)
+    assert decision.head == "not decided"
+    wanted = max(arm.steps for arm in menu if arm.depths == (1,))
+    assert decision.too_short.startswith("Pilots too short: 1 block fell 0.0")
+    assert decision.too_short.endswith(f"anneal that depth at step {wanted} too.")
+    assert sentences(decision)[0].startswith("Not decided") and sentences(decision)[1] == decision.too_short
+    shorter = [arm for arm in menu if arm.steps <= 800]
+    assert short_pilots_text(field.ends, shorter) is None  # nothing is said of runs that pilots have seen
+
+
+@pytest.mark.parametrize("losses", [(5.3, 5.0, 4.6), (5.0, 4.7, 4.5), (4.60, 4.59, 4.55)])
+def test_pilots_that_fall_as_runs_do_reach(losses):
+    """The demo's curve (9.4 and 12 % an e-fold), one that flattens, and one that hardly falls."""
+    field, plan, menu = cliff(*losses)
+    assert decide(field, menu, plan).too_short is None

@@ -11,11 +11,18 @@ from click.testing import CliRunner
 from latebloom.theory import InputError, fixed_depth
 from latebloom.theory.commands import LAW_NAMES, fit_command
 from latebloom.theory.fitting.readers import block_means, rates_from_log, read_curves
-from latebloom.theory.landscapes import LAWS, MomentumLaw
+from latebloom.theory.landscapes import LAWS, MomentumLaw, TwoValleys
+from latebloom.theory.landscapes.effective_rate import turning_rates
+from latebloom.theory.landscapes.lr_history import GroupRates
 from latebloom.theory.record import RecordWriter, header
 from tests.helpers import tiny_plan
 
 LAW = MomentumLaw(floor=2.0, amplitude=0.5, gain=5.0, exponent=0.6, forgetting=0.05)
+EXAMPLE = {
+    "floor": 2.0, "amplitude": 0.3, "noise": 0.3, "exponent": 0.6, "saturation": 0.012, "delay": 0.0, "memory": 10.0,
+    "tail": 0.3, "rate_power": 0.65, "cooling": 0.1, "other_share": 0.17, "other_memory": 0.15, "other_tail": 0.25,
+    "other_power": 0.8, "reference_area": 6.0, "reference_lr": 0.02, "reference_other": 1.0,
+}  # fmt: skip
 RATES = np.concatenate([np.full(200, 0.02), np.linspace(0.02, 0.002, 201)])
 STEP = np.arange(0, 401, 10)
 LOSS = np.concatenate([[9.0], LAW.loss(RATES, STEP[1:])])
@@ -205,7 +212,40 @@ class TestFitCommand:
     def test_best_law_is_chosen_by_held_out_error(self, tmp_path):
         output = self.run(*self.files(tmp_path)).output.splitlines()
         assert output[0].split() == ["law", "held-out", "error"]
-        assert output[1].split()[0] == output[len(LAWS) + 1].split(":")[0]
+        one_rate = [law for law in LAWS.values() if "other" not in law.scales.values()]
+        assert output[1].split()[0] == output[len(one_rate) + 1].split(":")[0]
+
+    def two_rate_files(self, tmp_path):
+        law = TwoValleys(**EXAMPLE | {"other_share": 0.3})
+        for name, cool in (("one", 200), ("two", 100), ("three", 50)):
+            shape = np.clip((401 - np.arange(401)) / (401 - cool), 0, 1)
+            loss = law.loss(GroupRates(matrices=RATES, others=shape), STEP[1:])
+            columns = {"step": STEP, "lr": RATES[STEP], "aux_shape": shape[STEP], "loss": [9.0, *loss]}
+            yield csv_file(tmp_path / f"{name}.csv", columns)
+
+    def test_two_rates_are_fitted_by_the_law_of_two_and_predict_another_run(self, tmp_path):
+        one, two, three = self.two_rate_files(tmp_path)
+        table = json.loads(self.run(one, three, "--predict", two, "--json").output)
+        assert table["law"] == "two_valleys" and set(table["runs"]) == {"one", "three"}
+        assert table["predicted"]["two"]["alone"] < 1e-3 and table["predicted"]["two"]["carried"] < 1e-3
+        assert "predicted run" in self.run(one, "--predict", two, "--law", "power").output
+        (curve,) = read_curves([one], other_lr="aux_shape")
+        assert curve.schedule.others[:100] == pytest.approx(1.0) and curve.schedule.others[300] == pytest.approx(
+            101 / 201
+        )
+        (plain,) = read_curves([one])
+        assert plain.schedule == pytest.approx(curve.schedule.matrices)
+        with pytest.raises(InputError, match="is not among"):
+            read_curves([one], other_lr="no such column")
+
+    def test_weight_decay_makes_turning_rates(self, tmp_path):
+        (curve,) = read_curves([self.files(tmp_path)[1]], weight_decay=0.1)
+        assert curve.schedule[0] == 0.02 / 0.5
+        assert curve.schedule == pytest.approx(turning_rates(np.full(400, 0.02), weight_decay=0.1, initial_size=0.5))
+
+    def test_predictions_are_for_laws_of_curves(self, tmp_path):
+        with pytest.raises(InputError, match="--predict"):
+            self.run(*self.files(tmp_path), "--law", "size", "--predict", tmp_path / "flat.csv")
 
     def test_unknown_law(self, tmp_path):
         with pytest.raises(InputError, match="did you mean 'momentum'"):

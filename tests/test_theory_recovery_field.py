@@ -112,9 +112,12 @@ def test_a_trunk_curve_tells_a_floor_from_a_power_law(offset):
         trunk = None if curve is None else TrunkCurve.thinned(area, curve + offset)
         field = fit(ends, trunk_curve=trunk)
         (mean,), ((variance,),) = field.moments(field.points([1.8 * REFERENCE], [0.0], [1]))
-        means.append(float(mean))
+        means.append(float(mean) + np.log(field.scale))
         deviations.append(float(np.sqrt(variance)))
-    assert abs(means[1] - never_grown(1.8 * REFERENCE)) < deviations[1] < 0.95 * deviations[0], (means, deviations)
+    assert abs(means[1] - np.log(never_grown(1.8 * REFERENCE))) < deviations[1] < 0.95 * deviations[0], (
+        means,
+        deviations,
+    )
     assert means[2] > means[1] + deviations[1], (means, deviations)
 
 
@@ -143,7 +146,7 @@ def test_draws_are_the_same_twice(field):
 def test_draws_have_the_moments_of_the_mixture(field):
     points = field.points([300.0, 0.0, REFERENCE], [440.0, REFERENCE, 0.0], [4, 4, 1])
     mean, covariance = field.moments(points)
-    draws = field.draws(points, number=20000)
+    draws = np.log(field.draws(points, number=20000) / field.scale)
     scale = np.sqrt(np.diag(covariance))
     assert draws.mean(0) == pytest.approx(mean, abs=4 * scale.max() / np.sqrt(20000))
     assert np.cov(draws.T) / np.outer(scale, scale) == pytest.approx(covariance / np.outer(scale, scale), abs=0.05)
@@ -154,7 +157,7 @@ def test_a_seed_shifts_losses_and_no_difference():
     shift = 0.045
     fields = [fit(pilots()), fit(pilots(shift=shift))]
     points = [f.points([300.0, 0.0], [440.0, REFERENCE], [4, 4]) for f in fields]
-    means = np.array([f.moments(p)[0] for f, p in zip(fields, points, strict=True)])
+    means = np.array([f.expected(p) for f, p in zip(fields, points, strict=True)])
     assert np.diff(means[:, 0]) == pytest.approx(shift, rel=0.1)
     assert abs(np.diff(means[:, 0] - means[:, 1]).item()) < 0.01 * shift
 
@@ -213,9 +216,24 @@ def test_recovery_bends_as_the_small_depth_does():
         for e, gap in zip(ends[:2], (0.02, 0.03), strict=True):
             ends.append(end("full", e.steps, e.loss - gap))
         field = fit(ends)
-        mean, _ = field.moments(field.points([REFERENCE, 0.0], [0.0, REFERENCE], [1, 4]))
-        growth.append(mean[0] - mean[1])
+        small, full = field.expected(field.points([REFERENCE, 0.0], [0.0, REFERENCE], [1, 4]))
+        growth.append(small - full)
     assert growth[1] > growth[0] + 0.01
+
+
+@pytest.mark.parametrize("reached", [4.0, 1.0, 0.05])
+def test_no_loss_that_is_predicted_is_negative(reached):
+    """Of a small depth that falls off a cliff before the last of its ends: at ten times the pilots' horizon too."""
+    losses = dict(zip((100, 200, 400, 800), (5.0, 4.9, 4.8, reached), strict=True))
+    ends = [end("small", steps, loss) for steps, loss in losses.items()]
+    ends += [end("full", steps, losses[steps] - 0.01) for steps in (100, 200)]
+    ends += [end("grown", 500, 0.9 * losses[400], tau=400)]
+    field = fit(ends)
+    far = 10 * REFERENCE
+    points = field.points([far, 0.0, far / 2, 0.9 * far], [0.0, far, far / 2, 0.1 * far], [1, 4, 4, 4])
+    for measured in (False, True):
+        assert field.draws(points, number=1000, measured=measured).min() > 0
+        assert field.expected(points, measured=measured).min() > 0
 
 
 def test_depth_share_is_0_at_the_small_and_1_at_the_full_depth():
@@ -241,8 +259,9 @@ def test_depth_share_is_0_at_the_small_and_1_at_the_full_depth():
             ("another recipe", "random stack keep"),
         ),
         ([*pilots(), end("full", 400, float("nan"))], "full-400: loss", ("diverged",)),
+        ([*pilots(), end("full", 400, 0.0)], "full-400: loss", ("positive", "nats per token")),
     ],
-    ids=["no small run", "too few", "other seed", "other data", "warm-up", "peak", "recipe", "diverged"],
+    ids=["no small run", "too few", "other seed", "other data", "warm-up", "peak", "recipe", "diverged", "no loss"],
 )
 def test_refusals_name_the_pilot_that_mends_them(ends, name, words):
     with pytest.raises(InputError) as error:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from latebloom.theory.errors import InputError
 from latebloom.theory.plan import read_plan
 from latebloom.theory.prediction import JointDraws
 from tests.benchmarks import timing_laws
@@ -40,6 +41,24 @@ def test_the_benchmark_has_its_keys(monkeypatch, capsys):
     printed = json.loads(capsys.readouterr().out)
     assert printed["default"] == "field" and printed["laws"]["field"].keys() == KEYS
     assert printed["laws"]["field"]["cases"] >= 3
+
+
+def test_another_seed_is_a_yardstick():
+    plans = {"fixed": tiny_plan(tau=None), "grown": tiny_plan(tau=30), "late": tiny_plan(tau=60)}
+
+    def case(name, **measured):
+        return timing_laws.Case(
+            name=name, small=1, full=3, pilots=(), pilots_missing=0, plans=plans, measured=measured
+        )  # fmt: skip
+
+    asked = case("way-C4-s0", fixed=2.0, grown=2.1, late=2.2)
+    among = [asked, case("way-C4-s1", fixed=2.1, grown=2.3), case("way-C4-s2", fixed=2.3), case("other-C4-s1", late=9)]
+    draws = timing_laws.another_seed_draws(asked, among)
+    assert draws.names == ("fixed", "grown")
+    gap = timing_laws.score(asked, draws)["gap_errors"]
+    assert gap == pytest.approx([0.1], abs=1e-3)
+    with pytest.raises(InputError, match="train another seed"):
+        timing_laws.another_seed_draws(asked, among[2:])
 
 
 def test_scores_of_a_law_that_is_right_and_of_one_that_is_wrong():

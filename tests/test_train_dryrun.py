@@ -38,13 +38,14 @@ def test_seven_billion(plan):
 
 
 def test_what_does_not_fit_is_told_what_makes_it_fit(plan):
-    assert fit_text(plan, activations="recompute").startswith("Fits one device of 139 GiB: ")
+    assert fit_text(plan, activations="recompute").startswith("Fits one H200 (139 GiB): ")
     said = fit_text(plan, dtype="float32")
-    assert said.startswith("Does not fit one device of 139 GiB: it takes ")
+    assert said.startswith("Does not fit one H200 (139 GiB): it takes ")
     mode, sequences, gib = re.search(r"--activations (\w+) --microbatch (\d+): ([\d.]+) GiB", said).groups()
     memory = dry_run(plan, activations=mode, micro_sequences=int(sequences), dtype="bfloat16").memory
     assert memory <= 139 * GIB
     assert f"{memory / GIB:.1f}" == gib
+    assert fit_text(plan, memory_gib=50).startswith("Does not fit one device (50 GiB): it takes ")
     assert fit_text(plan, memory_gib=50).endswith("no other options make it fit. Train on more devices.")
     with pytest.raises(InputError, match="--device-memory"):
         fit_text(plan, memory_gib=0)

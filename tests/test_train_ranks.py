@@ -38,6 +38,7 @@ from latebloom.train.run.trainee import Trainee
 from tests.fake_ranks import peak_bytes
 from tests.helpers import COMPILES, ROOT, needs_checkout, tiny_plan
 from tests.ranks import on_ranks
+from tests.rounding import allowed, apart, updates
 
 # A micro-batch is half of the batch of four sequences: two ranks sum what one accumulates, in the same order.
 CONFIG = TrainConfig(
@@ -112,6 +113,19 @@ def test_two_ranks_are_one_bit_for_bit(plan, data, tmp_path):
     assert (one["metric"] == two["metric"]).all() and (one["step"] == two["step"]).all()
     assert one["value"][exact].tolist() == two["value"][exact].tolist()
     assert two["value"][kept] == pytest.approx(one["value"][kept], rel=1e-5)  # sums over rows in another order
+
+
+@pytest.mark.parametrize("optimizer", ["muon_nsgd", "sgd"])
+def test_other_micro_batches_differ_by_no_more_than_last_bits_of_the_weights(optimizer, data):
+    """In loss and gradient norm, at every step, through growth; SGD, because Muon does not see a gradient's scale."""
+    plan = plan_of(steps=10, tau=5, optimizer=optimizer)
+    whole = CONFIG.replace(microbatch=None)
+    values = updates(plan, data, whole)
+    within = allowed(apart(plan, data, whole), values)
+    (others, _) = on_ranks(updates, 2, plan, data, CONFIG.replace(microbatch=1))
+    for other in (updates(plan, data, CONFIG), updates(plan, data, CONFIG.replace(microbatch=1)), others):
+        assert (np.abs(other - values) <= within).all()
+    assert within.max() < 1e-3 * values.max()
 
 
 def test_more_ranks_than_rows_of_a_tensor(data, tmp_path):

@@ -121,7 +121,7 @@ def test_a_study_runs_resumes_and_names_the_best_fixed_depth(data, tmp_path, cap
 
 def test_recipes_of_several_stages_cost_the_same_and_go_on_from_a_fixed_run(data, tmp_path):
     study = STUDY.replace(
-        depths=(1, 3), growth=(), seeds=(0,),
+        depths=(1, 3), computes=(40,), growth=(), seeds=(0,),
         recipes=(
             Recipe(
                 name="tied", computes=(40,), rewarm_steps=2,
@@ -145,7 +145,7 @@ def test_recipes_of_several_stages_cost_the_same_and_go_on_from_a_fixed_run(data
     config = TrainConfig(quiet=True, evals=2, eval_tokens=256, repeat_data=True, device="cpu")
     launch = LaunchConfig(launcher="local", at_once=1)
     records = run_study(study, data=data, out=tmp_path / "jobs", config=config, launch=launch)
-    alone = run_study(study, data=data, out=tmp_path / "processes", config=config)
+    alone = run_study(study, data=data, out=tmp_path / "processes", config=config, launch=LaunchConfig(at_once=1))
     assert {name: r.final() for name, r in records.items()} == {name: r.final() for name, r in alone.items()}
     assert records["tied-C40-s0"].plan == arm.plan.replace(name="tied-C40-s0")
 

@@ -139,7 +139,15 @@ def test_learning_rate_transfer(data, tmp_path, capsys):
     assert (tmp_path / "curve.svg").read_text().startswith("<?xml")
     before = (tmp_path / "out" / "lr-0.05" / "record.jsonl").read_bytes()
     text = run_command(capsys, *args)[1]
-    assert "optimum" in text
+    assert "T^-0.5 assumed" in text
+    code, out, err = run_command(capsys, *args, "--horizons", "40", "--json")
+    assert (code, err) == (0, "")
+    swept = json.loads(out)
+    (first, best), (second, there) = swept["optima"]
+    assert (first, second, best) == (20, 40, result["optimum"])
+    assert swept["horizon_exponent"] == pytest.approx(np.log(best / there) / np.log(2))  # fitted to two optima
+    assert swept["target_peak_lr"] == pytest.approx(best * (20 / 80) ** swept["horizon_exponent"])
+    assert f"fitted to {best:.3g} at 20 steps" in run_command(capsys, *args, "--horizons", "40")[1]
     other = [0.1 if word == "0.05" else word for word in args]
     other[1] = tmp_path / "other.json"
     write_plan(fixed_depth(tiny_plan(steps=22, tau=None), name="small", depth=1), other[1])

@@ -45,12 +45,14 @@ from latebloom.theory.fitting import (
     pair,
     readers,
     recovery_field,
+    reuse,
 )
 from latebloom.theory.fitting import scaling as scaling_fitting
 from latebloom.theory.landscapes import FunctionalLaw, PowerLaw, area, effective_rate, growth, nqs, registry
 from latebloom.theory.landscapes import law as law_interface
 from latebloom.theory.landscapes import normalised as normalised_law
 from latebloom.theory.landscapes.law_pair import LawPair
+from latebloom.theory.landscapes.reuse import ReuseLaw
 from latebloom.theory.online_expansion import AutoExpansion
 from latebloom.theory.plan import Optimizer
 
@@ -86,6 +88,10 @@ AREA = area_law()
 HITS = modes(lag=2.0)
 FUNCTIONAL = FunctionalLaw(floor=2.0, amplitude=0.3, noise=0.2, exponent=0.5, memory=2.0, tail=1.2)
 PAIR = LawPair(small_depth=1, full_depth=3, small=FUNCTIONAL.replace(floor=2.5), full=FUNCTIONAL)
+REUSE = ReuseLaw(
+    small_depth=1, full_depth=3, floor=2.0, small_gap=0.1, small_amplitude=1.5, small_exponent=0.4, amplitude=2.0,
+    trunk_exponent=0.2, exponent=0.6, saturation=0.05, trunk_onset=1.0, onset=1.0,
+)  # fmt: skip
 AREAS = {"remaining": [0.1, 0.2], "total": 1.0}
 EXPONENTS = {"a": 0.34, "b": 0.28}
 COLUMNS = {
@@ -176,7 +182,10 @@ CALLS = {
         made_by(area_fitting.fit_area_law, pilots), {"seed": 0, "starts": 2}, zero="seed"
     ),
     "fitting.bootstrap:interval": Case(
-        bootstrap.interval, {"values": [1.0, 2.0], "level": 0.9}, zero="values", negative="values"
+        bootstrap.interval,
+        {"values": [1.0, 2.0], "level": 0.9, "estimate": 1.5},
+        zero="values estimate",
+        negative="values estimate",
     ),
     "fitting.curves:pilots": Case(made_by(curves.pilots, pilots), {"burn_in": 0.1}, zero="burn_in"),
     "fitting.landscape_fit:LandscapeFit.bootstrap": Case(
@@ -194,6 +203,9 @@ CALLS = {
     "fitting.laws:bootstrap_laws": Case(
         made_by(laws.bootstrap_laws, law_fit), {"replicas": 2, "seed": 0}, zero="replicas seed"
     ),
+    "fitting.laws:carried_losses": Case(
+        made_by(laws.carried_losses, law_fit), {"step": [10, 20]}, zero="", fixed={"schedule": WSD}
+    ),
     "fitting.laws:fit_law": Case(
         laws.fit_law, {"seed": 0}, zero="seed", fixed={"kind": PowerLaw, "curves": [LOSS_CURVE]}
     ),
@@ -209,6 +221,9 @@ CALLS = {
     ),
     "fitting.pair:fit_law_pair": Case(
         lambda **numbers: pair.fit_law_pair(pilots(), kind=PowerLaw, **numbers), {"seed": 0}, zero="seed"
+    ),
+    "fitting.reuse:fit_reuse_law": Case(
+        lambda **numbers: reuse.fit_reuse_law(pilots(), **numbers), {"seed": 0, "starts": 1}, zero="seed"
     ),
     "fitting.foreign_runs:schedule_of_rates": Case(
         foreign_runs.schedule_of_rates,
@@ -273,11 +288,6 @@ CALLS = {
         area.noise_response, {"step": np.array([1.0, 3.0]), "rate": 2.0}, zero="step", fixed={"schedule": WSD}
     ),
     "landscapes.area:noise_segments": Case(area.noise_segments, {"count": 5}, fixed={"schedule": WSD}),
-    "landscapes.effective_rate:joint_rates": Case(
-        effective_rate.joint_rates,
-        {"matrices": [0.1, 0.2], "others": [1.0, 0.5], "share": 0.3},
-        zero="matrices others share",
-    ),
     "landscapes.effective_rate:turning_rates": Case(
         effective_rate.turning_rates,
         {"rates": [0.1, 0.2], "weight_decay": 0.1, "initial_size": 0.5},
@@ -308,6 +318,12 @@ CALLS = {
     ),
     "landscapes.law_pair:LawPair.grown": Case(
         PAIR.grown, {"step": [1, 5], "tau": 3.0}, zero="tau", fixed={"schedule": WSD}
+    ),
+    "landscapes.reuse:ReuseLaw.fixed": Case(
+        REUSE.fixed, {"step": [1, 5], "depth": 1}, zero="step", fixed={"schedule": WSD}
+    ),
+    "landscapes.reuse:ReuseLaw.grown": Case(
+        REUSE.grown, {"step": [1, 5], "tau": 3.0}, zero="step tau", fixed={"schedule": WSD}
     ),
     "landscapes.normalised:HitTimes.inverse": Case(HITS.fresh.inverse, {"value": 0.01}, zero="value", negative="value"),
     "landscapes.normalised:NormalisedLaw.fixed": Case(

@@ -21,6 +21,7 @@ from latebloom.theory.plan_transfer import rates_text
 from latebloom.theory.planning import plan_expansion
 
 if TYPE_CHECKING:
+    from latebloom.theory.fitting.landscape_fit import LandscapeFit
     from latebloom.theory.landscapes.growth import GrowthLandscape
     from latebloom.theory.record import Record
 
@@ -28,7 +29,7 @@ __all__ = ["fit_command", "plan_command", "read_pilots", "record_command"]
 
 LAW_NAMES = (
     "area, normalised, pair or field (pilots); size, shape or noisy_quadratic (several sizes); best, power, convex, "
-    "momentum, multi_power, functional, quadratic or river_valley (curves). [default: see above]"
+    "momentum, multi_power, functional, quadratic, river_valley or two_valleys (curves). [default: see above]"
 )
 
 
@@ -137,6 +138,7 @@ def _plan_from_field(config: PlanConfig, base: Plan, records: list[Record]) -> P
         growth=Stage(start_step=1, depth=base.depth, init=config.init, order=config.order,
                      optimizer_state=config.optimizer_state),
         depths=depths,
+        ladders=config.ladders,
         most_steps=config.most_steps,
         seed=config.seed,
     )  # fmt: skip
@@ -150,11 +152,18 @@ def _plan_from_field(config: PlanConfig, base: Plan, records: list[Record]) -> P
 
 def _plan_from_law(config: PlanConfig, base: Plan, records: list[Record], area: float | None) -> Plan:
     """When to grow, from the mixing area, a law fitted to pilots, or a compute budget."""
-    if config.grow or config.depths is not None or config.most_steps is not None:
-        name = "--grow" if config.grow else "--depths" if config.depths is not None else "--most-steps"
-        value = config.grow or config.depths or config.most_steps
+    given = {
+        "--grow": config.grow,
+        "--depths": config.depths,
+        "--most-steps": config.most_steps,
+        "--ladders": config.ladders,
+    }
+    for name, value in given.items():
+        if value is None or value is False:
+            continue
         raise InputError(name, value, "needs pilots and --law field: here the plan always grows", "leave it out")
     law: GrowthLandscape | None = None
+    fit: LandscapeFit | None = None
     resamples: tuple[GrowthLandscape, ...] = ()
     provenance, unknown = Provenance(), []
     if records:
@@ -183,6 +192,11 @@ def _plan_from_law(config: PlanConfig, base: Plan, records: list[Record], area: 
         provenance=provenance,
         name=base.name,
     )
+    if fit is not None and area is None and config.budget is None:
+        from latebloom.theory.narrowing_pilot import narrowing_pilot
+
+        pilot = narrowing_pilot(plan, fit, resamples, tolerance=config.tolerance)
+        unknown += [pilot.sentence()] if pilot else []
     if config.optimizer_state != plan.stages[-1].optimizer_state:
         grown = plan.stages[-1].replace(optimizer_state=config.optimizer_state)
         plan = plan.replace(stages=(*plan.stages[:-1], grown))
@@ -272,8 +286,11 @@ def schema_command() -> None:
 @click.option("--loss", default=None, help="Column or tag of the loss.")
 @click.option("--lr", default=None, help="Column or tag of the learning rate.")
 @click.option("--step", default=None, help="Column of the step.")
+@click.option("--other-lr", default=None, help="Column or tag of the learning rate of all that is no matrix.")
+@click.option("--weight-decay", type=float, default=0.0, show_default=True, help="Of matrices under Muon and its kin.")
+@click.option("--predict", multiple=True, type=click.Path(path_type=Path), help="A run that is predicted, not fitted.")
 @click.option("--warmup", type=int, default=0, show_default=True, help="Updates of warm-up before the first logged LR.")
-@click.option("--burn-in", type=float, default=0.03, show_default=True, help="Share of each run that is not fitted.")
+@click.option("--burn-in", type=float, default=0.1, show_default=True, help="Share of each run that is left out.")
 @click.option("--points", type=int, default=500, show_default=True, help="Average longer curves to so many points.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Keep a landscape for `latebloom ask`.")
 @click.option("--replicas", type=click.IntRange(min=0), default=40, show_default=True, help="Of the bootstrap.")
@@ -285,6 +302,9 @@ def fit_command(
     loss: str | None,
     lr: str | None,
     step: str | None,
+    other_lr: str | None,
+    weight_decay: float,
+    predict: tuple[Path, ...],
     warmup: int,
     burn_in: float,
     points: int,
@@ -300,13 +320,21 @@ def fit_command(
     Records of two depths are pilots of an expansion: a landscape is fitted, the area law unless --law names another.
     Final losses of several sizes are fitted by --law size, shape or noisy_quadratic. Otherwise laws are compared by
     the error on the run that they were fitted without, and the best one is reported.
+
+    Curves with a second learning rate (a column other_lr, aux_lr or aux_shape) are fitted by the law of two. With
+    --predict the law's error on other runs is told: alone, and carried, where what the fitted runs miss at the same
+    step is added, good for runs that read the same batches in the same order.
     """
     from latebloom.theory.fitting.sizes import SIZE_LAWS, fit_sizes
+    from latebloom.theory.landscapes import LAWS
     from latebloom.theory.landscapes.registry import DEFAULT, FITTED, fit_landscape, write_fitted
 
-    if out is not None and not (name in FITTED or (name is None and _are_pilots(paths))):
+    landscape = name in FITTED or (name is None and _are_pilots(paths))
+    if predict and (landscape or name in SIZE_LAWS):
+        raise InputError("--predict", str(predict[0]), "is for laws of curves", f"give --law {', '.join(LAWS)}")
+    if out is not None and not landscape:
         raise InputError("--out", str(out), "is for landscapes fitted to pilots", f"give --law {' or '.join(FITTED)}")
-    if name in FITTED or (name is None and _are_pilots(paths)):
+    if landscape:
         from latebloom.theory.record import read_records
 
         fit = fit_landscape(name or DEFAULT, read_records(paths), seed=seed)
@@ -319,8 +347,14 @@ def fit_command(
     else:
         from latebloom.theory.fitting.readers import read_curves
 
-        curves = read_curves(paths, loss=loss, lr=lr, step=step, warmup=warmup, burn_in=burn_in, points=points)
-        table = _fit_laws(curves, name, replicas, seed)
+        fitted, predicted = (
+            read_curves(
+                files, loss=loss, lr=lr, step=step, other_lr=other_lr, two_rates=True, weight_decay=weight_decay,
+                warmup=warmup, burn_in=burn_in, points=points,
+            )
+            for files in (paths, predict)
+        )  # fmt: skip
+        table = _fit_laws(fitted, predicted, name, replicas, seed)
     click.echo(json.dumps(table, indent=2) if as_json else _fit_text(table))
 
 
@@ -341,13 +375,22 @@ def record_command(run: Path, parquet: Path | None) -> None:
         click.echo(str(parquet))
 
 
-def _fit_laws(curves: list, name: str | None, replicas: int, seed: int) -> dict:
-    """The law called ``name``, or the one with the least held-out error, fitted to ``curves``."""
-    from latebloom.theory.fitting.laws import bootstrap_laws, fit_law, held_out_errors, law_report
+def _fit_laws(curves: list, others: list, name: str | None, replicas: int, seed: int) -> dict:
+    """The law called ``name``, or the one with the least held-out error, fitted to ``curves``; its errors on others."""
+    from latebloom.theory.fitting.laws import (
+        bootstrap_laws,
+        fit_law,
+        held_out_errors,
+        law_report,
+        prediction_errors,
+    )
     from latebloom.theory.fitting.sizes import SIZE_LAWS
     from latebloom.theory.landscapes import LAWS
+    from latebloom.theory.landscapes.lr_history import GroupRates
     from latebloom.theory.landscapes.registry import FITTED
 
+    if name is None and all(isinstance(curve.schedule, GroupRates) for curve in curves):
+        name = "two_valleys"  # the others see one of the two
     league: dict[str, dict[str, float]] = {}
     if name is None or name == "best":
         errors = held_out_errors(list(LAWS.values()), curves, seed=seed)
@@ -357,7 +400,9 @@ def _fit_laws(curves: list, name: str | None, replicas: int, seed: int) -> dict:
     if name not in LAWS:
         raise InputError("--law", name, "is not a law", nearest(name, [*FITTED, *SIZE_LAWS, "best", *LAWS]))
     fit = fit_law(LAWS[name], curves, seed=seed)
-    return law_report(fit, bootstrap_laws(fit, replicas=replicas, seed=seed)) | {"held_out": league}
+    predicted = {curve.name: prediction_errors(fit, curve) for curve in others}
+    report = law_report(fit, bootstrap_laws(fit, replicas=replicas, seed=seed))
+    return report | {"held_out": league, "predicted": predicted}
 
 
 def _are_pilots(paths: tuple[Path, ...]) -> bool:
@@ -385,6 +430,10 @@ def _fit_text(table: dict) -> str:
     lines.append(f"{'run':<18}{'mean error':>12}  worst error")
     for name, row in table["runs"].items():
         lines.append(f"{name:<18}{row['mean']:>12.3%}  {row['worst']:.3%}")
+    if table.get("predicted"):
+        lines.append(f"{'predicted run':<18}{'alone':>12}  carried")
+        for name, row in table["predicted"].items():
+            lines.append(f"{name:<18}{row['alone']:>12.3%}  {row['carried']:.3%}")
     lines.extend(table["identifiability"])
     lines.extend(table.get("answers", ()))
     return "\n".join(lines)

@@ -29,13 +29,14 @@ __all__ = ["next_command", "pilots_command"]
 
 PATH = click.Path(path_type=Path)
 MANIFEST = "manifest.json"
-SMALLER = (  # docs/log.md, 2026-11-26: widths 32 and 64, bytes, 1 -> 4 blocks, 800 steps, one seed
+SMALLER = (  # tests/benchmarks/pilot_sizes.py computes it from committed Records
     "Pilots at half the width (measured once, 1 -> 4 blocks, one seed): the small depth's slope came out the same to "
-    "1 %, the depth gap 12 % too small, the share of it that growing recovers .01 to .15 too large. They say whether "
-    "growing can pay, not what it gains; a plan from them is refused."
+    "1 %, the depth gap 12 % too small, the share of it that growing recovers .01 to .14 too large. They say whether "
+    "growing can pay, not what it gains; a plan from them is refused. With half the tokens a step as well, the slope "
+    "came out 28 % too large and the depth gap 61 % too small: keep the batch."
 )
 NOT_OF_PILOTS = (  # settings of a plan that say nothing about its pilots
-    "u_mix", "u_mix_area", "tolerance", "depths", "most_steps", "grow", "law", "base_width", "base_depth",
+    "u_mix", "u_mix_area", "tolerance", "depths", "ladders", "most_steps", "grow", "law", "base_width", "base_depth",
 )  # fmt: skip
 
 

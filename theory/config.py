@@ -30,6 +30,7 @@ class PlanConfig(Spec, frozen=True, kw_only=True):
         tolerance: Accepted price of growing, share of the final loss; not with --law field.
         budget: Share of the FLOPs of the full depth for all steps: what is spent with --law field, else at most.
         depths: Fixed depths between that would be trained too (--law field). None: those among the pilots.
+        ladders: Consider growing through each of --depths on the way too (--law field).
         most_steps: Steps that the data allow (--law field). None: as many as the budget buys.
         grow: Write the best plan that grows, even where not growing is better (--law field).
         init: How new blocks begin; those with zero in their name, and identity, keep the function.
@@ -53,6 +54,7 @@ class PlanConfig(Spec, frozen=True, kw_only=True):
     tolerance: float = 0.01
     budget: float | None = None
     depths: tuple[Count, ...] | None = None
+    ladders: bool = False
     most_steps: Annotated[int, Meta(ge=1, le=10**9)] | None = None
     grow: bool = False
     init: Init = "random"

@@ -5,7 +5,8 @@ The one to take has the least expected loss under the posterior of
 
     Grow          P(an arm that grows is the best) > 0.9
     Do not grow   < 0.1
-    Not decided   between: with the pilot that would decide, its price, and the probability that it will
+    Not decided   between: with the pilot that would decide, its price, and the probability that it will; and
+                  wherever pilots are too short to say anything, see :mod:`latebloom.theory.pilot_reach`
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import numpy as np
 from latebloom.theory.cost import flops_text
 from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import blocks_text
-from latebloom.theory.menu import MenuArm, growth_controls, points_of
+from latebloom.theory.menu import MenuArm, draws_of_arms, expected_of_arms, growth_controls
+from latebloom.theory.pilot_reach import short_pilots_text
 from latebloom.theory.pilot_value import SURE, Pilot, PilotValue, pilot_value
 from latebloom.theory.prediction import Head, Quantiles
 
@@ -41,7 +43,7 @@ class Choice:
     Attributes:
         arm: Which.
         loss: Of its final validation loss, expected over seeds, nats per token.
-        mean: Posterior mean of it.
+        mean: The one whose logarithm is the posterior mean of its logarithm.
         p_best: Probability that no other arm ends lower.
         regret: Expected loss above the best arm's, nats per token.
     """
@@ -86,6 +88,7 @@ class Decision:
         draws: Joint draws of every arm's expected loss, (200, arms).
         controls: Joint draws of (s(T), f(T)) at the growing arm's horizon, from the same posterior, (200, 2).
         next_pilots: Candidates by fall in regret per FLOP, best first.
+        too_short: What pilots that do not reach far enough leave open, and the one that mends it; None if they do.
     """
 
     head: Head
@@ -101,6 +104,7 @@ class Decision:
     draws: np.ndarray
     controls: np.ndarray
     next_pilots: tuple[PilotValue, ...]
+    too_short: str | None = None
 
 
 def decide(
@@ -133,13 +137,11 @@ def decide(
     grows = np.array([arm.tau is not None for arm in menu])
     controls: list[MenuArm] = []
     growth = None
-    points = points_of(field, menu)
-    mean, _ = field.moments(points)
+    mean = expected_of_arms(field, menu)
     if grows.any():
         growth = int(np.flatnonzero(grows)[np.argmin(mean[grows])])
         controls = growth_controls(menu[growth], plan)
-    everything = points_of(field, [*menu, *controls])
-    drawn = field.draws(everything, number=WORK_DRAWS, seed=seed)
+    drawn = draws_of_arms(field, [*menu, *controls], number=WORK_DRAWS, seed=seed)
     losses = drawn[:, : len(menu)]
     winner = losses.argmin(axis=1)
     least = losses.min(axis=1)
@@ -147,7 +149,7 @@ def decide(
         Choice(
             arm=arm,
             loss=_quantiles(losses[:, i]),
-            mean=float(losses[:, i].mean()),
+            mean=float(mean[i]),
             p_best=float((winner == i).mean()),
             regret=float((losses[:, i] - least).mean()),
         )
@@ -160,7 +162,7 @@ def decide(
         against = controls[:3]
         if not grows.all():
             against.append(menu[int(np.flatnonzero(~grows)[np.argmin(mean[~grows])])])
-        runs = field.draws(points_of(field, [menu[growth], *against]), number=WORK_DRAWS, seed=seed, measured=True)
+        runs = draws_of_arms(field, [menu[growth], *against], number=WORK_DRAWS, seed=seed, measured=True)
         relative = runs[:, :1] / runs[:, 1:] - 1
         gaps = [
             Gap(against=control, gap=_quantiles(relative[:, i]), p_below=float((relative[:, i] < 0).mean()))
@@ -170,11 +172,13 @@ def decide(
         shares = np.array([(arm.tau or 0) / arm.steps for arm in menu if arm.tau is not None])
         tau_share = _quantiles(shares[losses[:, index].argmin(axis=1)])
     values = sorted((pilot_value(field, menu, pilot, seed=seed) for pilot in pilots), key=lambda v: -v.per_flop)
+    too_short = short_pilots_text(field.ends, menu)
+    sure: Head = "grow" if p_grow > SURE else "do not grow" if p_grow < 1 - SURE else "not decided"
     return Decision(
-        head="grow" if p_grow > SURE else "do not grow" if p_grow < 1 - SURE else "not decided",
+        head=sure if too_short is None else "not decided",
         p_grow=p_grow,
         choices=choices,
-        best=int(np.argmin([choice.mean for choice in choices])),
+        best=int(np.argmin(mean)),
         growth=growth,
         fixed=gaps[0],
         equal_compute=gaps[1],
@@ -184,6 +188,7 @@ def decide(
         draws=losses[:DRAWS],
         controls=drawn[:DRAWS, len(menu) :][:, [3, 0]] if controls else np.empty((DRAWS, 0)),
         next_pilots=tuple(values),
+        too_short=too_short,
     )
 
 
@@ -212,10 +217,12 @@ def sentences(decision: Decision) -> list[str]:
     """
     best = decision.choices[decision.best]
     said = [_headline(decision, best)]
+    if decision.too_short is not None:
+        said.append(decision.too_short)
     if decision.growth is not None and decision.fixed and decision.equal_compute and decision.never:
         arm = decision.choices[decision.growth].arm
         said.append(
-            f"Growing {arm.depths[0]} -> {arm.depths[-1]} at {arm.tau} of {arm.steps} steps ends "
+            f"Growing {arm.name} of {arm.steps} steps ends "
             f"{_against(decision.never)} {blocks_text(arm.depths[0])} of equal compute, "
             f"{_against(decision.equal_compute)} {blocks_text(arm.depths[-1])} of equal compute, and "
             f"{_against(decision.fixed)} {blocks_text(arm.depths[-1])} for as many steps."
@@ -227,7 +234,7 @@ def sentences(decision: Decision) -> list[str]:
             f"When to grow matters little: the best step is anywhere from {decision.tau_share.low:.0%} to "
             f"{decision.tau_share.high:.0%} of the run, and the worse of the two ends costs {spread:.2g} %."
         )
-    if decision.head == "not decided" and decision.next_pilots:
+    if decision.head == "not decided" and decision.too_short is None and decision.next_pilots:
         value = max(decision.next_pilots, key=lambda v: v.p_decides)
         said.append(
             f"Not decided whether to grow (probability {decision.p_grow:.2g}): {value.pilot.name} "
@@ -240,7 +247,9 @@ def _headline(decision: Decision, best: Choice) -> str:
     arm = best.arm
     what = f"train {blocks_text(arm.depths[0])} for {arm.steps} steps"
     if arm.tau is not None:
-        what = f"train {blocks_text(arm.depths[0])} for {arm.tau} of {arm.steps} steps, then grow to {arm.depths[-1]}"
+        what = f"train {blocks_text(arm.depths[0])} for {arm.tau} of {arm.steps} steps, then grow to {arm.depths[1]}"
+    if arm.second_tau is not None:
+        what += f" and at step {arm.second_tau} to {arm.depths[-1]}"
     told = "Not decided; the least loss is expected if you"
     if decision.head == ("do not grow" if arm.tau is None else "grow"):
         told = f"{decision.head.capitalize()}:"

@@ -4,9 +4,17 @@ A budget C buys any one of
 
     d      one depth d from the start, T_d = C/c_d steps
     l -> L grown at the share x of its own T = C/(c_L (n x + 1 - x)) steps,   n = c_l/c_L
+    l -> m -> L, a ladder of two expansions, at x and x'
 
 each with its own schedule of one shape, its warm-up kept in steps, and each capped by the steps that the data allow.
 Which to take is decided in :mod:`latebloom.theory.decision`.
+
+What a ladder ends at follows from the field without a further assumption but one, that the second expansion recovers
+what it would on a trunk of m as old: with y(l -> d, S) the logarithm of the loss grown to d at the area S,
+
+    y(l -> m at S, -> L at S') = y(l -> L, S') + y(l -> m, S) - y(l -> m, S')
+
+so that it is l -> L at S where both expansions meet, and l -> m where the second comes with the last step.
 """
 
 from __future__ import annotations
@@ -14,6 +22,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from latebloom.theory import checks
 from latebloom.theory.cost import flops_per_token
@@ -25,10 +35,14 @@ if TYPE_CHECKING:
     from latebloom.theory.plan import Plan
     from latebloom.theory.schedules import AnySchedule
 
-__all__ = ["MenuArm", "branch_schedule", "equal_compute_menu", "growth_controls", "points_of", "schedule_for"]
+__all__ = [
+    "MenuArm", "branch_schedule", "combined_points", "draws_of_arms", "equal_compute_menu", "expected_of_arms",
+    "growth_controls", "points_of", "schedule_for",
+]  # fmt: skip
 
 # shares x at which growing is considered; later ones leave less area than any pilot shows: never growing
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+LADDER_SHARES = ((0.1, 0.3), (0.2, 0.5), (0.3, 0.6), (0.4, 0.7), (0.5, 0.8), (0.3, 0.8))  # x and x'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +50,14 @@ class MenuArm:
     """One way to spend the budget.
 
     Attributes:
-        depths: One depth, or the small and the full one.
-        tau: Expansion step, None for a run of one depth.
+        depths: One depth, the small and the full one, or the small, one between and the full one.
+        tau: Expansion step, the first; None for a run of one depth.
         steps: Horizon.
         flops: Training FLOPs.
         area_before: Learning-rate area at ``depths[0]`` that an expansion finds; all of it for the small depth.
         area_after: Learning-rate area that is left.
+        second_tau: Second expansion step of a ladder.
+        second_area: Learning-rate area that it finds.
     """
 
     depths: tuple[int, ...]
@@ -50,12 +66,17 @@ class MenuArm:
     flops: float
     area_before: float
     area_after: float
+    second_tau: int | None = None
+    second_area: float = 0.0
 
     @property
     def name(self) -> str:
-        """For people, such as ``depth 1`` or ``1 -> 4 at 360``."""
+        """For people, such as ``depth 1``, ``1 -> 4 at 360`` or ``1 -> 2 at 200 -> 4 at 500``."""
         if self.tau is None:
             return f"depth {self.depths[0]}"
+        if self.second_tau is not None:
+            small, between, full = self.depths
+            return f"{small} -> {between} at {self.tau} -> {full} at {self.second_tau}"
         return f"{self.depths[0]} -> {self.depths[-1]} at {self.tau}"
 
 
@@ -107,6 +128,7 @@ def equal_compute_menu(
     budget: float,
     depths: Sequence[int] = (),
     shares: Sequence[float] = SHARES,
+    ladders: bool = False,
     most_steps: int | None = None,
 ) -> tuple[MenuArm, ...]:
     """Every arm that ``budget`` buys.
@@ -118,10 +140,11 @@ def equal_compute_menu(
         budget: C, training FLOPs.
         depths: Fixed depths between that would be trained as well.
         shares: x at which growing is considered.
+        ladders: Whether growing through each of ``depths`` is considered too.
         most_steps: Steps that the data allow.
 
     Returns:
-        Fixed depths in ascending order, then the growing arms.
+        Fixed depths in ascending order, then the growing arms, ladders last.
 
     Raises:
         InputError: if the budget does not buy the cheapest arm's warm-up and one step.
@@ -151,6 +174,14 @@ def equal_compute_menu(
         tau = round(share * steps)
         if steps >= shortest and 0 < tau < steps:
             arms.append(_arm(plan.schedule, (small_depth, full_depth), tau, steps, price, small_depth))
+    for between in sorted(set(depths) - {small_depth, full_depth}) if ladders else ():
+        for first, second in LADDER_SHARES:
+            path = (small_depth, between, full_depth)
+            a_step = price[small_depth] * first + price[between] * (second - first) + price[full_depth] * (1 - second)
+            steps = _capped(budget / a_step, most_steps)
+            taus = (round(first * steps), round(second * steps))
+            if steps >= shortest and 0 < taus[0] < taus[1] < steps:
+                arms.append(_ladder(plan.schedule, path, taus, steps, price))
     return tuple(arms)
 
 
@@ -166,6 +197,19 @@ def _arm(
     before = total if depths == (small,) else 0.0 if tau is None else float(rates.area(tau))
     flops = price[depths[-1]] * (steps - (tau or 0)) + price[depths[0]] * (tau or 0)
     return MenuArm(depths=depths, tau=tau, steps=steps, flops=flops, area_before=before, area_after=total - before)
+
+
+def _ladder(
+    schedule: AnySchedule, depths: tuple[int, int, int], taus: tuple[int, int], steps: int, price: dict[int, float]
+) -> MenuArm:
+    rates = schedule_for(schedule, steps)
+    before, second = (float(rates.area(tau)) for tau in taus)
+    lengths = (taus[0], taus[1] - taus[0], steps - taus[1])
+    return MenuArm(
+        depths=depths, tau=taus[0], steps=steps,
+        flops=sum(price[depth] * length for depth, length in zip(depths, lengths, strict=True)),
+        area_before=before, area_after=rates.total_area - before, second_tau=taus[1], second_area=second,
+    )  # fmt: skip
 
 
 def growth_controls(grown: MenuArm, plan: Plan) -> list[MenuArm]:
@@ -187,10 +231,68 @@ def growth_controls(grown: MenuArm, plan: Plan) -> list[MenuArm]:
 
 
 def points_of(field: RecoveryField, arms: Sequence[MenuArm]) -> Points:
-    """Where the field is asked for the losses of ``arms``.
+    """Where the field is asked for the losses of ``arms``, none of them a ladder.
 
     Args:
         field: Posterior.
         arms: Any.
     """
     return field.points([a.area_before for a in arms], [a.area_after for a in arms], [a.depths[-1] for a in arms])
+
+
+def combined_points(field: RecoveryField, arms: Sequence[MenuArm]) -> tuple[Points, np.ndarray]:
+    """Points of the field, those of ``arms`` first, and how the arms' logarithms follow from theirs.
+
+    Args:
+        field: Posterior.
+        arms: Any.
+
+    Returns:
+        Points, and a matrix of 1, 0 and -1, (arms, points).
+    """
+    rows = [[arm.area_before, arm.area_after, arm.depths[-1]] for arm in arms]
+    matrix = [np.eye(len(arms))]
+    for i, arm in enumerate(arms):
+        if arm.second_tau is not None:
+            total = arm.area_before + arm.area_after
+            rows[i][:2] = [arm.second_area, total - arm.second_area]
+            for sign, area in ((1.0, arm.area_before), (-1.0, arm.second_area)):
+                rows.append([area, total - area, arm.depths[1]])
+                matrix.append(sign * np.eye(len(arms))[:, [i]])
+    before, after, depths = zip(*rows, strict=True)
+    return field.points(before, after, [int(depth) for depth in depths]), np.concatenate(matrix, axis=1)
+
+
+def draws_of_arms(
+    field: RecoveryField,
+    arms: Sequence[MenuArm],
+    *,
+    number: int,
+    seed: int = 0,
+    measured: bool | Sequence[bool] = False,
+) -> np.ndarray:
+    """Joint posterior draws of the losses of ``arms``, nats per token, (number, arms).
+
+    Args:
+        field: Posterior.
+        arms: Any.
+        number: How many draws.
+        seed: Of the generator.
+        measured: As of :meth:`RecoveryField.draws`.
+    """
+    points, matrix = combined_points(field, arms)
+    runs = np.zeros(len(points), bool)
+    runs[: len(arms)] = measured
+    return np.exp(np.log(field.draws(points, number=number, seed=seed, measured=runs.tolist())) @ matrix.T)
+
+
+def expected_of_arms(field: RecoveryField, arms: Sequence[MenuArm], *, measured: bool = False) -> np.ndarray:
+    """Losses of ``arms`` whose logarithm is the expected one, nats per token, (arms,).
+
+    Args:
+        field: Posterior.
+        arms: Any.
+        measured: As of :meth:`RecoveryField.draws`.
+    """
+    points, matrix = combined_points(field, arms)
+    return np.exp(matrix @ np.log(field.expected(points, measured=measured)))

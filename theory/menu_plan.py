@@ -22,7 +22,15 @@ from latebloom.theory.errors import InputError
 from latebloom.theory.fitting.annealed_ends import AnnealedEnd
 from latebloom.theory.fitting.recovery_field import RecoveryField
 from latebloom.theory.growth_conditions import conditions_text, growth_conditions, smallest_budget
-from latebloom.theory.menu import SHARES, MenuArm, equal_compute_menu, growth_controls, points_of, schedule_for
+from latebloom.theory.menu import (
+    SHARES,
+    MenuArm,
+    draws_of_arms,
+    equal_compute_menu,
+    expected_of_arms,
+    growth_controls,
+    schedule_for,
+)
 from latebloom.theory.pilot_value import PilotValue, candidate_pilots
 from latebloom.theory.plan import SCHEMA_VERSION, Plan, Provenance, Stage
 from latebloom.theory.prediction import (
@@ -76,6 +84,7 @@ def plan_from_menu(
     growth: Stage,
     depths: Sequence[int] = (),
     shares: Sequence[float] = SHARES,
+    ladders: bool = False,
     most_steps: int | None = None,
     seed: int = 0,
 ) -> MenuPlans:
@@ -88,6 +97,7 @@ def plan_from_menu(
         growth: How new blocks begin and where they stand; its step and depth are chosen here.
         depths: Fixed depths between that would be trained as well.
         shares: x = tau/T at which growing is considered.
+        ladders: Whether growing through each of ``depths`` is considered too.
         most_steps: Steps that the data allow.
         seed: Of the draws.
 
@@ -111,6 +121,7 @@ def plan_from_menu(
         budget=budget,
         depths=depths,
         shares=shares,
+        ladders=ladders,
         most_steps=most_steps,
     )
     pilots = candidate_pilots(field, base, horizon=base.steps, depths=depths)
@@ -164,7 +175,9 @@ def _written(
     arm = decision.choices[index].arm
     stages = [Stage(start_step=0, depth=arm.depths[0])]
     if arm.tau is not None:
-        stages.append(growth.replace(start_step=arm.tau, depth=arm.depths[-1]))
+        stages.append(growth.replace(start_step=arm.tau, depth=arm.depths[1]))
+    if arm.second_tau is not None:
+        stages.append(growth.replace(start_step=arm.second_tau, depth=arm.depths[2]))
     assert shared.draws is not None
     if index != decision.best:
         first, *rest = text.split("\n")
@@ -206,7 +219,7 @@ def _point_values(
     """The fields of version 1: medians of what runs of the pilots' seed will show."""
     assert draws.names
     table = dict(zip(draws.names, np.array(draws.losses).T, strict=True))
-    run = field.draws(points_of(field, [arm]), number=2000, measured=True)[:, 0]
+    run = draws_of_arms(field, [arm], number=2000, measured=True)[:, 0]
     low, median, high = np.quantile(run, [0.05, 0.5, 0.95])
     values: dict[str, object] = {
         "final_loss": float(median),
@@ -247,7 +260,7 @@ def _iso_loss_flops(field: RecoveryField, base: Plan, loss: float | None) -> flo
     steps = np.unique(np.geomspace(shortest, base.steps * LONGEST, 60).round())
     areas = [schedule_for(base.schedule, int(t)).total_area for t in steps]
     runs = field.points([0.0] * len(areas), areas, [full] * len(areas))
-    predicted, _ = field.moments(runs, measured=True)
+    predicted = field.expected(runs, measured=True)
     below = np.flatnonzero(predicted <= loss)
     if not len(below) or below[0] == 0:
         return None
@@ -307,7 +320,11 @@ def _draws(field: RecoveryField, decision: Decision, base: Plan, seed: int) -> J
     names, measured = [arm.name for arm in arms], [False] * len(arms)
     if decision.growth is not None:
         grown = arms[decision.growth]
-        cold = dataclasses.replace(grown, area_before=0.0)
+        begun = grown.area_before if grown.second_tau is None else grown.second_area
+        cold = dataclasses.replace(
+            grown, depths=grown.depths[-1:], tau=None, second_tau=None, area_before=0.0,
+            area_after=grown.area_before + grown.area_after - begun,
+        )  # fmt: skip
         arms += [grown, *growth_controls(grown, base), cold]
         names += ["grown", "fixed", "equal_compute", "never", "small", "cold_start"]
         between = [
@@ -318,7 +335,7 @@ def _draws(field: RecoveryField, decision: Decision, base: Plan, seed: int) -> J
         arms += between
         names += [f"depth_equal_compute-{arm.depths[0]}" for arm in between]
         measured += [True] * (len(arms) - len(measured))
-    drawn = field.draws(points_of(field, arms), number=DRAWS, seed=seed, measured=measured)
+    drawn = draws_of_arms(field, arms, number=DRAWS, seed=seed, measured=measured)
     losses = tuple(tuple(row) for row in drawn.round(DECIMALS).tolist())
     return JointDraws(names=tuple(names), measured=tuple(measured), losses=losses)
 
@@ -422,8 +439,8 @@ def _text(
         f"{costs.share_of_fixed:.2f} of depth {base.depth} for {base.steps} steps."
     )
     best = decision.choices[decision.best].arm
-    mean, _ = field.moments(points_of(field, [best]), measured=True)
-    fixed = _iso_loss_flops(field, base, float(mean[0]))
+    expected = expected_of_arms(field, [best], measured=True)
+    fixed = _iso_loss_flops(field, base, float(expected[0]))
     if fixed is not None:
         net = 1 - (best.flops + costs.flops - costs.reused) / fixed
         lines.append(
@@ -447,8 +464,15 @@ def next_text(values: Sequence[PilotValue]) -> str:
     return (
         f"Most worth knowing next: {value.pilot.name}, {value.pilot.flops:.3g} FLOPs: expected to lower the regret of "
         f"the choice by {value.regret_fall:.2g} nats, decides between growing and not with probability "
-        f"{value.p_decides:.2g}."
+        f"{value.p_decides:.2g}.{_narrowed_text(value)}"
     )
+
+
+def _narrowed_text(value: PilotValue) -> str:
+    if value.gap is None or value.gap_then is None:
+        return ""
+    now, then = (f"{100 * each.low:+.1f} ... {100 * each.high:+.1f} %" for each in (value.gap, value.gap_then))
+    return f" It would narrow the best growth's gap to not growing from {now} to {then}, if it ends as expected."
 
 
 def _condition_lines(conditions: GrowthConditions) -> list[str]:

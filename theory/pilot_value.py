@@ -15,7 +15,8 @@ import numpy as np
 
 from latebloom.theory import checks
 from latebloom.theory.cost import flops_per_token
-from latebloom.theory.menu import MenuArm, branch_schedule, points_of, schedule_for
+from latebloom.theory.menu import MenuArm, branch_schedule, combined_points, schedule_for
+from latebloom.theory.prediction import Interval
 
 if TYPE_CHECKING:
     from latebloom.theory.fitting.recovery_field import RecoveryField
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["SURE", "Pilot", "PilotValue", "candidate_pilots", "pilot_value"]
 
 SURE = 0.9  # probability from which on the decision has a head of its own
+HALF_WIDTH = 1.6449  # standard deviations of half a 90 % interval
 OUTCOMES = 200  # results of a pilot that are played through
 
 
@@ -58,11 +60,15 @@ class PilotValue:
         pilot: Which.
         regret_fall: Expected fall in the expected regret of the choice, nats per token.
         p_decides: Probability that P(growing is best) leaves [0.1, 0.9].
+        gap: ln of the best growing arm's loss over the best other arm's as it is known now; None without either.
+        gap_then: The same after the pilot, if it ends as expected.
     """
 
     pilot: Pilot
     regret_fall: float
     p_decides: float
+    gap: Interval | None = None
+    gap_then: Interval | None = None
 
     @property
     def per_flop(self) -> float:
@@ -140,7 +146,7 @@ def pilot_value(field: RecoveryField, menu: Sequence[MenuArm], pilot: Pilot, *, 
         pilot: The run that would be made, with an error of its own.
         seed: Of the draws.
     """
-    arms = points_of(field, menu)
+    arms, matrix = combined_points(field, menu)
     at = field.points([pilot.area_before], [pilot.area_after], [pilot.depth])
     trunk = field.trunks_of(at)
     points = type(arms)(
@@ -148,17 +154,38 @@ def pilot_value(field: RecoveryField, menu: Sequence[MenuArm], pilot: Pilot, *, 
         after=np.append(arms.after, at.after),
         share=np.append(arms.share, at.share),
     )
-    mean, covariance = field.moments(points, trunks=[""] * len(menu) + trunk)
+    mean, covariance = field.moments(points, trunks=[""] * len(arms) + trunk)  # of ln(loss/scale)
+    joint = np.block([[matrix, np.zeros((len(menu), 1))], [np.zeros((1, len(arms))), np.ones((1, 1))]])
+    mean, covariance = joint @ mean, joint @ covariance @ joint.T
     losses, variance = mean[:-1], covariance[-1, -1]
     shift = covariance[:-1, -1] / np.sqrt(variance)  # of the arms' means for y one standard deviation up
     generator = np.random.default_rng(seed)
     outcomes = generator.normal(size=OUTCOMES)
     outcomes = np.concatenate([outcomes, -outcomes])  # antithetic: the mean outcome is exactly the expected one
     updated = losses + outcomes[:, None] * shift
-    fall = float(losses.min() - updated.min(axis=1).mean())
+    fall = field.scale * float(losses.min() - updated.min(axis=1).mean())  # to first order
     values, vectors = np.linalg.eigh(covariance[:-1, :-1] - np.outer(shift, shift))
     residual = generator.normal(size=(OUTCOMES, len(menu))) @ (vectors * np.sqrt(np.maximum(values, 0))).T
     grows = np.array([arm.tau is not None for arm in menu])
     p_grow = grows[(updated[:, None, :] + residual[None]).argmin(axis=2)].mean(axis=1)
     decided = (p_grow > SURE) | (p_grow < 1 - SURE)
-    return PilotValue(pilot=pilot, regret_fall=max(fall, 0.0), p_decides=float(decided.mean()))
+    gap, gap_then = _gap(losses, covariance[:-1, :-1], shift, grows)
+    return PilotValue(
+        pilot=pilot, regret_fall=max(fall, 0.0), p_decides=float(decided.mean()), gap=gap, gap_then=gap_then
+    )
+
+
+def _gap(
+    mean: np.ndarray, covariance: np.ndarray, shift: np.ndarray, grows: np.ndarray
+) -> tuple[Interval | None, Interval | None]:
+    """Interval of the best growing arm's gap to the best other one, before and after the pilot."""
+    if not grows.any() or grows.all():
+        return None, None
+    best = [int(np.where(among, mean, np.inf).argmin()) for among in (grows, ~grows)]
+    apart = np.zeros(len(mean))
+    apart[best] = 1, -1
+    now = float(apart @ covariance @ apart)
+    then = max(now - float(apart @ shift) ** 2, 0.0)
+    gap = float(apart @ mean)
+    before, after = (Interval(low=gap - HALF_WIDTH * v**0.5, high=gap + HALF_WIDTH * v**0.5) for v in (now, then))
+    return before, after

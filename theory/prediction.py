@@ -104,8 +104,8 @@ class MenuRow(Spec, frozen=True, kw_only=True):
 
     Attributes:
         name: For people, such as ``depth 1`` or ``1 -> 4 at 360``.
-        depths: One depth, or the small and the full one.
-        tau: Expansion step, None for a run of one depth.
+        depths: One depth, the small and the full one, or the small, one between and the full one.
+        tau: Expansion step, the first; None for a run of one depth.
         steps: Horizon.
         flops: Training FLOPs.
         loss: Of the final validation loss, expected over seeds, nats per token.

@@ -162,9 +162,11 @@ class LRTransferConfig(Spec, frozen=True, kw_only=True):
         width: Of the target.
         depth: Of the target, in blocks.
         steps: Of the target.
+        horizons: Further steps at which the small size is swept too, for the horizon's exponent. None: 1/2 is assumed.
     """
 
     lrs: tuple[float, ...]
     width: AtLeastOne
     depth: AtLeastOne
     steps: AtLeastOne
+    horizons: tuple[AtLeastOne, ...] | None = None

@@ -27,6 +27,7 @@ RUNS = {  # what each record is beside the one-layer run
     "stdlib_fixed": "fixed",
     "stdlib_small": "small",
     "stdlib_equal_compute": "equal_compute",
+    "stdlib_cold_start": "cold_start",
     "demo_scale/s0_two-760": "depth_equal_compute-2",
     "demo_scale/s0_small-942": "small_equal_compute",
     "stdlib_zero_layer": "zero_layer",
@@ -42,6 +43,7 @@ def make(records: dict[str, Record]) -> Figure:
     figure, (steps, compute) = plt.subplots(1, 2, sharey=True)
     for name, record in records.items():
         shown = look(RUNS[name])
+        shown = shown._replace(label=_label(RUNS[name], record))
         plot_run(steps, record, shown, against="step")
         plot_run(compute, record, shown, against="flops")
     plan = records[GROWN].plan
@@ -58,6 +60,12 @@ def make(records: dict[str, Record]) -> Figure:
     compute.set(xlabel="training FLOPs", title="against compute")
     figure.legend(*compute.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
+
+
+def _label(run: str, record: Record) -> str:
+    """Depths, and what else tells the run from others: '4 blocks, equal compute'."""
+    what = {"cold_start": ", cold start"}.get(run, ", equal compute" if "equal_compute" in run else "")
+    return told_depths(record.plan) + what
 
 
 def _menu(records: dict[str, Record]) -> list[Record]:
@@ -79,6 +87,7 @@ def caption(records: dict[str, Record]) -> str:
         f"Python standard library, one seed. With the compute of growing 1 → {plan.depth} at step {plan.tau} of "
         f"{plan.steps} ({plan_flops(plan):.3g} FLOPs) end {ends} nats per token: "
         f"{'growing is best' if grown else 'growing is not worth it'} here. Four blocks from the start end at "
-        f"{final['fixed']:.3f} after as many steps, for {plan_flops(records['stdlib_fixed'].plan):.3g} FLOPs; grown "
-        f"from no block {final['zero_layer']:.3f}."
+        f"{final['fixed']:.3f} after as many steps, for {plan_flops(records['stdlib_fixed'].plan):.3g} FLOPs; from a "
+        f"cold start (only the steps after the expansion) {final['cold_start']:.3f}; grown from no block "
+        f"{final['zero_layer']:.3f}."
     )

@@ -111,9 +111,12 @@ def caption(records: dict[str, Record]) -> str:
         for rule in COLORS
     }
     worst = ", ".join(f"{NAMES[rule]} {max(e):.1%} of {len(e)}" for rule, e in errors.items() if e)
-    failed = [f"{c['name']} ({c['rule']})" for c in table if not c["holds"]]
+    failed = [
+        f"{c['name'].replace('->', '→').replace('wsd', 'WSD')} ({NAMES[c['rule']]})" for c in table if not c["holds"]
+    ]
     return (
-        f"Theory against deep linear networks. Worst error of the final loss without gradient noise: {worst}. "
-        f"{len(table) - len(failed)} of {len(table)} claims hold"
+        "Theory against deep linear networks, one row a kind of claim. Left: runs that grow; worst error of the final "
+        f"loss without gradient noise: {worst}. Right: how far simulation is from theory, over what the check "
+        f"tolerates; right of the line a claim fails. {len(table) - len(failed)} of {len(table)} claims hold"
         + (f"; these do not: {'; '.join(failed)}." if failed else ".")
     )

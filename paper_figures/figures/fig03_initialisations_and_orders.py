@@ -19,6 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from latebloom.paper_figures.curves import Look, look, mark_expansion, plot_run
+from latebloom.paper_figures.seeds import told_mean
 from latebloom.theory.expansion import INITS, Init
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def make(records: dict[str, Record]) -> Figure:
         _finals(finals, _final_losses(records, corpus))
         curves.set_title(CORPORA[corpus])
     axes[0][0].set_ylabel("validation loss (nats/token)")
-    axes[0][0].legend(loc="lower left", fontsize=6)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=6, fontsize=6.5)
     axes[1][1].set_yticklabels([])
     return figure
 
@@ -111,19 +112,13 @@ def caption(records: dict[str, Record]) -> str:
         final = _final_losses(records, corpus)
         above = {arm: losses - final["fixed"] for arm, losses in final.items()}
         both = {o: np.mean([above[f"grown_2_{i}_{o}"] for i in ("copy", "copy_zero_last")], axis=0) for o in ORDERS}
-        controls = "; ".join(f"{CONTROLS[arm].label} {_told(above[arm])}" for arm in CONTROLS if arm != "fixed")
-        ones = ", ".join(f"{text} {_told(above[f'grown_1_{i}'])}" for i, text in LABELS.items())
-        orders = ", ".join(f"{order} {_told(values)}" for order, values in both.items())
+        controls = "; ".join(f"{CONTROLS[arm].label} {told_mean(above[arm])}" for arm in CONTROLS if arm != "fixed")
+        ones = ", ".join(f"{text} {told_mean(above[f'grown_1_{i}'])}" for i, text in LABELS.items())
+        orders = ", ".join(f"{order} {told_mean(values)}" for order, values in both.items())
         seeds = len(SEEDS[corpus])
         over = f"{seeds} seeds, mean and standard error" if seeds > 1 else "one seed"
         told.append(
             f"{title} ({over}; fixed {final['fixed'].mean():.3f}): {controls}. From no block "
-            f"{_told(above['grown_0_random'])}; from one block {ones}; from two, both ways of copying, {orders}."
+            f"{told_mean(above['grown_0_random'])}; from one block {ones}; from two, both ways of copying, {orders}."
         )
     return " ".join(told)
-
-
-def _told(values: np.ndarray) -> str:
-    """The mean over seeds and its standard error, if there are seeds."""
-    error = f" ± {values.std(ddof=1) / len(values) ** 0.5:.3f}" if len(values) > 1 else ""
-    return f"{values.mean():+.3f}{error}"

@@ -114,14 +114,18 @@ def make(gaps: list[Gap]) -> Figure:
     share = np.arange(1, len(gaps) + 1) / len(gaps)
     right.step(transforms, share, where="post", color="#D55E00", label="gaps")
     right.plot([0, 1], [0, 1], color="#999999", linewidth=0.7, zorder=0, label="_honest")
-    right.set(xlabel="probability integral transform", ylabel="share of gaps", title="honest: on the diagonal")
+    right.set(
+        xlabel="predicted chance of a smaller gap",
+        ylabel="share of the gaps",
+        title="on the diagonal if the intervals are right",
+    )
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
 def data(gaps: list[Gap]) -> Table:
     """Every gap, shares of the control's loss."""
-    return Table(("control", "low", "median", "high", "measured", "probability integral transform"), gaps)
+    return Table(("control", "low", "median", "high", "measured", "predicted chance of a smaller gap"), gaps)
 
 
 def caption(gaps: list[Gap]) -> str:
@@ -131,5 +135,7 @@ def caption(gaps: list[Gap]) -> str:
     return (
         f"{len(gaps)} gaps between grown runs (1 → 4 blocks at step 160, 360 and 600 of 800) and their controls, three "
         f"seeds, each predicted from {len(PILOTS)} pilots of its seed: {covered} lie in their 90 % intervals, the "
-        f"median error is {error:.2%} of the loss. Gaps of one seed share runs and are not independent."
+        f"median error is {error:.2%} of the loss. Right: how probable a smaller gap than the measured one was called, "
+        "in order; below the diagonal the gaps come out larger than predicted. Gaps of one seed share runs and are not "
+        "independent."
     )

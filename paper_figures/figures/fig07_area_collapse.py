@@ -9,6 +9,7 @@ Records: those of figure 6.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from latebloom.paper_figures.figures.fig06_schedules import MADE_BY, RECORDS, SCHEDULES, TAUS
+from latebloom.paper_figures.seeds import above, told_seeds
 from latebloom.paper_figures.tables import Table
 
 if TYPE_CHECKING:
@@ -38,15 +40,23 @@ class Price(NamedTuple):
 
 
 def prepare(records: Mapping[str, Record]) -> list[Price]:
-    """The price of every grown run."""
+    """The price of every grown run, against the fixed depth of its seed."""
     prices = []
     for kind in SCHEDULES:
-        fixed = records[f"schedules/{kind}-fixed_s0"].final()
         for tau in TAUS:
-            run = records[f"schedules/{kind}-grown-{tau}_s0"]
-            left = float(run.plan.schedule.remaining(tau))
-            prices.append(Price(kind, tau / run.plan.steps, left, run.final() - fixed))
+            plan = records[f"schedules/{kind}-grown-{tau}_s0"].plan
+            where = (tau / plan.steps, float(plan.schedule.remaining(tau)))
+            costs = above(records, f"schedules/{kind}-grown-{tau}", f"schedules/{kind}-fixed")
+            prices += [Price(kind, *where, float(cost)) for cost in costs]
     return prices
+
+
+def _mean_prices(prices: list[Price], kind: str) -> list[Price]:
+    """Of one schedule, the mean over seeds at each step."""
+    return [
+        Price(kind, *where, float(np.mean([p.price for p in prices if (p.schedule, p.tau, p.left) == (kind, *where)])))
+        for where in dict.fromkeys((p.tau, p.left) for p in prices if p.schedule == kind)
+    ]
 
 
 def slope(prices: list[Price]) -> tuple[float, float]:
@@ -61,14 +71,17 @@ def make(prices: list[Price]) -> Figure:
     """Two panels."""
     figure, (left, right) = plt.subplots(1, 2, sharey=True)
     for kind, (label, color) in SCHEDULES.items():
-        here = [p for p in prices if p.schedule == kind]
+        here, each = _mean_prices(prices, kind), [p for p in prices if p.schedule == kind]
         left.plot([p.tau for p in here], [p.price for p in here], "o-", color=color, label=label)
         right.plot([p.left for p in here], [p.price for p in here], "o", color=color, label=label)
+        if len(each) > len(here):
+            left.plot([p.tau for p in each], [p.price for p in each], "_", color=color, label="_seeds")
+            right.plot([p.left for p in each], [p.price for p in each], "_", color=color, label="_seeds")
     a, _ = slope(prices)
     grid = np.geomspace(min(p.left for p in prices), 1, 100)
-    right.plot(grid, a * np.log(1 / grid), color="#000000", linewidth=1, label=f"{a:.3f} ln(S_T/u)")
+    right.plot(grid, a * np.log(1 / grid), color="#000000", linewidth=1, label=f"{a:.3f} ln(1/share)")
     left.set(xlabel="expansion at τ/T", ylabel="price of growing (nats/token)", title="against time", xlim=(0, 1))
-    right.set(xscale="log", xlabel="share u/S_T of the learning-rate area that is left", title="against area")
+    right.set(xscale="log", xlabel="share of the learning-rate area that is left", title="against area")
     right.invert_xaxis()
     ticks = (1, 0.5, 0.2, 0.1, 0.05, 0.02)
     right.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -91,8 +104,9 @@ def caption(prices: list[Price]) -> str:
         own, _ = slope([p for p in prices if p.schedule == kind])
         alone.append(f"{label} alone {own:.3f}")
     largest = max(p.price for p in prices)
+    seeds = told_seeds(Counter((p.schedule, p.tau) for p in prices).values())
     return (
-        f"The price of growing from 1 to 4 blocks in {len(prices)} runs (n = 1 seed), against the expansion's step "
+        f"The price of growing from 1 to 4 blocks in {len(prices)} runs ({seeds}), against the expansion's step "
         "and against the share of the learning-rate area that is left then. One number for both schedules, "
         f"a = {a:.3f} nats per e-fold ({', '.join(alone)}), leaves a misfit of {misfit:.3f} nats (root mean square) of "
         f"prices up to {largest:.3f}: "

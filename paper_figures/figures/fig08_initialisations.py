@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 
+from latebloom.paper_figures.seeds import told_mean
 from latebloom.paper_figures.tables import Table
 from latebloom.theory.expansion import INITS, Init
 
@@ -91,8 +92,7 @@ def caption(records: Mapping[str, Record]) -> str:
     plan = records["shakespeare_grown_1_copy_s0"].plan
     told = []
     for arm, (label, _) in _arms().items():
-        above = _above(records, arm)
-        told.append(f"{label} {above.mean():+.3f} ± {above.std(ddof=1) / len(above) ** 0.5:.3f}")
+        told.append(f"{label} {told_mean(_above(records, arm))}")
     jumps = []
     for init in SHOWN:
         run = records[f"shakespeare_grown_1_{init}_s0"]

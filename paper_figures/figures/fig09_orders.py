@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 
+from latebloom.paper_figures.seeds import told_mean
 from latebloom.paper_figures.tables import Table
 from latebloom.theory.expansion import INITS, Init, sources
 
@@ -78,10 +79,7 @@ def caption(records: Mapping[str, Record]) -> str:
     told = []
     for corpus, (title, seeds) in CORPORA.items():
         means = {o: np.mean([_above(records, corpus, f"grown_2_{i}_{o}") for i in COPIES], axis=0) for o in ORDERS}
-        ends = ", ".join(
-            f"{o} {v.mean():+.3f}" + (f" ± {v.std(ddof=1) / len(v) ** 0.5:.3f}" if len(v) > 1 else "")
-            for o, v in means.items()
-        )
+        ends = ", ".join(f"{o} {told_mean(v)}" for o, v in means.items())
         told.append(f"{title} (n = {len(seeds)}): {ends}")
     plan = records["shakespeare_grown_2_copy_stack_s0"].plan
     return (

@@ -51,11 +51,12 @@ def prepare(records: Mapping[str, Record]) -> list[Panel]:
 
 def make(panels: list[Panel]) -> Figure:
     """One panel a corpus."""
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.5 * len(panels), 3.3), squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.5 * len(panels), 3.6), squeeze=False)
     for axis, panel in zip(axes[0], panels, strict=True):
         for depth, (cost, loss) in panel.front.curves.items():
             label = f"{depth} block{'' if depth == 1 else 's'}, fixed"
-            axis.plot(cost, loss, "-", color=depth_color(depth), label=label, marker=".", markersize=3, linewidth=1)
+            axis.plot(cost, loss, "-", color=depth_color(depth), label=label, marker=".", markersize=5, linewidth=1,
+                      zorder=3)  # fmt: skip
         grid = np.geomspace(min(e.flops for e in panel.ends), max(e.flops for e in panel.ends), 200)
         best = [panel.front.loss_at(c) for c in grid]
         axis.plot(grid, best, color="#000000", linewidth=3.5, alpha=0.15, label="best fixed depth", zorder=0)
@@ -64,9 +65,9 @@ def make(panels: list[Panel]) -> Figure:
             label = f"{small} → {grown[0].plan.depth}, grown"
             axis.plot([e.flops for e in grown], [e.loss for e in grown], "D", color=depth_color(small), label=label,
                       markersize=4, markeredgecolor="#000000", markeredgewidth=0.5)  # fmt: skip
-        lowest = min(e.loss for e in panel.ends)
-        axis.set(xscale="log", xlabel="training FLOPs", title=panel.title, ylim=(lowest * 0.985, lowest * 1.35))
-        axis.legend(fontsize=6.5)
+        lowest, highest = min(e.loss for e in panel.ends), max(e.loss for e in panel.ends)
+        axis.set(xscale="log", xlabel="training FLOPs", title=panel.title, ylim=(lowest * 0.985, highest * 1.015))
+        axis.legend(fontsize=6.5, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     axes[0][0].set_ylabel("final validation loss (nats/token)")
     return figure
 

@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
+import numpy as np
 
-from latebloom.paper_figures.curves import OPTIMIZER_NAMES
+from latebloom.paper_figures.curves import OPTIMIZER_NAMES, Look, plot_ends, plot_seeds
 from latebloom.paper_figures.missing import require
+from latebloom.paper_figures.seeds import runs_of, told_mean, told_seeds
 from latebloom.paper_figures.tables import Table
 
 if TYPE_CHECKING:
@@ -34,70 +36,80 @@ RECORDS = ["optimizers/*"]
 MADE_BY = "latebloom train paper_figures/plans/optimizers/NAME.json --data DIR"
 
 
-def prepare(records: Mapping[str, Record]) -> dict[str, dict[str, Record]]:
-    """By optimizer, its arms, ``fixed`` at the learning rate that ends lowest."""
-    found: dict[str, dict[str, Record]] = {}
-    for name, record in records.items():
-        optimizer, _, arm = name.removeprefix("optimizers/").rpartition("_s")[0].partition("-")
+def prepare(records: Mapping[str, Record]) -> dict[str, dict[str, list[Record]]]:
+    """By optimizer its arms, one run a seed, ``fixed`` at the learning rate that ends lowest with seed 0."""
+    found: dict[str, dict[str, str]] = {}
+    for name in dict.fromkeys(name.rpartition("_s")[0] for name in records):
+        optimizer, _, arm = name.removeprefix("optimizers/").partition("-")
         arm = arm.partition("-lr")[0]
         best = found.setdefault(optimizer, {}).get(arm)
-        if best is None or record.final() < best.final():
-            found[optimizer][arm] = record
-    runs = {name: found[name] for name in OPTIMIZERS if set(ARMS) <= set(found.get(name, {}))}
-    require(len(runs) > 1, "every arm of two optimizers", MADE_BY)
-    return runs
+        if best is None or records[f"{name}_s0"].final() < records[f"{best}_s0"].final():
+            found[optimizer][arm] = name
+    chosen = {name: found[name] for name in OPTIMIZERS if set(ARMS) <= set(found.get(name, {}))}
+    require(len(chosen) > 1, "every arm of two optimizers", MADE_BY)
+    return {
+        optimizer: {arm: list(runs_of(records, name).values()) for arm, name in arms.items()}
+        for optimizer, arms in chosen.items()
+    }
 
 
-def make(runs: dict[str, dict[str, Record]]) -> Figure:
+def _finals(runs: list[Record]) -> np.ndarray:
+    return np.array([run.final() for run in runs])
+
+
+def _apart(arms: dict[str, list[Record]], arm: str) -> np.ndarray:
+    """Final losses of the grown runs less those of another arm, of the same seeds."""
+    others = {run.header.seed: run.final() for run in arms[arm]}
+    return np.array([run.final() - others[run.header.seed] for run in arms["grown"] if run.header.seed in others])
+
+
+def make(runs: dict[str, dict[str, list[Record]]]) -> Figure:
     """Two panels."""
     figure, (left, right) = plt.subplots(1, 2)
     for place, (name, arms) in enumerate(runs.items()):
         label, color = OPTIMIZERS[name]
         for arm, line in (("fixed", "-"), ("grown", "--")):
-            step, loss = arms[arm].curve()
-            left.plot(step[1:], loss[1:], line, color=color, label=label if arm == "fixed" else f"_{label}, grown")
+            shown = Look(label if arm == "fixed" else f"_{label}, grown", color, line)
+            plot_seeds(left, arms[arm], shown, against="step")
         for arm, (told, marker) in ARMS.items():
-            right.plot([place], [arms[arm].final()], marker, color=color, markersize=5, markeredgewidth=0,
-                       label=f"{label}: {told}", alpha=0.9)  # fmt: skip
+            plot_ends(right, place, _finals(arms[arm]), marker, color=color, label=f"_{label}: {told}")
     for told, marker in ARMS.values():
         right.plot([], [], marker, color="#555555", label=told)
-    handles, labels = right.get_legend_handles_labels()
-    right.legend(handles[-len(ARMS) :], labels[-len(ARMS) :], fontsize=6.5, loc="upper left")
+    right.legend(fontsize=6.5, loc="upper left", bbox_to_anchor=(0, 1.02))
     right.set_xticks(range(len(runs)), [OPTIMIZERS[name][0] for name in runs])
-    right.set(ylabel="final validation loss", title="every control")
-    right.margins(y=0.25)
+    right.set(ylabel="final validation loss", title="every control", xlim=(-0.6, len(runs) - 0.4))
+    finals = np.concatenate([_finals(arms[arm]) for arms in runs.values() for arm in ARMS])
+    right.set_ylim(finals.min() - 0.1 * np.ptp(finals), finals.max() + 0.55 * np.ptp(finals))  # room for the legend
     left.set(xlabel="iterations", ylabel="validation loss (nats/token)", title="fixed (line) and grown (dashes)")
-    finals = [arms[arm].final() for arms in runs.values() for arm in ARMS]
     left.set_ylim(min(finals) * 0.97, max(finals) * 1.25)
     left.legend()
     return figure
 
 
-def data(runs: dict[str, dict[str, Record]]) -> Table:
+def data(runs: dict[str, dict[str, list[Record]]]) -> Table:
     """Every run shown."""
     rows = [
-        (OPTIMIZERS[name][0], ARMS[arm][0], arms[arm].plan.schedule.peak, arms[arm].final())
+        (OPTIMIZERS[name][0], ARMS[arm][0], run.plan.schedule.peak, run.header.seed, run.final())
         for name, arms in runs.items()
         for arm in ARMS
+        for run in arms[arm]
     ]
-    return Table(("optimizer", "run", "peak learning rate", "final loss"), rows)
+    return Table(("optimizer", "run", "peak learning rate", "seed", "final loss"), rows)
 
 
-def caption(runs: dict[str, dict[str, Record]]) -> str:
+def caption(runs: dict[str, dict[str, list[Record]]]) -> str:
     """The caption, its numbers computed."""
     told = []
     for name, arms in runs.items():
-        grown = arms["grown"].final()
-        others = {arm: grown - arms[arm].final() for arm in ARMS if arm != "grown"}
+        others = {arm: told_mean(_apart(arms, arm)) for arm in ARMS if arm != "grown"}
         told.append(
-            f"{OPTIMIZERS[name][0]} (peak {arms['fixed'].plan.schedule.peak:g}) {grown:.3f}: {others['fixed']:+.3f} "
-            "to 4 blocks "
-            f"for as many steps, {others['equal_compute']:+.3f} for equal compute, "
-            f"{others['small_equal_compute']:+.3f} to 1 "
-            "block of equal compute"
+            f"{OPTIMIZERS[name][0]} (peak {arms['fixed'][0].plan.schedule.peak:g}) "
+            f"{told_mean(_finals(arms['grown']), '.3f')}: {others['fixed']} to 4 blocks for as many steps, "
+            f"{others['equal_compute']} for equal compute, {others['small_equal_compute']} to 1 block of equal compute"
         )
+    seeds = told_seeds(len(arms[arm]) for arms in runs.values() for arm in ARMS)
     return (
-        "Grown from 1 to 4 blocks at half of 160 steps (GPT-2, width 64, bytes, n = 1 seed), each optimizer at the "
+        f"Grown from 1 to 4 blocks at half of 160 steps (GPT-2, width 64, bytes, {seeds}), each optimizer at the "
         "best of the one or two peak learning rates that were tried. Final loss of the grown run in nats, and "
         f"its difference: {'; '.join(told)}."
     )

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 
+from latebloom.paper_figures.curves import Look, plot_ends, plot_seeds
+from latebloom.paper_figures.seeds import finals, records_of_seeds, runs_of, told_mean, told_seeds
 from latebloom.paper_figures.tables import Table
 from latebloom.theory.cost import flops_per_token, plan_flops
 
@@ -25,23 +27,30 @@ FAMILIES = {  # by family: label, color, and its arms' records
         "GPT-2",
         "#0072B2",
         {
-            "fixed": "schedules/wsd-fixed_s0",
-            "grown": "schedules/wsd-grown-200_s0",
-            "small": "schedules/wsd-small_s0",
+            "fixed": "schedules/wsd-fixed",
+            "grown": "schedules/wsd-grown-200",
+            "small": "schedules/wsd-small",
+            "equal_compute": "architectures/gpt2-equal_compute",
+            "small_equal_compute": "architectures/gpt2-small_equal_compute",
         },
     ),
     "llama": (
         "LLAMA3-like",
         "#D55E00",
         {
-            "fixed": "architectures/llama-fixed_s0",
-            "grown": "architectures/llama-grown_s0",
-            "small": "architectures/llama-small_s0",
+            arm: f"architectures/llama-{arm}"
+            for arm in ("fixed", "grown", "small", "equal_compute", "small_equal_compute")
         },
     ),
 }
-ARMS = {"fixed": "4 blocks", "grown": "1 → 4 at half", "small": "1 block, never grown"}
-RECORDS = [name for _, _, arms in FAMILIES.values() for name in arms.values()]
+ARMS = {  # label and marker
+    "fixed": ("4 blocks", "s"),
+    "grown": ("1 → 4 at half", "D"),
+    "small": ("1 block", "^"),
+    "equal_compute": ("4 blocks, equal compute", "o"),
+    "small_equal_compute": ("1 block, equal compute", "v"),
+}
+RECORDS = records_of_seeds(name for _, _, arms in FAMILIES.values() for name in arms.values())
 MADE_BY = "latebloom train paper_figures/plans/architectures/NAME.json --data DIR"
 
 
@@ -50,19 +59,20 @@ def make(records: Mapping[str, Record]) -> Figure:
     figure, (left, right) = plt.subplots(1, 2)
     for label, color, arms in FAMILIES.values():
         for arm, line in (("fixed", "-"), ("grown", "--")):
-            step, loss = records[arms[arm]].curve()
-            left.plot(step[1:], loss[1:], line, color=color, label=f"{label}, {ARMS[arm]}")
-        costs = [plan_flops(records[arms[arm]].plan) for arm in ARMS]
-        losses = [records[arms[arm]].final() for arm in ARMS]
-        for told, cost, end, marker in zip(ARMS.values(), costs, losses, "sD^", strict=True):
-            right.plot([cost], [end], marker, color=color, label=f"{label}, {told}")
-    finals = [records[name].final() for name in RECORDS]
+            runs = list(runs_of(records, arms[arm]).values())
+            plot_seeds(left, runs, Look(f"{label}, {ARMS[arm][0]}", color, line), against="step")
+        for arm, (told, marker) in ARMS.items():
+            cost = plan_flops(runs_of(records, arms[arm])[0].plan)
+            plot_ends(right, cost, finals(records, arms[arm]), marker, color=color, label=f"_{label}, {told}")
+    for told, marker in ARMS.values():
+        right.plot([], [], marker, color="#555555", label=told)
+    lowest = [record.final() for record in records.values()]
     left.set(xlabel="iterations", ylabel="validation loss (nats/token)", title="runs of 400 steps")
-    left.set_ylim(min(finals) * 0.97, max(finals) * 1.3)
+    left.set_ylim(min(lowest) * 0.97, max(lowest) * 1.45)
     left.legend()
-    right.set(xlabel="training FLOPs", ylabel="final validation loss", title="every arm")
-    right.margins(0.15)
-    right.legend(fontsize=6.5)
+    right.set(xlabel="training FLOPs", ylabel="final validation loss", title="every control")
+    right.margins(0.12)
+    right.legend(fontsize=6.3, loc="upper right")
     return figure
 
 
@@ -70,25 +80,26 @@ def data(records: Mapping[str, Record]) -> Table:
     """Every run's end."""
     rows = []
     for label, _, arms in FAMILIES.values():
-        for arm, told in ARMS.items():
-            record = records[arms[arm]]
-            rows.append((label, told, float(plan_flops(record.plan)), record.final()))
-    return Table(("architecture", "run", "FLOPs", "final loss"), rows)
+        for arm, (told, _) in ARMS.items():
+            for seed, record in runs_of(records, arms[arm]).items():
+                rows.append((label, told, float(plan_flops(record.plan)), seed, record.final()))
+    return Table(("architecture", "run", "FLOPs", "seed", "final loss"), rows)
 
 
 def caption(records: Mapping[str, Record]) -> str:
     """The caption, its numbers computed."""
-    told = []
+    told, counts = [], []
     for label, _, arms in FAMILIES.values():
-        final = {arm: records[name].final() for arm, name in arms.items()}
-        plan = records[arms["fixed"]].plan
+        final = {arm: told_mean(finals(records, name), ".3f") for arm, name in arms.items()}
+        counts += [len(runs_of(records, name)) for name in arms.values()]
+        plan = runs_of(records, arms["fixed"])[0].plan
         price = flops_per_token(plan.model, 1) / flops_per_token(plan.model, plan.depth)
         told.append(
-            f"{label} (a step of 1 block costs {price:.2f} of one of 4): 4 blocks {final['fixed']:.3f}, grown "
-            f"{final['grown']:.3f}, never grown {final['small']:.3f}"
+            f"{label} (a step of 1 block costs {price:.2f} of one of 4): 4 blocks {final['fixed']}, grown "
+            f"{final['grown']}, never grown {final['small']}; for the compute of the grown run 4 blocks "
+            f"{final['equal_compute']}, 1 block {final['small_equal_compute']}"
         )
     return (
-        "Two families of blocks on one skeleton, grown from 1 to 4 blocks at half of 400 steps (width 64, bytes, n = "
-        "1 seed). "
-        f"Final losses in nats: {'; '.join(told)}."
+        "Two families of blocks on one skeleton, grown from 1 to 4 blocks at half of 400 steps (width 64, bytes, "
+        f"{told_seeds(counts)}). Final losses in nats: {'. '.join(told)}."
     )

@@ -1,9 +1,8 @@
 """Figure 18: where growing pays. What a step of the small phase is worth, against its price and the loss-equal line.
 
 A run that grows at step tau of T ends where the full depth alone ends after (T - tau) + rho tau steps: a small step is
-worth rho of a full one. It costs n. Growing beats the full depth of equal compute where rho > n (left of which the
-small phase was too dear), and it can beat every fixed depth only beyond the loss-equal line: a run that merely goes on
-from the loss it has.
+worth rho of a full one. It costs n. Growing beats the full depth of equal compute where rho > n, and it can beat every
+fixed depth only beyond the loss-equal line: a run that merely goes on from the loss it has.
 
 Records: of the demo's corpus and model (see figure 4), and every study.
 """
@@ -42,28 +41,44 @@ def _mean(values: np.ndarray) -> float:
 
 
 def make(arms: list[GrownArm]) -> Figure:
-    """Left: rho against n. Right: rho against what loss-equal growth would have."""
-    figure, (left, right) = plt.subplots(1, 2, sharey=True, figsize=(7.0, 3.1))
+    """Top: rho against n and against what loss-equal growth would have. Bottom: both ratios over the compute."""
+    figure, ((left, right), (below_left, below_right)) = plt.subplots(2, 2, figsize=(7.0, 5.6), sharey="row")
     for small in sorted({arm.plan.stages[0].depth for arm in arms}):
-        here = [arm for arm in arms if arm.plan.stages[0].depth == small]
-        rho = [_mean(arm.rho) for arm in here]
-        label = f"from {small} block{'' if small == 1 else 's'}"
-        style = {"color": depth_color(small), "markersize": 4, "alpha": 0.85, "markeredgewidth": 0}
-        left.plot([arm.price for arm in here], rho, "o", label=label, **style)
-        right.plot([_mean(arm.loss_equal) for arm in here], rho, "o", label=f"_{label}", **style)
+        for bytes_alone, marker in ((True, "o"), (False, "s")):
+            here = [
+                arm for arm in arms
+                if arm.plan.stages[0].depth == small and (arm.plan.model.vocab_size == 256) == bytes_alone
+            ]  # fmt: skip
+            if not here:
+                continue
+            rho, price = np.array([_mean(arm.rho) for arm in here]), np.array([arm.price for arm in here])
+            equal = np.array([_mean(arm.loss_equal) for arm in here])
+            compute = [arm.tokens_per_parameter for arm in here]
+            label = f"from {small} block{'' if small == 1 else 's'}, {'bytes' if bytes_alone else 'BPE'}"
+            style = {"color": depth_color(small), "markersize": 4, "alpha": 0.85, "markeredgewidth": 0}
+            left.plot(price, rho, marker, label=label, **style)
+            right.plot(equal, rho, marker, label=f"_{label}", **style)
+            below_left.plot(compute, rho / price, marker, label=f"_{label}", **style)
+            below_right.plot(compute, rho / equal, marker, label=f"_{label}", **style)
     top = max(1.0, *(_mean(arm.rho) for arm in arms)) + 0.3
     low = min(0.0, *(_mean(arm.rho) for arm in arms)) - 0.05
     for axes in (left, right):
         axes.plot([0, 1], [0, 1], color="#000000", linewidth=0.9, label="_line")
         axes.fill_between([0, 1], [0, 1], [top, top], color="#009E73", alpha=0.08, linewidth=0)
         axes.set(xlim=(0, 1), ylim=(low, top))
-    left.annotate("grown below the full depth\nof equal compute: ρ > n", (0.04, 0.97), xycoords="axes fraction",
-                  va="top", fontsize=7, color="#006648")  # fmt: skip
-    right.annotate("better than going on\nfrom the same loss", (0.04, 0.97), xycoords="axes fraction",
-                   va="top", fontsize=7, color="#006648")  # fmt: skip
+    highest = max(_mean(arm.rho) / arm.price for arm in arms) + 0.6
+    for axes in (below_left, below_right):
+        axes.axhspan(1, highest, color="#009E73", alpha=0.08, linewidth=0)
+        axes.axhline(1, color="#000000", linewidth=0.9)
+        axes.set(xscale="log", ylim=(0, highest), xlabel="compute (tokens a parameter of the full depth)")
+    said = {"xycoords": "axes fraction", "va": "top", "fontsize": 7, "color": "#006648"}
+    left.annotate("ρ > n: grown below the full\ndepth of equal compute", (0.04, 0.97), **said)
+    right.annotate("better than going on\nfrom the same loss", (0.04, 0.97), **said)
     left.set(xlabel="price n of a small step", ylabel="transfer efficiency ρ", title="against its price")
     right.set(xlabel="ρ of loss-equal growth", title="against the loss-equal line")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    below_left.set(ylabel="ratio", title="ρ over its price n")
+    below_right.set(title="ρ over that of loss-equal growth")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
@@ -82,10 +97,9 @@ def caption(arms: list[GrownArm]) -> str:
     past = sum(_mean(arm.rho) > _mean(arm.loss_equal) for arm in known)
     groups = len({arm.group for arm in arms})
     return (
-        f"{len(arms)} ways of growing at one compute each, of {groups} sets of runs; a point is the mean over its "
-        "seeds "
-        f"(1 to {max(len(arm.rho) for arm in arms)}). A step of the small phase is worth ρ steps of the full depth and "
-        f"costs n of one. {beats} of {len(arms)} lie above ρ = n and end below the full depth of equal compute; "
-        f"{past} of "
-        f"{len(known)} lie above the loss-equal line, beyond which alone growing can beat every fixed depth."
+        f"{len(arms)} ways of growing at one compute each, of {groups} sets of runs; a point is the mean over its n = "
+        f"1 to {max(len(arm.rho) for arm in arms)} seeds. A step of the small phase is worth ρ steps of the full depth "
+        f"and costs n of one. {beats} of {len(arms)} lie above ρ = n and end below the full depth of equal compute; "
+        f"{past} of {len(known)} lie above the loss-equal line, beyond which alone growing can beat every fixed depth. "
+        "Below: the same as ratios, over the compute."
     )

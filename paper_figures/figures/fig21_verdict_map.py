@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 
-from latebloom.paper_figures.fronts import DEMO, STUDIES, finished_ends, grown_arms, told_model
+from latebloom.paper_figures.fronts import DEMO, STUDIES, finished_ends, grown_arms, told_depths, told_model
 from latebloom.paper_figures.missing import require
 from latebloom.paper_figures.tables import Table
 
@@ -39,15 +39,18 @@ class Cell(NamedTuple):
 
 
 def prepare(records: Mapping[str, Record]) -> list[Cell]:
-    """The lowest arm of each cell; see :data:`BIN`."""
+    """The lowest arm of each cell among those with most seeds; see :data:`BIN`."""
     best: dict[tuple[str, str, float], Cell] = {}
     for arm in grown_arms(finished_ends(records)):
         share = 100 * arm.share[np.isfinite(arm.share)]
-        depths = " → ".join(str(stage.depth) for stage in arm.plan.stages)
-        key = (told_model(arm.plan), depths, float(np.exp(BIN * round(np.log(arm.tokens_per_parameter) / BIN))))
+        key = (
+            told_model(arm.plan),
+            told_depths(arm.plan),
+            float(np.exp(BIN * round(np.log(arm.tokens_per_parameter) / BIN))),
+        )
         error = share.std(ddof=1) / len(share) ** 0.5 if len(share) > 1 else float("nan")
         cell = Cell(*key, arm.way, share.mean(), error, len(share))
-        if key not in best or cell.above < best[key].above:
+        if key not in best or (-cell.seeds, cell.above) < (-best[key].seeds, best[key].above):
             best[key] = cell
     require(best, "grown runs beside fixed runs of equal compute", MADE_BY)
     return sorted(best.values())
@@ -84,11 +87,9 @@ def caption(cells: list[Cell]) -> str:
     below = [cell for cell in cells if cell.above < 0]
     sure = [cell for cell in below if cell.seeds > 1 and cell.above + 2 * cell.error < 0]
     return (
-        f"The best way of growing in {len(cells)} cells (model, depths, compute), above the best fixed depth of "
-        "equal "
-        f"compute in per cent of the loss; means over 1 to {max(cell.seeds for cell in cells)} seeds. The best of "
-        "several "
-        f"ways is chosen after the runs, which favours growing. It is below the best fixed depth in {len(below)} "
-        "cells, by "
-        f"more than two standard errors over seeds in {len(sure)}. Negative numbers (purple): grow."
+        f"The best way of growing, of those with most seeds, in {len(cells)} cells (model, depths, compute), above the "
+        "best fixed depth of equal compute in per cent of the loss; means over n = 1 to "
+        f"{max(cell.seeds for cell in cells)} seeds. The best of several ways is chosen after the runs, which favours "
+        f"growing. It is below the best fixed depth in {len(below)} cells, by more than two standard errors over seeds "
+        f"in {len(sure)}. Negative numbers (purple): grow."
     )

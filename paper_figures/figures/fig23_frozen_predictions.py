@@ -2,7 +2,8 @@
 
 A plan's digest stands in the Record of its run, so that what the plan predicts was written before; the planner's
 predictions of studies' arms were committed before the arms were trained (studies/predictions). Left: the predicted and
-the measured curve of the one-layer run of figure 1. Right: every final loss that was predicted, against the measured.
+the measured curve of the one-layer run of figure 1. Right: how far every final loss that was predicted lies from the
+measured one.
 
 Records: those of figure 1, and every study.
 """
@@ -86,17 +87,21 @@ def make(records: Mapping[str, Record]) -> Figure:
     plot_predicted(left, run, against="step")
     left.set(xlabel="iterations", ylabel="validation loss (nats/token)", title="1 → 4 blocks", ylim=(4.5, 6))
     left.legend()
-    points = frozen(records)
+    points = sorted(frozen(records), key=lambda point: point.measured)
     for what in dict.fromkeys(point.what for point in points):
-        here = [point for point in points if point.what == what]
-        shown = look(what)
-        right.vlines([p.measured for p in here], [p.low for p in here], [p.high for p in here], color=shown.color)
-        right.plot([p.measured for p in here], [p.predicted for p in here], "o", color=shown.color, label=shown.label)
-    losses = [value for point in points for value in (point.measured, point.predicted)]
-    ends = [min(losses) - 0.02, max(losses) + 0.02]
-    right.plot(ends, ends, color="#999999", linewidth=0.7, zorder=0)
-    right.set(xlabel="measured final loss", ylabel="predicted final loss", title="written before the runs")
-    right.legend()
+        here = [(place, point) for place, point in enumerate(points, 1) if point.what == what]
+        at, shown = [place for place, _ in here], look(what)
+        off = {
+            name: [100 * (getattr(point, name) / point.measured - 1) for _, point in here]
+            for name in ("predicted", "low", "high")
+        }
+        right.vlines(at, off["low"], off["high"], color=shown.color, linewidth=0.8)
+        right.plot(at, off["predicted"], "o", color=shown.color, markersize=3.5, label=shown.label)
+    right.axhline(0, color="#000000", linewidth=0.9)
+    right.set(
+        xlabel="runs, by their final loss", ylabel="predicted above measured (%)", title="written before the runs"
+    )
+    right.legend(loc="lower right")
     return figure
 
 
@@ -112,7 +117,7 @@ def caption(records: Mapping[str, Record]) -> str:
     with_interval = [p for p in points if p.low < p.high]
     inside = sum(p.low <= p.measured <= p.high for p in with_interval)
     return (
-        f"{len(points)} final losses that stood in a plan before its run, against measured ones (n = 1 seed each): "
+        f"{len(points)} final losses that stood in a plan before its run, beside the measured ones (n = 1 run each): "
         "median error "
         f"{np.median(errors):.2%}, largest {max(errors):.2%}; {inside} of {len(with_interval)} lie in their 90 % "
         "interval, where the "

@@ -12,6 +12,7 @@ import numpy as np
 
 from latebloom.paper_figures.curves import told_depths
 from latebloom.paper_figures.figures.fig04_predicted_gaps import GAPS, ONE_SEED, SEEDS, record_of
+from latebloom.paper_figures.seeds import told_mean
 from latebloom.paper_figures.tables import Table, draw_table
 from latebloom.theory.controls import control
 from latebloom.theory.cost import plan_flops
@@ -52,9 +53,8 @@ def data(records: Mapping[str, Record]) -> Table:
 def _row(told: str, runs: Mapping[int, Record], own: Mapping[int, Record], spent: float) -> tuple[str, ...]:
     losses = np.array([run.final() for run in runs.values()])
     above = np.array([own[seed].final() - run.final() for seed, run in runs.items()])
-    error = f" ± {above.std(ddof=1) / len(above) ** 0.5:.3f}" if len(above) > 1 and above.any() else ""
     plan = runs[0].plan
-    gap = f"{above.mean():+.3f}{error}" if above.any() else ""
+    gap = told_mean(above) if above.any() else ""
     return (told, str(plan.steps), f"{plan_flops(plan) / spent:.2f}", f"{losses.mean():.3f}", gap, str(len(losses)))
 
 

@@ -84,11 +84,11 @@ function armName(arm, shown) {
 const kindOf = (arm, { small_depth, full_depth }) =>
   arm.tau !== null ? "grown" : arm.depths[0] === small_depth ? "small" : arm.depths[0] === full_depth ? "full" : "between";
 
-/** Means, and 90 % bands where the landscape has them. */
+/** Expected losses, and 90 % bands where the landscape has them. */
 function withBands(landscape, arms) {
   if (!landscape.sure) return landscape.means(arms, 400).map((mean) => ({ mean, low: mean, high: mean }));
   const { mean, deviation } = landscape.spread(arms);
-  return mean.map((value, i) => ({ mean: value, low: value - LEVEL * deviation[i], high: value + LEVEL * deviation[i] }));
+  return mean.map((value, i) => ({ mean: value, low: value * Math.exp(-LEVEL * deviation[i]), high: value * Math.exp(LEVEL * deviation[i]) }));
 }
 
 const spaced = (low, high, count) => Array.from({ length: count }, (_, i) => low * (high / low) ** (i / (count - 1)));
@@ -451,8 +451,8 @@ setTimeout(() => {
   const worst = disagreement(DATA.golden, DATA.prior), largest = Math.max(...Object.values(worst)), count = DATA.golden.settings.length;
   window.latebloom = { ...window.latebloom, worst };
   const agreement = document.getElementById("agreement");
-  agreement.textContent = largest < 1e-6
+  agreement.textContent = largest < 1e-12
     ? `Checked when it opened: in ${count} settings this page and the Python package agree to ${largest.toExponential(0)} of every number.`
     : `Do not trust this page: in ${count} settings it differs from the Python package by up to ${largest.toExponential(0)}. Write it again with \`latebloom explorer\`.`;
-  if (!(largest < 1e-6)) notice(agreement.textContent);
+  if (!(largest < 1e-12)) notice(agreement.textContent);
 }, 300);

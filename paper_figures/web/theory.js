@@ -248,8 +248,11 @@ const STEEPEST_BEND = 1;
 /** q = ln((d + 1)/(l + 1)) / ln((L + 1)/(l + 1)). */
 export const depthShare = (depth, small, full) => Math.log((depth + 1) / (small + 1)) / Math.log((full + 1) / (small + 1));
 
+const VAGUE = 4; // columns of what is vague
+
 /** The posterior of what growing recovers. `data` holds small_depth, full_depth, reference, ends and curve of a plan's
- * field, `prior` the hyperparameters of FieldPrior. Matrices are rows one after another. */
+ * field, `prior` the hyperparameters of FieldPrior. Matrices are rows one after another. What is vague is a regression's
+ * columns and stands apart from the Gaussian's matrix, as in theory/fitting/recovery_field.py: else seven digits are lost. */
 export class RecoveryField {
   constructor(data, prior) {
     Object.assign(this, { small_depth: data.small_depth, full_depth: data.full_depth, reference: data.reference });
@@ -259,13 +262,13 @@ export class RecoveryField {
     this.scale = Math.min(...ends.map((end) => end.loss));
     this.runs = [
       ...ends.map((end) => this.#run(end.area_before, end.area - end.area_before, end.depth, { seed: end.seed, trunk: end.trunk })),
-      ...curve.area.map((area) => this.#run(area, 0, this.small_depth, { curve: curve.noise })),
+      ...curve.area.map((area, i) => this.#run(area, 0, this.small_depth, { curve: curve.noise / curve.loss[i] })),
     ];
-    this.losses = Float64Array.from([...ends.map((end) => end.loss), ...curve.loss]);
+    this.logs = Float64Array.from([...ends.map((end) => end.loss), ...curve.loss], (loss) => Math.log(loss / this.scale));
     this.#fit();
   }
 
-  /** A run in units of the reference area; without a seed it is an expected loss, `curve` the noise of a curve's point. */
+  /** A run in units of the reference area; without a seed it is an expected loss, `curve` the relative noise of a curve's point. */
   #run(before, after, depth, { seed = null, trunk = null, curve = null } = {}) {
     const share = depthShare(depth, this.small_depth, this.full_depth), t = (before + after) / this.reference;
     return { before: before / this.reference, after: after / this.reference, share, t, logT: Math.log(t), seed, trunk, curve };
@@ -277,19 +280,20 @@ export class RecoveryField {
 
   /** Weights of the grid's points, and those that matter with what predictions need of them. */
   #fit() {
-    const p = this.prior, n = this.runs.length, pairs = this.#pairs(this.runs, this.runs, true), all = [];
-    for (const shape of shapesOf(p))
+    const p = this.prior, pairs = this.#pairs(this.runs, this.runs, true), all = [];
+    for (const shape of shapesOf(p)) {
+      const columns = this.#basis(this.runs, shape);
       for (const amplitude of p.amplitudes)
         for (const discrepancy of p.discrepancies)
           for (const noise of p.noises) {
             const point = { amplitude, shape, discrepancy, noise };
-            const factor = cholesky(this.#covariance(pairs, point), n), whitened = forward(factor, this.losses.slice(), n, 1);
-            let log = -p.onset_power * Math.log1p(shape.onset);
-            for (let i = 0; i < n; i++) log -= 0.5 * whitened[i] ** 2 + Math.log(factor[i * n + i]);
+            const given = this.#condition(pairs, columns, point);
+            let log = given.likelihood - p.onset_power * Math.log1p(shape.onset);
             log -= 0.5 * (Math.log(noise / p.noise_typical) / p.noise_spread) ** 2;
             log -= p.amplitude_power * Math.log(amplitude) + p.discrepancy_power * Math.log(discrepancy);
-            all.push({ ...point, factor, whitened, log });
+            all.push({ ...point, ...given, log });
           }
+    }
     const largest = all.reduce((most, point) => Math.max(most, point.log), -Infinity);
     const total = all.reduce((sum, point) => sum + Math.exp(point.log - largest), 0);
     all.forEach((point) => (point.weight = Math.exp(point.log - largest) / total));
@@ -301,25 +305,55 @@ export class RecoveryField {
     this.#prepareMeans();
   }
 
-  /** What `means` sums over: alpha = K^-1 losses, added up over the grid wherever the kernel does not depend on it. */
+  /** The field given the logarithms of the runs' losses, at a point of the grid; `columns`: the runs' basis there. */
+  #condition(pairs, columns, point) {
+    const n = this.runs.length, V = VAGUE, factor = cholesky(this.#covariance(pairs, point), n);
+    const above = this.logs.map((log, i) => log - this.#mean(this.runs[i], point));
+    const basis = forward(factor, columns.slice(), n, V), left = forward(factor, above, n, 1);
+    const precision = new Float64Array(V * V), right = new Float64Array(V);
+    for (let i = 0; i < V; i++) {
+      precision[i * V + i] = 1;
+      for (let k = 0; k < n; k++) {
+        right[i] += basis[k * V + i] * left[k];
+        for (let j = 0; j <= i; j++) precision[i * V + j] += basis[k * V + i] * basis[k * V + j];
+      }
+    }
+    const normal = cholesky(precision, V), coefficients = backward(normal, forward(normal, right, V, 1), V);
+    for (let i = 0; i < n; i++) for (let j = 0; j < V; j++) left[i] -= basis[i * V + j] * coefficients[j];
+    let likelihood = 0;
+    for (let i = 0; i < n; i++) likelihood -= 0.5 * left[i] ** 2 + Math.log(factor[i * n + i]);
+    for (let i = 0; i < V; i++) likelihood -= 0.5 * coefficients[i] ** 2 + Math.log(normal[i * V + i]);
+    return { factor, basis, normal, coefficients, residuals: left, likelihood };
+  }
+
+  /** What is vague, as columns times their standard deviations: a, c, the curve's offset and slope, (runs, 4). */
+  #basis(runs, shape) {
+    const p = this.prior, rows = runs.flatMap((x) => {
+      const curve = x.curve === null ? 0 : 1;
+      return [p.vague, p.vague_slope * fall(x.t, shape), p.vague * curve, p.curve_slope * x.logT * curve];
+    });
+    return Float64Array.from(rows);
+  }
+
+  /** What `means` sums over: alpha = K^-1 residuals, added up over the grid wherever the kernel does not depend on it. */
   #prepareMeans() {
     const n = this.runs.length, zeros = () => new Float64Array(n);
-    this.common = zeros();
+    this.floor = 0;
     this.matern = zeros();
     this.byShape = new Map();
-    for (const { weight, factor, whitened, amplitude, shape, discrepancy } of this.kept) {
-      const alpha = backward(factor, whitened, n);
+    for (const { weight, factor, residuals, coefficients, amplitude, shape, discrepancy } of this.kept) {
+      const alpha = backward(factor, residuals, n);
       if (!this.byShape.has(shape)) {
         const lifts = this.runs.map((run) => this.#lift(run.after, shape));
-        this.byShape.set(shape, { fallen: 0, recovery: zeros(), lifts });
+        this.byShape.set(shape, { fallen: 0, amplitude: 0, recovery: zeros(), lifts });
       }
       const sums = this.byShape.get(shape);
+      this.floor += weight * coefficients[0];
+      sums.amplitude += weight * amplitude;
+      sums.fallen += weight * coefficients[1];
       for (let i = 0; i < n; i++) {
-        const part = weight * alpha[i];
-        this.common[i] += part;
-        this.matern[i] += part * discrepancy ** 2;
-        sums.fallen += part * fall(this.runs[i].t, shape);
-        sums.recovery[i] += part * amplitude ** 2;
+        this.matern[i] += weight * alpha[i] * discrepancy ** 2;
+        sums.recovery[i] += weight * alpha[i] * amplitude ** 2;
       }
     }
   }
@@ -331,8 +365,7 @@ export class RecoveryField {
     Object.assign(columns, { matern: new Float64Array(pairs.length), error: new Float64Array(pairs.length) });
     pairs.forEach(([x, y], i) => {
       const own = same && x === y, paired = x.seed !== null && x.seed === y.seed;
-      if (x.curve !== null && y.curve !== null) columns.curve[i] = this.scale ** 2 * (p.vague ** 2 + p.curve_slope ** 2 * (x.logT * y.logT));
-      if (own && x.curve !== null) columns.curve[i] += Math.max(x.curve, p.curve_noise * this.scale) ** 2;
+      if (own && x.curve !== null) columns.curve[i] = Math.max(x.curve, p.curve_noise) ** 2;
       columns.seeds[i] = paired ? 1 : 0;
       columns.matern[i] = this.#matern(x, y);
       columns.error[i] = p.trunk_share * (paired && x.trunk === y.trunk ? 1 : 0) + (1 - p.trunk_share) * (own && x.seed !== null ? 1 : 0);
@@ -340,22 +373,32 @@ export class RecoveryField {
     return { pairs, ...columns, byShape: new Map() };
   }
 
-  /** Of the same pairs what only the shape of the small depth's law changes. */
-  #shaped({ pairs, byShape }, shape) {
+  /** Of the same pairs what growing recovers at A = 1, which only the shape of the small depth's law changes. */
+  #recovered({ pairs, byShape }, shape) {
     if (!byShape.has(shape)) {
-      const law = Float64Array.from(pairs, ([x, y]) => this.#law(x, y, shape));
-      byShape.set(shape, { law, recovery: Float64Array.from(pairs, ([x, y]) => this.#recovery(x, y, shape)) });
+      byShape.set(shape, Float64Array.from(pairs, ([x, y]) => this.#recovery(x, y, shape)));
     }
     return byShape.get(shape);
   }
 
-  /** Prior covariances of the pairs at a point of the grid, nats squared. */
+  /** Prior mean of -z at a point of the grid. */
+  #mean(x, { amplitude, shape }) {
+    return x.after > 0 && x.share > 0 ? amplitude * this.#leading(x, this.#lift(x.after, shape)) : 0;
+  }
+
+  /** The same at A = 1, of a grown run. */
+  #leading(x, lift) {
+    const p = this.prior, trained = p.retained + (1 - p.retained) / (1 + x.before / p.p0);
+    return -p.lead * (1 + p.level_slope * lift) * x.share ** p.depth_power * trained;
+  }
+
+  /** Prior covariances of the pairs' logarithms at a point of the grid without what is vague. */
   #covariance(pairs, { amplitude, shape, discrepancy, noise }) {
-    const { law, recovery } = this.#shaped(pairs, shape), { matern, seeds, error, curve } = pairs;
-    const made = new Float64Array(law.length), square = this.scale ** 2, seed = this.prior.seed ** 2;
+    const recovery = this.#recovered(pairs, shape), { matern, seeds, error, curve } = pairs;
+    const made = new Float64Array(recovery.length), seed = this.prior.seed ** 2;
     for (let i = 0; i < made.length; i++) {
-      const field = law[i] + discrepancy ** 2 * matern[i] + amplitude ** 2 * recovery[i];
-      made[i] = square * (field + seed * seeds[i] + noise ** 2 * error[i]) + curve[i];
+      const field = discrepancy ** 2 * matern[i] + amplitude ** 2 * recovery[i];
+      made[i] = field + seed * seeds[i] + noise ** 2 * error[i] + curve[i];
     }
     return made;
   }
@@ -363,10 +406,6 @@ export class RecoveryField {
   #matern(x, y) {
     const apart = (Math.sqrt(5) * Math.abs(x.logT - y.logT)) / this.prior.discrepancy_range;
     return (1 + apart + apart ** 2 / 3) * Math.exp(-apart);
-  }
-
-  #law(x, y, shape) {
-    return this.prior.vague ** 2 + this.prior.vague_slope ** 2 * fall(x.t, shape) * fall(y.t, shape);
   }
 
   /** Covariance of z at A = 1. */
@@ -396,52 +435,62 @@ export class RecoveryField {
     return p.level ** 2 * (1 + p.level_slope * l) * (1 + p.level_slope * l2) + p.slope ** 2 * l * l2 + p.wander ** 2 * wander;
   }
 
-  /** Posterior means of the arms' expected losses over seeds. */
+  /** Losses over seeds whose logarithm is the posterior mean at each arm. */
   means(arms) {
     const p = this.prior, shapes = [...this.byShape];
     return this.#asked(arms).map((x) => {
       const shared = this.runs.map((y) => this.#shared(x, y));
-      let sum = 0;
-      this.runs.forEach((y, i) => (sum += p.vague ** 2 * this.common[i] + this.#matern(x, y) * this.matern[i]));
-      for (const [shape, { fallen, recovery, lifts }] of shapes) {
-        sum += p.vague_slope ** 2 * fall(x.t, shape) * fallen;
+      let sum = 0, vague = p.vague * this.floor;
+      this.runs.forEach((y, i) => (sum += this.#matern(x, y) * this.matern[i]));
+      for (const [shape, { fallen, amplitude, recovery, lifts }] of shapes) {
+        vague += p.vague_slope * fall(x.t, shape) * fallen;
         const lift = this.#lift(x.after, shape);
+        if (x.after > 0 && x.share > 0) sum += amplitude * this.#leading(x, lift);
         for (let i = 0; i < shared.length; i++) if (shared[i]) sum += shared[i] * this.#along(lift, lifts[i]) * recovery[i];
       }
-      return this.scale ** 2 * sum;
+      return this.scale * Math.exp(vague + sum);
     });
   }
 
-  /** [{weight, mean, covariance}] at the arms, one for each point of the grid that matters; `alone`: variances only. */
+  /** [{weight, mean, covariance}] of ln(loss/scale) at the arms, one for each point of the grid that matters; `alone`: variances only. */
   mixture(arms, alone = false) {
-    const asked = this.#asked(arms), n = this.runs.length, m = asked.length;
+    const asked = this.#asked(arms), n = this.runs.length, m = asked.length, V = VAGUE;
     const cross = this.#pairs(this.runs, asked, false), prior = this.#pairs(asked, asked, true, alone);
     return this.kept.map((point) => {
       const half = forward(point.factor, this.#covariance(cross, point), n, m), covariance = this.#covariance(prior, point);
-      const mean = new Float64Array(m);
-      for (let k = 0; k < n; k++)
+      const mean = Float64Array.from(asked, (x) => this.#mean(x, point)), basis = this.#basis(asked, point.shape), vague = new Float64Array(V * m);
+      /** Adds a row's products to the covariances, `sign` times. */
+      const spread = (rows, k, sign) => {
         for (let i = 0; i < m; i++) {
-          const value = half[k * m + i];
-          mean[i] += value * point.whitened[k];
-          if (alone) covariance[i] -= value * value;
-          else for (let j = 0; j < m; j++) covariance[i * m + j] -= value * half[k * m + j];
+          const value = sign * rows[k * m + i];
+          if (alone) covariance[i] += value * rows[k * m + i];
+          else for (let j = 0; j < m; j++) covariance[i * m + j] += value * rows[k * m + j];
         }
+      };
+      for (let v = 0; v < V; v++)
+        for (let i = 0; i < m; i++) {
+          mean[i] += basis[i * V + v] * point.coefficients[v];
+          vague[v * m + i] = basis[i * V + v];
+          for (let k = 0; k < n; k++) vague[v * m + i] -= point.basis[k * V + v] * half[k * m + i];
+        }
+      forward(point.normal, vague, V, m);
+      for (let k = 0; k < n; k++) {
+        for (let i = 0; i < m; i++) mean[i] += half[k * m + i] * point.residuals[k];
+        spread(half, k, -1);
+      }
+      for (let v = 0; v < V; v++) spread(vague, v, 1);
       return { weight: point.weight, mean, covariance };
     });
   }
 
-  /** Mean and standard deviation at each arm. */
+  /** `means` by another way, and the standard deviation of the logarithm, at each arm. */
   spread(arms) {
-    const mean = arms.map(() => 0), square = arms.map(() => 0); // about the scale, so that little cancels
-    for (const { weight, mean: means, covariance } of this.mixture(arms, true))
-      means.forEach((value, i) => {
-        mean[i] += weight * value;
-        square[i] += weight * (covariance[i] + (value - this.scale) ** 2);
-      });
-    return { mean, deviation: mean.map((value, i) => Math.sqrt(Math.max(square[i] - (value - this.scale) ** 2, 0))) };
+    const parts = this.mixture(arms, true), mean = arms.map((_, i) => parts.reduce((sum, part) => sum + part.weight * part.mean[i], 0));
+    const variance = mean.map((value, i) => parts.reduce((sum, { weight, mean: of, covariance }) => sum + weight * (covariance[i] + (of[i] - value) ** 2), 0));
+    return { mean: mean.map((value) => this.scale * Math.exp(value)), deviation: variance.map((value) => Math.sqrt(Math.max(value, 0))) };
   }
 
-  /** Mean of the mixture and joint draws of the arms' expected losses, (number, arms); always the same ones. */
+  /** `means`, and joint draws of the arms' expected losses, (number, arms); always the same ones. */
   draws(arms, number = 2000) {
     const normal = normals(20260), m = arms.length, mean = arms.map(() => 0), drawn = [];
     let owed = 0;
@@ -455,10 +504,11 @@ export class RecoveryField {
       const factor = cholesky(part.covariance, m);
       for (let k = 0; k < count; k++) {
         const z = arms.map(normal);
-        drawn.push(arms.map((_, i) => z.reduce((sum, value, j) => (j <= i ? sum + factor[i * m + j] * value : sum), part.mean[i])));
+        const logs = arms.map((_, i) => z.reduce((sum, value, j) => (j <= i ? sum + factor[i * m + j] * value : sum), part.mean[i]));
+        drawn.push(logs.map((log) => this.scale * Math.exp(log)));
       }
     }
-    return { mean, drawn };
+    return { mean: mean.map((value) => this.scale * Math.exp(value)), drawn };
   }
 }
 

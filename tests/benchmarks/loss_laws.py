@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.loss_laws --data DIR [--json FILE] [--parquet FILE] [--laws river_valley,functional]
 
-DIR holds ``mpl/csv_*``, ``lr_scheduling``, ``gpt_100m`` (columns as their publishers give them). Splits:
+DIR holds ``mpl/csv_*``, ``lr_scheduling``, ``gpt_100m``, ``track3`` (columns as their publishers give them). Splits:
 
     mpl_*               fit cosine_24000, constant_24000, wsdcon_9; predict every other curve of the folder. R2 and mean
                         error are means over curves. The data begin after a linear warm-up of 2160 updates to 3e-4,
@@ -12,6 +12,8 @@ DIR holds ``mpl/csv_*``, ``lr_scheduling``, ``gpt_100m`` (columns as their publi
     lr_schedule         WSD -> cosine
     gpt_811_to_cosine   one 100M run, training loss averaged over 101 updates, from update 1000 on, and back
     gpt_cosine_to_811
+    track3_*            pairs of runs with two learning rates, see tests/benchmarks/track3.py; ``alone`` is the law's
+                        own error, ``noise`` the standard error of what is predicted
 
 ``best_lr_rate`` is the share of (schedule, horizon) cells of a split in which the law's best learning rate is the best
 one measured; ``regret`` the mean relative loss from using the law's choice. ``settled`` is the worst error once the
@@ -42,7 +44,7 @@ from latebloom.theory.landscapes.law import Law
 from latebloom.theory.plan import Plan, Stage
 from latebloom.theory.record import Record, header, values_record, write_parquet
 from latebloom.theory.schedules import Constant
-from tests.benchmarks import scaling_laws
+from tests.benchmarks import scaling_laws, track3
 
 MPL_FIT = ("cosine_24000", "constant_24000", "wsdcon_9")
 MPL_WARMUP = 2160
@@ -207,12 +209,33 @@ def schedule_leagues(data: Path, laws: dict[str, type[Law]]) -> dict[str, dict[s
             best = f" best LR {row['best_lr_rate']:.0%} regret {row['regret']:.3%}" if split.cells else ""
             error = f"error {row['mean_rel_error']:.3%} worst {row['worst_rel_error']:.2%} settled {row['settled']:.2%}"
             print(f"{name:<13}{split_name:<18} R2 {row['r2']:8.5f} {error}{best} {row['seconds']:.1f} s", flush=True)
+        if (data / "track3").is_dir():
+            league.setdefault(name, {}).update(_two_rates(data / "track3", name, law))
     return league
+
+
+def _two_rates(folder: Path, name: str, law: type[Law]) -> dict[str, dict]:
+    """A law's rows for the pairs of track3."""
+    rows = {}
+    for pair, row in track3.scores(folder, law, track3.read_pairs(track3.PAIRS)).items():
+        rows[f"track3_{pair}"] = {"mean_rel_error": row["error"], "alone": row["alone"], "noise": row["noise"]}
+        print(f"{name:<13}track3 {pair:<11} error {row['error']:.3%} alone {row['alone']:.3%}", flush=True)
+    return rows
 
 
 def league_record(league: dict[str, dict[str, dict]]) -> Record:
     """The schedules' league as a Record, which figures read: metric = law/split of the data, split = the score."""
-    scores = ("r2", "mean_rel_error", "worst_rel_error", "settled", "best_lr_rate", "regret", "seconds")
+    scores = (
+        "r2",
+        "mean_rel_error",
+        "worst_rel_error",
+        "settled",
+        "best_lr_rate",
+        "regret",
+        "seconds",
+        "alone",
+        "noise",
+    )
     plan = Plan(
         name="league of loss laws", model=gpt2_124m(), batch_tokens=1024, schedule=Constant(steps=1, peak_lr=1.0),
         stages=(Stage(start_step=0, depth=12),),

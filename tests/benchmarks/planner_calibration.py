@@ -137,7 +137,7 @@ from scipy.stats import beta
 from latebloom.theory.cost import flops_per_token
 from latebloom.theory.decision import decide
 from latebloom.theory.fitting.annealed_ends import AnnealedEnd, TrunkCurve, ends_of, trunk_curve_of
-from latebloom.theory.fitting.field_kernel import FieldPrior
+from latebloom.theory.fitting.field_kernel import FieldPrior, prior_of
 from latebloom.theory.fitting.recovery_field import fit_recovery_field
 from latebloom.theory.menu import MenuArm, equal_compute_menu, schedule_for
 from latebloom.theory.pilot_design import GROWN_TAILS
@@ -145,7 +145,17 @@ from latebloom.theory.pilot_value import candidate_pilots
 from latebloom.theory.plan import GPT2Shape, Optimizer, Plan, Stage
 from latebloom.theory.record import read_record
 from latebloom.theory.schedules import WSD
-from tests.benchmarks.planner_worlds import FULL, HORIZON, TABLE, between, schedule
+from tests.benchmarks.planner_worlds import (
+    FULL,
+    HORIZON,
+    MORE_TABLE,
+    MORE_WORLDS,
+    TABLE,
+    WORLDS,
+    World,
+    between,
+    schedule,
+)
 
 RECORDS = Path(__file__).resolve().parents[2] / "paper_figures" / "data" / "demo_scale"
 TAUS = (160, 360, 600)
@@ -246,9 +256,9 @@ def gpt(seed: int) -> Experiment:
     )
 
 
-def simulated(*, tuned: bool) -> list[Experiment]:
+def simulated(*, tuned: bool, path: Path = TABLE, worlds: Sequence[World] = WORLDS) -> list[Experiment]:
     """The deep linear nets, one experiment a world and seed."""
-    table = pd.read_parquet(TABLE)
+    table = pd.read_parquet(path)
     table, curves = table[table.annealed], table[~table.annealed]
     shape = gpt(0).plan.model
     out = []
@@ -268,7 +278,7 @@ def simulated(*, tuned: bool) -> list[Experiment]:
         )
         ends = {}
         for row in rows.itertuples():
-            name, end = _simulated_end(row, small, constant, int(seed))
+            name, end = _simulated_end(row, small, constant, int(seed), worlds[row.world].optimizer)
             ends[name] = end
         if all(np.isfinite(end.loss) for end in ends.values()):
             curve = curves[(curves.world == rows.world.iloc[0]) & (curves.seed == seed)]
@@ -286,7 +296,7 @@ def simulated(*, tuned: bool) -> list[Experiment]:
     return out
 
 
-def _simulated_end(row, small: int, constant: float, seed: int) -> tuple[str, AnnealedEnd]:
+def _simulated_end(row, small: int, constant: float, seed: int, optimizer: str) -> tuple[str, AnnealedEnd]:
     rates = schedule(row.steps, 1.0, tail=row.steps - row.tau if row.tau else None)
     kind = "grown" if row.tau else {small: "small", FULL: "full", between(small): "between"}[row.depth]
     horizon = "" if row.steps == HORIZON or not row.tau else row.steps
@@ -307,6 +317,7 @@ def _simulated_end(row, small: int, constant: float, seed: int) -> tuple[str, An
         recipe="random stack keep" if row.tau else "",
         peak_lr=1.0,
         warmup_steps=rates.warmup_steps,
+        optimizer=optimizer,
     )
     return name, end
 
@@ -651,8 +662,9 @@ def coverage_interval(scores: Sequence[Score]) -> dict[str, float]:
 
 def choose(worlds: int = 60) -> None:
     """Vary hyperparameters and print scores on the simulator's tuned worlds and on planted ones of another stream."""
-    experiments = simulated(tuned=True)
+    experiments = [*simulated(tuned=True), *simulated(tuned=True, path=MORE_TABLE, worlds=MORE_WORLDS)]
     variations: dict[str, tuple] = {
+        "lead": (0.0, 1.0, 1.3),
         "amplitude_power": (0.0, 1.0),
         "discrepancies": ((0.004, 0.016), (0.002, 0.008, 0.032), (0.001, 0.004, 0.016, 0.064)),
         "discrepancy_power": (0.0, 0.5),
@@ -672,12 +684,15 @@ def choose(worlds: int = 60) -> None:
     }
     for name, values in variations.items():
         for value in values:
-            print(name, value, _objective(replace(FieldPrior(), **{name: value}), experiments, worlds), flush=True)
+            print(name, value, _objective({name: value}, experiments, worlds), flush=True)
 
 
-def _objective(prior: FieldPrior, experiments: Sequence[Experiment], worlds: int) -> dict[str, float]:
-    sim = [s for e in experiments for d in SIM_DESIGNS for s in scores_of_runs(e, d, prior)]
-    results = [judge_planted(index, stream=2, prior=prior) for index in range(worlds)]
+def _objective(changes: dict[str, Any], experiments: Sequence[Experiment], worlds: int) -> dict[str, float]:
+    """Scores with the same changes of every optimizer's prior."""
+    priors = {name: replace(prior_of(name), **changes) for name in ("", "sgd", "adamw", "muon")}
+    of = lambda experiment: priors[next(iter(experiment.ends.values())).optimizer]  # noqa: E731
+    sim = [s for e in experiments for d in SIM_DESIGNS for s in scores_of_runs(e, d, of(e))]
+    results = [judge_planted(index, stream=2, prior=priors[""]) for index in range(worlds)]
     made = [s for r in results for s in r.scores]
     out = {"score": 0.0}
     for label, scores in (("sim", sim), ("planted", made)):
@@ -686,7 +701,9 @@ def _objective(prior: FieldPrior, experiments: Sequence[Experiment], worlds: int
             out[f"{label} {quantity}"] = round(_coverage(chosen), 3)
         out[f"{label} score"] = float(np.mean([np.log(s.interval_score) for s in scores if s.quantity in GAPS]))
     out["score"] = out["sim score"] + out["planted score"]
-    out["sim kept"] = 1 - float(np.median([_lost(e, d, prior) for e in experiments for d in SIM_DESIGNS]))
+    out["sim kept"] = 1 - float(
+        np.median([_lost(e, d, of(e)) for e in experiments for d in SIM_DESIGNS if set(d) <= set(e.ends)])
+    )
     out["regret"] = float(np.mean([r.regret for r in results])) * 100
     return {name: round(value, 3) for name, value in out.items()}
 
@@ -703,9 +720,9 @@ def _lost(experiment: Experiment, design: Sequence[str], prior: FieldPrior) -> f
     )
     area = ends["full-200"].area
     points = field.points([area, 0.0], [0.0, area], [experiment.small_depth, experiment.full_depth])
-    mean, _ = field.moments(points)
+    small, full = field.expected(points)
     measured = ends["small-200"].loss - ends["full-200"].loss
-    return abs(float(mean[0] - mean[1]) - measured) / abs(measured)
+    return abs(float(small - full) - measured) / abs(measured)
 
 
 def main() -> None:

@@ -1,13 +1,14 @@
 """Deep linear nets for the planner's calibration: annealed ends of fixed, grown and never grown runs, as one table.
 
-    python -m tests.benchmarks.planner_worlds        (writes tests/golden/planner_worlds.parquet; needs torch, minutes)
+    python -m tests.benchmarks.planner_worlds     (writes tests/golden/planner_worlds*.parquet; needs torch, minutes)
 
 Each world is one family of low-rank residual networks under one optimizer (:mod:`latebloom.sim`), depth 1 or 2 grown to
 8, with one depth between trained too. All arms of a seed see the same minibatches. The schedules are those of the GPT
 runs in ``paper_figures/data/demo_scale``: WSD, 16 steps of warm-up, a tenth of linear decay; a growth trunk, grown
 half-way, is annealed over at most all that follows the expansion. Rows hold what a run ends with; those that are not
 ``annealed`` are the small depth's run to the horizon after ``steps`` updates, before it decays.
-``tuned`` marks the worlds on which the field's hyperparameters were chosen; the others judge them.
+``tuned`` marks the worlds on which the field's hyperparameters were chosen; the others judge them. :data:`MORE_WORLDS`,
+eight drawn at random for each of three optimizers, one seed, were used for choosing too.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from latebloom.sim.lowrank import LowRank
 
 TABLE = Path(__file__).resolve().parents[1] / "golden" / "planner_worlds.parquet"
+MORE_TABLE = TABLE.with_name("planner_worlds_more.parquet")
 HORIZON = 800
 WARMUP = 16
 FULL = 8
@@ -59,6 +61,24 @@ WORLDS = (
     World(optimizer="adamw", small=2, alpha=0.5, teacher_exponent=0.6, reach=2.0, tuned=True),
     World(optimizer="muon", small=2, alpha=0.5, teacher_exponent=1.0, reach=3.0, tuned=True),
 )
+
+
+def _more_worlds() -> tuple[World, ...]:
+    """Eight worlds for each optimizer, at random."""
+    generator, made = np.random.default_rng(77), []
+    for optimizer in ("muon", "adamw", "sgd"):
+        low, high = np.log((0.05, 0.5) if optimizer == "sgd" else (1.0, 3.5))
+        for _ in range(8):
+            small, alpha = int(generator.integers(1, 3)), float(generator.choice([0.5, 1.0]))
+            exponent = float(generator.choice([0.6, 1.0, 1.4]))
+            reach = float(np.exp(generator.uniform(low, high)))
+            made.append(
+                World(optimizer=optimizer, small=small, alpha=alpha, teacher_exponent=exponent, reach=reach, tuned=True)
+            )
+    return tuple(made)
+
+
+MORE_WORLDS = _more_worlds()
 
 
 def schedule(steps: int, peak_lr: float, *, tail: int | None = None) -> WSD:
@@ -101,8 +121,8 @@ def setting(world: World) -> tuple[LowRank, Optimizer, float]:
     return family, optimizer, peak
 
 
-def simulate(world: World) -> pd.DataFrame:
-    """Every arm of ``world`` at every seed: world, seed, steps, depth, tau, loss (in units of the toy)."""
+def simulate(world: World, index: int, seeds: int) -> pd.DataFrame:
+    """Every arm of ``world`` at every seed: its ``index``, seed, steps, depth, tau, loss (in units of the toy)."""
     from latebloom.sim.engine import Arm, run_arms
 
     family, optimizer, peak = setting(world)
@@ -117,25 +137,25 @@ def simulate(world: World) -> pd.DataFrame:
             if tau:
                 stages += (Stage(start_step=tau, depth=FULL),)
             rates = schedule(steps, peak, tail=steps - tau if tau else None)
-            runs += [Arm(name="", seed=seed, schedule=rates, stages=stages) for seed in range(SEEDS)]
+            runs += [Arm(name="", seed=seed, schedule=rates, stages=stages) for seed in range(seeds)]
         curves = run_arms(family, runs, optimizer=optimizer, measure=[steps])
-        for curve, (arm, seed) in zip(curves, [(a, s) for a in arms for s in range(SEEDS)], strict=True):
+        for curve, (arm, seed) in zip(curves, [(a, s) for a in arms for s in range(seeds)], strict=True):
             loss = curve.final if curve.diverged_at is None else np.nan
-            rows.append((WORLDS.index(world), world.tuned, world.small, seed, arm[0], arm[1], arm[2], loss, True))
+            rows.append((index, world.tuned, world.small, seed, arm[0], arm[1], arm[2], loss, True))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def trunk_curves(world: World) -> pd.DataFrame:
+def trunk_curves(world: World, index: int, seeds: int) -> pd.DataFrame:
     """The small depth's run to the horizon at :data:`CURVE_STEPS`, every seed; columns as of :func:`simulate`."""
     from latebloom.sim.engine import Arm, run_arms
 
     family, optimizer, peak = setting(world)
     stages = (Stage(start_step=0, depth=world.small),)
-    runs = [Arm(name="", seed=seed, schedule=schedule(HORIZON, peak), stages=stages) for seed in range(SEEDS)]
+    runs = [Arm(name="", seed=seed, schedule=schedule(HORIZON, peak), stages=stages) for seed in range(seeds)]
     rows = []
     for seed, curve in enumerate(run_arms(family, runs, optimizer=optimizer, measure=CURVE_STEPS)):
         losses = dict(zip(curve.step.tolist(), curve.loss.tolist(), strict=True))
-        first = (WORLDS.index(world), world.tuned, world.small, seed)
+        first = (index, world.tuned, world.small, seed)
         rows += [(*first, step, world.small, 0, losses[step], False) for step in CURVE_STEPS]
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -145,15 +165,16 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    tables = []
-    for index, world in enumerate(WORLDS):
-        tables.append(simulate(world))
-        table = tables[-1].groupby(["depth", "tau", "steps"]).loss.mean()
-        gap = table[(world.small, 0, HORIZON)] - table[(FULL, 0, HORIZON)]
-        print(f"{index + 1} of {len(WORLDS)}: {world}, depth gap {gap:.4g}", file=sys.stderr, flush=True)
     TABLE.parent.mkdir(exist_ok=True)
-    tables += [trunk_curves(world) for world in WORLDS]
-    pd.concat(tables, ignore_index=True).to_parquet(TABLE, compression="zstd", index=False)
+    for path, worlds, seeds in ((TABLE, WORLDS, SEEDS), (MORE_TABLE, MORE_WORLDS, 1)):
+        tables = []
+        for index, world in enumerate(worlds):
+            ends = simulate(world, index, seeds)
+            tables += [ends, trunk_curves(world, index, seeds)]
+            mean = ends.groupby(["depth", "tau", "steps"]).loss.mean()
+            gap = mean[(world.small, 0, HORIZON)] - mean[(FULL, 0, HORIZON)]
+            print(f"{index + 1} of {len(worlds)}: {world}, depth gap {gap:.4g}", file=sys.stderr, flush=True)
+        pd.concat(tables, ignore_index=True).to_parquet(path, compression="zstd", index=False)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,10 @@ Two gloo ranks on two cores, a width of 128; the dry run is held against an acco
 
     world1_bit_equal           a run of one process against a loop of a few lines, all weights
     world1_overhead            CPU time of its updates against that loop's, minus 1; median of pairs
-    loss_difference_2_ranks    largest over 30 steps: equal micro-batches (0), and one of the whole share of a rank
+    loss_difference_2_ranks    largest up to steps 10, 20 and 30: equal micro-batches (0), another micro-batch, and what
+                               the last bit of every initial weight changes in one process; other micro-batches are
+                               promised to stay within 8 times that, in loss and in gradient norm, at every step, and
+                               within 1e-4 of the loss for 20 steps
     growth_peak_over_step_peak bytes of a rank of 8 while 124M grows 0 -> 12 and 1 -> 12, over those of its step
     reshard_bit_equal          weights and optimizer state, 2 -> 1 and 1 -> 2 ranks, before and after growth
     dry_run_error_N            |predicted / accounted - 1| of the peak of a rank
@@ -16,6 +19,7 @@ Two gloo ranks on two cores, a width of 128; the dry run is held against an acco
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 import tempfile
@@ -42,6 +46,7 @@ from latebloom.train.run.dryrun import dry_run
 from latebloom.train.run.loop import make_trainee, train
 from tests.fake_ranks import Bytes, fake_rank, peak_bytes
 from tests.ranks import on_ranks
+from tests.rounding import allowed, apart, updates
 
 STEPS, WIDTH = 30, 128
 CONFIG = TrainConfig(
@@ -57,8 +62,8 @@ def plan_of(*, steps: int = STEPS, small: int = 1, full: int = 4) -> Plan:
     return Plan(name="bench", model=shape, batch_tokens=1024, schedule=wsd(steps=steps, peak_lr=0.02), stages=stages)
 
 
-def losses(plan: Plan, data: Path, config: TrainConfig, counted: bool) -> dict[str, Any]:
-    """Losses of all steps on this rank, and what the last one said to the others."""
+def counted_losses(plan: Plan, data: Path, config: TrainConfig) -> dict[str, Any]:
+    """Losses and gradient norms of all steps on this rank, and what the last one said to the others."""
     from torch.distributed.tensor import DTensor
 
     from tests.test_train_ranks import Calls
@@ -80,14 +85,13 @@ def losses(plan: Plan, data: Path, config: TrainConfig, counted: bool) -> dict[s
             while trainee.step < plan.steps:
                 if trainee.growth_is_due:
                     trainee.grow()
-                if counted and trainee.step == plan.steps - 1:
-                    with calls:
-                        values.append(trainee.update().loss)
-                else:
-                    values.append(trainee.update().loss)
+                with calls if trainee.step == plan.steps - 1 else contextlib.nullcontext():
+                    update = trainee.update()
+                values.append((update.loss, update.gradient_norm))
             trainee.close()
             return {
-                "losses": values, "calls": dict(calls.count), "bytes": dict(calls.bytes), "gathered": gathered
+                "updates": np.array(values), "calls": dict(calls.count), "bytes": dict(calls.bytes),
+                "gathered": gathered,
             }  # fmt: skip
     finally:
         DTensor.full_tensor = real  # type: ignore[method-assign]
@@ -130,20 +134,29 @@ def world1(data: Path) -> dict[str, Any]:
 
 
 def two_ranks(data: Path) -> dict[str, Any]:
-    """Two ranks against one, with the micro-batches of one and with their own."""
-    plan = plan_of()
-    alone = losses(plan, data, CONFIG, False)["losses"]
-    same = on_ranks(losses, 2, plan, data, CONFIG, True, seconds=300)[0]
-    other = losses(plan, data, CONFIG.replace(microbatch=None), False)["losses"]
+    """Two ranks against one process, with the micro-batches of that one and with their own."""
+    plan, whole = plan_of(), CONFIG.replace(microbatch=None)
+    ranks = on_ranks(counted_losses, 2, plan, data, CONFIG, seconds=300)[0]
+    same = np.abs(ranks["updates"] - updates(plan, data, CONFIG))
+    other = np.maximum.accumulate(np.abs(ranks["updates"] - updates(plan, data, whole)))
+    bits = apart(plan, data, whole)
+    within = allowed(bits, ranks["updates"])
+    steps = (10, 20, 30)
+
+    def up_to(rows: np.ndarray) -> dict[str, float]:
+        return {str(step): float(rows[step - 1, 0]) for step in steps}
+
     return {
         "loss_difference_2_ranks": {
-            "same_micro_batches": max(abs(a - b) for a, b in zip(alone, same["losses"], strict=True)),
-            "other_micro_batches": max(abs(a - b) for a, b in zip(other, same["losses"], strict=True)),
-            "promised": 1e-4,
+            "same_micro_batches": float(same[:, 0].max()),
+            "other_micro_batches": up_to(other),
+            "last_bit_of_the_weights_in_one_process": up_to(bits),
+            "stated": up_to(within),
+            "within_stated": bool((other <= within).all() and other[19, 0] <= 1e-4),
         },
-        "collectives_per_step": same["calls"],
-        "bytes_per_step": same["bytes"],
-        "full_tensor_calls": same["gathered"],
+        "collectives_per_step": ranks["calls"],
+        "bytes_per_step": ranks["bytes"],
+        "full_tensor_calls": ranks["gathered"],
     }
 
 

@@ -11,8 +11,11 @@ them. A law is given the pilots and answers with draws of the final loss of each
 
     field        the planner's posterior (:mod:`latebloom.theory.fitting.recovery_field`), frozen in
                  ``studies/predictions/CASE.json`` before the targets were trained where that file is there
+    field_now    today's planner on the same pilots, after the targets were trained
     area, ...    the other landscapes of :mod:`latebloom.theory.landscapes.registry`: the fitted law and bootstrap
                  replicas, each run with an error of :data:`RUN_ERROR`; fixed depths between l and L it does not know
+    another_seed no law but a yardstick: the same arms at full compute, as measured on the study's other seeds; only
+                 cases with such runs. What depends on the seed alone, no cheaper pilots can be expected to tell
 
     median_abs_gap_error         of P - F, nats: every grown run against every fixed one of its case that the law knows
     interval_coverage            share of those gaps within their 90 % intervals
@@ -43,7 +46,7 @@ from latebloom.theory.fitting.recovery_field import ends_of, fit_recovery_field
 from latebloom.theory.landscapes.registry import FITTED, fit_landscape
 from latebloom.theory.plan import SCHEMA_VERSION, Plan, Prediction, Provenance, read_plan, write_plan
 from latebloom.theory.prediction import JointDraws, MenuRow
-from latebloom.theory.record import Record, read_record
+from latebloom.theory.record import Record, header, read_record, values_record, write_parquet
 from latebloom.theory.scoring import draws_of, quantiles
 from latebloom.train.experiments.study import StudyArm, read_study, study_arms
 
@@ -181,8 +184,38 @@ def landscape_draws(name: str) -> Callable[[Case], JointDraws]:
     return drawn
 
 
+def another_seed_draws(case: Case, among: Sequence[Case] | None = None) -> JointDraws:
+    """The arms as the same study's other seeds measured them, each with an error of a run.
+
+    Args:
+        case: The question.
+        among: Where the other seeds are looked for; None: committed Records.
+
+    Raises:
+        InputError: if no other seed has a grown and a fixed arm of this case.
+    """
+    question = case.name.rpartition("-s")[0]
+    others = [
+        other.measured
+        for other in (cases() if among is None else among)
+        if other.name.rpartition("-s")[0] == question and other.name != case.name and other.is_measured
+    ]
+    names = [name for name in case.plans if others and all(name in measured for measured in others)]
+    if {case.plans[name].tau is None for name in names} != {True, False}:
+        raise InputError("seeds", len(others), "measured no grown and fixed arm of this case", "train another seed")
+    losses = np.array([[measured[name] for name in names] for measured in others])
+    losses = np.repeat(losses, DRAWS // len(losses), axis=0)
+    losses *= 1 + RUN_ERROR * np.random.default_rng(0).normal(size=losses.shape)
+    return JointDraws(
+        names=tuple(names), measured=(True,) * len(names), losses=tuple(tuple(row) for row in losses.tolist())
+    )
+
+
 LAWS: dict[str, Callable[[Case], JointDraws]] = {
-    **{name: landscape_draws(name) for name in FITTED}, "field": frozen_or_field_draws
+    **{name: landscape_draws(name) for name in FITTED},
+    "field": frozen_or_field_draws,
+    "field_now": field_draws,
+    "another_seed": another_seed_draws,
 }  # fmt: skip
 
 
@@ -273,6 +306,24 @@ def league(found: Sequence[Case], names: Sequence[str]) -> dict[str, list[tuple[
     return scored
 
 
+def league_record(found: Sequence[Case], scored: dict[str, list[tuple[str, dict[str, Any]]]]) -> Record:
+    """The league as a Record, for figure 20: each law's median gap error in each case, per cent of the lowest loss.
+
+    Args:
+        found: Cases.
+        scored: Of :func:`league`.
+    """
+    lowest = {case.name: min(case.measured.values()) for case in found if case.is_measured}
+    rows = [
+        (law, name, 100 * float(np.median(one["gap_errors"])) / lowest[name])
+        for law, scores in scored.items()
+        for name, one in scores
+        if one["gap_errors"]
+    ]
+    plan = next(iter(next(case for case in found if case.is_measured).plans.values()))
+    return values_record(header(plan, seed=0), rows)
+
+
 # --- freezing -------------------------------------------------------------------------------------------------------
 
 
@@ -324,6 +375,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
     parser.add_argument("--details", action="store_true", help="print every case")
     parser.add_argument("--freeze", action="store_true", help="write predictions of what is not trained yet")
+    parser.add_argument("--parquet", type=Path, help="write every law's error in every case as a Record")
     parser.add_argument("--laws", default=",".join(LAWS), help="which, separated by commas")
     given = parser.parse_args()
     found = cases()
@@ -332,6 +384,8 @@ def main() -> None:
             print(path.relative_to(ROOT))
         return
     scored = league(found, given.laws.split(","))
+    if given.parquet:
+        write_parquet(league_record(found, scored), given.parquet)
     laws = {name: summary([one for _, one in scores]) for name, scores in scored.items()}
     if given.json:
         print(json.dumps({"default": DEFAULT, "laws": laws}))

@@ -40,6 +40,13 @@ EQUATIONS = (
         "",
     ),
     (
+        "river and two valleys: L0 + A (X/X_ref)^-a + B (X/X_ref)^-g [(1 - w) <(r/r_ref)^q> + w <(o/o_ref)^p>]",
+        "latebloom.theory.landscapes.two_valleys:TwoValleys",
+        "",
+        "tests/test_theory_laws.py::test_two_rates_that_go_different_ways",
+        "",
+    ),
+    (
         "best schedule of the functional law: eta(u) = min(eta_max, c (1 + C u)^(d/2))",
         "latebloom.theory.landscapes.functional:best_functional_schedule",
         "laws:best_schedule_residual",

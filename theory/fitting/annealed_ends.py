@@ -50,6 +50,7 @@ class AnnealedEnd:
         flops: Training FLOPs of the run alone, its trunk included.
         digest: SHA-256 of its plan, '' if there is none.
         stable_steps: Step up to which a branch with another decay is the same run, 0 if none can be.
+        optimizer: Name of the optimizer, '' if it is not known.
     """
 
     name: str
@@ -69,6 +70,7 @@ class AnnealedEnd:
     flops: float = 0.0
     digest: str = ""
     stable_steps: int = 0
+    optimizer: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +189,7 @@ def _end(record: Record, small_depth: int, full_depth: int) -> AnnealedEnd:
         flops=plan_flops(plan),
         digest=header.plan_digest,
         stable_steps=_stable_steps(plan),
+        optimizer=plan.optimizer.name,
     )
 
 
@@ -220,7 +223,7 @@ def check_ends(ends: Sequence[AnnealedEnd]) -> None:
 
     Raises:
         InputError: for too few annealed ends, unpaired runs, different warm-ups or peak rates, growth of different
-            recipes, or diverged runs.
+            recipes, diverged runs, or losses that are not positive.
     """
     small = [end for end in ends if end.kind == "small"]
     others = [end for end in ends if end.kind != "small"]
@@ -249,6 +252,9 @@ def check_ends(ends: Sequence[AnnealedEnd]) -> None:
             raise InputError(f"{end.name}: peak_lr", end.peak_lr, rule, "leave it out, or train it at that rate")
         if not np.isfinite(end.loss):
             raise InputError(f"{end.name}: loss", end.loss, "is not a number: the run diverged", "leave it out")
+        if end.loss <= 0:
+            rule = "must be positive: a cross-entropy of text is"
+            raise InputError(f"{end.name}: loss", end.loss, rule, "give validation losses in nats per token")
     grown = [end for end in ends if end.kind == "grown"]
     for end in grown:
         if end.recipe != grown[0].recipe:

@@ -251,6 +251,6 @@ def _identifiability(runs: Sequence[LossCurve], law: AreaLaw, reference: float) 
     if max(areas) < SEEN * reference:
         lines.append(
             f"the full depth is seen for {max(areas) / reference:.0%} of the largest area. One of "
-            f"{math.ceil(longest * SEEN * reference / max(areas))} steps would narrow the step to grow."
+            f"{math.ceil(longest * SEEN * reference / max(areas))} steps would say more of the step to grow."
         )
     return tuple(lines)

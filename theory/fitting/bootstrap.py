@@ -54,12 +54,14 @@ def resampled_losses(
         ]
 
 
-def interval(values: ArrayLike, *, level: float = LEVEL) -> Interval:
+def interval(values: ArrayLike, *, level: float = LEVEL, estimate: float | None = None) -> Interval:
     """The central interval that holds ``level`` of the ``values``, by linear interpolation between them.
 
     Args:
         values: One number a replica, at least one.
         level: Share, in (0, 1).
+        estimate: Of the fit to the data themselves: the interval is widened to hold it. Replicas of a parameter at its
+            bound, or of one run, may all lie on one side of it.
 
     Returns:
         The interval.
@@ -70,4 +72,7 @@ def interval(values: ArrayLike, *, level: float = LEVEL) -> Interval:
     checks.finite("values", values)
     checks.inside("level", level, 0, 1, fix="give a share such as 0.9")
     low, high = np.quantile(np.asarray(values, dtype=float), [(1 - level) / 2, (1 + level) / 2])
+    if estimate is not None:
+        checks.finite("estimate", estimate)
+        low, high = min(low, estimate), max(high, estimate)
     return Interval(low=float(low), high=float(high), level=level)

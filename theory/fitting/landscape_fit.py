@@ -111,7 +111,7 @@ class LandscapeFit:
         tables = [replica.parameters for replica in replicas]
         for name, value in self.law.parameters.items():
             values = [table[name] for table in tables if name in table]
-            spread = interval(values, level=level) if values else None
+            spread = interval(values, level=level, estimate=value) if values else None
             parameters[name] = {
                 "value": value,
                 "low": spread.low if spread else None,

@@ -25,9 +25,17 @@ from latebloom.theory.fitting.bootstrap import LEVEL, interval, resampled_losses
 from latebloom.theory.fitting.curves import LossCurve
 from latebloom.theory.fitting.engine import huber, least_cost, nonnegative, sobol
 from latebloom.theory.landscapes.law import Law, shape_slopes
-from latebloom.theory.landscapes.lr_history import histories
+from latebloom.theory.landscapes.lr_history import GroupRates, histories
 
-__all__ = ["LawFit", "bootstrap_laws", "fit_law", "held_out_errors", "law_report"]
+__all__ = [
+    "LawFit",
+    "bootstrap_laws",
+    "carried_losses",
+    "fit_law",
+    "held_out_errors",
+    "law_report",
+    "prediction_errors",
+]
 
 THRESHOLD = 0.002  # log residual beyond which a point counts linearly
 EXPECTATION = 1e-3  # e: relative misfit of one curve that weighs as much as a parameter one width off
@@ -87,6 +95,46 @@ def fit_law(
     return _polish(problem, curves, _search(problem, seed, start))
 
 
+def carried_losses(fit: LawFit, schedule: Any, step: np.ndarray) -> np.ndarray:
+    """Losses of a run that reads the same batches in the same order as the fitted ones, at the same steps.
+
+        L(t) exp(d(t)),    d(t) = mean over fitted runs of ln(loss/L) at step t
+
+    The order of the data moves all such runs together, by more than seeds do, and so does much of what the law cannot
+    express. Between a run's points d is a straight line, beyond all points it stays. Runs that read other batches, or
+    differ in more than their schedule, are better predicted by ``fit.law.loss``.
+
+    Args:
+        fit: A fitted law.
+        schedule: Of the run that is predicted, as in :meth:`latebloom.theory.landscapes.law.Law.loss`.
+        step: Updates done, increasing, shape (points,).
+
+    Returns:
+        Nats, shape (points,).
+    """
+    losses = fit.law.loss(schedule, step)
+    every = np.unique(np.concatenate([curve.step for curve in fit.curves]))
+    missed = [
+        np.interp(every, curve.step, np.log(curve.loss / predicted), left=np.nan, right=np.nan)
+        for curve, predicted in zip(fit.curves, fit.predicted, strict=True)
+    ]
+    return losses * np.exp(np.interp(step, every, np.nanmean(missed, axis=0)))
+
+
+def prediction_errors(fit: LawFit, curve: LossCurve) -> dict[str, float]:
+    """Mean relative errors on a run that was not fitted: of the law ``alone``, and of :func:`carried_losses`.
+
+    Args:
+        fit: A fitted law.
+        curve: The run.
+    """
+    losses = {
+        "alone": fit.law.loss(curve.schedule, curve.step),
+        "carried": carried_losses(fit, curve.schedule, curve.step),
+    }
+    return {how: float(np.mean(np.abs(loss / curve.loss - 1))) for how, loss in losses.items()}
+
+
 def bootstrap_laws(fit: LawFit, *, replicas: int = 40, seed: int = 0) -> tuple[Law, ...]:
     """Replicas of the law by wild cluster bootstrap with held-out residuals, clusters = runs.
 
@@ -131,7 +179,8 @@ def held_out_errors(
         seed: Of the searches.
 
     Returns:
-        Errors by run for every law with enough points; laws without are left out.
+        Errors by run for every law with enough points; laws without are left out, and laws of two learning rates where
+        the runs have one.
 
     Raises:
         InputError: if no law has enough points.
@@ -144,7 +193,10 @@ def held_out_errors(
         early, late = (replace(curves[0], step=curves[0].step[s], loss=curves[0].loss[s]) for s in np.s_[:cut, cut:])
         folds = [([early], late)]
     table = {}
+    two_rates = all(isinstance(curve.schedule, GroupRates) for curve in curves)
     for kind in kinds:
+        if "other" in kind.scales.values() and not two_rates:
+            continue
         if any(sum(len(c.step) for c in rest) <= len(kind.linear) + len(kind.shapes) for rest, _ in folds):
             continue
         fits = [(fit_law(kind, rest, seed=seed).law, held) for rest, held in folds]
@@ -167,8 +219,10 @@ def law_report(fit: LawFit, replicas: Sequence[Law], *, level: float = LEVEL) ->
     """
     law = fit.law
     spread = {
-        name: interval([replica.parameters[name] for replica in replicas], level=level) if replicas else None
-        for name in law.parameters
+        name: interval([other.parameters[name] for other in replicas], level=level, estimate=value)
+        if replicas
+        else None
+        for name, value in law.parameters.items()
     }
     errors = [np.abs(p / c.loss - 1) for p, c in zip(fit.predicted, fit.curves, strict=True)]
     return {
@@ -200,14 +254,14 @@ class _Problem:
         self.loss = np.concatenate([np.asarray(curve.loss, dtype=float) for curve in curves])
         self.weights = np.concatenate([np.full(len(c.loss), 1 / len(c.loss)) for c in curves]) / len(curves)
         self.longest = max(int(curve.step[-1]) for curve in curves)
-        area, rate = self.past.total_area, float(np.max(np.real(self.past.lr)))
+        area, rate, other = self.past.total_area, self.past.usual_lr, self.past.of_others.usual_lr
         self.names = list(kind.shapes)
         shapes = list(kind.shapes.values())
-        unit = np.array([area**s.area * rate**s.rate for s in shapes])
+        unit = np.array([area**s.area * rate**s.rate * other**s.other for s in shapes])
         self.low = np.array([s.low for s in shapes]) * unit
         self.high = np.array([s.high for s in shapes]) * unit
         self.log = np.array([s.log for s in shapes], dtype=bool)
-        self.scales = {name: {"area": area, "rate": rate}[which] for name, which in kind.scales.items()}
+        self.scales = {name: {"area": area, "rate": rate, "other": other}[which] for name, which in kind.scales.items()}
         self.span = np.array([np.log(s.high / s.low) if s.log else s.high - s.low for s in shapes])
         self.width = np.array([s.width for s in shapes])
         self.expected = self.unit(dict(zip(self.names, np.array([s.centre for s in shapes]) * unit, strict=True)))

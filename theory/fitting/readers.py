@@ -2,10 +2,11 @@ r"""Loss curves from the files that people have: Records, TensorBoard's, and tho
 :mod:`latebloom.theory.fitting.log_formats`.
 
 A curve needs three series: step (updates done), loss, and the learning rate of the update that comes next at that
-step. Columns and tags are found by their usual names (the last part of ``train/loss`` or ``run - loss``), or named by
-the caller. A W&B export with several runs, or one export for the loss and one for the learning rate, is told apart by
-run name. Learning rates between logged steps are joined by straight lines, or held where both sides are flat (a
-jump); before the first logged step they are a linear warm-up of ``warmup`` updates, then the first logged value.
+step; a fourth, the learning rate of the parameters that are no matrices, where they have one of their own. Columns and
+tags are found by their usual names (the last part of ``train/loss`` or ``run - loss``), or named by the caller. A W&B
+export with several runs, or one export for the loss and one for the learning rate, is told apart by run name. Learning
+rates between logged steps are joined by straight lines, or held where both sides are flat (a jump); before the first
+logged step they are a linear warm-up of ``warmup`` updates, then the first logged value.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,17 @@ from latebloom.theory import checks
 from latebloom.theory.errors import InputError
 from latebloom.theory.fitting.curves import LossCurve
 from latebloom.theory.fitting.log_formats import log_rows
+from latebloom.theory.landscapes.effective_rate import INITIAL_SIZE, turning_rates
+from latebloom.theory.landscapes.lr_history import GroupRates
 from latebloom.theory.record import FIRST_LINE, RECORD_FILE, Record, read_record
+from latebloom.theory.schedules import Schedule
 
 __all__ = ["block_means", "curve_from_record", "is_record", "rates_from_log", "read_curves", "read_series"]
 
 NAMES = {
     "step": ("step", "_step", "global_step", "iter", "iteration", "iterations", "update", "updates"),
     "loss": ("loss", "train_loss", "training_loss", "val_loss", "valid_loss", "eval_loss", "lm loss", "ce_loss"),
+    "other_lr": ("other_lr", "aux_lr", "aux_shape"),
     "lr": ("lr", "learning_rate", "learning rate", "learning-rate", "learningrate", "train_lr", "lr-adamw", "lr-muon"),
 }  # fmt: skip
 LARGEST_STEP = 10**7  # a longer log counts something else, tokens perhaps; every update is held in memory
@@ -46,6 +52,9 @@ def read_curves(
     loss: str | None = None,
     lr: str | None = None,
     step: str | None = None,
+    other_lr: str | None = None,
+    two_rates: bool = False,
+    weight_decay: float = 0.0,
     warmup: int = 0,
     burn_in: float = 0.0,
     points: int = 500,
@@ -57,6 +66,10 @@ def read_curves(
         loss: Column or tag of the loss, where the usual names do not find it.
         lr: Column or tag of the learning rate, likewise.
         step: Column of the step, likewise.
+        other_lr: Column or tag of the other parameters' learning rate, likewise; in one unit for all curves.
+        two_rates: Read that column where every curve has it, and give curves :class:`.lr_history.GroupRates`.
+        weight_decay: Of matrices whose updates have a size of their own, as Muon's have: curves get how far matrices
+            turn (:func:`.effective_rate.turning_rates`) in place of the learning rate.
         warmup: Updates of linear warm-up before the first logged learning rate.
         burn_in: Share of each run's steps at the start that is left out, in [0, 1).
         points: Longer curves are averaged over blocks to at most so many points.
@@ -82,6 +95,11 @@ def read_curves(
                 known = tables.setdefault(run, {})
             known.update(series)
     curves += [_curve(run, series, loss, lr, warmup) for run, series in tables.items()]
+    if weight_decay:
+        curves = [replace(curve, schedule=_turned(curve, weight_decay)) for curve in curves]
+    has_other = [any(_last(name) in NAMES["other_lr"] for name in tables.get(c.name, {})) for c in curves]
+    if other_lr is not None or (two_rates and curves and all(has_other)):
+        curves = [_with_other_lr(curve, tables.get(curve.name, {}), other_lr, warmup) for curve in curves]
     return [block_means(_late(curve, burn_in), points=points) for curve in curves]
 
 
@@ -172,6 +190,18 @@ def _curve(run: str, series: Series, loss: str | None, lr: str | None, warmup: i
     return LossCurve(name=run, schedule=schedule, step=step, loss=value)
 
 
+def _turned(curve: LossCurve, weight_decay: float) -> np.ndarray:
+    rates = curve.schedule.lrs() if isinstance(curve.schedule, Schedule) else curve.schedule
+    return turning_rates(rates, weight_decay=weight_decay, initial_size=INITIAL_SIZE)
+
+
+def _with_other_lr(curve: LossCurve, series: Series, named: str | None, warmup: int) -> LossCurve:
+    step, rates = series[_choose(curve.name, series, "other_lr", named)]
+    matrices = curve.schedule.lrs() if isinstance(curve.schedule, Schedule) else curve.schedule
+    others = rates_from_log(step, rates, updates=len(matrices), warmup=warmup)
+    return replace(curve, schedule=GroupRates(matrices=matrices, others=others))
+
+
 def _late(curve: LossCurve, burn_in: float) -> LossCurve:
     keep = np.asarray(curve.step) > burn_in * curve.step[-1]
     return LossCurve(name=curve.name, schedule=curve.schedule, step=curve.step[keep], loss=curve.loss[keep])
@@ -194,7 +224,7 @@ def _choose(run: str, series: Series, what: str, named: str | None) -> str:
         return found[0]
     if found:
         rule = f"may be any of {', '.join(found)}"
-    fix = f"name it with --{what}"
+    fix = f"name it with --{what.replace('_', '-')}"
     if what == "lr" and named is None and not found:
         fix += ", or declare it: `latebloom import --peak-lr ...` writes a record to be fitted"
     raise InputError(f"{run}: {what} column", named, rule, fix)

@@ -6,26 +6,30 @@ most of their error, which cancels in every difference. The small trunk's valida
 
 Notation
     S, u        learning-rate area before and after the expansion, in units of the full depth's at ``reference`` area
-    s(S + u)    annealed loss of the small depth alone
-    z(S, u)     what growing recovers of it
+    y           logarithm of an annealed loss: no loss is negative, whatever is extrapolated, and every gap is a ratio
+    s(S + u)    y of the small depth alone
+    z(S, u)     what growing recovers of it, as a share of the loss for small z
     q           share of the way from the small to the full depth, ln((d + 1)/(l + 1)) / ln((L + 1)/(l + 1)) at depth d
 
     never grown  y = s(S) + e                              u = 0
     grown        y = s(S + u) - z(S, u) + e
     full depth   y = s(u) - z(0, u) + e                    the depth gap delta is z at S = 0
     between      y = s(u) - z_q(0, u) + e                  z_1 = z, z_0 = 0
-    trunk        c = s(S) + offset + slope ln S + noise    not annealed yet: the offset is vague, the slope small
+    trunk        y = s(S) + offset + slope ln S + noise    not annealed yet: the offset is vague, the slope small
 
 Both limits are exact, not fitted: a run grown at step 0 *is* the fixed run (the same S = 0, u), and z(., 0) = 0.
 
     s   power law a - c g(t), g = (1 + t0)/b [1 - ((t + t0)/(1 + t0))^-b], (b, t0) on a grid, a and c vague, and a
         discrepancy (Matern 5/2 in ln t); g has the slope 1 in ln t at 1 for all b and t0, so that none is favoured
-    z   A^2 [o^2 (1 + g l)(1 + g l') + m^2 l l' + w^2 min(|l|, |l'|)] [c + (1 - c) exp(-|p - p'|/p1)] (q q')^v r(q, q')
-        with l = (v^k - 1)/k, v = (u + u0)/u1, p = ln(1 + S/p0), r = exp(-|ln q - ln q'|/q1), A on a grid;
+    z   mean A r (1 + g l) q^v [n + (1 - n)/(1 + S/p0)], and covariance
+        A^2 [o^2 (1 + g l)(1 + g l') + m^2 l l' + w^2 min(|l|, |l'|)] [c + (1 - c) exp(-|p - p'|/p1)] (q q')^v h(q, q')
+        with l = (v^k - 1)/k, v = (u + u0)/u1, p = ln(1 + S/p0), h = exp(-|ln q - ln q'|/q1), A on a grid;
         k = 1 - (1 + b)/(1 + t0) within [-1, 1], ln v at 0: what growing recovers bends with the small depth's curve
     e   a part common to a seed, one common to a trunk, and a run's own; the size of the last two on a grid
 
-Given a point of the grid everything is linear and Gaussian: one Cholesky each, and the posterior is their mixture.
+Given a point of the grid everything is linear and Gaussian: one Cholesky each, and the posterior is their mixture. What
+is vague is left out of it and added as a regression's columns are (section 2.7 of the book): within one matrix it would
+cost seven digits.
 
 Not supported, and refused: ladders of several expansions; growth from, or to, a depth between the two (fit a field of
 its own for those two depths); different peak rates. A fixed depth of which no run exists is predicted from the prior's
@@ -48,7 +52,15 @@ import numpy as np
 from latebloom.theory import checks
 from latebloom.theory.errors import InputError
 from latebloom.theory.fitting.annealed_ends import AnnealedEnd, TrunkCurve, check_ends, ends_of, trunk_curve_of
-from latebloom.theory.fitting.field_kernel import FieldKernel, FieldPrior, FieldRuns, Points, depth_share, field_runs
+from latebloom.theory.fitting.field_kernel import (
+    FieldKernel,
+    FieldPrior,
+    FieldRuns,
+    Points,
+    depth_share,
+    field_runs,
+    prior_of,
+)
 from latebloom.theory.prediction import Quantiles
 
 if TYPE_CHECKING:
@@ -68,10 +80,10 @@ class RecoveryField:
         ends: What it was fitted to.
         prior: Hyperparameters.
         reference: Area that is called 1.
-        scale: Smallest loss of the ends, to which the hyperparameters are relative.
+        scale: Smallest loss of the ends, whose logarithm is 0 here, nats per token.
         small_depth: l.
         full_depth: L.
-        grid: (A, b, discrepancy, noise, t0) of each point, (grid, 5), relative.
+        grid: (A, b, discrepancy, noise, t0) of each point, (grid, 5).
         weights: Posterior probabilities of the points, (grid,).
         trunk_curve: The small trunk's validation curve it was fitted to as well, if any.
     """
@@ -142,12 +154,22 @@ class RecoveryField:
         roots = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
         parts = zip(means[counts > 0], roots, counts[counts > 0], strict=True)
         drawn = [mean + generator.normal(size=(count, len(mean))) @ root.T for mean, root, count in parts]
-        return np.concatenate(drawn)[generator.permutation(number)][:, inverse]
+        return self.scale * np.exp(np.concatenate(drawn)[generator.permutation(number)][:, inverse])
+
+    def expected(self, points: Points, *, measured: bool = False) -> np.ndarray:
+        """Losses whose logarithm is the expected one, nats per token, (points,).
+
+        Args:
+            points: Where.
+            measured: As in :meth:`draws`.
+        """
+        mean, _ = self.moments(points, measured=measured)
+        return self.scale * np.exp(mean)
 
     def moments(
         self, points: Points, *, measured: bool = False, trunks: Sequence[str] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Mean, (points,), and covariance, (points, points), of the mixture.
+        """Mean, (points,), and covariance, (points, points), of ln(loss/scale).
 
         Args:
             points: Where.
@@ -164,22 +186,16 @@ class RecoveryField:
         order = np.argsort(self.weights)[::-1]
         kept = order[: int(np.searchsorted(np.cumsum(self.weights[order]), KEPT_WEIGHT)) + 1]
         runs = field_runs(self.ends, self.trunk_curve, self.small_depth, self.full_depth, self.reference)
-        loss = _losses(self.ends, self.trunk_curve)
+        known = _logarithms(self.ends, self.trunk_curve, self.scale)
         asked = FieldRuns(
             points=points.over(self.reference),
             seeds=[runs.seeds[0] if t else None for t in trunks],
             trunks=trunks,
             curve_noise=np.full(len(points), np.nan),
         )
-        kernel = FieldKernel(prior=self.prior, scale=self.scale, grid=self.grid[kept])
-        factors = np.linalg.cholesky(kernel.covariance(runs, runs, same=True))
-        cross = kernel.covariance(runs, asked)
-        right = np.concatenate([cross, np.broadcast_to(loss[:, None], (len(kept), len(loss), 1))], axis=2)
-        half = np.linalg.solve(factors, right)
-        half, whitened = half[..., :-1], half[..., -1:]
-        turned = half.transpose(0, 2, 1)
-        weights = self.weights[kept] / self.weights[kept].sum()
-        return weights, (turned @ whitened)[..., 0], kernel.covariance(asked, asked, same=True) - turned @ half
+        kernel = FieldKernel(prior=self.prior, grid=self.grid[kept])
+        means, covariances = _condition(kernel, runs, known).at(asked)
+        return self.weights[kept] / self.weights[kept].sum(), means, covariances
 
     def _trunks(self, points: Points, measured: bool) -> list[str]:
         return self.trunks_of(points) if measured else [""] * len(points)
@@ -230,7 +246,7 @@ def fit_recovery_field(
         ends: Of paired runs, see :func:`ends_of`. With the small depth's alone, z is its prior.
         full_depth: L.
         reference: Learning-rate area of the full depth's whole run, the unit of the prior.
-        prior: Hyperparameters.
+        prior: Hyperparameters. None: those of the ends' optimizer.
         trunk_curve: The small trunk's validation curve, of the ends' seed, see :func:`trunk_curve_of`; narrows s.
 
     Returns:
@@ -240,21 +256,19 @@ def fit_recovery_field(
         InputError: for too few annealed ends, unpaired runs, different warm-ups or peak rates, growth of different
             recipes, or diverged runs; each names the pilot that mends it.
     """
-    prior = prior or FieldPrior()
     check_ends(ends)
+    prior = prior or prior_of(ends[0].optimizer)
     if not 0 < reference < math.inf:
         raise InputError("reference", reference, "must be positive", "give the full run's learning-rate area")
     small_depth = next(end.depth for end in ends if end.kind == "small")
     checks.whole("full_depth", full_depth, small_depth + 1, fix="give the number of blocks")
     runs = field_runs(ends, trunk_curve, small_depth, full_depth, reference)
-    loss = _losses(ends, trunk_curve)
     scale = min(end.loss for end in ends)
+    known = _logarithms(ends, trunk_curve, scale)
     axes = (prior.amplitudes, prior.exponents, prior.discrepancies, prior.noises, prior.onsets)
     grid = np.array(list(itertools.product(*axes)))
     grid[:, 1] *= 1 + grid[:, 4]
-    factors = np.linalg.cholesky(FieldKernel(prior=prior, scale=scale, grid=grid).covariance(runs, runs, same=True))
-    whitened = np.linalg.solve(factors, np.broadcast_to(loss[:, None], (len(grid), len(loss), 1)))[..., 0]
-    log_weight = -0.5 * (whitened**2).sum(1) - np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(1)
+    log_weight = _condition(FieldKernel(prior=prior, grid=grid), runs, known).log_likelihood()
     log_weight -= 0.5 * (np.log(grid[:, 3] / prior.noise_typical) / prior.noise_spread) ** 2
     log_weight -= prior.amplitude_power * np.log(grid[:, 0]) + prior.discrepancy_power * np.log(grid[:, 2])
     log_weight -= prior.onset_power * np.log1p(grid[:, 4])
@@ -272,9 +286,66 @@ def fit_recovery_field(
     )
 
 
-def _losses(ends: Sequence[AnnealedEnd], curve: TrunkCurve | None) -> np.ndarray:
-    """In the order of :func:`~latebloom.theory.fitting.field_kernel.field_runs`."""
-    return np.concatenate([[end.loss for end in ends], curve.loss if curve else []])
+@dataclass(frozen=True, kw_only=True)
+class _Conditioned:
+    """The field given losses, at each point of a kernel's grid: what is vague by least squares, the rest by Cholesky.
+
+    Rasmussen & Williams (2006), section 2.7, with the vague coefficients' own prior, N(0, 1) in units of their standard
+    deviations.
+
+    Attributes:
+        kernel: Prior.
+        runs: What is known, n runs.
+        factors: L, lower, of the covariance of the runs without what is vague, (grid, n, n).
+        whitened: L^-1 times the runs' basis, (grid, n, 4).
+        normal: C, lower, C C' = 1 + whitened' whitened, (grid, 4, 4).
+        coefficients: Posterior means of what is vague, (grid, 4, 1).
+        residuals: L^-1 times what those and the prior mean leave of the logarithms, (grid, n, 1).
+    """
+
+    kernel: FieldKernel
+    runs: FieldRuns
+    factors: np.ndarray
+    whitened: np.ndarray
+    normal: np.ndarray
+    coefficients: np.ndarray
+    residuals: np.ndarray
+
+    def log_likelihood(self) -> np.ndarray:
+        """Logarithm of their density, without its constant, (grid,)."""
+        misfit = (self.residuals**2).sum((1, 2)) + (self.coefficients**2).sum((1, 2))
+        diagonals = [np.diagonal(each, axis1=1, axis2=2) for each in (self.factors, self.normal)]
+        return -0.5 * misfit - sum(np.log(diagonal).sum(1) for diagonal in diagonals)
+
+    def at(self, asked: FieldRuns) -> tuple[np.ndarray, np.ndarray]:
+        """Means, (grid, points), and covariances, (grid, points, points), at ``asked`` runs."""
+        kernel = self.kernel
+        half = np.linalg.solve(self.factors, kernel.covariance(self.runs, asked))
+        turned, basis = half.transpose(0, 2, 1), kernel.basis(asked)
+        means = kernel.mean(asked) + (basis @ self.coefficients + turned @ self.residuals)[..., 0]
+        vague = np.linalg.solve(self.normal, (basis - turned @ self.whitened).transpose(0, 2, 1))
+        covariances = kernel.covariance(asked, asked, same=True) - turned @ half + vague.transpose(0, 2, 1) @ vague
+        return means, covariances
+
+
+def _condition(kernel: FieldKernel, runs: FieldRuns, known: np.ndarray) -> _Conditioned:
+    """The field given the logarithms of the losses of runs."""
+    factors = np.linalg.cholesky(kernel.covariance(runs, runs, same=True))
+    above = (known - kernel.mean(runs))[:, :, None]
+    whitened = np.linalg.solve(factors, np.concatenate([kernel.basis(runs), above], axis=2))
+    basis, above = whitened[..., :-1], whitened[..., -1:]
+    turned = basis.transpose(0, 2, 1)
+    precision = np.eye(basis.shape[2]) + turned @ basis
+    coefficients = np.linalg.solve(precision, turned @ above)
+    return _Conditioned(
+        kernel=kernel, runs=runs, factors=factors, whitened=basis, normal=np.linalg.cholesky(precision),
+        coefficients=coefficients, residuals=above - basis @ coefficients,
+    )  # fmt: skip
+
+
+def _logarithms(ends: Sequence[AnnealedEnd], curve: TrunkCurve | None, scale: float) -> np.ndarray:
+    """ln(loss/scale) in the order of :func:`~latebloom.theory.fitting.field_kernel.field_runs`."""
+    return np.log(np.concatenate([[end.loss for end in ends], curve.loss if curve else []]) / scale)
 
 
 def _distinct(points: Points, measured: np.ndarray) -> tuple[Points, np.ndarray, np.ndarray]:

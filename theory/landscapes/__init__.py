@@ -13,8 +13,9 @@ from latebloom.theory.landscapes.classical import ConvexBound, MomentumLaw, Mult
 from latebloom.theory.landscapes.functional import FunctionalLaw, QuadraticLaw
 from latebloom.theory.landscapes.law import Law
 from latebloom.theory.landscapes.river import RiverValley
+from latebloom.theory.landscapes.two_valleys import TwoValleys
 
-AnyLaw = PowerLaw | ConvexBound | MomentumLaw | MultiPowerLaw | FunctionalLaw | QuadraticLaw | RiverValley
+AnyLaw = PowerLaw | ConvexBound | MomentumLaw | MultiPowerLaw | FunctionalLaw | QuadraticLaw | RiverValley | TwoValleys
 
 LAWS: dict[str, type[Law]] = {str(law.__struct_config__.tag): law for law in get_args(AnyLaw)}  # by the tag in its JSON
 
@@ -29,4 +30,5 @@ __all__ = [
     "PowerLaw",
     "QuadraticLaw",
     "RiverValley",
+    "TwoValleys",
 ]

@@ -128,7 +128,7 @@ class FieldLaw(GrowthLandscape, frozen=True, kw_only=True, tag="field"):
         field = self.field
         after = np.where(depth == self.small_depth, 0.0, after)
         points = field.points(before.ravel().tolist(), after.ravel().tolist(), depth.ravel().tolist())
-        return field.moments(points, measured=True)[0].reshape(before.shape)
+        return field.expected(points, measured=True).reshape(before.shape)
 
 
 @functools.lru_cache(maxsize=8)

@@ -22,7 +22,7 @@ import scipy
 
 from latebloom.theory import checks
 from latebloom.theory.errors import InputError
-from latebloom.theory.landscapes.lr_history import History, history
+from latebloom.theory.landscapes.lr_history import GroupRates, History, history
 from latebloom.theory.schedules import Schedule
 from latebloom.theory.spec import Spec
 
@@ -39,10 +39,11 @@ class Shape:
     """A parameter that enters a law non-linearly: where it may lie, and in which unit of the data's own scale.
 
     Args:
-        low: Least value, in units of (largest area)^area (largest learning rate)^rate.
+        low: Least value, in units of (largest area)^area (usual learning rate)^rate (that of the rest)^other.
         high: Largest value, in the same unit.
         area: Power of the largest area in the parameter's unit.
-        rate: Power of the largest learning rate in it.
+        rate: Power of the usual learning rate in it (:attr:`.lr_history.History.usual_lr`).
+        other: Power of the other parameters' usual learning rate in it.
         log: Search its logarithm.
         centre: Where it is expected, in the unit of the bounds: decides what the data leave open, and little else.
         width: How far off it may be (a factor e^width if ``log``); inf for no expectation.
@@ -52,6 +53,7 @@ class Shape:
     high: float
     area: float = 0.0
     rate: float = 0.0
+    other: float = 0.0
     log: bool = True
     centre: float = 1.0
     width: float = float("inf")
@@ -63,7 +65,7 @@ class Law(Spec, frozen=True, kw_only=True):
     Attributes:
         linear: Names of the linear parameters, in the order of the columns; the first is the floor L0.
         shapes: The non-linear ones.
-        scales: Parameters that no fit moves: units taken from the data, its largest "area" or "rate".
+        scales: Parameters that no fit moves: units of the data, its largest "area", usual "rate" or "other" rate.
         units: Unit of every parameter.
         remedies: The run that would fix a parameter that other runs leave open; {steps} are those of the longest.
     """
@@ -76,11 +78,12 @@ class Law(Spec, frozen=True, kw_only=True):
         **dict.fromkeys(("floor", "amplitude", "exponent", "source", "distance2"), "A run of more than {steps} steps"),
         **dict.fromkeys(("noise", "gain", "gradient2"), "A run that lowers its learning rate"),
         **dict.fromkeys(
-            ("memory", "tail", "forgetting", "capacity", "sharpness"),
+            ("memory", "tail", "other_memory", "other_tail", "forgetting", "capacity", "sharpness"),
             "A run that drops its learning rate half-way and stays there, logged often after the drop,",
         ),
         **dict.fromkeys(("saturation", "rate_power"), "A run at a peak learning rate three times higher or lower"),
         "cooling": "A run that drops its learning rate much earlier or later",
+        **dict.fromkeys(("other_share", "other_power"), "A run whose embedding and head cool down at another time"),
         "delay": "Losses logged soon after the warm-up",
     }
 
@@ -103,11 +106,11 @@ class Law(Spec, frozen=True, kw_only=True):
         """All parameters by name, linear ones first."""
         return {name: getattr(self, name) for name in self.linear} | self.shape
 
-    def loss(self, schedule: Schedule | ArrayLike, step: ArrayLike | None = None) -> np.ndarray:
+    def loss(self, schedule: Schedule | GroupRates | ArrayLike, step: ArrayLike | None = None) -> np.ndarray:
         """Loss after ``step`` updates (by default after each), nats.
 
         Args:
-            schedule: A schedule, or one learning rate for each update.
+            schedule: A schedule, or one learning rate for each update, or two.
             step: Whole numbers of updates, 1 ... T, in any order.
 
         Raises:

@@ -3,6 +3,7 @@ r"""What laws see of a schedule: learning rates as constant pieces, areas at the
 Notation
     piece j     ``steps[j]`` updates at learning rate ``lr[j]``; edges 0 ... M stand before, between and after pieces
     S           ``area``: sum of eta over the updates before an edge
+    o           ``others``: a second rate, of the parameters that are no matrices (:class:`GroupRates`)
     Z_x         ``modes``: int_0^{S_t} exp(-x (S_t - v)) g(v) dv, the response of one mode of rate x to a drive g, exact
                 on constant pieces
 
@@ -16,7 +17,7 @@ to rounding.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from latebloom.theory.schedules import Schedule
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["History", "histories", "history"]
+__all__ = ["GroupRates", "History", "histories", "history"]
 
 RESOLUTION = 1 / 64  # of the largest learning rate: what a piece averages over
 # Runs evaluated at no more than FEW points get extra edges 1, 2, 4, ... updates before each point, because short
@@ -37,6 +38,30 @@ RESOLUTION = 1 / 64  # of the largest learning rate: what a piece averages over
 FEW = 4
 STRONGEST = 1e4  # inverse memories up to this, per area of the whole run, share one grid of rates
 KEPT = 3  # modes driven by other powers of the learning rate
+RARE = 0.1  # share of a run's updates whose rates may lie above the usual one
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupRates:
+    """Two learning rates a run: what stands in the place of a schedule where two kinds of parameters have their own.
+
+    Attributes:
+        matrices: Of the blocks' matrices at each update, or how far they turn, (steps,).
+        others: Of the rest (embedding, head, vectors), in one unit for all runs of a fit, (steps,).
+
+    Raises:
+        InputError: if there is not one of each for every update, or a rate of the rest is none.
+    """
+
+    matrices: np.ndarray
+    others: np.ndarray
+
+    def __post_init__(self) -> None:
+        rates = checks.non_negative("others", self.others)
+        if rates.shape != np.shape(self.matrices):
+            rule = f"must be {np.shape(self.matrices)}, one rate for each of the matrices'"
+            raise InputError("others", rates.shape, rule, "match them")
+        checks.positive("largest of others", rates.max(initial=0.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +74,7 @@ class History:
         run: (N,) run of each point.
         edge: (N,) pieces that are over at each point.
         warm: (B,) pieces of warm-up: those at the start whose learning rates rise.
+        others: (B, M) learning rate of the other parameters, 0 in padding; None: that of ``lr``.
         cache: Modes and grids that were computed before, to be left alone.
     """
 
@@ -57,12 +83,30 @@ class History:
     run: np.ndarray
     edge: np.ndarray
     warm: np.ndarray
+    others: np.ndarray | None = None
     cache: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def sums(self, rate: np.ndarray) -> np.ndarray:
         """(B, M + 1) sum over updates of a ``rate`` per update (B, M), at each edge."""
         ticks = self.steps * rate
         return np.concatenate([np.zeros_like(ticks[:, :1]), np.cumsum(ticks, axis=1)], axis=1)
+
+    @cached_property
+    def of_others(self) -> History:
+        """The same points as the other parameters see them."""
+        return self if self.others is None else replace(self, lr=self.others, others=None, cache={})
+
+    @cached_property
+    def usual_lr(self) -> float:
+        """The learning rate that a tenth of the updates exceed, of the run in which it is largest: its unit.
+
+        Not the largest of all: matrices that start small turn far at first.
+        """
+        rates, steps = np.real(self.lr), np.real(self.steps)
+        order = np.argsort(-rates, axis=1)
+        done = np.cumsum(np.take_along_axis(steps, order, axis=1), axis=1)
+        first = np.argmax(done > RARE * done[:, -1:] * (1 - 1e-9), axis=1)
+        return float(np.max(np.take_along_axis(rates, order, axis=1)[np.arange(len(rates)), first]))
 
     @cached_property
     def clock(self) -> np.ndarray:
@@ -153,11 +197,11 @@ class History:
         return np.where(past, self.area[:, None] - edges, 0.0)
 
 
-def history(schedule: Schedule | ArrayLike, step: ArrayLike | None = None) -> History:
+def history(schedule: Schedule | GroupRates | ArrayLike, step: ArrayLike | None = None) -> History:
     """One run's history: a schedule or all its learning rates, and the updates after which losses are wanted.
 
     Args:
-        schedule: A :class:`~latebloom.theory.schedules.Schedule`, or eta_0 ... eta_{T-1}.
+        schedule: A :class:`~latebloom.theory.schedules.Schedule`, or eta_0 ... eta_{T-1}, or two rates of groups.
         step: Whole numbers of updates in [1, T]; by default all of them, and then every update is a piece.
 
     Raises:
@@ -166,34 +210,56 @@ def history(schedule: Schedule | ArrayLike, step: ArrayLike | None = None) -> Hi
     return histories([(schedule, step)])
 
 
-def histories(runs: Sequence[tuple[Schedule | ArrayLike, ArrayLike | None]]) -> History:
+def histories(runs: Sequence[tuple[Schedule | GroupRates | ArrayLike, ArrayLike | None]]) -> History:
     """Several runs' histories as one, so that a law is evaluated on all of them at once.
 
     Args:
         runs: (schedule, step) of each run, as in :func:`history`; at least one.
 
     Raises:
-        InputError: as in :func:`history`, or if there is no run.
+        InputError: as in :func:`history`, if there is no run, or if some have two rates and some have one.
     """
     if not runs:
         raise InputError("runs", 0, "needs at least one run", "give (schedule, step) pairs")
     pieces = [_pieces(*run) for run in runs]
-    width = max(len(lr) for lr, *_ in pieces)
-    shape = (len(pieces), width)
-    lr, steps = np.zeros(shape, dtype=np.result_type(*[p[0] for p in pieces])), np.zeros(shape)
-    for b, (piece_lr, piece_steps, _, _) in enumerate(pieces):
-        lr[b, : len(piece_lr)], steps[b, : len(piece_lr)] = piece_lr, piece_steps
+    two = [piece.others is not None for piece in pieces]
+    if any(two) and not all(two):
+        rule = "learning rates: some runs have two and some have one"
+        raise InputError("runs", two, rule, "give the rates of the other parameters for all or for none")
     return History(
-        lr=lr,
-        steps=steps,
-        run=np.repeat(np.arange(len(pieces)), [len(p[2]) for p in pieces]),
-        edge=np.concatenate([p[2] for p in pieces]),
-        warm=np.array([p[3] for p in pieces]),
+        lr=_padded([piece.lr for piece in pieces]),
+        steps=_padded([piece.steps for piece in pieces]),
+        run=np.repeat(np.arange(len(pieces)), [len(piece.edge) for piece in pieces]),
+        edge=np.concatenate([piece.edge for piece in pieces]),
+        warm=np.array([piece.warm for piece in pieces]),
+        others=_padded([piece.others for piece in pieces if piece.others is not None]) if all(two) else None,
     )
 
 
-def _pieces(schedule: Schedule | ArrayLike, step: ArrayLike | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Learning rates and lengths of a run's pieces, the edge of each point, and how many pieces are warm-up."""
+def _padded(rows: list[np.ndarray]) -> np.ndarray:
+    """(B, longest) the rows, zeros behind them."""
+    padded = np.zeros((len(rows), max(map(len, rows))), dtype=np.result_type(float, *rows))
+    for row, values in zip(padded, rows, strict=True):
+        row[: len(values)] = values
+    return padded
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """A run's pieces: learning rates, of the other parameters too if they have their own, and lengths; the edge of
+    each point; how many are warm-up."""
+
+    lr: np.ndarray
+    others: np.ndarray | None
+    steps: np.ndarray
+    edge: np.ndarray
+    warm: int
+
+
+def _pieces(schedule: Schedule | GroupRates | ArrayLike, step: ArrayLike | None) -> _Pieces:
+    others = np.asarray(schedule.others, dtype=float) if isinstance(schedule, GroupRates) else None
+    if isinstance(schedule, GroupRates):
+        schedule = schedule.matrices
     rates = schedule.lrs() if isinstance(schedule, Schedule) else np.asarray(schedule)
     if rates.ndim != 1 or len(rates) == 0:
         raise InputError("schedule", rates.shape, "must be one learning rate for each update", "give a 1-d array")
@@ -213,17 +279,31 @@ def _pieces(schedule: Schedule | ArrayLike, step: ArrayLike | None) -> tuple[np.
     step = step.astype(np.int64)
     real = np.real(rates)
     first = _warm_up(real)
-    travelled = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(real)))])  # what eta has changed by
-    cells = np.floor(travelled / (RESOLUTION * np.max(real)) * (1 - 1e-12))
-    jumps = np.flatnonzero(np.diff(cells)) + 1
+    jumps = np.concatenate([_jumps(one) for one in (real, others) if one is not None])
     near = step[:, None] - 2 ** np.arange(30) if len(step) <= FEW else step[:0]  # short memories see the last updates
     edges = np.unique(np.concatenate([[0, first, int(step.max())], jumps[jumps < step.max()], step, near[near > 0]]))
     edges = edges[edges <= step.max()]
     if len(step) == len(rates):
         edges = np.arange(len(rates) + 1)
-    area = np.concatenate([[0.0], np.cumsum(rates)])
     steps = np.diff(edges)
-    return np.diff(area[edges]) / steps, steps, np.searchsorted(edges, step), int(np.searchsorted(edges, first))
+
+    def means(values: np.ndarray) -> np.ndarray:
+        return np.diff(np.concatenate([[0.0], np.cumsum(values)])[edges]) / steps
+
+    return _Pieces(
+        lr=means(rates),
+        others=None if others is None else means(others),
+        steps=steps,
+        edge=np.searchsorted(edges, step),
+        warm=int(np.searchsorted(edges, first)),
+    )
+
+
+def _jumps(rates: np.ndarray) -> np.ndarray:
+    """Updates before which a rate has changed by another part of the largest one."""
+    travelled = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(rates)))])
+    cells = np.floor(travelled / (RESOLUTION * np.max(rates)) * (1 - 1e-12))
+    return np.flatnonzero(np.diff(cells)) + 1
 
 
 def _warm_up(rates: np.ndarray) -> int:

@@ -16,12 +16,14 @@ from latebloom.theory.fitting.field_fit import fit_field
 from latebloom.theory.fitting.landscape_fit import LandscapeFit
 from latebloom.theory.fitting.normalised import fit_normalised_pilots
 from latebloom.theory.fitting.pair import fit_law_pair
+from latebloom.theory.fitting.reuse import fit_reuse_law
 from latebloom.theory.landscapes.area import AreaLaw
 from latebloom.theory.landscapes.coupled import CoupledQuadratic
 from latebloom.theory.landscapes.field import FieldLaw
 from latebloom.theory.landscapes.growth import GrowthLandscape
 from latebloom.theory.landscapes.law_pair import LawPair
 from latebloom.theory.landscapes.normalised import NormalisedLaw
+from latebloom.theory.landscapes.reuse import ReuseLaw
 from latebloom.theory.plan import Sha256
 from latebloom.theory.record import Record
 from latebloom.theory.spec import Spec, read_spec
@@ -31,7 +33,7 @@ __all__ = [
     "write_fitted",
 ]  # fmt: skip
 
-AnyLandscape = AreaLaw | NormalisedLaw | LawPair | CoupledQuadratic | FieldLaw
+AnyLandscape = AreaLaw | NormalisedLaw | LawPair | ReuseLaw | CoupledQuadratic | FieldLaw
 DEFAULT = "area"  # what is fitted to pilots when no name is given
 
 
@@ -65,6 +67,11 @@ LANDSCAPES: dict[str, Member] = {
         law=LawPair,
         fit=lambda records, seed: fit_law_pair(records, seed=seed),
         about="a functional scaling law for each depth",
+    ),
+    "reuse": Member(
+        law=ReuseLaw,
+        fit=lambda records, seed: fit_reuse_law(records, seed=seed),
+        about="the law of reuse: a better trained trunk gains less from each further step",
     ),
     "coupled": Member(
         law=CoupledQuadratic, fit=None, about="quadratic with curvature shared by trunk and new layers: exact"

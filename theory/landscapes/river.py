@@ -36,7 +36,7 @@ from latebloom.theory.landscapes.law import Law, Shape
 from latebloom.theory.landscapes.lr_history import History
 from latebloom.theory.spec import Fraction, NonNegative, Positive
 
-__all__ = ["RiverValley"]
+__all__ = ["RiverValley", "river_progress"]
 
 
 class RiverValley(Law, frozen=True, kw_only=True, tag="river_valley"):
@@ -98,9 +98,19 @@ class RiverValley(Law, frozen=True, kw_only=True, tag="river_valley"):
 
     @classmethod
     def columns(cls, past: History, shape: dict[str, Any]) -> np.ndarray:
-        warm = np.arange(past.lr.shape[1]) < past.warm[:, None]
-        made = past.lr / (1 + past.lr / shape["saturation"]) * np.where(warm, 1 - shape["delay"], 1.0)
-        progress = past.at(past.sums(made)) / shape["reference_area"]
+        progress = river_progress(past, shape) / shape["reference_area"]
         lagged = past.average(shape["memory"], shape["tail"], power=shape["rate_power"])
         noise = progress ** -shape["cooling"] * lagged * shape["reference_lr"] ** -shape["rate_power"]
         return np.column_stack([np.ones(len(past.run)), progress ** -shape["exponent"], noise])
+
+
+def river_progress(past: History, shape: dict[str, Any]) -> np.ndarray:
+    """(N,) X_t = sum_k (1 - m [k in warm-up]) eta_k/(1 + eta_k/eta_c).
+
+    Args:
+        past: N points of histories.
+        shape: ``saturation`` eta_c and ``delay`` m among others.
+    """
+    warm = np.arange(past.lr.shape[1]) < past.warm[:, None]
+    made = past.lr / (1 + past.lr / shape["saturation"]) * np.where(warm, 1 - shape["delay"], 1.0)
+    return past.at(past.sums(made))

@@ -118,7 +118,8 @@ def lr_transfer_command(
         raise InputError("--plot", str(plot_path), rule, "name such a file")
     result = lr_transfer(
         plan_of(plan_path), data=data, out=out, lrs=target.lrs, width=target.width, depth=target.depth,
-        steps=target.steps, config=config.replace(quiet=config.quiet or as_json, evals=0),
+        steps=target.steps, horizons=target.horizons or (),
+        config=config.replace(quiet=config.quiet or as_json, evals=0),
     )  # fmt: skip
     if plot_path:
         plot(result, plot_path)

@@ -1,10 +1,10 @@
 """Tune small, train large: a learning-rate sweep at a small size, and the optimum that it predicts at the target.
 
 Each learning rate is a fixed-depth run of the small plan; the loss is a parabola in ln eta around its minimum, whose
-vertex is the optimum (refused if it lies outside the sweep). At the target it is multiplied by
-(T_small/T_target)^(1/2), the convex horizon law of :func:`latebloom.theory.transfer.horizon_exponent`, and each kind of
-parameter by its factor of :mod:`latebloom.theory.plan_transfer`, which the trainer applies under a plan whose
-``optimizer.base`` is the small size.
+vertex is the optimum (refused if it lies outside the sweep). At the target it is multiplied by (T_small/T_target)^h and
+each kind of parameter by its factor of :mod:`latebloom.theory.plan_transfer`, which the trainer applies under a plan
+whose ``optimizer.base`` is the small size. h is fitted to sweeps at further horizons, where such are asked for
+(:func:`latebloom.theory.transfer.fit_horizon_exponent`); else it is assumed to be 1/2, as of convex losses.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import numpy as np
 
 from latebloom.theory.controls import fixed_depth
 from latebloom.theory.errors import InputError
+from latebloom.theory.menu import schedule_for
 from latebloom.theory.plan import Base, Plan
 from latebloom.theory.plan_transfer import size_factors
-from latebloom.theory.transfer import horizon_exponent
+from latebloom.theory.transfer import fit_horizon_exponent, horizon_exponent
 from latebloom.train.config import TrainConfig
 from latebloom.train.run.checkpoint import NonFiniteWeights
 from latebloom.train.run.several import check_reuse, run_one
@@ -41,7 +42,9 @@ class LRTransfer:
         lrs: Peak learning rates of the sweep, increasing.
         losses: Final validation losses, nats per token; infinite where a run diverged.
         optimum: Peak learning rate of the small size.
-        horizon_factor: (T_small/T_target)^(1/2).
+        horizon_exponent: h.
+        optima: Best rate of each horizon that was swept, (steps, rate), the small plan's first.
+        horizon_factor: (T_small/T_target)^h.
         target_peak_lr: Their product.
         base: Size at which the rates hold.
         factors: Of the target's learning rate, by kind of parameter.
@@ -51,6 +54,8 @@ class LRTransfer:
     lrs: tuple[float, ...]
     losses: tuple[float, ...]
     optimum: float
+    horizon_exponent: float
+    optima: tuple[tuple[int, float], ...]
     horizon_factor: float
     target_peak_lr: float
     base: Base
@@ -72,6 +77,7 @@ def lr_transfer(
     width: int,
     depth: int,
     steps: int,
+    horizons: Sequence[int] = (),
     config: TrainConfig | None = None,
     on_run: Callable[[float, float], None] | None = None,
 ) -> LRTransfer:
@@ -85,6 +91,7 @@ def lr_transfer(
         width: Of the target.
         depth: Of the target, in blocks.
         steps: Of the target.
+        horizons: Further steps at which the sweep is made, for h.
         config: How to run.
         on_run: Called with learning rate and loss.
 
@@ -97,25 +104,39 @@ def lr_transfer(
     if not (width >= 1 and depth >= 1 and steps >= 1):
         raise InputError("target", (width, depth, steps), "must be positive", "give --width, --depth and --steps")
     config = config or TrainConfig()
-    runs = [fixed_depth(plan, name=f"lr-{lr:g}", schedule=plan.schedule.with_peak(lr)) for lr in lrs]
-    check_reuse(runs, data, out, config=config)
-    losses = []
-    for lr, small in zip(lrs, runs, strict=True):
-        try:
-            loss = run_one(small, data, out / small.name, config=config).final()
-        except (NonFiniteLoss, NonFiniteWeights):
-            loss = math.inf
-        losses.append(loss if math.isfinite(loss) else math.inf)
-        if on_run:
-            on_run(lr, losses[-1])
-    best = vertex(lrs, losses)
-    horizon = (plan.steps / steps) ** horizon_exponent(CONVEX)
+    swept = {}
+    for horizon in dict.fromkeys((plan.steps, *horizons)):
+        end = "" if horizon == plan.steps else f"-{horizon}"
+        schedule = plan.schedule if horizon == plan.steps else schedule_for(plan.schedule, horizon)
+        swept[horizon] = [fixed_depth(plan, name=f"lr-{lr:g}{end}", schedule=schedule.with_peak(lr)) for lr in lrs]
+    check_reuse([run for runs in swept.values() for run in runs], data, out, config=config)
+    losses: dict[int, list[float]] = {horizon: [] for horizon in swept}
+    for horizon, runs in swept.items():
+        for lr, run in zip(lrs, runs, strict=True):
+            losses[horizon].append(_final(run, data, out / run.name, config))
+            if on_run:
+                on_run(lr, losses[horizon][-1])
+    optima = {horizon: vertex(lrs, of_one) for horizon, of_one in losses.items()}
+    exponent = horizon_exponent(CONVEX)
+    if len(optima) > 1:
+        exponent = fit_horizon_exponent([*optima], [*optima.values()]).exponent
+    best, factor = optima[plan.steps], (plan.steps / steps) ** exponent
     base = plan.optimizer.base or Base(width=plan.model.width, depth=max(plan.depth, 1))
     at_base = plan.optimizer.replace(base=base)
     return LRTransfer(
-        optimizer=plan.optimizer.name, lrs=tuple(lrs), losses=tuple(losses), optimum=best, horizon_factor=horizon,
-        target_peak_lr=best * horizon, base=base, factors=size_factors(at_base, width=width, depth=depth),
+        optimizer=plan.optimizer.name, lrs=tuple(lrs), losses=tuple(losses[plan.steps]), optimum=best,
+        horizon_exponent=exponent, optima=tuple(optima.items()), horizon_factor=factor,
+        target_peak_lr=best * factor, base=base, factors=size_factors(at_base, width=width, depth=depth),
     )  # fmt: skip
+
+
+def _final(plan: Plan, data: Path, out: Path, config: TrainConfig) -> float:
+    """Its final loss, infinite if it diverged."""
+    try:
+        loss = run_one(plan, data, out, config=config).final()
+    except (NonFiniteLoss, NonFiniteWeights):
+        return math.inf
+    return loss if math.isfinite(loss) else math.inf
 
 
 def vertex(lrs: Sequence[float], losses: Sequence[float]) -> float:
@@ -148,7 +169,11 @@ def transfer_text(result: LRTransfer) -> str:
     """
     lines = [f"{'learning rate':>14}  loss"]
     lines += [f"{lr:>14.5g}  {loss:.4f}" for lr, loss in zip(result.lrs, result.losses, strict=True)]
-    lines.append(f"optimum {result.optimum:.4g}; horizon factor {result.horizon_factor:.3g}")
+    why = "assumed: .32 and .5 are published, and --horizons measures it"
+    if len(result.optima) > 1:
+        why = "fitted to " + ", ".join(f"{rate:.3g} at {steps} steps" for steps, rate in result.optima)
+    factor = f"horizon factor {result.horizon_factor:.3g}, T^-{result.horizon_exponent:.3g} {why}"
+    lines.append(f"optimum {result.optimum:.4g}; {factor}")
     lines.append(f"target: peak learning rate {result.target_peak_lr:.4g}, by kind of parameter")
     lines += [f"{kind:>14}  x {by:.3g} = {by * result.target_peak_lr:.4g}" for kind, by in result.factors.items()]
     base = f"--base-width {result.base.width}" + (f" --base-depth {result.base.depth}" if result.base.depth else "")

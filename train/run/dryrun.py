@@ -322,6 +322,9 @@ def dry_run(
     )
 
 
+KNOWN_DEVICES = {139.0: "H200"}  # by memory, GiB
+
+
 def fit_text(
     plan: Plan,
     *,
@@ -360,7 +363,8 @@ def fit_text(
         )  # fmt: skip
         return run.memory / GIB
 
-    device = f"{'one device' if devices == 1 else f'each of {devices} devices'} of {memory_gib:g} GiB"
+    kind = KNOWN_DEVICES.get(memory_gib, "device")
+    device = f"{f'one {kind}' if devices == 1 else f'each of {devices} {kind}s'} ({memory_gib:g} GiB)"
     asked = needed(dtype, activations, micro_sequences)
     if asked <= memory_gib:
         return f"Fits {device}: {asked:.1f} GiB."
