@@ -72,7 +72,8 @@ class LoaderPlace:
         if len(state["processes"]) != trainer.world_size:
             rule = f"is not the {len(state['processes'])} processes that saved the checkpoint: each has its own data"
             raise InputError("world_size", trainer.world_size, rule, "resume with as many processes")
-        ours, loop = state["processes"][trainer.global_rank], trainer.fit_loop
+        ours: Numbers = state["processes"][trainer.global_rank]
+        loop: Any = trainer.fit_loop
         progress = loop.epoch_loop.batch_progress.current
         if ours["began"] is None or not (
             loop.restarted_mid_epoch and progress.completed < trainer.num_training_batches
@@ -107,26 +108,31 @@ class LoaderPlace:
     def _begin(self, trainer: Trainer) -> None:
         self._begun_early = False
         if not _keep_their_place(trainer):
-            iter(trainer.fit_loop._data_fetcher)  # type: ignore[call-overload]
+            iter(_fetcher(trainer))
+
+
+def _fetcher(trainer: Trainer) -> Any:
+    """What holds the loader's iterator in Lightning; it has no public way to begin one anew."""
+    return trainer.fit_loop._data_fetcher
 
 
 def _finish(trainer: Trainer) -> None:
     """Let a finished epoch have no more batches: Lightning would train on one more of it where nothing is validated."""
-    fetcher: Any = trainer.fit_loop._data_fetcher
+    fetcher = _fetcher(trainer)
     fetcher.iterator = iter(())
     getattr(fetcher, "batches", []).clear()
 
 
 def _leave_out(trainer: Trainer, count: int) -> None:
     """Take ``count`` batches from the loader; Lightning counts them itself."""
-    fetcher: Any = trainer.fit_loop._data_fetcher
+    fetcher = _fetcher(trainer)
     for _ in range(count):
         next(fetcher)
     fetcher.fetched -= count
 
 
 def _loaders(trainer: Trainer) -> list[Any]:
-    fetcher = trainer.fit_loop._data_fetcher
+    fetcher = _fetcher(trainer)
     return [] if fetcher is None else fetcher.combined_loader.flattened
 
 
@@ -149,7 +155,7 @@ def _generators(trainer: Trainer) -> list[torch.Generator]:
 
 
 def _numbers(trainer: Trainer) -> Numbers:
-    name, keys, place, has_gauss, gauss = np.random.get_state()  # type: ignore[misc]  # noqa: NPY002
+    name, keys, place, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
