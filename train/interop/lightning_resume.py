@@ -72,7 +72,8 @@ class LoaderPlace:
         if len(state["processes"]) != trainer.world_size:
             rule = f"is not the {len(state['processes'])} processes that saved the checkpoint: each has its own data"
             raise InputError("world_size", trainer.world_size, rule, "resume with as many processes")
-        ours, loop = state["processes"][trainer.global_rank], trainer.fit_loop
+        ours: Numbers = state["processes"][trainer.global_rank]
+        loop: Any = trainer.fit_loop
         progress = loop.epoch_loop.batch_progress.current
         if ours["began"] is None or not (
             loop.restarted_mid_epoch and progress.completed < trainer.num_training_batches
@@ -83,10 +84,9 @@ class LoaderPlace:
         over = state["batches"] >= trainer.num_training_batches  # saved after the last batch: Lightning begins anew
         self._began = ours["now"] if over else ours["began"]
         _set_numbers(trainer, self._began)
-        epochs: Any = loop.epoch_progress.current
         for sampler in _samplers(trainer):
             if hasattr(sampler, "set_epoch"):  # Lightning does so after this
-                sampler.set_epoch(epochs.processed)
+                sampler.set_epoch(loop.epoch_progress.current.processed)
         self._begin(trainer)
         if not over:
             if not _keep_their_place(trainer):
@@ -108,27 +108,31 @@ class LoaderPlace:
     def _begin(self, trainer: Trainer) -> None:
         self._begun_early = False
         if not _keep_their_place(trainer):
-            fetcher: Any = trainer.fit_loop._data_fetcher
-            iter(fetcher)
+            iter(_fetcher(trainer))
+
+
+def _fetcher(trainer: Trainer) -> Any:
+    """What holds the loader's iterator in Lightning; it has no public way to begin one anew."""
+    return trainer.fit_loop._data_fetcher
 
 
 def _finish(trainer: Trainer) -> None:
     """Let a finished epoch have no more batches: Lightning would train on one more of it where nothing is validated."""
-    fetcher: Any = trainer.fit_loop._data_fetcher
+    fetcher = _fetcher(trainer)
     fetcher.iterator = iter(())
     getattr(fetcher, "batches", []).clear()
 
 
 def _leave_out(trainer: Trainer, count: int) -> None:
     """Take ``count`` batches from the loader; Lightning counts them itself."""
-    fetcher: Any = trainer.fit_loop._data_fetcher
+    fetcher = _fetcher(trainer)
     for _ in range(count):
         next(fetcher)
     fetcher.fetched -= count
 
 
 def _loaders(trainer: Trainer) -> list[Any]:
-    fetcher = trainer.fit_loop._data_fetcher
+    fetcher = _fetcher(trainer)
     return [] if fetcher is None else fetcher.combined_loader.flattened
 
 
