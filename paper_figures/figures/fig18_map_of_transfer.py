@@ -1,8 +1,9 @@
 """Figure 18: where growing pays. What a step of the small phase is worth, against its price and the loss-equal line.
 
 A run that grows at step tau of T ends where the full depth alone ends after (T - tau) + rho tau steps: a small step is
-worth rho of a full one. It costs n. Growing beats the full depth of equal compute where rho > n. A run that merely goes on
-from the loss it has (loss-equal) saves at most 6 to 8 % against the best fixed depth; beyond that line it could save more.
+worth rho of a full one. It costs n. Growing beats the full depth of equal compute where rho > n. A run that merely goes
+on from the loss it has (loss-equal) saves at most 6 to 8 % against the best fixed depth; beyond that line it could save
+more.
 
 Records: of the demo's corpus and model (see figure 4), and every study.
 """
