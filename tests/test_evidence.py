@@ -12,6 +12,7 @@ from tests.benchmarks.timing_laws import RECORDS, ROOT, STUDIES
 CELLS = [  # study, compute, grown arms of which README tells the gap
     ("map_bytes_far", 350, [f"grown-1-2-x{share}-copy_zero_last-stack-C350" for share in (0.5, 0.7)]),
     ("recipes_w16", 400, [f"best-1-2-at-{share}-C400" for share in (0.5, 0.7)]),
+    ("crossing_w32", 430, ["grown-1-2-x0.5-copy_zero_last-stack-C430"]),
 ]
 
 RATES = {0.014: "far_rate_014", 0.02: "map_bytes_far", 0.028: "far_rate_028"}
@@ -44,7 +45,7 @@ def test_where_growing_paid(name, compute, arms):
         assert rows[arm].above_best_fixed == pytest.approx(gap.mean(), abs=1e-12)
         said.append(f"{-gap.mean():.4f} +- {gap.std(ddof=1) / len(gap) ** 0.5:.4f}".replace("0.", "."))
         assert f"{len(gap)} seeds" in sentence()
-    assert f"{said[0]} and {said[1]}" in sentence(), said
+    assert " and ".join(said) in sentence(), said
 
 
 def test_either_at_its_best_rate():
@@ -80,6 +81,6 @@ def test_where_it_did_not():
                 below_full += ended < fixed[arm.plan.depth]
                 if ended < min(fixed.values()):
                     below_best += 1
-                    assert [stage.depth for stage in arm.plan.stages] == [1, 2], arm.name
+                    assert arm.plan.depth - arm.plan.stages[0].depth == 1, arm.name
     said = f"depth that they grow to in {below_full} of {count} runs and below the best fixed depth in {below_best}, "
     assert said in sentence(), (below_full, below_best, count)
