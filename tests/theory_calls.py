@@ -384,6 +384,11 @@ CALLS = {
         lambda **numbers: pilot_value.candidate_pilots(committed()[0], committed()[2], **numbers), {"horizon": 400}
     ),
     "decision:decide": Case(lambda **numbers: decision.decide(*committed()[:3], **numbers), {"seed": 0}, zero="seed"),
+    "menu:draws_of_arms": Case(
+        lambda **numbers: menu.draws_of_arms(committed()[0], committed()[1], **numbers),
+        {"number": 2, "seed": 0},
+        zero="seed",
+    ),
     "menu:equal_compute_menu": Case(
         lambda **numbers: menu.equal_compute_menu(committed()[2], **numbers),
         {"small_depth": 1, "full_depth": 4, "budget": 5e12, "most_steps": 10**6},
