@@ -201,6 +201,7 @@ def train_all_command(plan_paths: tuple[Path, ...], data: Path, out: Path, confi
     from rich.console import Console
 
     from latebloom.train.experiments.job import CHECKPOINTS, run_plans
+    from latebloom.train.run.branch import share_trunks
 
     plans = [plan_of(path) for path in plan_paths if path.name != "manifest.json"]  # of `latebloom pilots`
     names = [plan.name for plan in plans]
@@ -208,5 +209,6 @@ def train_all_command(plan_paths: tuple[Path, ...], data: Path, out: Path, confi
         raise InputError("PLANS", twice[0], "is the name of several plans", "give each a name of its own")
     every = max(1, max(plan.steps for plan in plans) // CHECKPOINTS)
     console = Console(quiet=config.quiet)
-    run_plans(plans, data, out, every=every, train=config, console=console, what="runs")
+    trunks = share_trunks(plans, out, every=every)
+    run_plans(plans, data, out, trunks=trunks, every=every, train=config, console=console, what="runs")
     console.print(f"{out}: {len(plans)} runs finished", highlight=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from latebloom.theory.plan import Plan, Stage, write_plan
 from latebloom.theory.record import Record
 from latebloom.theory.verdict import Verdict, judge
 from latebloom.train.config import TrainConfig
-from latebloom.train.run.branch import share_trunks
+from latebloom.train.run.branch import Trunk, share_trunks
 from latebloom.train.run.several import run_all
 
 __all__ = ["claimed_directory", "growing_plan", "job_price", "run_job", "run_plans"]
@@ -59,7 +59,10 @@ def run_job(base: Plan, data: Path, out: Path, *, config: PlanConfig, train: Tra
     began = time.monotonic()
     pilots = [pilot.plan for pilot in _design(base, config).pilots]
     every = max(1, base.steps // CHECKPOINTS)
-    records = run_plans(pilots, data, out / "pilots", every=every, train=train, console=console, what="pilots")
+    trunks = share_trunks(pilots, out / "pilots", every=every)
+    records = run_plans(
+        pilots, data, out / "pilots", trunks=trunks, every=every, train=train, console=console, what="pilots"
+    )
 
     field = field_of_records(
         records, small_depth=config.small_depth, full_depth=base.depth, reference=base.schedule.total_area
@@ -69,12 +72,12 @@ def run_job(base: Plan, data: Path, out: Path, *, config: PlanConfig, train: Tra
     console.print(f"[bold]plan[/]    {escape(plan.provenance.reason or '')}", highlight=False)
 
     arms = {"progressive": plan} | {each.name: each.plan(plan) for each in compared(_depths(base, config))}
-    used = {trunk.run for trunk in share_trunks(pilots, out / "pilots", every=every).values()}
-    places = {out / "pilots" / pilot.name: pilot for pilot in pilots}
+    used = {trunk.run for trunk in trunks.values()}  # others have no early checkpoints
+    finished = {run: pilot for pilot in pilots if (run := out / "pilots" / pilot.name) in used}
+    shared = share_trunks(list(arms.values()), out / "runs", every=every, finished=finished)
     trained = run_plans(
-        list(arms.values()), data, out / "runs", every=every, train=train, console=console, what="runs",
-        finished={run: plan for run, plan in places.items() if run in used},  # others have no early checkpoints
-    )  # fmt: skip
+        list(arms.values()), data, out / "runs", trunks=shared, every=every, train=train, console=console, what="runs"
+    )
     runs = dict(zip(arms, trained, strict=True))
     costs = plan.predicted.pilots
     verdict = judge(runs, noise=field.noise, pilot_flops=costs.flops - costs.reused if costs else None)
@@ -132,11 +135,11 @@ def run_plans(
     data: Path,
     folder: Path,
     *,
+    trunks: Mapping[str, Trunk],
     every: int,
     train: TrainConfig,
     console: Console,
     what: str,
-    finished: dict[Path, Plan] | None = None,
 ) -> list[Record]:
     """Train ``plans``, those that begin alike as branches of one another.
 
@@ -144,15 +147,14 @@ def run_plans(
         plans: With names of their own.
         data: Directory of token shards.
         folder: Each run's directory stands in it, by the plan's name.
+        trunks: What they branch from, by their names: :func:`~latebloom.train.run.branch.share_trunks`.
         every: Steps between the checkpoints of trunks.
         train: How to run them.
         console: Where progress is shown.
         what: They are, for the line that says so.
-        finished: Plans of runs there are already with such checkpoints, by their directories.
     """
     config = train.replace(quiet=True)
     trunk_config = config.replace(checkpoint_every=every, keep_checkpoints=4 * CHECKPOINTS)
-    trunks = share_trunks(plans, folder, every=every, finished=finished)
     fresh = len(plans) - len(trunks)
     console.print(f"[bold]{what:<6}[/]  {len(plans)} ends, {fresh} of them trained from the start", highlight=False)
     return run_all(
