@@ -287,6 +287,7 @@ def _save(
         "png": {"Software": None},
     }
     with plt.style.context(_styles(config)):
+        _fix_layout(figure)
         for suffix in config.format:
             figure.savefig(f"{stem}.{suffix}", metadata=metadata[suffix])
     plt.close(figure)
@@ -298,6 +299,15 @@ def _save(
     for ending, text in texts.items():
         Path(f"{stem}.{ending}").write_text(text, encoding="utf-8")
     return [Path(f"{stem}.{kind}") for kind in (*config.format, *texts)]
+
+
+def _fix_layout(figure: Figure) -> None:
+    """Lay the figure out once, to six digits: the solver's last ones differ from run to run, and name clips in SVG."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        left, bottom, width, height = (round(value, 6) for value in axes.get_position().bounds)
+        axes.set_position((left, bottom, width, height))
 
 
 def _sources(records: Mapping[str, Record], paths: Mapping[str, Path], config: FigureConfig) -> dict[str, Any]:
