@@ -11,7 +11,7 @@ from latebloom.paper_figures.missing import MissingRecords
 from latebloom.paper_figures.paths import DATA, OUTPUT
 from latebloom.paper_figures.registry import FIGURES
 from latebloom.theory.errors import InputError
-from latebloom.theory.options import settings
+from latebloom.theory.options import LocalPath, settings
 from latebloom.train.options import PATH
 
 __all__ = ["explorer_command", "figures_command", "report_command"]
@@ -60,10 +60,8 @@ def _say_figure(name: str, paths: list[Path]) -> None:
 
 
 @click.command("report")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="[default: report.html where the runs are]"
-)
+@click.argument("runs", nargs=-1, required=True, type=LocalPath(path_type=Path))
+@click.option("--out", type=LocalPath(path_type=Path, dir_okay=False), help="[default: report.html where the runs are]")
 def report_command(runs: tuple[Path, ...], out: Path | None) -> None:
     """Write report.html: of a demo, an ablation, a study or a run, or of any loss curves (CSV, TensorBoard)."""
     from latebloom.paper_figures.report import write_report
@@ -72,10 +70,10 @@ def report_command(runs: tuple[Path, ...], out: Path | None) -> None:
 
 
 @click.command("explorer")
-@click.argument("plan", required=False, type=click.Path(path_type=Path))
+@click.argument("plan", required=False, type=LocalPath(path_type=Path))
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(path_type=Path, dir_okay=False),
     default=Path("explorer.html"),
     show_default=True,
     help="The page.",

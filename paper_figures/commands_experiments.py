@@ -14,7 +14,7 @@ from latebloom.theory.controls import control
 from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import blocks_text
 from latebloom.theory.optimizers import Optimizer
-from latebloom.theory.options import ChoosingGroup, settings
+from latebloom.theory.options import ChoosingGroup, LocalPath, settings
 from latebloom.theory.plan import read_plan
 from latebloom.train.config import DemoConfig, TrainConfig
 from latebloom.train.experiments.commands import grid_command
@@ -35,7 +35,7 @@ NOT_OF_JOBS = (  # settings of a plan that the job decides itself, or that belon
 @click.command("demo")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=LocalPath(path_type=Path, file_okay=False),
     default=Path("runs/demo"),
     show_default=True,
     help="Directory.",

@@ -14,7 +14,7 @@ import click
 
 from latebloom.sim.config import SimulationConfig
 from latebloom.theory.errors import InputError, nearest
-from latebloom.theory.options import settings
+from latebloom.theory.options import LocalPath, settings
 
 if TYPE_CHECKING:
     from latebloom.sim.claims import Claim
@@ -24,8 +24,8 @@ __all__ = ["never_text", "simulate_command", "validate_command"]
 
 
 @click.command("simulate")
-@click.argument("plan_path", metavar="PLAN", type=click.Path(path_type=Path))
-@click.option("--out", default=None, type=click.Path(path_type=Path), help="Directory.  [default: runs/sim/NAME]")
+@click.argument("plan_path", metavar="PLAN", type=LocalPath(path_type=Path))
+@click.option("--out", default=None, type=LocalPath(path_type=Path), help="Directory.  [default: runs/sim/NAME]")
 @click.option("--json", "as_json", is_flag=True, help="Print the claims as JSON.")
 @settings({"config": SimulationConfig})
 def simulate_command(plan_path: Path, config: SimulationConfig, out: Path | None, as_json: bool) -> None:
@@ -73,14 +73,14 @@ def simulate_command(plan_path: Path, config: SimulationConfig, out: Path | None
 @click.option(
     "--out",
     default=None,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=LocalPath(path_type=Path, file_okay=False),
     help="Store results here, and go on with those that are there.  [default: runs/validate without --quick]",
 )
 @click.option(
     "--json",
     "json_path",
     default=None,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(path_type=Path, dir_okay=False),
     help="Write the claims here.",
 )
 @click.option("--processes", default=None, type=click.IntRange(min=1), help="At once.  [default: one a core]")

@@ -52,7 +52,7 @@ def updates(plan: Plan, data: Path, config: TrainConfig, nudge: int | None = Non
 
 
 def apart(plan: Plan, data: Path, config: TrainConfig) -> np.ndarray:
-    """Most that a last bit of the weights changes in loss and gradient norm up to each step, in one process; (steps, 2).
+    """Most that last bits of the weights change in loss and gradient norm up to each step, in one process; (steps, 2).
 
     Args:
         plan: What is trained.

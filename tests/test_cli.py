@@ -146,8 +146,10 @@ FILES = {
         (["report", "demo"], "result = 'demo/result.json': is not JSON"),
         (["report", "other"], "result = 'other/result.json': has no number 'measured_final_loss'"),
         (["plan", "check", "."], "path = '.': cannot be read (Is a directory); a file with a Plan belongs there"),
-        ([*SEVEN_B, "--u-mix", ".1", "--out", ""], "path = '.': is not a file; name one, such as plan.json"),
+        ([*SEVEN_B, "--u-mix", ".1", "--out", ""], "--out = '': is not a path"),
         (["train", "p.json", "--out", ""], "--out = '': is not a path"),
+        (["train", "p.json", "--data", "s3://b/d"], "--data = 's3://b/d': is a URL and not a path: copy it from or to"),
+        (["record", "gs://b/run"], "RUN = 'gs://b/run': is a URL"),
         (["coord-check", "--lr", "nan"], "--lr = nan: must lie in (0, 10]; give such as 0.002"),
         (
             ["data", "prepare", "a.txt", "--out", "d", "--vocab-size", "99999999999"],

@@ -21,6 +21,7 @@ from latebloom.train.experiments.job import growing_plan
 QUIET = Console(quiet=True)
 SMALL = DemoConfig(steps=160, batch_tokens=256, tokenizer="bytes")
 TRAIN = TrainConfig(evals=2, eval_tokens=2048)
+NARROW = ModelConfig(model=module.MODEL, width=32, heads=2, context=32)  # what is asked does not depend on the width
 ARMS = {
     "progressive", "fixed", "equal_compute", "cold_start", "small", "small_equal_compute", "depth_equal_compute-2",
 }  # fmt: skip
@@ -29,7 +30,7 @@ ARMS = {
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "demo"
-    return out, demo(out, SMALL, train=TRAIN, console=QUIET)
+    return out, demo(out, SMALL, model=NARROW, train=TRAIN, console=QUIET)
 
 
 def test_result_holds_every_arm_and_every_gap_predicted_and_measured(finished):
@@ -73,7 +74,7 @@ def test_an_interrupted_demo_goes_on_where_it_stopped(finished, monkeypatch):
     (out / "result.json").unlink()
     monkeypatch.setattr(module, "prepare", lambda *a, **k: pytest.fail("the corpus was made again"))
     before = {p: p.stat().st_mtime_ns for p in out.glob("*/*/record.jsonl")}
-    assert demo(out, SMALL, train=TRAIN, console=QUIET) == verdict
+    assert demo(out, SMALL, model=NARROW, train=TRAIN, console=QUIET) == verdict
     assert {p: p.stat().st_mtime_ns for p in out.glob("*/*/record.jsonl")} == before
 
 
@@ -81,7 +82,7 @@ def test_a_budget_that_buys_no_growth_is_refused_before_anything_is_planned(fini
     out, _ = finished
     config = module.plan_config(SMALL.replace(budget=0.001))
     shards = open_shards(out / "data")
-    base = base_plan(ModelConfig(model=module.MODEL), config, Optimizer(), vocab_size=shards.vocab_size)
+    base = base_plan(NARROW, config, Optimizer(), vocab_size=shards.vocab_size)
     pilots = [read_record(path) for path in out.glob("pilots/*")]
     field = field_of_records(pilots, small_depth=1, full_depth=4, reference=base.schedule.total_area)
     with pytest.raises(InputError, match="budget = 0.001: buys no run that grows|is below the cheapest arm"):

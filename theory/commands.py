@@ -15,7 +15,7 @@ from latebloom.theory.base_plan import base_plan
 from latebloom.theory.config import PlanConfig
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError, nearest
-from latebloom.theory.options import settings
+from latebloom.theory.options import LocalPath, settings
 from latebloom.theory.plan import Optimizer, Plan, Provenance, Stage, diff, read_plan, write_plan
 from latebloom.theory.plan_transfer import rates_text
 from latebloom.theory.planning import plan_expansion
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["fit_command", "plan_command", "read_pilots", "record_command"]
 
 LAW_NAMES = (
-    "area, normalised, pair or field (pilots); size, shape or noisy_quadratic (several sizes); best, power, convex, "
-    "momentum, multi_power, functional, quadratic, river_valley or two_valleys (curves). [default: see above]"
+    "area, normalised, pair, reuse or field (pilots); size, shape or noisy_quadratic (several sizes); best, power, "
+    "convex, momentum, multi_power, functional, quadratic, river_valley or two_valleys (curves). [default: see above]"
 )
 
 
@@ -69,18 +69,18 @@ def plan_command() -> None:
     "--pilot",
     "pilots",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=LocalPath(path_type=Path),
     help="Run directory, record, or list of runs (TOML).",
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(path_type=Path, dir_okay=False),
     default=Path("plan.json"),
     show_default=True,
     help="The plan file to write.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the plan instead of the reason.")
-@click.argument("more_pilots", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("more_pilots", nargs=-1, type=LocalPath(path_type=Path))
 def make_command(
     model: ModelConfig,
     config: PlanConfig,
@@ -207,7 +207,7 @@ def _plan_from_law(config: PlanConfig, base: Plan, records: list[Record], area: 
 
 
 @plan_command.command("show")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=LocalPath(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Canonical fields as JSON.")
 def show_command(path: Path, as_json: bool) -> None:
     """Print a plan in words."""
@@ -234,7 +234,7 @@ def show_command(path: Path, as_json: bool) -> None:
 
 
 @plan_command.command("check")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=LocalPath(path_type=Path))
 def check_command(paths: tuple[Path, ...]) -> None:
     """Validate plan files."""
     for path in paths:
@@ -242,7 +242,7 @@ def check_command(paths: tuple[Path, ...]) -> None:
 
 
 @plan_command.command("lr")
-@click.argument("path", metavar="PLAN", type=click.Path(path_type=Path))
+@click.argument("path", metavar="PLAN", type=LocalPath(path_type=Path))
 @click.option("--every", type=click.IntRange(min=1), default=1, show_default=True, help="Updates between rows.")
 def lr_command(path: Path, every: int) -> None:
     """Print the learning rate and depth of every update as CSV, for trainers that take a table.
@@ -264,8 +264,8 @@ def lr_command(path: Path, every: int) -> None:
 
 
 @plan_command.command("diff")
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
+@click.argument("a", type=LocalPath(path_type=Path))
+@click.argument("b", type=LocalPath(path_type=Path))
 def diff_command(a: Path, b: Path) -> int:
     """Print the fields in which two plans differ; exit code 1 if there are any."""
     differences = diff(read_plan(a), read_plan(b))
@@ -281,18 +281,18 @@ def schema_command() -> None:
 
 
 @click.command("fit")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CURVES...")
+@click.argument("paths", nargs=-1, required=True, type=LocalPath(path_type=Path), metavar="CURVES...")
 @click.option("--law", "name", default=None, help=LAW_NAMES)
 @click.option("--loss", default=None, help="Column or tag of the loss.")
 @click.option("--lr", default=None, help="Column or tag of the learning rate.")
 @click.option("--step", default=None, help="Column of the step.")
 @click.option("--other-lr", default=None, help="Column or tag of the learning rate of all that is no matrix.")
 @click.option("--weight-decay", type=float, default=0.0, show_default=True, help="Of matrices under Muon and its kin.")
-@click.option("--predict", multiple=True, type=click.Path(path_type=Path), help="A run that is predicted, not fitted.")
+@click.option("--predict", multiple=True, type=LocalPath(path_type=Path), help="A run that is predicted, not fitted.")
 @click.option("--warmup", type=int, default=0, show_default=True, help="Updates of warm-up before the first logged LR.")
 @click.option("--burn-in", type=float, default=0.1, show_default=True, help="Share of each run that is left out.")
 @click.option("--points", type=int, default=500, show_default=True, help="Average longer curves to so many points.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Keep a landscape for `latebloom ask`.")
+@click.option("--out", type=LocalPath(path_type=Path, dir_okay=False), help="Keep a landscape for `latebloom ask`.")
 @click.option("--replicas", type=click.IntRange(min=0), default=40, show_default=True, help="Of the bootstrap.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the fit and the bootstrap.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -359,8 +359,8 @@ def fit_command(
 
 
 @click.command("record")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--parquet", type=click.Path(path_type=Path, dir_okay=False), help="Write it to this file.")
+@click.argument("run", type=LocalPath(path_type=Path))
+@click.option("--parquet", type=LocalPath(path_type=Path, dir_okay=False), help="Write it to this file.")
 def record_command(run: Path, parquet: Path | None) -> None:
     """Show what RUN (a run's directory or a record file) measured last; with --parquet, write the record there."""
     from latebloom.theory.record import read_record, write_parquet

@@ -8,18 +8,19 @@ from pathlib import Path
 import click
 
 from latebloom.theory.errors import InputError
+from latebloom.theory.options import LocalPath
 from latebloom.theory.plan import read_plan
 
 __all__ = ["ask_command", "schedule_command"]
 
-FILE = click.Path(path_type=Path)
+FILE = LocalPath(path_type=Path)
 
 
 @click.command("ask")
 @click.argument("plan_path", metavar="PLAN", type=FILE)
 @click.option("--law", "laws", multiple=True, type=FILE, help="From `latebloom fit --out`; one a small depth.")
 @click.option("--pilot", "pilots", multiple=True, type=FILE, help="Run directory or record; instead of --law.")
-@click.option("--landscape", default="area", show_default=True, help="Fitted to pilots: area, normalised or pair.")
+@click.option("--landscape", default="area", show_default=True, help="Of --pilot: area, normalised, pair or reuse.")
 @click.option("--compute", type=float, default=None, help="FLOPs. [default: what PLAN costs]")
 @click.option("--peaks", type=float, nargs=2, default=None, help="Peak learning rates to choose from: LOW HIGH.")
 @click.option("--tolerance", type=float, default=0.01, show_default=True, help="Accepted price, share of the loss.")

@@ -16,7 +16,7 @@ from latebloom.theory.config import PlanConfig
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.files import write_whole
-from latebloom.theory.options import settings
+from latebloom.theory.options import LocalPath, settings
 from latebloom.theory.plan import Optimizer, Plan, Provenance, Stage, write_plan
 from latebloom.theory.prediction import Prediction
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["next_command", "pilots_command"]
 
-PATH = click.Path(path_type=Path)
+PATH = LocalPath(path_type=Path)
 MANIFEST = "manifest.json"
 SMALLER = (  # tests/benchmarks/pilot_sizes.py computes it from committed Records
     "Pilots at half the width (measured once, 1 -> 4 blocks, one seed): the small depth's slope came out the same to "

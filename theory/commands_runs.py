@@ -19,14 +19,14 @@ from latebloom.theory.fitting.foreign_runs import (
     read_run_list,
     record_of_curve,
 )
-from latebloom.theory.options import ChoosingGroup, settings
+from latebloom.theory.options import ChoosingGroup, LocalPath, settings
 from latebloom.theory.plan import Plan, Stage, read_plan, write_plan
 from latebloom.theory.record import RECORD_FILE, Record, RecordWriter
 from latebloom.theory.schedules import Constant
 
 __all__ = ["controls_command", "import_command", "write_arms"]
 
-PATH = click.Path(path_type=Path)
+PATH = LocalPath(path_type=Path)
 
 
 @click.command("controls")

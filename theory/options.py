@@ -24,11 +24,41 @@ from latebloom.theory import spec
 from latebloom.theory.errors import InputError, nearest
 from latebloom.theory.spec import Spec
 
-__all__ = ["ChoosingGroup", "Setting", "SettingOption", "attribute_lines", "config_text", "read_config", "settings"]
+__all__ = [
+    "ChoosingGroup",
+    "LocalPath",
+    "Setting",
+    "SettingOption",
+    "attribute_lines",
+    "config_text",
+    "read_config",
+    "settings",
+]
 
 CONFIG_HELP = "TOML, YAML or JSON file with the settings below; an option given here wins over it."
 PRINT_HELP = "Print the settings below as a file for --config; do nothing else."
 LARGEST_SHOWN = 1e9  # bounds from here on are checked, but not worth a place in --help
+
+
+class LocalPath(click.Path):
+    """A path of this machine. An empty one, as an unset shell variable leaves it, would mean the current directory.
+
+    A URL is no path: shards are mapped into memory, runs locked, checkpoints renamed, which object stores do not offer.
+    """
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, if it is one of this machine.
+
+        Args:
+            value: As given.
+            param: Whose it is.
+            ctx: Of the command.
+        """
+        if value == "":
+            self.fail("'' is not a path", param, ctx)
+        if re.match(r"\w[\w+.-]+://", str(value)):
+            self.fail(f"{value!r} is a URL and not a path: copy it from or to there by other means", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,7 +181,7 @@ def settings(
                 return None
             return callback(**parameters, **{name: built[cls] for name, cls in specs.items()})
 
-        file = click.Path(path_type=Path)
+        file = LocalPath(path_type=Path)
         own = [
             click.Option(["config_file", "--config"], type=file, help=CONFIG_HELP),
             click.Option(["--print-config"], is_flag=True, help=PRINT_HELP),

@@ -55,6 +55,7 @@ class TrainConfig(Spec, frozen=True, kw_only=True):
         tracker: Where rows are mirrored to, besides the record.
         shard: Devices among which tensors are divided; other groups of as many hold replicas (HSDP). None: all.
         gather: Of the weights of blocks that devices send one another; bfloat16 halves it, under --dtype bfloat16.
+        rank_timeout: Seconds that a rank waits for another one, checkpoints included, before it is given up for lost.
     """
 
     seed: Count = 0
@@ -77,6 +78,7 @@ class TrainConfig(Spec, frozen=True, kw_only=True):
     tracker: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
     shard: AtLeastOne | None = None
     gather: DType = "float32"
+    rank_timeout: Positive = 300.0
 
     def check(self) -> None:
         if self.gather == "bfloat16" and self.dtype == "float32":

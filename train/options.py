@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
-
-import click
 
 from latebloom.theory.architectures.model_config import ModelConfig, model_of
 from latebloom.theory.errors import InputError
+from latebloom.theory.options import LocalPath
 from latebloom.theory.plan import Plan, read_plan
 
 __all__ = ["PATH", "plan_of", "use_threads"]
 
 
-class NamedPath(click.Path):
-    """A path; an empty one, as an unset shell variable leaves it, is refused: it would mean the current directory."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "":
-            self.fail("'' is not a path", param, ctx)
-        return super().convert(value, param, ctx)
-
-
-PATH = NamedPath(path_type=Path)
+PATH = LocalPath(path_type=Path)
 
 
 def plan_of(argument: Path | None, option: Path | None = None, model_name: str | None = None) -> Plan:

@@ -39,7 +39,8 @@ __all__ = ["ALONE", "PeerLost", "Ranks", "exit_process", "joined", "refuse_ranks
 JOIN_S = 300  # seconds that a rank waits for the others to start
 ANSWER_S = 5  # seconds that a rank has to say that it is there, once another one is lost
 SETTLE_S = 30  # seconds that a rank waits at its end for the threads of its process group
-TIMEOUT_S = 900  # seconds after which a collective operation is given up
+TIMEOUT_S = 300.0  # seconds after which a collective operation is given up, unless a run says otherwise
+SILENT = re.compile(r"timed out|timeout", re.IGNORECASE)
 LOST = re.compile(r"gloo|nccl|connection|socket|broken pipe|timed out|timeout|store", re.IGNORECASE)
 
 
@@ -58,13 +59,21 @@ class Ranks:
         local_rank: Its number on its machine, which is that of its device.
         store: The launcher's key-value store; None for one that is alone.
         shard: S, ranks among which tensors are divided, a divisor of ``world``; None: all of them.
+        timeout: Seconds after which a rank that says nothing is given up.
     """
 
     def __init__(
-        self, *, rank: int = 0, world: int = 1, local_rank: int = 0, store: Any = None, shard: int | None = None
+        self,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        local_rank: int = 0,
+        store: Any = None,
+        shard: int | None = None,
+        timeout: float = TIMEOUT_S,
     ):
         self.rank, self.world, self.local_rank, self.store = rank, world, local_rank, store
-        self.shard = shard or world
+        self.shard, self.timeout = shard or world, timeout
         self.step = 0  # updates done, for what is said of a rank that is lost
         self._group: Any = None  # of torch.distributed; None: all ranks' first one
         self._asked: list[int] = []  # signals that this process got
@@ -199,11 +208,14 @@ class Ranks:
         Args:
             name: Of what the thread does.
         """
-        other = Ranks(rank=self.rank, world=self.world, local_rank=self.local_rank, store=self.store, shard=self.shard)
+        other = Ranks(
+            rank=self.rank, world=self.world, local_rank=self.local_rank, store=self.store, shard=self.shard,
+            timeout=self.timeout,
+        )  # fmt: skip
         if not self.alone:
             import torch.distributed as dist
 
-            other._group = dist.new_group(backend="gloo", timeout=datetime.timedelta(seconds=TIMEOUT_S))
+            other._group = dist.new_group(backend="gloo", timeout=datetime.timedelta(seconds=self.timeout))
             other.store = dist.PrefixStore(name, self.store.clone())
         return other
 
@@ -312,12 +324,13 @@ def refuse_ranks(what: str) -> None:
 
 
 @contextlib.contextmanager
-def joined(device: str = "auto", shard: int | None = None) -> Iterator[Ranks]:
+def joined(device: str = "auto", shard: int | None = None, timeout: float = TIMEOUT_S) -> Iterator[Ranks]:
     """The ranks that the launcher started, for as long as the context lasts; :data:`ALONE`'s like without a launcher.
 
     Args:
         device: Of the configuration: it says how tensors travel.
         shard: Ranks among which tensors are divided; None: all.
+        timeout: Seconds after which a rank that says nothing is given up.
 
     Raises:
         InputError: if the environment is incomplete, a rank does not come, or ``shard`` does not divide the ranks.
@@ -329,7 +342,7 @@ def joined(device: str = "auto", shard: int | None = None) -> Iterator[Ranks]:
     if world == 1:
         yield Ranks()
         return
-    ranks = _join(world, device, shard)
+    ranks = _join(world, device, shard, timeout)
     import torch.distributed as dist
 
     try:
@@ -344,7 +357,8 @@ def joined(device: str = "auto", shard: int | None = None) -> Iterator[Ranks]:
         if isinstance(error, PeerLost) or not LOST.search(line):
             raise
         where = f"rank {ranks.rank} of {world}, step {ranks.step}, {_collective(error)}"
-        raise PeerLost(f"{where}: {_silent(ranks)} lost ({line[:120]}); resume the run") from None
+        why = f"silent for {timeout:g} s, --rank-timeout" if SILENT.search(line) else line[:120]
+        raise PeerLost(f"{where}: {_silent(ranks)} lost ({why}); resume the run") from None
     dist.destroy_process_group()
 
 
@@ -411,7 +425,7 @@ def exit_process(code: int | str | None) -> NoReturn:
     os._exit(code if isinstance(code, int) else int(code is not None))
 
 
-def _join(world: int, device: str, shard: int | None) -> Ranks:
+def _join(world: int, device: str, shard: int | None, timeout: float) -> Ranks:
     """Meet the other ranks."""
     rank, local_rank = _number("RANK", None), _number("LOCAL_RANK", 0)
     for name in ("MASTER_ADDR", "MASTER_PORT"):
@@ -437,9 +451,9 @@ def _join(world: int, device: str, shard: int | None) -> Ranks:
         torch.cuda.set_device(local_rank)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=world,
-        timeout=datetime.timedelta(seconds=TIMEOUT_S),
+        timeout=datetime.timedelta(seconds=timeout),
     )  # fmt: skip
-    return Ranks(rank=rank, world=world, local_rank=local_rank, store=store, shard=shard)
+    return Ranks(rank=rank, world=world, local_rank=local_rank, store=store, shard=shard, timeout=timeout)
 
 
 def _number(name: str, default: int | None) -> int:

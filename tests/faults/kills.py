@@ -211,27 +211,21 @@ def _kill(pid: int | None, victim: str) -> None:
     if victim == "all":
         os.killpg(pid, signal.SIGKILL)
         return
-    workers = [other for other in _group(pid) if other != pid and "spawn_main" in _command(other)]
+    group = _group(pid)
+    workers = [other for other, parent in group.items() if parent != pid and parent in group]  # of its fork server
     os.kill(workers[0] if victim == "worker" and workers else pid, signal.SIGKILL)
 
 
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-def _group(pid: int | None) -> list[int]:
-    """Processes of a group that are not zombies."""
-    found = []
+def _group(pid: int | None) -> dict[int, int]:
+    """Parent of each process of a group that is not a zombie."""
+    found = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = path.read_text().rpartition(")")[2].split()
         except OSError:
             continue
         if int(fields[2]) == pid and fields[0] != "Z":
-            found.append(int(path.parent.name))
+            found[int(path.parent.name)] = int(fields[1])
     return found
 
 

@@ -56,7 +56,7 @@ ROWS = (
     _row(
         3,
         "a rank stalls",
-        "After 15 minutes the others end, with the same line.",
+        "After --rank-timeout, five minutes, the others end, with the same line.",
         f"{RUNS}test_a_rank_that_stalls_is_named_with_step_and_collective",
     ),
     _row(

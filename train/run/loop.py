@@ -83,7 +83,7 @@ def train(
     config, data, directory = config or TrainConfig(), Path(data), RunDirectory(Path(out))
     if restarts() and checkpoint.checkpoints(directory.path):
         return resume(directory.path, data=data, quiet=config.quiet)
-    with joined(config.device, config.shard) as ranks:
+    with joined(config.device, config.shard, config.rank_timeout) as ranks:
         with ranks.together():
             if ranks.is_first:
                 directory.check_new()
@@ -131,11 +131,12 @@ def resume(out: Path, *, data: Path | None = None, quiet: bool | None = None) ->
     if directory.record_file.exists() and directory.never_saved:
         rule = "was stopped before its first checkpoint"
         raise InputError("run", str(directory), rule, "start it again as it was started, with `latebloom train`")
-    began = directory.config_begun()
-    with joined(began.device, began.shard if world_size() % (began.shard or 1) == 0 else None) as ranks:
+    config = directory.config_begun()
+    shard = config.shard if world_size() % (config.shard or 1) == 0 else None
+    with joined(config.device, shard, config.rank_timeout) as ranks:
         with ranks.together():
             path, passed_over = _newest(directory, ranks)
-            plan, config = directory.plan_begun(checkpoint.saved_plan(path)), directory.config_begun()
+            plan = directory.plan_begun(checkpoint.saved_plan(path))
             if quiet is not None:
                 config = config.replace(quiet=quiet)
             folder = data or directory.data()

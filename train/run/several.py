@@ -110,9 +110,9 @@ def _launched(launch: LaunchConfig, device: str, folder: Path) -> Iterator[tuple
     workers, threads = _workers(device)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(threads))  # of Muon's Cholesky inverses
     if launch.launcher == "processes":
-        pool = ProcessPoolExecutor(
-            launch.at_once or workers, mp_context=get_context("spawn"), initializer=_follow_parent
-        )
+        context = get_context("forkserver")  # which loads torch once, and no GPU: workers begin at once
+        context.set_forkserver_preload(["latebloom.train.run.loop"])
+        pool = ProcessPoolExecutor(launch.at_once or workers, mp_context=context, initializer=_follow_parent)
         try:
             yield pool.submit, launch.at_once or workers
         except BaseException:
