@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from latebloom.paper_figures.fronts import depths_passed
 from latebloom.theory.controls import control
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def told_depths(plan: Plan) -> str:
     Args:
         plan: Of the run.
     """
-    depths = " → ".join(str(stage.depth) for stage in plan.stages)
+    depths = depths_passed(plan)
     return f"{depths} block{'' if depths == '1' else 's'}"
 
 

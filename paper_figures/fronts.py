@@ -29,10 +29,10 @@ __all__ = [
     "End",
     "Front",
     "GrownArm",
+    "depths_passed",
     "finished_ends",
     "fronts_of",
     "grown_arms",
-    "told_depths",
     "told_model",
     "way_of_growing",
 ]
@@ -173,7 +173,7 @@ def told_model(plan: Plan) -> str:
     return f"width {plan.model.width}, {text}"
 
 
-def told_depths(plan: Plan) -> str:
+def depths_passed(plan: Plan) -> str:
     """The depths of a plan's stages: '1 → 12', '2 → 6 tied → 6' where blocks are passed again.
 
     Args:
@@ -190,7 +190,7 @@ def way_of_growing(plan: Plan) -> str:
     """
     shares = ", ".join(f"{round(20 * stage.start_step / plan.steps) * 5} %" for stage in plan.stages[1:])
     last = plan.stages[-1]
-    said = [f"{told_depths(plan)} at {shares}", INITS[last.init].label]
+    said = [f"{depths_passed(plan)} at {shares}", INITS[last.init].label]
     if plan.stages[-2].depth > 1 and last.order != "stack":
         said.append(last.order)
     if last.optimizer_state != "keep":

@@ -295,8 +295,8 @@ def runs_report(records: Mapping[str, Record], *, name: str, study: Mapping[str,
         else "One seed: how much is noise is not known."
     )
     best = [row[0] for row in rows].index(main[0])
-    head = ("run", "blocks", "steps", "tokens a parameter", "FLOPs", "loss", "above the lowest of its compute")
-    head += ("above the best fixed depth", "ρ", "n") if study else ()
+    found = ("above the best fixed depth", "ρ", "n") if study else ()
+    head = ("run", "blocks", "steps", "tokens a parameter", "FLOPs", "loss", "above the lowest of its compute", *found)
     middle = float(np.median(list(loss.values())))
     many = len(arms) > len(COLORS)
     shown = [

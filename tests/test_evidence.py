@@ -14,6 +14,9 @@ CELLS = [  # study, compute, grown arms of which README tells the gap
     ("recipes_w16", 400, [f"best-1-2-at-{share}-C400" for share in (0.5, 0.7)]),
 ]
 
+RATES = {0.014: "far_rate_014", 0.02: "map_bytes_far", 0.028: "far_rate_028"}
+GROWN = "grown-1-2-x0.5-copy_zero_last-stack-C350"
+
 
 def finals(study):
     names = [f"{arm.name}-s{seed}" for arm in study_arms(study) for seed in study.seeds]
@@ -42,6 +45,21 @@ def test_where_growing_paid(name, compute, arms):
         said.append(f"{-gap.mean():.4f} +- {gap.std(ddof=1) / len(gap) ** 0.5:.4f}".replace("0.", "."))
         assert f"{len(gap)} seeds" in sentence()
     assert f"{said[0]} and {said[1]}" in sentence(), said
+
+
+def test_either_at_its_best_rate():
+    """Over the seeds that were trained at every rate."""
+    ends = {rate: finals(read_study(STUDIES / f"{name}.toml")) for rate, name in RATES.items()}
+    seeds = [s for s in range(6) if all(f"{arm}-s{s}" in at for at in ends.values() for arm in (GROWN, "fixed-1-C350"))]
+
+    def best(arm):
+        losses = [np.array([at[f"{arm}-s{seed}"] for seed in seeds]) for at in ends.values()]
+        return min(losses, key=lambda of_seeds: of_seeds.mean())
+
+    gap = best("fixed-1-C350") - best(GROWN)
+    assert len(seeds) >= 2
+    said = f"{gap.mean():.4f} +- {gap.std(ddof=1) / len(gap) ** 0.5:.4f} ({len(seeds)} seeds)".replace("0.", ".")
+    assert said in sentence(), said
 
 
 def test_where_it_did_not():

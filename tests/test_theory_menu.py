@@ -6,19 +6,23 @@ import time
 import numpy as np
 import pytest
 
+from latebloom.paper_figures import registry
 from latebloom.theory.cost import flops_per_token, plan_flops
 from latebloom.theory.decision import decide, explain
 from latebloom.theory.errors import InputError
 from latebloom.theory.fitting.field_kernel import FieldPrior
-from latebloom.theory.fitting.recovery_field import fit_recovery_field
+from latebloom.theory.fitting.recovery_field import field_of_records, fit_recovery_field
 from latebloom.theory.growth_conditions import conditions_text, growth_conditions, smallest_budget
 from latebloom.theory.menu import draws_of_arms, equal_compute_menu, expected_of_arms, schedule_for
 from latebloom.theory.menu_plan import plan_from_menu
 from latebloom.theory.pilot_value import Pilot, candidate_pilots, pilot_value
 from latebloom.theory.plan import Stage
+from latebloom.theory.record import read_record
 from latebloom.theory.schedules import Cosine
 from tests.benchmarks.planner_calibration import DEMO_DESIGN, SMALL_ENDS, gpt, judge_planted
 
+DEMO_PILOTS = registry.DATA / "demo_pilots"
+DEMO_SEEDS = (0, 1)
 PLAN_CPU_SECONDS = 3.0  # a plan takes .1 to .3 s of CPU here; machines differ, and the bar is one second
 
 
@@ -143,6 +147,34 @@ def test_three_seeds_of_the_demo_make_one_decision(experiments):
         assert max(gap.gap.low for gap in gaps) < min(gap.gap.high for gap in gaps)
 
 
+def demo_decision(seed):
+    """What the pilots of one seed of `latebloom demo --seed SEED` decide, from their committed Records."""
+    records = [
+        read_record(path) for path in sorted(DEMO_PILOTS.glob(f"s{seed}_*-*.parquet")) if "depth" not in path.stem
+    ]
+    base = next(r.plan for r in records if r.header.name == "small-800").replace(
+        name="demo", stages=(Stage(start_step=0, depth=4),)
+    )
+    field = field_of_records(records, small_depth=1, full_depth=4, reference=base.schedule.total_area)
+    menu = equal_compute_menu(base, small_depth=1, full_depth=4, budget=0.8 * plan_flops(base), depths=(2,))
+    return decide(field, menu, base)
+
+
+def test_seeds_of_todays_demo_make_one_decision():
+    """The eight pilots that `latebloom demo` trains, seed by seed; of seed 0 the two runs that decide are there too."""
+    decisions = [demo_decision(seed) for seed in DEMO_SEEDS]
+    for decision in decisions:
+        best = decision.choices[decision.best]
+        assert best.arm.name == "depth 1" and best.p_best >= 0.9 and decision.head == "do not grow"
+    for gaps in ([d.fixed for d in decisions], [d.equal_compute for d in decisions], [d.never for d in decisions]):
+        assert max(gap.gap.low for gap in gaps) < min(gap.gap.high for gap in gaps)
+    grown, never = (
+        read_record(DEMO_PILOTS / f"s0_{name}.parquet").final() for name in ("progressive", "small_equal_compute")
+    )
+    gap = decisions[0].never.gap
+    assert gap.low <= grown / never - 1 <= gap.high
+
+
 def test_the_measured_gaps_lie_in_their_intervals(experiments):
     """90 % intervals: of the six gaps of three seeds at least five hold what was measured."""
     held = []
@@ -251,7 +283,8 @@ def test_value_of_a_pilot_is_the_fall_that_comes_true(experiments):
 
 
 def test_a_pilot_like_the_arm_itself_is_worth_more_than_a_short_one(experiments):
-    field, menu = field_of(experiments[0], ("full-200", *SMALL_ENDS)), menu_of(experiments[0])
+    budget = 20 * experiments[0].ends["grown-360"].flops  # where the choice is open
+    field, menu = field_of(experiments[0], ("full-200", *SMALL_ENDS)), menu_of(experiments[0], budget=budget)
     late = next(arm for arm in menu if arm.tau is not None and arm.tau / arm.steps > 0.75)
     own = Pilot(name="", area_before=late.area_before, area_after=late.area_after, depth=4, flops=1.0)
     short = Pilot(name="", area_before=0.0, area_after=late.area_after / 20, depth=4, flops=1.0)

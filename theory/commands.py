@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["fit_command", "plan_command", "read_pilots", "record_command"]
 
 LAW_NAMES = (
-    "area, normalised, pair or field (pilots); size, shape or noisy_quadratic (several sizes); best, power, convex, "
-    "momentum, multi_power, functional, quadratic, river_valley or two_valleys (curves). [default: see above]"
+    "area, normalised, pair, reuse or field (pilots); size, shape or noisy_quadratic (several sizes); best, power, "
+    "convex, momentum, multi_power, functional, quadratic, river_valley or two_valleys (curves). [default: see above]"
 )
 
 

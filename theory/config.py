@@ -36,7 +36,7 @@ class PlanConfig(Spec, frozen=True, kw_only=True):
         init: How new blocks begin; those with zero in their name, and identity, keep the function.
         order: Where new blocks stand: on top (stack, last), between the old (inter, middle) or below (first).
         optimizer_state: Kept at the expansion, new blocks starting with none, a copied or a warmed one; or reset.
-        law: Fitted to pilots: field (every arm of equal compute), or when to grow by area, normalised or pair.
+        law: Fitted to pilots: field (every arm of equal compute), or when to grow by area, normalised, pair or reuse.
         seed: Of the fit to pilots and its bootstrap.
     """
 

@@ -54,8 +54,7 @@ def make(records: Mapping[str, Record]) -> Figure:
     for name, color in zip(GROWN, RUNS.values(), strict=True):
         runs = list(runs_of(records, name).values())
         plot_seeds(left, runs, Look(_label(runs[0]), color), against="flops")
-        cost, ends = plan_flops(runs[0].plan), finals(records, name)
-        plot_ends(right, cost, ends, "D", color=color, label=f"_{name}")
+        plot_ends(right, plan_flops(runs[0].plan), finals(records, name), "D", color=color, label=f"_{name}")
     right.set(xlabel="training FLOPs", ylabel="final validation loss", title="ends, fixed depths beside")
     right.legend(fontsize=6.8)
     loss_limits(left, [run for name in (*GROWN, *FIXED) for run in runs_of(records, name).values()])

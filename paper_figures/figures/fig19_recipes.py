@@ -90,7 +90,7 @@ def make(ways: list[Way]) -> Figure:
         range(len(shown)), [f"{way.way}  (n = {len(way.above)})" for way in reversed(shown)], fontsize=6.8
     )  # fmt: skip
     ends = [value for way in shown for value in way.above]
-    axes.set_title(f"{shown[0].model}, {shown[0].tokens_per_parameter:.0f} tokens a parameter of the deepest model")
+    axes.set_title(f"{shown[0].model}, {shown[0].tokens_per_parameter:.0f} tokens a parameter")
     room = 0.06 * (max(ends) - min(min(ends), 0))
     axes.set(xlabel="final loss above the best fixed depth of equal compute (%)", ylim=(-0.6, len(shown) - 0.4),
              xlim=(min(min(ends), 0) - room, max(ends) + room))  # fmt: skip

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 
-from latebloom.paper_figures.fronts import DEMO, STUDIES, finished_ends, grown_arms, told_depths, told_model
+from latebloom.paper_figures.fronts import DEMO, STUDIES, depths_passed, finished_ends, grown_arms, told_model
 from latebloom.paper_figures.missing import require
 from latebloom.paper_figures.tables import Table
 
@@ -45,7 +45,7 @@ def prepare(records: Mapping[str, Record]) -> list[Cell]:
         share = 100 * arm.share[np.isfinite(arm.share)]
         key = (
             told_model(arm.plan),
-            told_depths(arm.plan),
+            depths_passed(arm.plan),
             float(np.exp(BIN * round(np.log(arm.tokens_per_parameter) / BIN))),
         )
         error = share.std(ddof=1) / len(share) ** 0.5 if len(share) > 1 else float("nan")

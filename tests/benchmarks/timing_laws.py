@@ -391,7 +391,7 @@ def main() -> None:
         print(json.dumps({"default": DEFAULT, "laws": laws}))
         return
     for name, numbers in laws.items():
-        print(f"{name:<12}" + "  ".join(f"{k} {v:.4g}" if v is not None else f"{k} -" for k, v in numbers.items()))
+        print(f"{name:<14}" + "  ".join(f"{k} {v:.4g}" if v is not None else f"{k} -" for k, v in numbers.items()))
         for case, one in scored[name] if given.details else ():
             frozen = " (frozen)" if name == DEFAULT and (PREDICTIONS / f"{case}.json").exists() else ""
             print(f"    {case}{frozen}: best {one['best']}, expected {one['expected']}, regret {one['regret']:.4f}, "

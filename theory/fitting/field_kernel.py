@@ -77,7 +77,7 @@ class FieldPrior:
     u0: float = 0.02
     u1: float = 0.3
     lead: float = 1.15
-    retained: float = 1.0
+    retained: float = 0.8
     level: float = 1.0
     level_slope: float = 1.2
     slope: float = 0.5
@@ -86,7 +86,7 @@ class FieldPrior:
     p1: float = 3.5
     common: float = 0.75
     depth_power: float = 0.5
-    depth_range: float = 2.0
+    depth_range: float = 8.0
 
 
 def prior_of(optimizer: str) -> FieldPrior:
@@ -100,7 +100,7 @@ def prior_of(optimizer: str) -> FieldPrior:
     """
     prior = FieldPrior()
     if not optimizer:  # wider
-        return replace(prior, lead=1.0, level_slope=0.7, wander=0.6, amplitude_power=0.25)
+        return replace(prior, lead=1.0, retained=1.0, level_slope=0.7, wander=0.6, amplitude_power=0.25)
     return replace(prior, level_slope=GRADIENT_SLOPE) if optimizer == "sgd" else prior
 
 

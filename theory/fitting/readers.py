@@ -38,6 +38,7 @@ NAMES = {
     "lr": ("lr", "learning_rate", "learning rate", "learning-rate", "learningrate", "train_lr", "lr-adamw", "lr-muon"),
 }  # fmt: skip
 LARGEST_STEP = 10**7  # a longer log counts something else, tokens perhaps; every update is held in memory
+TOKENS_OF_A_STEP = 4096  # steps that are all multiples of so many are tokens
 RATES = 1e-30, 1e30  # what the largest learning rate may be: sums over a run stay numbers
 THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+")  # 12,000 in quotes
 JUMP = 0.02  # of the largest learning rate: a larger change between flat stretches is a jump
@@ -215,11 +216,18 @@ def _choose(run: str, series: Series, what: str, named: str | None) -> str:
         ranked = [(NAMES[what].index(_last(name)), name) for name in series if _last(name) in NAMES[what]]
         found = [name for rank, name in ranked if rank == min(ranked)[0]]
         rule = f"is not found among {', '.join(sorted(series)) or 'no numeric columns'}"
+    if what == "lr" and named is None and not found:  # lr-AdamW/pg1, a column a group
+        found = [name for name in series if "lr" in re.split(r"[-_/ ]", name.lower())]
+        if found and all(np.array_equal(series[name][1], series[found[0]][1]) for name in found):
+            return found[0]
     if len(found) == 1:
         return found[0]
     if found:
         rule = f"may be any of {', '.join(found)}"
-    raise InputError(f"{run}: {what} column", named, rule, f"name it with --{what.replace('_', '-')}")
+    fix = f"name it with --{what.replace('_', '-')}"
+    if what == "lr" and named is None and not found:
+        fix += ", or declare it: `latebloom import --peak-lr ...` writes a record to be fitted"
+    raise InputError(f"{run}: {what} column", named, rule, fix)
 
 
 def _last(name: str) -> str:
@@ -297,6 +305,10 @@ def read_series(
             rule = f"must increase, in whole updates up to {LARGEST_STEP}"
             fix = "sort the rows; keep one for each step" if counts else "give updates: tokens over those of a step"
             raise InputError(where, value, rule, fix)
+        common = int(np.gcd.reduce(steps.astype(np.int64))) if len(steps) > 2 else 1
+        if meant and common >= TOKENS_OF_A_STEP and common % 1024 == 0:
+            rule = f"counts tokens, it seems, not updates: every one is a multiple of {common}"
+            raise InputError(f"{path.name}: {at}", int(steps[-1]), rule, "divide the column by the tokens of a step")
         if len(steps):
             runs.setdefault(run or name, {})[metric] = (steps.astype(np.int64), numbers[:, 1])
     return runs

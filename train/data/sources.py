@@ -209,7 +209,8 @@ def _listed(path: Path, key: str, encoding: str | None, left_out: list[str]) -> 
 def _inside(folder: Path, key: str, encoding: str | None, left_out: list[str]) -> list[Path]:
     """The files of a folder that hold text; the others are left out with their reasons."""
     why: dict[Path, str] = {}
-    tables, texts = [], []
+    tables: list[Path] = []
+    texts: list[Path] = []
     for file in sorted(folder.rglob("*")):
         hidden = next((i for i, part in enumerate(file.relative_to(folder).parts) if part.startswith(".")), None)
         if hidden is not None:

@@ -83,9 +83,10 @@ class LoaderPlace:
         over = state["batches"] >= trainer.num_training_batches  # saved after the last batch: Lightning begins anew
         self._began = ours["now"] if over else ours["began"]
         _set_numbers(trainer, self._began)
+        epochs: Any = loop.epoch_progress.current
         for sampler in _samplers(trainer):
             if hasattr(sampler, "set_epoch"):  # Lightning does so after this
-                sampler.set_epoch(loop.epoch_progress.current.processed)
+                sampler.set_epoch(epochs.processed)
         self._begin(trainer)
         if not over:
             if not _keep_their_place(trainer):
@@ -107,7 +108,8 @@ class LoaderPlace:
     def _begin(self, trainer: Trainer) -> None:
         self._begun_early = False
         if not _keep_their_place(trainer):
-            iter(trainer.fit_loop._data_fetcher)  # type: ignore[call-overload]
+            fetcher: Any = trainer.fit_loop._data_fetcher
+            iter(fetcher)
 
 
 def _finish(trainer: Trainer) -> None:
@@ -149,7 +151,7 @@ def _generators(trainer: Trainer) -> list[torch.Generator]:
 
 
 def _numbers(trainer: Trainer) -> Numbers:
-    name, keys, place, has_gauss, gauss = np.random.get_state()  # type: ignore[misc]  # noqa: NPY002
+    name, keys, place, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
