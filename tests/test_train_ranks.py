@@ -318,7 +318,7 @@ def test_what_runs_in_one_process_says_so(data, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="processes were started; a branch runs in one"):
         branch(tmp_path, plan_of(), out=tmp_path / "out")
-    with pytest.raises(InputError, match="RANK = None: is not a number; start with torchrun"):
+    with pytest.raises(InputError, match="RANK = None: is not set, but WORLD_SIZE is; start with torchrun"):
         train(plan_of(), data=data, out=tmp_path / "out")
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(InputError, match="MASTER_ADDR = None: is not set, but WORLD_SIZE is"):

@@ -460,5 +460,6 @@ def _number(name: str, default: int | None) -> int:
     """A number of the environment."""
     text = os.environ.get(name, "" if default is None else str(default))
     if not text.isdigit():
-        raise InputError(name, text or None, "is not a number", "start with torchrun, or unset WORLD_SIZE")
+        rule = "is not a number" if text else "is not set, but WORLD_SIZE is"
+        raise InputError(name, text or None, rule, "start with torchrun, or unset WORLD_SIZE")
     return int(text)
