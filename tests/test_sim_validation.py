@@ -127,5 +127,5 @@ def test_claims_as_a_record_and_their_figure(tmp_path):
     figure = registry.draw("fig02", tmp_path)
     assert figure.axes[1].get_title(loc="left") == "2 of 3 claims hold"
     caption = registry.module("fig02").caption({"sim_validation": record})
-    assert "law, noise = 0, x (muon)" in caption
+    assert "law, noise = 0, x (Muon)" in caption
     assert "Muon 50.0% of 1" in caption

@@ -30,8 +30,8 @@ FAMILIES = {  # by family: label, color, and its arms' records
             "fixed": "schedules/wsd-fixed",
             "grown": "schedules/wsd-grown-200",
             "small": "schedules/wsd-small",
-            "equal_compute": "architectures/gpt2-equal_compute",
-            "small_equal_compute": "architectures/gpt2-small_equal_compute",
+            "equal_compute": "architectures_gpt2/equal_compute",
+            "small_equal_compute": "architectures_gpt2/small_equal_compute",
         },
     ),
     "llama": (
@@ -51,7 +51,7 @@ ARMS = {  # label and marker
     "small_equal_compute": ("1 block, equal compute", "v"),
 }
 RECORDS = records_of_seeds(name for _, _, arms in FAMILIES.values() for name in arms.values())
-MADE_BY = "latebloom train paper_figures/plans/architectures/NAME.json --data DIR"
+MADE_BY = "latebloom train paper_figures/plans/architectures/NAME.json (or architectures_gpt2) --data DIR"
 
 
 def make(records: Mapping[str, Record]) -> Figure:
