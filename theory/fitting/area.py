@@ -116,10 +116,8 @@ def fit_area_law(records: Sequence[Record], *, split: str = "val", seed: int = 0
     """
     measured = pilots(records, split=split)
     runs = measured.runs
-    points = sum(len(run.step) for run in runs)
-    if points < FEWEST_POINTS:
-        raise InputError("points", points, "are too few for 10 parameters", "evaluate pilots more often (16 at least)")
-    reference = max(run.schedule.total_area for run in runs)
+    measured.check_points(FEWEST_POINTS, parameters=10)
+    reference = measured.largest_area
     solution = _solve(runs, reference, [run.loss for run in runs], seed=seed, starts=starts)
     law = _law(solution, reference, measured.small_depth, measured.full_depth)
     return AreaFit(

@@ -80,6 +80,26 @@ class Pilots:
         """The runs that play ``role``."""
         return tuple(run for run in self.runs if run.role == role)
 
+    @property
+    def largest_area(self) -> float:
+        """Largest learning-rate area of a pilot, in whose units laws are fitted."""
+        return max(run.schedule.total_area for run in self.runs)
+
+    def check_points(self, fewest: int, *, parameters: int) -> None:
+        """Refuse too few points.
+
+        Args:
+            fewest: Points that there must be.
+            parameters: Of the law that is to be fitted.
+
+        Raises:
+            InputError: if there are fewer.
+        """
+        points = sum(len(run.step) for run in self.runs)
+        if points < fewest:
+            rule = f"are too few for {parameters} parameters"
+            raise InputError("points", points, rule, "evaluate pilots more often (16 at least)")
+
 
 def check_alike(records: Sequence[Record]) -> None:
     """Refuse records of different models, batches or optimizers.

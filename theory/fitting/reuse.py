@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from latebloom.theory.errors import InputError
 from latebloom.theory.fitting.curves import LossCurve, pilots
 from latebloom.theory.fitting.engine import project
 from latebloom.theory.fitting.landscape_fit import LandscapeFit, curve_of
@@ -57,10 +56,8 @@ def fit_reuse_law(records: Sequence[Record], *, split: str = "val", seed: int = 
     """
     measured = pilots(records, split=split)
     runs = measured.runs
-    points = sum(len(run.step) for run in runs)
-    if points < FEWEST_POINTS:
-        raise InputError("points", points, "are too few for 11 parameters", "evaluate pilots more often (16 at least)")
-    reference = max(run.schedule.total_area for run in runs)
+    measured.check_points(FEWEST_POINTS, parameters=11)
+    reference = measured.largest_area
     depths = (measured.small_depth, measured.full_depth)
     law = _solve(runs, [run.loss for run in runs], reference, *depths, seed=seed, starts=starts)
     lines = []
