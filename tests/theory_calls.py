@@ -188,6 +188,9 @@ CALLS = {
         negative="values estimate",
     ),
     "fitting.curves:pilots": Case(made_by(curves.pilots, pilots), {"burn_in": 0.1}, zero="burn_in"),
+    "fitting.curves:Pilots.check_points": Case(
+        lambda **numbers: curves.pilots(pilots()).check_points(**numbers), {"fewest": 2, "parameters": 1}
+    ),
     "fitting.landscape_fit:LandscapeFit.bootstrap": Case(
         lambda **numbers: area_fit().bootstrap(**numbers), {"replicas": 2, "seed": 0}, zero="replicas seed"
     ),

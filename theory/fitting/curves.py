@@ -93,12 +93,14 @@ class Pilots:
             parameters: Of the law that is to be fitted.
 
         Raises:
-            InputError: if there are fewer.
+            InputError: if there are fewer, or for numbers that are not whole and positive.
         """
+        checks.whole("fewest", fewest, low=1)
+        checks.whole("parameters", parameters, low=1)
         points = sum(len(run.step) for run in self.runs)
         if points < fewest:
             rule = f"are too few for {parameters} parameters"
-            raise InputError("points", points, rule, "evaluate pilots more often (16 at least)")
+            raise InputError("points", points, rule, f"evaluate pilots more often ({fewest} at least)")
 
 
 def check_alike(records: Sequence[Record]) -> None:
