@@ -117,12 +117,12 @@ def test_the_table_of_how_to_choose_is_that_of_the_records():
 
 
 def test_the_tutorial_runs(tmp_path, monkeypatch):
-    """Its commands, one after the other, for 72 steps instead of 200, on a tenth of the text."""
+    """Its commands, one after the other, for 60 steps instead of 200, on a tenth of the text."""
     monkeypatch.chdir(tmp_path)
     commands = [words[1:] for words in command_lines(CHECKOUT / "docs" / "tutorial.md") if words[0] == "latebloom"]
     text = str(Path(sysconfig.get_paths()["stdlib"]) / "email")
     named = dict.fromkeys(Path(word).stem for words in commands for word in words if word.startswith("pilots/"))
-    shorter = {"200": "72", "--stdlib": text}
+    shorter = {"200": "60", "--stdlib": text}
     for words in commands:
         words = [shorter.get(word, word) for word in words]
         for long, short in shorter.items():

@@ -1,7 +1,6 @@
 """Figures and the report: drawn from records alone, the same bytes twice, and never from less than they need."""
 
 import csv
-import functools
 import html
 import json
 import math
@@ -15,7 +14,6 @@ from latebloom.paper_figures import fronts, registry
 from latebloom.paper_figures.commands import figures_command
 from latebloom.paper_figures.config import FigureConfig
 from latebloom.paper_figures.figures import fig19_recipes
-from latebloom.paper_figures.missing import MissingRecords
 from latebloom.paper_figures.paths import DATA
 from latebloom.paper_figures.report import write_report
 from latebloom.theory import InputError, cold_start, equal_compute, fixed_depth, read_record
@@ -27,26 +25,12 @@ from latebloom.theory.verdict import details, judge, sentence
 from tests.helpers import synthetic_record, tiny_plan
 
 
-@functools.cache
-def drawable(name):
-    """Whether the records of a figure stand in the repository; those of studies come as the studies finish."""
-    try:
-        registry.content_of(name)
-    except MissingRecords as error:
-        made = registry.module(name)
-        assert hasattr(made, "MADE_BY"), f"{name} needs records that no command makes: {error}"
-        return False
-    return True
-
-
-def test_at_least_24_figures_and_tables_can_be_drawn():
-    assert sum(map(drawable, registry.FIGURES)) >= 24
+def test_there_are_at_least_24_figures_and_tables():
+    assert len(registry.FIGURES) >= 24
 
 
 @pytest.mark.parametrize("name", registry.FIGURES)
 def test_every_figure_is_drawn_from_committed_records_with_the_same_bytes_twice(name, tmp_path):
-    if not drawable(name):
-        pytest.skip("its study is not finished")
     first, second = (registry.save_figure(name, tmp_path / folder) for folder in ("a", "b"))
     assert [path.suffix for path in first] == [".pdf", ".svg", ".png", ".csv", ".txt", ".json"]
     for a, b in zip(first, second, strict=True):
