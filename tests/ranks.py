@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import socket
@@ -64,6 +65,7 @@ def on_ranks(function: Callable[..., Any], world: int, *args: Any, seconds: floa
 def _rank(function: Callable[..., Any], args: tuple, variables: dict[str, str], pipe: Any) -> None:
     import torch
 
+    gc.freeze()  # what was loaded before the fork stays
     os.environ.update(variables)
     torch.set_num_threads(1)
     try:
