@@ -13,7 +13,10 @@ from typing import Any
 __all__ = ["free_port", "on_ranks"]
 
 # torch._dynamo (models on the meta device) and scipy.special (polar factors) take 1.3 of a rank's 1.8 s of processor.
-PRELOADED = ["torch", "torch.distributed.fsdp", "torch._dynamo", "scipy.special", "latebloom.train.run.loop"]
+PRELOADED = [
+    "torch", "torch.distributed.fsdp", "torch._dynamo", "torch.nn.modules.linear_cross_entropy", "safetensors.torch",
+    "scipy.special", "latebloom.train.run.loop",
+]  # fmt: skip
 
 
 def free_port() -> int:
