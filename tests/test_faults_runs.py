@@ -203,6 +203,7 @@ def test_a_rank_that_stalls_is_named_with_step_and_collective(data, tmp_path):
 
 
 def killed_rank(plan, data, out):
+    ranks_module.ANSWER_S = 1
     try:
         with injected(Fault(event="update", step=5, rank=1, act=kill)):
             train(plan, data=data, out=out, config=CONFIG)
