@@ -12,6 +12,7 @@ import io
 import logging
 import os
 import signal
+import time
 import warnings
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def own_loop(told: str) -> str:
         loss_of(wrapped, 2 * step + rank).backward()
         optimizer.step()
         average.update_parameters(model)
-    torch.distributed.destroy_process_group()
+    _leave()
     return digest(model) + digest(average)
 
 
@@ -94,7 +95,7 @@ def hugging_face(folder: str, resume: int, depth: int, kill: int = -1) -> str:
 
     class Kill(transformers.TrainerCallback):
         def on_step_begin(self, args, state, control, **kwargs):
-            _kill(state.global_step == kill)
+            _kill(state.global_step == kill, folder)
 
     several = {"ddp_backend": "gloo"} if "WORLD_SIZE" in os.environ else {}
     args = TrainingArguments(
@@ -135,7 +136,7 @@ def lightning(folder: str, resume: int, depth: int, kill: int = -1) -> str:
             self.net = Gpt(Settings(n_layer=depth))
 
         def training_step(self, rows, _):
-            _kill(self.trainer.global_step == kill)
+            _kill(self.trainer.global_step == kill, folder)
             kept = nn.functional.dropout(torch.ones(rows.shape), 0.1) > 0
             logits = self.net((rows * kept)[:, :-1])
             return nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())
@@ -197,7 +198,7 @@ def accelerated(folder: str, resume: int, depth: int, kill: int = -1) -> str:
         for rows in accelerator.skip_first_batches(loader, done) if done else loader:
             if step == PLAN.tau and len(model.blocks) < PLAN.depth:
                 train.grow(wrapped, optimizer, depth=PLAN.depth, init="random", averages=[average])
-            _kill(step == kill)
+            _kill(step == kill, folder)
             kept = nn.functional.dropout(torch.ones(rows.shape), 0.1) > 0
             logits = wrapped((rows * kept)[:, :-1])
             accelerator.backward(nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten()))
@@ -207,19 +208,34 @@ def accelerated(folder: str, resume: int, depth: int, kill: int = -1) -> str:
             average.update_parameters(model)
             step += 1
             if step % 3 == 0:
-                accelerator.save_state(f"{folder}/{step}")
+                accelerator.save_state(f"{folder}/{step}.part")
+                accelerator.wait_for_everyone()
+                if accelerator.is_main_process:
+                    Path(folder, f"{step}.part").rename(Path(folder, str(step)))
             if step == PLAN.steps:
                 break
     _leave()
     return digest(model) + digest(average)
 
 
-def _kill(now: bool) -> None:
-    if now:
-        os.kill(os.getpid(), signal.SIGKILL)
+def _kill(now: bool, folder: str) -> None:
+    """End all processes at once, when each has come here: one alone would cut what another still writes."""
+    if not now:
+        return
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    marks = Path(folder) / f"killed-by-{os.environ['MASTER_PORT']}"
+    marks.mkdir(parents=True, exist_ok=True)
+    (marks / os.environ["RANK"]).touch()
+    while len(list(marks.iterdir())) < world:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _leave() -> None:
+    """Wait for the other process, and leave the group as it is until the process ends.
+
+    Destroyed here, it would live on in DistributedDataParallel's reducer, whose end waits for threads of the group that
+    wait for Python's lock: one ending of seven stood still.
+    """
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
-        torch.distributed.destroy_process_group()

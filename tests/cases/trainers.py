@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from latebloom import train
+from latebloom.theory import InputError
 from tests.cases.growing import by_decay
 from tests.cases.models import Gpt, Settings, batch, loss_of, muon_and_adamw, stirred
 from tests.cases.table import PLAN, Wrong, case, check, held, refused
@@ -142,6 +143,26 @@ def _(folder: Path) -> str:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         ends = [processes.hugging_face(str(folder), *at) for at in ((0, 1), (9, 1), (9, 3), (3, 1))]
     return check(len(set(ends)) == 1, "weights equal those of the run without a stop")
+
+
+@case(4, "Hugging Face's Trainer, killed while it wrote the last checkpoint", "refused")
+def _(folder: Path) -> str:
+    import accelerate  # noqa: F401
+
+    from tests.cases import processes
+
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        processes.hugging_face(str(folder), 0, 1)
+        (folder / "checkpoint-6" / "optimizer.pt").write_bytes(b"PK")  # cut
+        for missing in ("rng_state.pth", "scheduler.pt", "optimizer.pt"):
+            (folder / "checkpoint-9" / missing).unlink()
+            try:
+                processes.hugging_face(str(folder), 9, 3)
+                raise Wrong(f"resumed without {missing}")
+            except InputError as error:
+                check(missing in str(error) and str(error).endswith("checkpoint-3"), str(error))
+                last = error
+    raise last
 
 
 @case(4, "accelerate in two processes, killed before and after it grows, with an average", two_processes=True)
