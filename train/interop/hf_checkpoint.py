@@ -40,7 +40,7 @@ def refuse_half_written(
     """
     if state.global_step == 0:
         return
-    folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+    folder = Path(args.output_dir or ".") / f"checkpoint-{state.global_step}"
     given = args.resume_from_checkpoint
     if isinstance(given, str) and Path(given).is_dir():
         folder = Path(given)
@@ -89,7 +89,7 @@ def warn_of_half_written(args: TrainingArguments) -> None:
     Args:
         args: Where checkpoints are.
     """
-    saved = _checkpoints(Path(args.output_dir))
+    saved = _checkpoints(Path(args.output_dir or "."))
     if args.process_index == 0 and saved and not (saved[-1] / "trainer_state.json").is_file():
         rule = "is half written: trainer_state.json missing, which the Trainer writes last"
         warnings.warn(f"{saved[-1]} {rule}; {_instead(saved[-1], args)}", stacklevel=2)
