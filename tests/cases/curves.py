@@ -107,8 +107,8 @@ def _(folder: Path) -> str:
     for step, lr, loss, val in logged():
         titan.append(f"[rank0]:[titan] - root - INFO - \x1b[31mstep: {step:2}  \x1b[32mloss: {loss:7.4f}  mfu: 1.00%")
         megatron.append(
-            f" [2026-01-01 10:00:00] iteration {step:8}/ {STEPS:7} | consumed samples: {step * 256:12} | elapsed time per "
-            f"iteration (ms): 500.0 | learning rate: {lr:.9E} | lm loss: {loss:.6E} | grad norm: 0.5 |"
+            f" [2026-01-01 10:00:00] iteration {step:8}/ {STEPS:7} | consumed samples: {step * 256:12} | elapsed time "
+            f"per iteration (ms): 500.0 | learning rate: {lr:.9E} | lm loss: {loss:.6E} | grad norm: 0.5 |"
         )
         if val:
             titan.append(f"[rank0]:[titan] - root - INFO - \x1b[33mvalidate step: {step:2}  val_loss: {val:.9f}")
