@@ -69,6 +69,63 @@ def own_loop(told: str) -> str:
     return digest(model) + digest(average)
 
 
+def sharded(world: int) -> list[float]:
+    """Mean losses of one's own loop under FSDP2: gathered in the middle of it, grown, sharded anew.
+
+    Args:
+        world: 1 trains as much without sharding.
+    """
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    if world > 1:
+        torch.distributed.init_process_group("gloo")
+        mesh = init_device_mesh("cpu", (world,))
+
+    def ready(depth: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+        model = Gpt(Settings(n_layer=depth))
+        for part in [*model.transformer["h"], model] if world > 1 else []:
+            fully_shard(part, mesh=mesh)
+        return model, torch.optim.AdamW(model.parameters(), lr=1e-2)
+
+    rank = int(os.environ.get("RANK", "0"))
+    torch.manual_seed(0)
+    model, optimizer = ready(1)
+    losses = []
+    for step in range(8):
+        if step == 4 and world > 1:
+            gather = StateDictOptions(full_state_dict=True, cpu_offload=True)
+            states = [get_state_dict(model, optimizer, options=gather)]
+            torch.distributed.broadcast_object_list(states)  # rank 0 alone has them
+            shallow = Gpt(Settings(n_layer=1))
+            whole = torch.optim.AdamW(shallow.parameters(), lr=1e-2)
+            set_state_dict(shallow, whole, model_state_dict=states[0][0], optim_state_dict=states[0][1])
+            torch.manual_seed(1)  # every process draws the same new blocks
+            train.grow(shallow, whole, depth=3, init="copy_zero_last", order="inter", caller_syncs=True)
+            weights, moments = get_state_dict(shallow, whole)
+            model, optimizer = ready(3)
+            spread = StateDictOptions(full_state_dict=True, strict=False)  # new blocks have no moments yet
+            set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments, options=spread)
+            for name, p in model.named_parameters():
+                if name not in moments["state"]:
+                    del optimizer.state[p]  # torch made one that has counted a step
+        elif step == 4:
+            torch.manual_seed(1)
+            train.grow(model, optimizer, depth=3, init="copy_zero_last", order="inter")
+        optimizer.zero_grad()
+        seen = [2 * step + rank] if world > 1 else [2 * step, 2 * step + 1]
+        loss = sum(loss_of(model, row) for row in seen) / len(seen)
+        loss.backward()
+        optimizer.step()
+        mean = loss.detach().clone()
+        if world > 1:
+            torch.distributed.all_reduce(mean)
+        losses.append(float(mean) / world)
+    _leave()
+    return losses
+
+
 def hugging_face(folder: str, resume: int, depth: int, kill: int = -1) -> str:
     """The Trainer, from a checkpoint if ``resume`` is not 0, with a model made with ``depth`` blocks.
 

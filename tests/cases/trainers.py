@@ -38,6 +38,16 @@ def _(_: Path) -> str:
     raise error if isinstance(error, Exception) else Wrong("grown")
 
 
+@case(2, "FSDP2: gathered, grown, sharded anew as the page says", two_processes=True)
+def _(_: Path) -> str:
+    from tests.cases import processes
+    from tests.ranks import on_ranks
+
+    seen, alone = on_ranks(processes.sharded, 2, 2), processes.sharded(1)
+    good = seen[0] == seen[1] and isinstance(seen[0], list) and torch.allclose(*map(torch.tensor, (seen[0], alone)))
+    return check(good, f"losses of two processes and of one without shards: {seen[0]} {alone}"[:230])
+
+
 @case(2, "a wrapper inside the model", "refused")
 def _(_: Path) -> str:
     model = nn.DataParallel(Gpt(Settings()))
