@@ -276,7 +276,7 @@ def accelerated(folder: str, resume: int, depth: int, kill: int = -1) -> str:
 
 
 def _kill(now: bool, folder: str) -> None:
-    """End all processes at once, when each has come here: one alone would cut what another still writes."""
+    """End all processes at once, when each has come here: the end of one is an error in another."""
     if not now:
         return
     world = int(os.environ.get("WORLD_SIZE", "1"))
