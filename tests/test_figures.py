@@ -314,10 +314,10 @@ def test_a_report_of_an_older_result_lacks_only_what_was_not_written(tmp_path):
 def test_figure_1_and_its_caption_name_the_lowest_arm_of_equal_compute():
     made = registry.module("fig01")
     records = registry.load_records(made.RECORDS)
-    assert "end 1 block at 4.516, 2 blocks at 4.589, 1 → 4 blocks at 4.601, 4 blocks at 4.760" in made.caption(records)
+    assert ": 1 block 4.516, 2 blocks 4.589, 1 → 4 blocks 4.601, 4 blocks 4.760;" in made.caption(records)
     records["demo_scale/s0_small-942"] = records["stdlib_zero_layer"]  # not of that compute
     assert made.caption(records).count("growing is not worth it") == 1
-    assert "end 2 blocks at 4.589" in made.caption(records)
+    assert ": 2 blocks 4.589" in made.caption(records)
 
 
 def test_figure_4_predicts_from_pilots_alone():
