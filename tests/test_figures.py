@@ -83,6 +83,15 @@ def test_width_format_and_style(tmp_path):
     picture = Image.open(paths[0]).convert("RGB")
     assert picture.width == 800  # 200 dots an inch
     assert sum(picture.getpixel((2, 2))) < 100, "the style's dark ground"
+    half, wide = (
+        registry.save_figure("fig24", tmp_path / str(width), config=FigureConfig(format=("pdf", "svg"), width=width))
+        for width in (2.6, 10.4)
+    )
+    assert b"/MediaBox [ 0 0 187.2 108 ]" in half[0].read_bytes()  # of 5.2 x 3 inches
+    assert b"/MediaBox [ 0 0 748.8 432 ]" in wide[0].read_bytes()
+    root = re.compile(r'<svg .*width="187.2pt" height="108pt" viewBox="0 0 374.4 216"')
+    assert root.search(half[1].read_text()), "smaller, with letters and all"
+    assert 'viewBox="0 0 748.8 432"' in wide[1].read_text()
     with pytest.raises(InputError, match=r"--style = 'drak': is neither a style sheet"):
         registry.save_figure("fig24", tmp_path, config=FigureConfig(style="drak"))
 
