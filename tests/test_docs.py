@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 from latebloom.cli import cli
+from latebloom.paper_figures.registry import FIGURES
 from latebloom.theory.plan import write_plan
 
 from . import choose_table
@@ -109,6 +110,11 @@ def test_readme_answers_what_people_ask_first():
         answer = (CHECKOUT / target).read_text(encoding="utf-8")
         slugs = [re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.*)", answer, re.M)]
         assert not heading or heading in slugs, f"{target}: {heading}"
+
+
+def test_readme_counts_the_figures():
+    tables = sum(name.startswith("tab") for name in FIGURES)
+    assert f"draws {len(FIGURES) - tables} figures and {tables} tables" in (CHECKOUT / "README.md").read_text("utf-8")
 
 
 def test_the_table_of_how_to_choose_is_that_of_the_records():
