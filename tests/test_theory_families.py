@@ -16,7 +16,7 @@ from latebloom.theory.plan_transfer import peak_rates, transfer_factors
 from tests.helpers import tiny_plan, tiny_shape
 
 LLAMA = tiny_shape().replace(heads=4, block=BlockVariant(kv_heads=2, hidden=48))
-COMMON_FIELDS = {"name", "width", "heads", "vocab_size", "context"}
+COMMON_FIELDS = {"name", "width", "heads", "vocab_size", "context", "tied_head"}
 
 
 def test_every_field_of_a_shape_belongs_to_all_or_to_one_family():
