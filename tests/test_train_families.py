@@ -31,6 +31,7 @@ from tests.helpers import tiny_plan, tiny_shape
 SHAPES = {
     "gpt2": tiny_shape(),
     "llama": tiny_shape().replace(heads=4, block=BlockVariant(kv_heads=2, hidden=48)),
+    "untied": tiny_shape().replace(tied_head=False),
     "qwen": tiny_shape().replace(heads=4, block=BlockVariant(kv_heads=4, hidden=40, qk_norm=True)),
 }
 EVERY_SHAPE = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)

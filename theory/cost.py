@@ -10,8 +10,8 @@ For the family ``llama`` (h heads, k key-value heads, hidden width f, RMSNorm, n
 2 d^2 (1 + k/h) + 3 d f matrix weights instead of 12 d^2, and 2 d norm weights (2 d/h more with QK-norm) instead of 13 d
 vectors. Of stacked matrices, experts, FLOPs count those that a token passes through.
 
-The token embedding is a look-up and costs nothing; the head, tied or not, is a matrix product with V d weights, all of a
-zero-layer model's cost. Attention is counted as the full n x n products (Chowdhery et al., arXiv 2204.02311,
+The token embedding is a look-up and costs nothing; the head, tied to it or not, is a matrix product with V d weights,
+all of a zero-layer model's cost. Attention is counted as the full n x n products (Chowdhery et al., arXiv 2204.02311,
 appendix B), without the causal half. ``tests/test_train_model.py`` checks c_L against torch's own FLOP counter.
 """
 

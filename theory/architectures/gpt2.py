@@ -1,4 +1,4 @@
-"""GPT-2 (Radford et al. 2019): LayerNorms, biases, learned positions, a head tied to the embedding or not. d width, V vocabulary, n context.
+"""GPT-2 (Radford et al. 2019): LayerNorms, biases, learned positions. d width, V vocabulary, n context.
 
 A block keeps of each token, with e bytes a value in matrix products and the residual stream in float32:
 

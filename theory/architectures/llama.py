@@ -1,4 +1,4 @@
-"""LLAMA3 and Qwen3: RMSNorm before each branch, rotary positions, grouped queries, SwiGLU, no biases, a head tied or not.
+"""LLAMA3 and Qwen3: RMSNorm before each branch, rotary positions, grouped queries, SwiGLU, no biases.
 
 The bytes that a block keeps are those of the CPU, whose RMSNorm saves its result too; a fused one saves 4 d less.
 """

@@ -26,7 +26,7 @@ FAMILIES: Final[dict[str, Family]] = {family.name: family for family in (gpt2.FA
 class GPT2Shape(Spec, frozen=True, kw_only=True, omit_defaults=True):
     """A GPT-2 without its depth, which belongs to the stages; with ``block`` the same skeleton around other blocks.
 
-    A field that came later is absent from JSON where it has its default, so that plans from before it keep their digests.
+    A field that came later is absent from JSON where it has its default, so that plans from before keep their digests.
 
     Attributes:
         name: For people.
@@ -34,8 +34,7 @@ class GPT2Shape(Spec, frozen=True, kw_only=True, omit_defaults=True):
         heads: Of each attention.
         vocab_size: Rows of the token table and of the head.
         context: Tokens of a sequence.
-        tied_head: Whether the token table is the head as well; else the head is a matrix of its own, V d parameters more
-            for the same FLOPs.
+        tied_head: Whether the token table is the head as well; untied, V d parameters more for the same FLOPs.
         block: Settings of the family ``llama``; None: another family.
     """
 

@@ -1,7 +1,7 @@
 """GPT-2 at any depth, zero included: the skeleton that the families of :mod:`latebloom.train.model.registry` fill.
 
-Zero layers: token and position embeddings, final norm, a head that is the token table or a matrix of its own. Each block adds attention and an MLP, each after a
-norm; blocks are identical in code, so that depth is data.
+Zero layers: token and position embeddings, final norm, and a head that is the token table or a matrix of its own. Each
+block adds attention and an MLP, each after a norm; blocks are identical in code, so that depth is data.
 
 Shapes: B batch, T tokens, D width, H heads, V vocabulary.
 """
@@ -154,9 +154,9 @@ def has_positions(shape: GPT2Shape) -> bool:
 def init_gpt2_(model: GPT2, *, seed: int) -> None:
     """Initialise in place, each tensor from a generator of its own, so that the trunk does not depend on the depth.
 
-    GPT-2's scheme: normal, standard deviation 0.02 for embeddings and head and 0.02 sqrt(768/D) for matrices (GPT-2's at
-    124M, and a spectral norm that does not depend on the width), zero biases; the last matrix of each residual branch
-    is divided by sqrt(2 L). Norms begin as the identity.
+    GPT-2's scheme: normal, standard deviation 0.02 for embeddings and head and 0.02 sqrt(768/D) for matrices (GPT-2's
+    at 124M, and a spectral norm that does not depend on the width), zero biases; the last matrix of each residual
+    branch is divided by sqrt(2 L). Norms begin as the identity.
 
     Args:
         model: To be initialised.
