@@ -104,6 +104,7 @@ def test_damaged_directories_are_refused(tmp_path):
 @pytest.mark.parametrize("depth", [0, 1, 12])
 def test_a_run_is_exported_and_generates(depth, data, tmp_path, capsys):
     plan = fixed_depth(tiny_plan(steps=4, tau=None), name="exported", depth=depth)
+    plan = plan.replace(model=plan.model.replace(tied_head=depth != 1))
     train(plan, data=data, out=tmp_path / "run", config=QUIET)
     with pytest.raises(SystemExit) as stop:
         cli.main(["export", str(tmp_path / "run"), "--to", "hf", "--out", str(tmp_path / "hf")])
