@@ -88,6 +88,8 @@ def token_matrices(vocab_size: int, width: int, *, tied: bool) -> tuple[TensorSp
         width: Columns d.
         tied: Whether the table is the head as well.
     """
+    checks.whole("vocab_size", vocab_size, 1)
+    checks.whole("width", width, 1)
     if tied:
         return (matrix("tokens.weight", vocab_size, width, kind="head"),)
     table = matrix("tokens.weight", vocab_size, width, kind="embedding")

@@ -1,0 +1,139 @@
+"""README's table of where growing paid, from the committed Records. ``python -m tests.evidence_table`` writes it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from latebloom.theory.record import read_record
+from latebloom.train.experiments.study import Study, read_study, study_arms, study_table
+from tests.benchmarks.timing_laws import RECORDS, ROOT, STUDIES
+
+PAGE = ROOT / "README.md"
+MARKERS = ("<!-- evidence: python -m tests.evidence_table -->\n", "<!-- end of evidence -->")
+SHARES = (0.5, 0.7)  # of the run, at which one block is grown to two
+ONCE, RECIPE = "grown-1-2-x{}-copy_zero_last-stack", "best-1-2-at-{}"  # how studies name such runs
+
+CELLS = {  # what the reader is told of it: study, compute, how its arms are called
+    "width 16, bytes, batches of 4096": ("map_bytes_far", 350, ONCE),
+    "the same, head untied": ("untied_w16", 350, ONCE),
+    "width 16, bytes, batches of 1024": ("recipes_w16", 400, RECIPE),
+    "the same, 1.4 times as long": ("crossing_w16", 1000, ONCE),
+    "the latter, head untied": ("untied_crossing_w16", 1000, ONCE),
+    "width 32, bytes": ("crossing_w32", 430, ONCE),
+    "the same, 1.2 times as long": ("crossing_w32", 500, ONCE),
+    "width 24, BPE 1024": ("map_bpe_w24", 1600, ONCE),
+}
+RATES = {0.014: "far_rate_014", 0.02: "map_bytes_far", 0.028: "far_rate_028", 0.04: "far_rate_040"}
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Grown minus fixed, nats, one a seed."""
+
+    values: np.ndarray
+
+    @property
+    def text(self) -> str:
+        """Mean, standard error and number of seeds."""
+        if len(self.values) == 0:
+            return ""
+        mean, n = f"{self.values.mean():+.4f}".replace("0.", "."), len(self.values)
+        error = f"{self.values.std(ddof=1) / n**0.5:.4f}".replace("0.", ".") if n > 1 else "?"
+        return f"{mean} ± {error} ({n})"
+
+
+def finals(study: Study) -> dict[str, float]:
+    """Final losses of a study's runs of which there are Records, by ``ARM-sSEED``."""
+    names = [f"{arm.name}-s{seed}" for arm in study_arms(study) for seed in study.seeds]
+    paths = {name: RECORDS / study.name / f"{name}.parquet" for name in names}
+    return {name: read_record(path).final() for name, path in paths.items() if path.exists()}
+
+
+def cell(name: str, compute: int, arm: str) -> tuple[str, list[Gap]]:
+    """(Best fixed depth and what it ends at, gaps of one block grown to two at each of :data:`SHARES`)."""
+    study = read_study(STUDIES / f"{name}.toml")
+    measured = finals(study)
+    rows = [row for row in study_table(study, measured) if row.compute == compute and not row.grown]
+    assert len(rows) >= 2
+    best = min(rows, key=lambda row: (-len(row.losses), row.mean))  # as study_table has it
+    depth = int(best.arm.split("-")[1])
+    ends = {share: f"{arm.format(share)}-C{compute}" for share in SHARES}
+    gaps = [
+        Gap(np.array([
+            measured[f"{grown}-s{seed}"] - measured[f"{best.arm}-s{seed}"]
+            for seed in study.seeds
+            if {f"{grown}-s{seed}", f"{best.arm}-s{seed}"} <= measured.keys()
+        ]))
+        for grown in ends.values()
+    ]  # fmt: skip
+    return f"{depth} block{'s' * (depth > 1)}: {best.mean:.4f}", gaps
+
+
+def at_best_rates() -> tuple[str, Gap]:
+    """(The two rates, gap) of width 16, batches of 4096: either at the rate at which it ends lowest.
+
+    Over the seeds that were trained at the first three rates, and on which a rate must have been tried to be chosen.
+    """
+    arms = ("fixed-1-C350", f"{ONCE.format(0.5)}-C350")
+    ends = {rate: finals(read_study(STUDIES / f"{name}.toml")) for rate, name in RATES.items()}
+    seeds = [s for s in range(12) if all(f"{a}-s{s}" in ends[r] for a in arms for r in (0.014, 0.02, 0.028))]
+    chosen, losses = [], []
+    for arm in arms:
+        by_rate = {r: np.array([at[f"{arm}-s{s}"] for s in seeds]) for r, at in ends.items() if f"{arm}-s{seeds[-1]}" in at}
+        rate = min(by_rate, key=lambda r: by_rate[r].mean())
+        chosen.append(rate)
+        losses.append(by_rate[rate])
+    return f"{chosen[0]:g} and {chosen[1]:g}".replace("0.", "."), Gap(losses[1] - losses[0])
+
+
+def counts() -> tuple[int, int, int]:
+    """Runs that grow once: how many end below the depth that they grow to, below every fixed depth; of how many.
+
+    Those that end below every fixed depth of their seed all grow by one block.
+    """
+    below_full = below_best = count = 0
+    for path in sorted(STUDIES.glob("*.toml")):
+        study = read_study(path)
+        measured = finals(study)
+        for arm in study_arms(study):
+            if not arm.name.startswith("grown-"):
+                continue
+            for seed in study.seeds:
+                named = {depth: f"fixed-{depth}-C{arm.compute}-s{seed}" for depth in study.depths}
+                fixed = {depth: measured[name] for depth, name in named.items() if name in measured}
+                ended = measured.get(f"{arm.name}-s{seed}")
+                if ended is None or arm.plan.depth not in fixed:
+                    continue
+                count += 1
+                below_full += ended < fixed[arm.plan.depth]
+                if ended < min(fixed.values()):
+                    below_best += 1
+                    assert arm.plan.depth - arm.plan.stages[0].depth == 1, arm.name
+    return below_full, below_best, count
+
+
+def text() -> str:
+    """The table and the sentence below it."""
+    lines = ["| one block grown to two | best fixed depth | grown at .5 T | grown at .7 T |", "|---|---|---|---|"]
+    for told, (name, compute, arm) in CELLS.items():
+        best, gaps = cell(name, compute, arm)
+        lines.append(f"| {told} | {best} | {' | '.join(gap.text for gap in gaps)} |")
+    rates, gap = at_best_rates()
+    lines.append(f"| the first, each at its best rate, {rates} | 1 block | {gap.text} | |")
+    below_full, below_best, count = counts()
+    lines.append("")
+    lines.append(
+        f"Of {count} runs that grow once, {below_full} end below the fixed depth that they grow to, {below_best} below\n"
+        "every fixed depth of their seed; all of the latter grow by one block."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def written(page: str) -> str:
+    """The page with the table as it is today."""
+    before, rest = page.split(MARKERS[0])
+    return before + MARKERS[0] + text() + MARKERS[1] + rest.split(MARKERS[1])[1]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
