@@ -20,7 +20,8 @@ def test_the_table_is_what_the_records_say():
 def test_gaps_are_to_the_fixed_depth_of_the_lowest_mean(name, compute, arm):
     """Once more from the Records alone, and as a study's own table tells them."""
     depth = int(cell(name, compute, arm)[0].split()[0])
-    rows = {row.arm: row for row in study_table(study := read_study(STUDIES / f"{name}.toml"), finals(study))}
+    study = read_study(STUDIES / f"{name}.toml")
+    rows = {row.arm: row for row in study_table(study, finals(study))}
     others = [row for row in rows.values() if row.compute == compute and not row.grown]
     assert all(row.above_best_fixed >= 0 for row in others) and rows[f"fixed-{depth}-C{compute}"].above_best_fixed == 0
     for share, gap in zip(SHARES, cell(name, compute, arm)[1], strict=True):
@@ -35,7 +36,7 @@ def test_gaps_are_to_the_fixed_depth_of_the_lowest_mean(name, compute, arm):
 
 
 def test_what_is_said_above_the_table_holds():
-    """Where growing pays it does by .1 to .4 % of the loss, in cells of several seeds; with a head untied it does not."""
+    """In cells of several seeds growing pays by that share of the loss; with a head untied it does not."""
     said = re.search(r"by \.(\d) to \.(\d) % of the loss", PAGE.read_text(encoding="utf-8"))
     shares = []
     for told, (name, compute, arm) in CELLS.items():
