@@ -275,6 +275,12 @@ def test_tensorboard_holds_the_rows(data, tmp_path):
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     shown = {event.step: event.value for event in events.Scalars("val/loss")}
     assert shown == pytest.approx(dict(zip(*record.curve(), strict=True)), rel=1e-6)
+    rows = record.select(split="val", metric="loss")
+    for name, column in (("tokens", "tokens"), ("flops", "flops"), ("depth", "depth"), ("stage", "phase")):
+        spent = {e.step: e.value for e in reversed(events.Scalars(f"spent/{name}"))}  # before it grew
+        assert [spent[step] for step in rows["step"]] == pytest.approx(rows[column], rel=1e-6)
+    per_token = [e.value / np.log(2) / shown[e.step] for e in events.Scalars("val/bits_per_byte")]
+    assert len(per_token) == len(rows["step"]) and np.ptp(per_token) < 1e-6
 
 
 def test_tensorboard_shows_a_step_once_after_a_crash(data, tmp_path, monkeypatch):

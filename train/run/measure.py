@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
 import torch
 
 from latebloom.theory.cost import flops_per_token, plan_flops
+from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Plan
 from latebloom.theory.record import RecordWriter
 from latebloom.train.config import TrainConfig
+from latebloom.train.data.tokenizers import find_tokenizer
 from latebloom.train.run.checkpoint import State
 from latebloom.train.run.progress import Display
 from latebloom.train.run.trackers import Tracker
@@ -39,6 +42,8 @@ class Measure:
         self.writer, self.tracker, self.display = writer, tracker, display
         self.config: TrainConfig = trainee.config
         self.graphs = 0
+        self.told: tuple[int, int] | None = None  # step and stage that the tracker knows
+        self.bytes_per_token = bytes_per_token(trainee)
         self.begin_stage()
 
     def begin_stage(self) -> None:
@@ -80,7 +85,10 @@ class Measure:
         """
         loss = self.trainee.validate()
         self._row("val", metric, loss)
-        self.display.validation(self.trainee.step, loss)
+        bits = None if self.bytes_per_token is None else loss / math.log(2) / self.bytes_per_token
+        if bits is not None and self.writer is not None and metric == "loss":
+            self.tracker.log("val/bits_per_byte", bits, self.trainee.step)
+        self.display.validation(self.trainee.step, loss, bits)
 
     def log_speed(self) -> None:
         """Speed of the stage that ends, and its share of the device's peak, with formula and head."""
@@ -115,16 +123,40 @@ class Measure:
         trainee, plan = self.trainee, self.trainee.plan
         if self.writer is None:
             return
+        spent = {
+            "tokens": trainee.step * plan.batch_tokens, "flops": float(plan_flops(plan, trainee.step)),
+            "depth": trainee.depth,
+        }  # fmt: skip
         self.tracker.log(f"{split}/{metric}", value, trainee.step)
-        self.writer.write(
-            [
-                {
-                    "step": trainee.step, "tokens": trainee.step * plan.batch_tokens,
-                    "flops": float(plan_flops(plan, trainee.step)), "wall_s": self.wall_s,
-                    "depth": trainee.depth, "phase": trainee.stage, "split": split, "metric": metric, "value": value,
-                }
-            ]
-        )  # fmt: skip
+        if self.told != (trainee.step, trainee.stage):  # axes against which a tracker can draw the loss
+            self.told = trainee.step, trainee.stage
+            for name, count in {**spent, "stage": trainee.stage}.items():
+                self.tracker.log(f"spent/{name}", count, trainee.step)
+        about = {"wall_s": self.wall_s, "phase": trainee.stage, "split": split, "metric": metric, "value": value}
+        self.writer.write([{"step": trainee.step, **spent, **about}])
+
+
+def bytes_per_token(trainee: Trainee) -> float | None:
+    """Mean bytes of text that a token of the validation windows stands for; None where the data have no tokenizer.
+
+    Tokens of a byte-level tokenizer are written with a letter a byte; marks such as the end of a document are no text.
+
+    Args:
+        trainee: Its validation windows.
+    """
+    from tokenizers.decoders import ByteLevel
+
+    try:
+        tokenizer = find_tokenizer(trainee.data)
+    except InputError:  # damaged: training needs none
+        return None
+    if tokenizer is None or not isinstance(tokenizer.decoder, ByteLevel):
+        return None
+    marks = tokenizer.get_added_tokens_decoder()
+    known = range(tokenizer.get_vocab_size())
+    sizes = np.array([0 if i in marks else len(tokenizer.id_to_token(i) or "") for i in known])
+    targets = trainee.validation[1].cpu().numpy().ravel()
+    return float(sizes[np.minimum(targets, len(sizes) - 1)].mean()) or None
 
 
 def graphs_compiled() -> int:
