@@ -283,6 +283,27 @@ def test_tensorboard_holds_the_rows(data, tmp_path):
     assert len(per_token) == len(rows["step"]) and np.ptp(per_token) < 1e-6
 
 
+def test_samples_bits_and_time_left_are_shown_and_change_nothing(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("latebloom.train.run.progress.PLAIN_EVERY_S", 0.0)
+    told = CONFIG.replace(quiet=False, prompt="late")
+    shown = train(plan_of(), data=data, out=tmp_path / "shown", config=told)
+    lines = capsys.readouterr().err.splitlines()
+    steps = shown.select(split="val", metric="loss")["step"]
+    begins = tuple(f"step {step}: {quote}late" for step in steps for quote in "'\"")
+    samples = [line for line in lines if line.startswith(begins)]
+    assert len(samples) == len(steps)
+    assert any("bits a byte" in line and line.endswith("left") for line in lines)
+    quiet = train(plan_of(), data=data, out=tmp_path / "quiet", config=CONFIG)
+    assert np.array_equal(shown.curve(), quiet.curve())
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("train.bin", "val.bin"):
+        (bare / name).symlink_to(data / name)
+    with pytest.raises(InputError, match="--prompt = 'late': needs the data's tokenizer.json"):
+        train(plan_of(), data=bare, out=tmp_path / "other", config=told)
+    assert not (tmp_path / "other").exists()
+
+
 def test_tensorboard_shows_a_step_once_after_a_crash(data, tmp_path, monkeypatch):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -54,8 +54,8 @@ def sample_command(run: Path, prompt: str, tokens: int, temperature: float, top_
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def eval_command(
-    run: Path, tasks: str, tasks_dir: Path | None, examples: int | None, limit: int | None, batch_size: int, device: str,
-    as_json: bool,
+    run: Path, tasks: str, tasks_dir: Path | None, examples: int | None, limit: int | None, batch_size: int,
+    device: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Score RUN's newest checkpoint on tasks of lm_eval, by way of its export."""
     from latebloom.train.interop.harness import evaluate

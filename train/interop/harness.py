@@ -57,7 +57,8 @@ def evaluate(
         try:
             found: dict[str, Any] = lm_eval.simple_evaluate(
                 model="hf", model_args={"pretrained": str(exported)}, tasks=list(tasks), num_fewshot=examples,
-                limit=limit, batch_size=batch_size, device=str(usable_device(device)), task_manager=manager, log_samples=False,
+                limit=limit, batch_size=batch_size, device=str(usable_device(device)), task_manager=manager,
+                log_samples=False,
             )  # fmt: skip
         except (ConnectionError, FileNotFoundError) as error:
             rule = f"has data that cannot be loaded ({str(error).splitlines()[0][:100]})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,7 +20,12 @@ from latebloom.train.run.progress import Display
 from latebloom.train.run.trackers import Tracker
 from latebloom.train.run.trainee import Trainee, Update
 
-__all__ = ["Measure", "graphs_compiled", "validation_steps"]
+__all__ = ["Measure", "check_prompt", "graphs_compiled", "validation_steps"]
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+SAMPLE_TOKENS = 32  # that a sample adds to its prompt
 
 
 class Measure:
@@ -89,6 +95,16 @@ class Measure:
         if bits is not None and self.writer is not None and metric == "loss":
             self.tracker.log("val/bits_per_byte", bits, self.trainee.step)
         self.display.validation(self.trainee.step, loss, bits)
+        if self.config.prompt is not None and metric == "loss" and not self.display.quiet:
+            self._show_sample(self.config.prompt)
+
+    def _show_sample(self, prompt: str) -> None:
+        from latebloom.train.interop.sample import sample  # it reads runs, which are made here
+
+        trainee = self.trainee
+        tokenizer = check_prompt(prompt, trainee)
+        text = sample(trainee.model, tokenizer, prompt, tokens=SAMPLE_TOKENS, seed=self.config.seed)
+        self.display.note(f"step {trainee.step}: {text!r}")
 
     def log_speed(self) -> None:
         """Speed of the stage that ends, and its share of the device's peak, with formula and head."""
@@ -134,6 +150,26 @@ class Measure:
                 self.tracker.log(f"spent/{name}", count, trainee.step)
         about = {"wall_s": self.wall_s, "phase": trainee.stage, "split": split, "metric": metric, "value": value}
         self.writer.write([{"step": trainee.step, **spent, **about}])
+
+
+def check_prompt(prompt: str, trainee: Trainee) -> Tokenizer:
+    """The tokenizer with which samples of a run are shown.
+
+    Args:
+        prompt: With which they begin.
+        trainee: Whose data and processes they are.
+
+    Raises:
+        InputError: if the data have none, or several processes share the model.
+    """
+    tokenizer = find_tokenizer(trainee.data)
+    if tokenizer is None:
+        rule, fix = "needs the data's tokenizer.json, which is not there", "put it beside the shards, or leave it out"
+        raise InputError("--prompt", prompt, rule, fix)
+    if trainee.ranks.world > 1:
+        rule = f"is asked of {trainee.ranks.world} processes, which share the model"
+        raise InputError("--prompt", prompt, rule, "leave it out, and use `latebloom sample` on checkpoints")
+    return tokenizer
 
 
 def bytes_per_token(trainee: Trainee) -> float | None:
