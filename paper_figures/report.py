@@ -77,7 +77,13 @@ def write_report(source: str | Path, *further: str | Path, out: str | Path | Non
         records = _records(paths)
         page = runs_report(records, name="runs") if len(records) > 1 else run_report(*records.values())
     elif further or source.is_file():
-        page = curves_report(read_curves(paths))
+        try:
+            page = curves_report(read_curves(paths))
+        except InputError as error:  # its advice is for commands that take names of columns
+            if not error.name.endswith(" column"):
+                raise
+            fix = "`latebloom import curve` is told columns and schedule, and writes a record to report"
+            raise InputError(error.name, error.value, error.rule, fix) from None
     elif (source / "result.json").exists():
         page = experiment_report(source)
     elif (source / RECORD_FILE).exists():

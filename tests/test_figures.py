@@ -292,6 +292,9 @@ def test_a_name_cannot_leave_the_data_of_a_report(tmp_path):
     page = write_report(tmp_path / "curves.csv").read_text()
     assert "alert(1)" in page
     assert bad not in page
+    (tmp_path / "bare.csv").write_text("step,loss\n10,5\n20,4\n")
+    with pytest.raises(InputError, match="bare: lr column = None: .*; `latebloom import curve` is told columns"):
+        write_report(tmp_path / "bare.csv")
 
 
 def test_a_report_of_an_older_result_lacks_only_what_was_not_written(tmp_path):
