@@ -36,6 +36,7 @@ SHAPES = {
     name: tiny_shape().replace(heads=4, **({family.field: family.example} if family.field else {}))
     for name, family in FAMILIES.items()
 } | {
+    "untied": tiny_shape().replace(tied_head=False),
     "qwen": tiny_shape().replace(heads=4, block=BlockVariant(kv_heads=4, hidden=40, qk_norm=True)),
 }
 EVERY_SHAPE = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
