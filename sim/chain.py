@@ -1,4 +1,4 @@
-r"""Chains of square maps: full-rank residual, plain deep, circulant and coupled (embedding and readout) networks.
+r"""Chains of square maps: full-rank residual, plain deep and coupled (embedding and readout) networks.
 
 Notation as in :mod:`latebloom.sim.lowrank`; all inherit its teacher, its data and its loss, and differ in what a block
 is:
@@ -6,26 +6,21 @@ is:
     family       network                                            floor(0)                    floor(l >= 1)
     FullRank     P = (I + s W_L) ... (I + s W_1)                    1/2 |(T - I) X|^2           0
     PlainDeep    P = W_L ... W_1                                    1/2 |(T - I) X|^2           0
-    Circulant    P = (I + s C_L) ... (I + s C_1), C of 3 taps       d/2 sum_{|j| > 0} t_j^2     d/2 sum_{|j| > l} t_j^2
     Coupled      P = R (I + s W_L) ... (I + s W_1) E, R = E' tied   tied: distance of T to PSD  0
                                                                     free: 0
 
-A circulant net's teacher is circulant, T = I + sum_j t_j S^j with t_{+-j} = j^-a/2 and S the cyclic shift: L blocks of
-3 taps make every filter of 2L + 1 taps (real Laurent polynomials of degree L are products of L of degree 1), though
-gradient descent may end in a local minimum above that floor, which real convolutional nets have. A
-zero-layer tied net is P = E'E, symmetric and positive semi-definite, as GPT-2's tied head is; its floor is Higham's
+A zero-layer tied net is P = E'E, symmetric and positive semi-definite, as GPT-2's tied head is; its floor is Higham's
 distance.
 
 Gradient. With A_l the l-th map, h_l = A_l h_{l-1}, g_L = P X - Y, g_{l-1} = A_l' g_l:  dA_l = g_l h_{l-1}'. Two batched
 products a block and one for all gradients; :meth:`FullRank.descent` fuses the last with the update.
 
 References: Saxe, McClelland & Ganguli, arXiv 1312.6120. Hardt & Ma, arXiv 1611.04231 (linear residual networks).
-Higham (1988), Linear Algebra Appl. 103, 103 (nearest PSD matrix). Kohn et al., arXiv 2108.01538 (convolutional).
+Higham (1988), Linear Algebra Appl. 103, 103 (nearest PSD matrix).
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -34,9 +29,8 @@ from torch import Tensor
 
 from latebloom.sim.family import Blocks
 from latebloom.sim.lowrank import LowRank, draws, input_std, tensor_dtype
-from latebloom.theory.errors import InputError
 
-__all__ = ["Circulant", "Coupled", "FullRank", "PlainDeep", "chain_gradient"]
+__all__ = ["Coupled", "FullRank", "PlainDeep", "chain_gradient"]
 
 Descent = Callable[[tuple[Tensor, Tensor], Tensor | float], None]  # one step on (X, Y) at the rates of the runs
 
@@ -179,56 +173,6 @@ class PlainDeep(FullRank):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Circulant(FullRank):
-    """Blocks I + s (w_0 S^-1 + w_1 + w_2 S) with taps w (R, L, 1, 3) and a circulant teacher; white inputs only."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.input_exponent:
-            raise InputError("input_exponent", self.input_exponent, "must be 0 here: the floor needs white inputs", "0")
-
-    @property
-    def name(self) -> str:
-        return f"circulant-d{self.width}"
-
-    def max_depth(self) -> int:
-        """floor((d - 1)/2) blocks reach every tap."""
-        return (self.width - 1) // 2
-
-    def teacher(self) -> Tensor:
-        """T = I + sum_j t_j S^j."""
-        return _circulant_teacher(self).to(dtype=tensor_dtype(self), device=self.device)
-
-    def fresh(self, seeds: Sequence[int], blocks: range) -> Blocks:
-        """Taps (R, L, 1, 3), normal with standard deviation ``init_std``/sqrt(3)."""
-        w = draws(seeds, blocks, 3).mul_(self.init_std / 3**0.5)
-        return (w.reshape(len(seeds), len(blocks), 1, 3).to(dtype=tensor_dtype(self), device=self.device),)
-
-    def floor(self, depth: int) -> float:
-        """Taps further than ``depth`` cannot be reached."""
-        j = torch.arange(self.width)
-        far = torch.minimum(j, self.width - j) > depth
-        return 0.5 * self.width * float(_circulant_teacher(self)[far, 0].square().sum())
-
-    def maps(self, blocks: Blocks) -> Tensor:
-        """A (R, L, d, d)."""
-        w = blocks[0]
-        shifts = _shifts(self.width, w.dtype, w.device)
-        eye = torch.eye(self.width, dtype=w.dtype, device=w.device)
-        return eye + self.multiplier(w.shape[1]) * torch.einsum("rlt,tij->rlij", w[:, :, 0], shifts)
-
-    def gradient(self, blocks: Blocks, data: tuple[Tensor, Tensor]) -> tuple[Tensor, Blocks]:
-        """Loss (R,) and gradient of every run."""
-        value, da = chain_gradient(self.maps(blocks), data)
-        shifts = _shifts(self.width, da.dtype, da.device)
-        return value, (self.multiplier(da.shape[1]) * torch.einsum("rlij,tij->rlt", da, shifts)[:, :, None],)
-
-    def descent(self, blocks: Blocks, *, columns: int, population: bool = False) -> Descent:
-        """Plain gradient descent in place."""
-        return _by_gradient(self, blocks)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Coupled(FullRank):
     """P = R (I + s W_L) ... (I + s W_1) E with trainable E (R, 1, d, d) and R = E' (``tied``) or R (R, 1, d, d).
 
@@ -322,18 +266,3 @@ def _by_gradient(family: FullRank, blocks: Blocks) -> Descent:
                 w.add_(g, alpha=-lr)
 
     return step
-
-
-@functools.lru_cache(maxsize=8)
-@torch.inference_mode(mode=False)  # kept for callers outside the engine too
-def _shifts(d: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    eye = torch.eye(d, dtype=dtype, device=device)
-    return torch.stack([eye.roll(-1, 0), eye, eye.roll(1, 0)])
-
-
-@functools.lru_cache(maxsize=8)
-def _circulant_teacher(family: Circulant) -> Tensor:
-    d = family.width
-    eye = torch.eye(d, dtype=torch.float64)
-    near = range(1, (d + 1) // 2)
-    return eye + sum(0.5 * j**-family.teacher_exponent * (eye.roll(j, 0) + eye.roll(-j, 0)) for j in near)

@@ -3,7 +3,7 @@
 A network's trainable part is a tuple of tensors, ``Blocks``, each of shape (runs, depth, rows, columns): one batched
 product serves all runs, and growing in depth inserts along the second axis.
 
-Families: :class:`latebloom.sim.lowrank.LowRank`; full-rank residual, plain deep, circulant and coupled ones in
+Families: :class:`latebloom.sim.lowrank.LowRank`; full-rank residual, plain deep and coupled ones in
 :mod:`latebloom.sim.chain`.
 """
 

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from latebloom.sim.chain import Circulant, Coupled, FullRank, PlainDeep
+from latebloom.sim.chain import Coupled, FullRank, PlainDeep
 from latebloom.sim.engine import Arm, run_arms
 from latebloom.sim.growth import add_blocks
 from latebloom.sim.mapping import SGD
 from latebloom.sim.optimizers import initial_state, update_blocks_
 from latebloom.sim.validation.retention import hessian
-from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Optimizer, Stage
 from latebloom.theory.schedules import Constant, wsd
 
@@ -25,7 +24,6 @@ ROUND_OFF = {"float32": 1e-5, "float64": 1e-10}  # of the largest entry: sums of
 FAMILIES = {
     "fullrank": lambda **more: FullRank(width=6, alpha=0.5, init_std=1.2, **more),
     "plain": lambda **more: PlainDeep(width=6, init_std=1.2, **more),
-    "circulant": lambda **more: Circulant(width=7, init_std=1.2, **more),
     "tied": lambda **more: Coupled(width=6, tied=True, init_std=0.8, **more),
     "free": lambda **more: Coupled(width=6, tied=False, init_std=0.8, **more),
 }
@@ -36,8 +34,6 @@ def product(family, blocks):
     eye = torch.eye(family.width, dtype=blocks[0].dtype)
     p = eye
     for w in blocks[0][0]:
-        if family.name.startswith("circulant"):
-            w = sum(tap * eye.roll(shift, 0) for tap, shift in zip(w[0], (-1, 0, 1), strict=True))
         p = w @ p if family.name.startswith("plain") else (eye + family.multiplier(blocks[0].shape[1]) * w) @ p
     if family.name.startswith("coupled"):
         last = blocks[1][0, 0].mT if family.tied else blocks[2][0, 0]
@@ -66,7 +62,7 @@ def test_gradient_is_autograds(name, depth, dtype):
 @pytest.mark.parametrize("population", [True, False])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_fused_step_is_the_gradient_step(name, population):
-    family = FAMILIES[name](dtype="float64", **({} if name == "circulant" else {"input_exponent": 0.6}))
+    family = FAMILIES[name](dtype="float64", input_exponent=0.6)
     blocks = family.fresh([1, 2], range(3))
     data = family.population(2) if population else family.sample([torch.Generator().manual_seed(i) for i in range(2)])
     lr = torch.tensor([0.01, 0.03], dtype=torch.float64)
@@ -120,14 +116,12 @@ def test_the_engine_is_the_naive_loop():
             torch.testing.assert_close(ours, theirs.detach(), rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize(("name", "depth"), [("fullrank", 1), ("fullrank", 0), ("circulant", 0), ("circulant", 1),
-                                             ("tied", 0), ("tied", 1), ("free", 0)])  # fmt: skip
+@pytest.mark.parametrize(("name", "depth"), [("fullrank", 1), ("fullrank", 0), ("tied", 0), ("tied", 1), ("free", 0)])
 def test_floor_is_reached_and_never_beaten(name, depth):
     """Adam from a fresh net, its rate decaying: 2 % of the initial loss above the floor at most, never below."""
     common = {"init_std": 0.3, "dtype": "float64", "alpha": 0.5}
     family = {
         "fullrank": lambda: FullRank(width=6, **common),
-        "circulant": lambda: Circulant(width=7, **common),
         "tied": lambda: Coupled(width=6, tied=True, **common),
         "free": lambda: Coupled(width=6, tied=False, **common),
     }[name]()
@@ -138,35 +132,6 @@ def test_floor_is_reached_and_never_beaten(name, depth):
     floor = family.floor(depth)
     assert floor * (1 - 1e-9) <= curve.loss.min()
     assert curve.final <= floor + 0.02 * family.floor(0) + 1e-3
-
-
-def test_circulant_floor_is_reached_by_factors_that_descent_misses():
-    """1/4 z^2 + 1/2 z + 1 + ... has no real roots but real quadratic factors: their product is the floor. Gradient
-    descent ends in a symmetric local minimum from every seed (real convolutional nets have those)."""
-    family = Circulant(width=7, alpha=0.5, init_std=0.3, dtype="float64")
-    roots = np.roots([0.25, 0.5, 1.0, 0.5, 0.25])
-    inside = roots[np.abs(roots) < 1]
-    factors = [np.poly(inside).real[::-1] * 0.25, np.poly(roots[np.abs(roots) > 1]).real[::-1]]
-    s = family.multiplier(2)
-    taps = torch.tensor(np.stack([(f - np.array([0.0, 1.0, 0.0])) / s for f in factors]).copy()).view(1, 2, 1, 3)
-    assert float(family.loss((taps,), family.population(1))) == pytest.approx(family.floor(2), rel=1e-9)
-    arms = [Arm(name="a", seed=seed, schedule=wsd(steps=1500, peak_lr=0.1), stages=(Stage(start_step=0, depth=2),))
-            for seed in range(4)]  # fmt: skip
-    ends = [curve.final for curve in run_arms(family, arms, optimizer=SGD, noisy=False)]
-    assert min(ends) > 1.5 * family.floor(2)
-
-
-def test_circulant_floor_by_hand():
-    """d/2 times the squares of the taps further than the depth: t_{+-j} = 1/(2 j)."""
-    family = Circulant(width=7)
-    assert family.floor(1) == pytest.approx(3.5 * 2 * (1 / 16 + 1 / 36))
-    assert family.floor(3) == 0.0
-    assert family.max_depth() == 3
-    with pytest.raises(InputError, match="input_exponent"):
-        Circulant(width=7, input_exponent=1.0)
-    with pytest.raises(InputError, match="deeper than circulant-d7 can use"):
-        run_arms(family, [Arm(name="a", seed=0, schedule=Constant(steps=2, peak_lr=0.1),
-                              stages=(Stage(start_step=0, depth=4),))], optimizer=SGD)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["tied", "free"])

@@ -126,12 +126,6 @@ CASES = CALLS | {
     "landscapes.coupled:log_signal": Case(
         coupled.log_signal, {"area": [0.5, 1.0], "slope": 0.1, "fastest": 10.0, "slowest": 0.1}, zero="area slope"
     ),
-    "landscapes.coupled:log_spectrum": Case(
-        coupled.log_spectrum, {"slope": 0.1, "fastest": 10.0, "slowest": 0.1, "count": 5}, zero="slope"
-    ),
-    "landscapes.coupled:observables": Case(
-        coupled.observables, {"total": 1.0, "remaining": [0.2, 0.5]}, fixed={"law": COUPLED}
-    ),
     "landscapes.coupled:random_coupled": Case(
         coupled.random_coupled,
         {"trunk": 2, "new": 2, "coupling": 0.3, "exponent": 1.0, "grown": 0.0, "seed": 0},

@@ -9,8 +9,9 @@ from latebloom import cli
 from latebloom.theory import InputError
 from latebloom.train.data import corpus as module
 from latebloom.train.data.batches import Batches, Prefetch
-from latebloom.train.data.corpus import prepare, text_files
+from latebloom.train.data.corpus import prepare
 from latebloom.train.data.shards import open_shards
+from latebloom.train.data.sources import find_files
 from latebloom.train.data.tokenizers import END, Encoding, byte_tokenizer, find_tokenizer
 from tests.helpers import tiny_plan
 
@@ -33,7 +34,7 @@ def bpe_dir(tmp_path_factory):
 
 
 def source(kind, folder):
-    """TEXTS as files of a kind; what ``text_files`` finds there."""
+    """TEXTS as files of a kind; those that are found there."""
     folder.mkdir()
     if kind == "text":
         for i, text in enumerate(TEXTS):
@@ -49,8 +50,8 @@ def source(kind, folder):
         datasets = pytest.importorskip("datasets")
         datasets.disable_progress_bars()
         datasets.Dataset.from_dict({"text": TEXTS}).save_to_disk(str(folder / "saved"))
-        return text_files([folder / "saved"])
-    return text_files([folder])
+        folder = folder / "saved"
+    return [file for file, _ in find_files([folder]).files]
 
 
 @pytest.mark.parametrize("kind", ["text", "jsonl", "parquet", "dataset"])

@@ -7,8 +7,9 @@ import pytest
 
 from latebloom.theory import InputError
 from latebloom.train.data.batches import Batches
-from latebloom.train.data.corpus import prepare, python_stdlib_corpus, text_files
+from latebloom.train.data.corpus import prepare, python_stdlib_corpus
 from latebloom.train.data.shards import open_shards
+from latebloom.train.data.sources import find_files
 from tests.helpers import tiny_plan
 
 
@@ -25,22 +26,22 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture
 def shards(corpus, tmp_path):
-    prepare(text_files([corpus]), tmp_path / "data", tokenizer="bytes", val_share=0.2)
+    prepare(sorted(corpus.iterdir()), tmp_path / "data", tokenizer="bytes", val_share=0.2)
     return tmp_path / "data"
 
 
 def test_prepare_splits_whole_files_by_content(corpus, tmp_path):
-    manifest = prepare(text_files([corpus]), tmp_path / "a", tokenizer="bytes", val_share=0.2)
+    manifest = prepare(sorted(corpus.iterdir()), tmp_path / "a", tokenizer="bytes", val_share=0.2)
     total = sum(p.stat().st_size + 1 for p in corpus.iterdir())  # each with its end
     assert sum(entry.tokens for entry in manifest.files) == total
-    again = prepare(list(reversed(text_files([corpus]))), tmp_path / "b", tokenizer="bytes", val_share=0.2)
+    again = prepare(sorted(corpus.iterdir(), reverse=True), tmp_path / "b", tokenizer="bytes", val_share=0.2)
     assert {e.split: e.tokens for e in again.files} == {e.split: e.tokens for e in manifest.files}
 
 
 def test_bpe_is_trained_here_and_decodes(corpus, tmp_path):
     from tokenizers import Tokenizer
 
-    manifest = prepare(text_files([corpus]), tmp_path / "d", tokenizer="bpe", vocab_size=300, val_share=0.2)
+    manifest = prepare(sorted(corpus.iterdir()), tmp_path / "d", tokenizer="bpe", vocab_size=300, val_share=0.2)
     shards = open_shards(tmp_path / "d")
     assert manifest.vocab_size <= 300
     assert sum(e.tokens for e in manifest.files) < 0.5 * manifest.source_bytes
@@ -179,7 +180,7 @@ def test_what_does_not_fit_the_plan_is_refused(shards, tmp_path):
 
 
 def test_prepare_refuses(corpus, tmp_path):
-    files = text_files([corpus])
+    files = sorted(corpus.iterdir())
     with pytest.raises(InputError, match="files = 0"):
         prepare([], tmp_path / "x")
     with pytest.raises(InputError, match="too little"):
@@ -189,7 +190,7 @@ def test_prepare_refuses(corpus, tmp_path):
     with pytest.raises(InputError, match="tokenizer = 'words': is unknown"):
         prepare(files, tmp_path / "x", tokenizer="words")
     with pytest.raises(InputError, match="is not a file or directory"):
-        text_files([tmp_path / "none"])
+        find_files([tmp_path / "none"])
     with pytest.raises(InputError, match="is not a directory of token shards"):
         open_shards(tmp_path / "none")
     assert not (tmp_path / "x").exists()

@@ -27,8 +27,7 @@ Which observable tells coupling from none:
     kappa(S_tau, u) at one u and two S_tau   equal without coupling, different with it
     R = F(u) - P(T), retention               never negative without coupling and kappa <= 1; with it, it can be
     Delta + F(S_T) at one u, two horizons    without: the trunk's own A(S_T) and a constant; with: not
-Two runs that expand at different steps with the same area left, and one cold start, measure all three
-(:func:`observables` predicts them).
+Two runs that expand at different steps with the same area left, and one cold start, measure all three.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
 
     from latebloom.theory.schedules import Schedule
 
-__all__ = ["CoupledQuadratic", "log_signal", "log_spectrum", "observables", "random_coupled"]
+__all__ = ["CoupledQuadratic", "log_signal", "random_coupled"]
 
 Vector = tuple[float, ...]
 
@@ -278,33 +277,6 @@ class CoupledQuadratic(GrowthLandscape, frozen=True, kw_only=True, tag="coupled"
         return 0.5 * np.einsum("...i,ij,...j", e, np.array(self.hessian), e)
 
 
-def observables(law: CoupledQuadratic, *, total: float, remaining: ArrayLike) -> dict[str, np.ndarray]:
-    """What tells coupling from none, in runs of area ``total`` grown with ``remaining`` left, with it and without.
-
-    Args:
-        law: The coupled law; its partner is :meth:`CoupledQuadratic.uncoupled`.
-        total: S_T > 0.
-        remaining: u, shape (k,), each in (0, S_T].
-
-    Returns:
-        ``kappa``, ``retention``, ``price``, ``drop_rate``, and the same with ``_uncoupled``, each of shape (k,).
-
-    Raises:
-        InputError: if ``total`` is not positive, or a ``remaining`` lies outside (0, S_T].
-    """
-    checks.positive("total", total)
-    left = np.atleast_1d(np.asarray(remaining, dtype=float))
-    if not (left.ndim == 1 and np.all((left > 0) & (left <= total))):
-        raise InputError("remaining", left.tolist(), f"must lie in (0, {total}]", "expand within the run")
-    out = {}
-    for suffix, one in {"": law, "_uncoupled": law.uncoupled()}.items():
-        out[f"kappa{suffix}"] = np.array([one.kappa(total - u, u) for u in left])
-        out[f"retention{suffix}"] = one.retention(total - left, left)
-        out[f"price{suffix}"] = one.excess(left, total)
-        out[f"drop_rate{suffix}"] = np.array([one.drop_rate(total - u) for u in left])
-    return out
-
-
 def random_coupled(
     *, trunk: int, new: int, coupling: float, exponent: float = 1.0, grown: float = 0.0, seed: int = 0
 ) -> CoupledQuadratic:
@@ -380,29 +352,6 @@ def log_signal(area: ArrayLike, *, slope: float, fastest: float, slowest: float)
     inside = np.where(area > 0, area, 1.0)
     value = exp1(2 * slowest * inside) - exp1(2 * fastest * inside)
     return slope * np.where(area > 0, value, np.log(fastest / slowest))
-
-
-def log_spectrum(*, slope: float, fastest: float, slowest: float, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues and squared distances whose loss is :func:`log_signal` to the trapezoid rule's accuracy.
-
-    Args:
-        slope: a >= 0, nats per e-fold of area.
-        fastest: lambda_max > lambda_min, per unit of area.
-        slowest: lambda_min > 0, per unit of area.
-        count: Modes, at least 2.
-
-    Returns:
-        Eigenvalues and squared distances, shape (count,) each.
-
-    Raises:
-        InputError: if a number is negative or not finite, the rates are in the wrong order, or there are too few modes.
-    """
-    log_signal(0.0, slope=slope, fastest=fastest, slowest=slowest)  # refuses what is not a spectrum
-    count = int(checks.whole("count", count, 2))
-    rate = np.geomspace(fastest, slowest, count)
-    weight = np.full(count, np.log(fastest / slowest) / (count - 1))
-    weight[[0, -1]] /= 2
-    return rate, 2 * slope * weight / rate
 
 
 def _rows(matrix: np.ndarray) -> tuple[Vector, ...]:

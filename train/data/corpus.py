@@ -30,10 +30,10 @@ from latebloom.theory.errors import InputError
 from latebloom.theory.files import UNFINISHED, commit_directory, file_sha256, unfinished_directory, write_whole
 from latebloom.theory.spec import Count, Spec, read_spec
 from latebloom.train.data.shards import HEADER_BYTES, SPLITS, FileEntry, Manifest
-from latebloom.train.data.sources import Document, Split, dataset_documents, documents, find_files, text_files
+from latebloom.train.data.sources import Document, Split, dataset_documents, documents, find_files
 from latebloom.train.data.tokenizers import TOKENIZER_FILE, TOKENIZERS, make_encoding
 
-__all__ = ["prepare", "python_stdlib_corpus", "text_files"]
+__all__ = ["prepare", "python_stdlib_corpus"]
 
 PIECE_BYTES = 1 << 22  # text between two looks at the disk
 CHUNK = 1 << 18  # characters of a document that are tokenised at once

@@ -23,7 +23,7 @@ import msgspec
 from latebloom.theory.errors import InputError
 from latebloom.train.data.tokenizers import END
 
-__all__ = ["Document", "Found", "dataset_documents", "documents", "find_files", "own_split", "text_files"]
+__all__ = ["Document", "Found", "dataset_documents", "documents", "find_files", "own_split"]
 
 TEXT = {".txt", ".md", ".py", ".text", ".rst", ".tex", ".raw", ".tokens"}
 PLAIN = {".txt", ".text", ".raw", ".tokens"}
@@ -119,18 +119,6 @@ def find_files(
         else:
             chosen.append((file, "train" if held_out or "val" in words.values() else None))
     return Found(files=(*chosen, *((file, "val") for file in held_out)), left_out=tuple(left_out))
-
-
-def text_files(paths: Sequence[Path]) -> list[Path]:
-    """The files that ``paths`` name, as :func:`find_files` finds them, without what is left out.
-
-    Args:
-        paths: Files and directories.
-
-    Raises:
-        InputError: if one is not there.
-    """
-    return [file for file, _ in find_files(paths).files]
 
 
 def own_split(path: Path) -> str | None:
