@@ -126,7 +126,7 @@ def _table(design: PilotDesign, out: Path) -> list[str]:
     if not design.pilots:
         return [f"Nothing is left to run: `latebloom plan --pilot` now. {out / MANIFEST}"]
     wide = max(22, *(len(pilot.name) for pilot in design.pilots)) + 2
-    lines = [f"{'pilot':<{wide}}{'FLOPs':>10}{'of fixed':>10}  is"]
+    lines = [f"{'pilot':<{wide}}{'FLOPs':>10}{'of fixed':>10}  how"]
     for pilot in design.pilots:
         what = "a trunk" if pilot.branch_of is None else f"a branch of {pilot.branch_of} at step {pilot.branch_at}"
         lines.append(f"{pilot.name:<{wide}}{pilot.flops:>10.3g}{pilot.share_of_fixed:>10.3f}  {what}")
