@@ -170,7 +170,7 @@ def told_model(plan: Plan) -> str:
         plan: Of any of its runs.
     """
     text = "bytes" if plan.model.vocab_size == 256 else f"BPE {plan.model.vocab_size}"
-    return f"width {plan.model.width}, {text}"
+    return f"width {plan.model.width}, {text}" + ("" if plan.model.tied_head else ", head untied")
 
 
 def depths_passed(plan: Plan) -> str:

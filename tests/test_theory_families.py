@@ -1,5 +1,6 @@
 """Architecture families and optimizers as rows: whole registries, and refusals where a row says nothing."""
 
+import json
 import math
 from typing import get_args
 
@@ -11,12 +12,13 @@ from latebloom.theory.architectures.shape import FAMILIES, GPT2Shape, block_tens
 from latebloom.theory.architectures.tensors import KINDS, matrix
 from latebloom.theory.cost import active_parameters, depth_cost_ratio, flops_per_token, parameters, plan_flops
 from latebloom.theory.optimizers import OPTIMIZERS, UPDATE_RULES, OptimizerName, rule_of
-from latebloom.theory.plan import BlockVariant
+from latebloom.theory.plan import Base, BlockVariant
 from latebloom.theory.plan_transfer import peak_rates, transfer_factors
+from latebloom.theory.spec import from_plain
 from tests.helpers import tiny_plan, tiny_shape
 
 LLAMA = tiny_shape().replace(heads=4, block=BlockVariant(kv_heads=2, hidden=48))
-COMMON_FIELDS = {"name", "width", "heads", "vocab_size", "context"}
+COMMON_FIELDS = {"name", "width", "heads", "vocab_size", "context", "tied_head"}
 
 
 def test_every_field_of_a_shape_belongs_to_all_or_to_one_family():
@@ -51,6 +53,17 @@ def test_a_token_passes_through_the_experts_that_are_used():
     experts = matrix("mlp.up.weight", 8, 20, 10, matrices=8, used=2)
     assert (experts.size, experts.active_size) == (1600, 400)
     assert matrix("q.weight", 20, 10).active_size == 200
+
+
+@pytest.mark.parametrize("shape", [tiny_shape(), LLAMA])
+def test_a_head_of_its_own_costs_parameters_and_no_operations(shape):
+    untied = shape.replace(tied_head=False)
+    assert parameters(untied, 2) == parameters(shape, 2) + shape.vocab_size * shape.width
+    assert flops_per_token(untied, 2) == flops_per_token(shape, 2)
+    assert "tied_head" not in shape.to_json() and from_plain(json.loads(untied.to_json()), GPT2Shape) == untied
+    plan = tiny_plan().replace(model=untied)
+    with pytest.raises(InputError, match=r"optimizer.base = 'width 8': has no rule for a head that is not tied"):
+        plan.replace(optimizer=Optimizer(base=Base(width=8)))
 
 
 @pytest.mark.parametrize("depth", [-1, 0.5, math.nan, math.inf, -math.inf])

@@ -16,6 +16,7 @@ MODES = ("keep", "selective", "recompute")
 SHAPE = GPT2Shape(name="probe", width=64, heads=4, vocab_size=512, context=32)
 SHAPES = {
     "gpt2": SHAPE,
+    "untied": SHAPE.replace(tied_head=False),
     "llama3": SHAPE.replace(block=BlockVariant(kv_heads=2, hidden=176)),
     "qwen3": SHAPE.replace(block=BlockVariant(kv_heads=4, hidden=176, qk_norm=True)),
 }
@@ -94,7 +95,7 @@ def test_a_block_keeps_what_is_predicted(shape, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("kind", "vocab"), [("gpt2", 512), ("gpt2", 4096), ("qwen3", 2048)])
+@pytest.mark.parametrize(("kind", "vocab"), [("gpt2", 512), ("untied", 4096), ("qwen3", 2048)])
 def test_the_peak_of_a_step_is_what_the_dry_run_predicts(kind, vocab, mode, dtype):
     """Forward and backward of the second micro-batch, whose gradients add to those of the first; deep and shallow."""
     shape = SHAPES[kind].replace(vocab_size=vocab)

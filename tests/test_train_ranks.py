@@ -63,6 +63,7 @@ def replayed(plan):
 LLAMA = plan_of().model.replace(
     width=48, heads=4, vocab_size=259, block=BlockVariant(kv_heads=2, hidden=80, qk_norm=True)
 )
+UNTIED = plan_of().model.replace(tied_head=False)
 
 
 def run(plan, data, out, config=CONFIG):
@@ -93,7 +94,7 @@ def assert_same(one, two):
         plan_of(small=0),
         plan_of(init="copy", optimizer_state="keep_copied"),
         plan_of(init="copy_zero_last", order="inter", small=2, full=5, optimizer="muon_adamw"),
-        plan_of(init="identity", optimizer="adamw", optimizer_state="keep_warmed"),
+        plan_of(init="identity", optimizer="adamw", optimizer_state="keep_warmed").replace(model=UNTIED),
         plan_of(optimizer="sgd", optimizer_state="reset", init="zero"),
         plan_of(init="copy_zero_last").replace(model=LLAMA),
         replayed(plan_of()),

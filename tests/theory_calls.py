@@ -144,6 +144,9 @@ CALLS = {
     ),
     "architectures.tensors:bias": Case(tensors.bias, {"size": 3}, fixed={"name": "b"}),
     "architectures.tensors:gain": Case(tensors.gain, {"size": 3}, fixed={"name": "g"}),
+    "architectures.tensors:token_matrices": Case(
+        tensors.token_matrices, {"vocab_size": 3, "width": 2}, fixed={"tied": False}
+    ),
     "ask:answer": Case(
         ask.answer,
         {"flops": 1e10, "peaks": (0.01, 0.02), "tolerance": 0.01},

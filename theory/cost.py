@@ -2,7 +2,7 @@ r"""Parameters and floating-point operations of GPT-2 at any depth, embedding, h
 
 Notation: d = ``width``, V = ``vocab_size``, n = ``context`` (tokens), L = ``depth``.
 
-    parameters      N(L) = (V + n) d + 2 d + L (12 d^2 + 13 d)          tied head, biases, LayerNorms
+    parameters      N(L) = (V + n) d + 2 d + L (12 d^2 + 13 d)          tied head, biases, LayerNorms; V d more untied
     FLOPs per token c_L  = 6 (V d + 12 L d^2) + 12 L n d                forward and backward, 2 + 4 FLOPs a weight
 
 Both are counted from the tensors that the architecture family states (:mod:`latebloom.theory.architectures.family`).
@@ -10,8 +10,8 @@ For the family ``llama`` (h heads, k key-value heads, hidden width f, RMSNorm, n
 2 d^2 (1 + k/h) + 3 d f matrix weights instead of 12 d^2, and 2 d norm weights (2 d/h more with QK-norm) instead of 13 d
 vectors. Of stacked matrices, experts, FLOPs count those that a token passes through.
 
-The token embedding is a look-up and costs nothing; the tied head is a matrix product with V d weights, all of a
-zero-layer model's cost. Attention is counted as the full n x n products (Chowdhery et al., arXiv 2204.02311,
+The token embedding is a look-up and costs nothing; the head, tied to it or not, is a matrix product with V d weights,
+all of a zero-layer model's cost. Attention is counted as the full n x n products (Chowdhery et al., arXiv 2204.02311,
 appendix B), without the causal half. ``tests/test_train_model.py`` checks c_L against torch's own FLOP counter.
 """
 
@@ -45,7 +45,7 @@ def parameters(model: GPT2Shape, depth: int, *, embeddings: bool = True) -> int:
     Args:
         model: Width d, vocabulary V and context n.
         depth: Number of blocks, >= 0.
-        embeddings: Count token and position embeddings (the tied head is the same matrix).
+        embeddings: Count token and position embeddings and the head (tied, it is the same matrix).
 
     Raises:
         InputError: if the depth is not a whole number >= 0.

@@ -143,6 +143,11 @@ class Plan(Spec, frozen=True, kw_only=True):
                 if getattr(self.predicted, name) is not None:
                     rule = f"has no field predicted.{name}"
                     raise InputError("schema_version", 1, rule, f"say schema_version {SCHEMA_VERSION}")
+        if self.optimizer.base is not None and not self.model.tied_head:
+            rule = "has no rule for a head that is not tied: its logits would need a factor from width to width"
+            raise InputError(
+                "optimizer.base", f"width {self.optimizer.base.width}", rule, "tie the head, or drop the base"
+            )
         context = self.model.context
         if self.batch_tokens % context:
             near = max(1, round(self.batch_tokens / context)) * context

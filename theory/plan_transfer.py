@@ -15,7 +15,8 @@ Initialisation does not change: the trainer draws hidden matrices with standard 
 row whatever the base, and the tied table by the embedding's row, one standard deviation at any width. The head's own
 rows are left out: a standard deviation ~ 1/width would take the tokens out of the residual stream, and a multiplier
 1/m_w on the logits would no longer be GPT-2. Under AdamW and SGD, whose head row counts on that multiplier, the tied
-table thus learns as the embedding that it is too (the rows' learning rates are equal).
+table thus learns as the embedding that it is too (the rows' learning rates are equal). A head that is not tied has
+neither excuse; a plan with a base refuses it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""GPT-2 (Radford et al. 2019): LayerNorms, biases, learned positions, a tied head. d width, V vocabulary, n context.
+"""GPT-2 (Radford et al. 2019): LayerNorms, biases, learned positions. d width, V vocabulary, n context.
 
 A block keeps of each token, with e bytes a value in matrix products and the residual stream in float32:
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from latebloom.theory.architectures.family import Family, KeptBytes
-from latebloom.theory.architectures.tensors import TensorSpec, bias, gain, matrix
+from latebloom.theory.architectures.tensors import TensorSpec, bias, gain, matrix, token_matrices
 
 if TYPE_CHECKING:
     from latebloom.theory.architectures.shape import GPT2Shape
@@ -25,7 +25,7 @@ def _check(shape: GPT2Shape) -> None:
 def _outer_tensors(shape: GPT2Shape) -> tuple[TensorSpec, ...]:
     d = shape.width
     return (
-        matrix("tokens.weight", shape.vocab_size, d, kind="head"),
+        *token_matrices(shape.vocab_size, d, tied=shape.tied_head),
         matrix("positions.weight", shape.context, d, kind="embedding"),
         gain("norm.weight", d, kind="final_vector"),
         bias("norm.bias", d, kind="final_vector"),
@@ -67,4 +67,5 @@ FAMILY = Family(
     outer_tensors=_outer_tensors,
     block_tensors=_block_tensors,
     kept_bytes=_kept_bytes,
+    example=None,
 )

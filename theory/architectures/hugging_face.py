@@ -1,7 +1,4 @@
-"""Sizes of a model from Hugging Face's config.json: GPT-2, LLAMA, Mistral without a window, Qwen3.
-
-Only sizes are read: a head that is not tied has the same FLOPs, and its parameters are not counted twice.
-"""
+"""Sizes of a model from Hugging Face's config.json: GPT-2, LLAMA, Mistral without a window, Qwen3."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ def sizes_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of :class:`latebloom.theory.architectures.model_config.ModelConfig` that a config.json says.
 
     >>> sizes_of({"model_type": "gpt2", "n_embd": 64, "n_head": 2, "n_layer": 3, "n_positions": 32, "vocab_size": 99})
-    {'blocks': 'gpt2', 'width': 64, 'heads': 2, 'context': 32, 'vocab_size': 99, 'depth': 3}
+    {'blocks': 'gpt2', 'width': 64, 'heads': 2, 'context': 32, 'vocab_size': 99, 'depth': 3, 'tied_head': True}
 
     Args:
         config: Its content.
@@ -38,6 +35,7 @@ def sizes_of(config: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "blocks": "gpt2", "width": width, "heads": _size(config, "n_head"), "context": _size(config, "n_positions"),
             "vocab_size": _size(config, "vocab_size"), "depth": _size(config, "n_layer"),
+            "tied_head": config.get("tie_word_embeddings", True),
         }  # fmt: skip
     width, heads = _size(config, "hidden_size"), _size(config, "num_attention_heads")
     if config.get("head_dim") not in (None, width // heads):
@@ -51,6 +49,7 @@ def sizes_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "blocks": "llama", "width": width, "heads": heads, "context": _size(config, "max_position_embeddings"),
         "vocab_size": _size(config, "vocab_size"), "depth": _size(config, "num_hidden_layers"),
+        "tied_head": config.get("tie_word_embeddings", False),
         "kv_heads": config.get("num_key_value_heads") or heads, "hidden": _size(config, "intermediate_size"),
         "rope_theta": float(rope.get("rope_theta") or config.get("rope_theta") or 10_000.0),
         "norm_eps": float(config.get("rms_norm_eps", 1e-6)), "qk_norm": model_type == "qwen3",

@@ -1,4 +1,4 @@
-"""LLAMA3 and Qwen3: RMSNorm before each branch, rotary positions, grouped queries, SwiGLU, no biases, a tied head.
+"""LLAMA3 and Qwen3: RMSNorm before each branch, rotary positions, grouped queries, SwiGLU, no biases.
 
 The bytes that a block keeps are those of the CPU, whose RMSNorm saves its result too; a fused one saves 4 d less.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from latebloom.theory.architectures.family import Family, KeptBytes, Size
-from latebloom.theory.architectures.tensors import TensorSpec, gain, matrix
+from latebloom.theory.architectures.tensors import TensorSpec, gain, matrix, token_matrices
 from latebloom.theory.errors import InputError
 from latebloom.theory.spec import Positive, Spec
 
@@ -53,7 +53,8 @@ def _block(shape: GPT2Shape) -> BlockVariant:
 
 def _outer_tensors(shape: GPT2Shape) -> tuple[TensorSpec, ...]:
     d = shape.width
-    return (matrix("tokens.weight", shape.vocab_size, d, kind="head"), gain("norm.weight", d, kind="final_vector"))
+    tokens = token_matrices(shape.vocab_size, d, tied=shape.tied_head)
+    return (*tokens, gain("norm.weight", d, kind="final_vector"))
 
 
 def _block_tensors(shape: GPT2Shape) -> tuple[TensorSpec, ...]:
@@ -95,5 +96,6 @@ FAMILY = Family(
     outer_tensors=_outer_tensors,
     block_tensors=_block_tensors,
     kept_bytes=_kept_bytes,
+    example=BlockVariant(kv_heads=2, hidden=48),
     gated=True,
 )

@@ -19,8 +19,16 @@ __all__ = ["ModelConfig", "model_of"]
 
 FILES = (".toml", ".yaml", ".yml", ".json")
 NEEDED = ("width", "heads", "context", "vocab_size", "depth")  # of a model that is no variant of a preset
+OF_SHAPE = ("width", "heads", "context", "vocab_size", "tied_head")
 OF_LLAMA = ("kv_heads", "hidden", "rope_theta", "norm_eps", "qk_norm")
-OF_BLOCKS = ("width", "heads", "context", "blocks", *OF_LLAMA)  # changed, it is another model than the preset's
+OF_BLOCKS = (
+    "width",
+    "heads",
+    "context",
+    "tied_head",
+    "blocks",
+    *OF_LLAMA,
+)  # changed, it is another model than the preset's
 
 
 class ModelConfig(Spec, frozen=True, kw_only=True):
@@ -33,6 +41,7 @@ class ModelConfig(Spec, frozen=True, kw_only=True):
         context: Tokens of a sequence. None: the model's.
         vocab_size: Rows of the token table. None: the model's; of the data where they are at hand.
         depth: Blocks after the expansion. None: the model's.
+        tied_head: Whether the token table is the head as well. None: the model's, else it is.
         blocks: Block kind: gpt2, or llama with RMSNorm, rotary positions and SwiGLU. None: the model's, else gpt2.
         kv_heads: Heads of key and value (llama). None: the model's, else as many as heads.
         hidden: Width inside the SwiGLU (llama). None: the model's, else 8/3 of the width, up to a multiple of 8.
@@ -47,6 +56,7 @@ class ModelConfig(Spec, frozen=True, kw_only=True):
     context: Size | None = None
     vocab_size: Size | None = None
     depth: int | None = None
+    tied_head: bool | None = None
     blocks: Literal["gpt2", "llama"] | None = None
     kv_heads: Size | None = None
     hidden: Size | None = None
@@ -74,7 +84,7 @@ def model_of(config: ModelConfig, *, vocab_size: int | None = None) -> tuple[GPT
         own = own.replace(vocab_size=vocab_size)
     shape, depth = preset(own.model) if own.model is not None else (None, None)
     depth = own.depth if own.depth is not None else depth
-    sizes = {name: getattr(own, name) for name in NEEDED[:-1] if getattr(own, name) is not None}
+    sizes = {name: getattr(own, name) for name in OF_SHAPE if getattr(own, name) is not None}
     if shape is None or depth is None:
         missing = [name for name in NEEDED if getattr(own, name) is None]
         if missing == list(NEEDED) and config.model is None:

@@ -1,7 +1,7 @@
 """The shape of a model without its depth, and the registry of architecture families.
 
-A family is a row of :data:`FAMILIES` and, where it has settings, a field of :class:`GPT2Shape`; its torch part is a row
-of :data:`latebloom.train.model.registry.MODULES` under the same name.
+A family is a row of :data:`FAMILIES` and, where it has settings, a field of :class:`GPT2Shape`; its torch part is the
+module of its name in ``latebloom.train.model``.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ FAMILIES: Final[dict[str, Family]] = {family.name: family for family in (gpt2.FA
 class GPT2Shape(Spec, frozen=True, kw_only=True, omit_defaults=True):
     """A GPT-2 without its depth, which belongs to the stages; with ``block`` the same skeleton around other blocks.
 
-    A field that holds a family's settings is absent from JSON where it is not given, so that plans from before it keep
-    their digests.
+    A field that came later is absent from JSON where it has its default, so that plans from before keep their digests.
 
     Attributes:
         name: For people.
         width: Of the residual stream.
         heads: Of each attention.
-        vocab_size: Rows of the token table, which is the head as well.
+        vocab_size: Rows of the token table and of the head.
         context: Tokens of a sequence.
+        tied_head: Whether the token table is the head as well; untied, V d parameters more for the same FLOPs.
         block: Settings of the family ``llama``; None: another family.
     """
 
@@ -43,6 +43,7 @@ class GPT2Shape(Spec, frozen=True, kw_only=True, omit_defaults=True):
     heads: Size
     vocab_size: Size
     context: Size
+    tied_head: bool = True
     block: BlockVariant | None = None
 
     def check(self) -> None:

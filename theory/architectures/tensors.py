@@ -1,8 +1,8 @@
 """What a tensor of a model is, said once: from its kind follow update rule, decay, initialisation and transfer.
 
 kind           parameters
-embedding      position table; token table where the head is a matrix of its own
-head           token table that is the head as well: a tied matrix cannot obey two rows, it takes the head's
+embedding      position table; token table where the head is not tied to it
+head           the head; tied, it is the token table as well: one matrix cannot obey two rows, it takes the head's
 hidden         matrices in blocks, alone, side by side (query, key and value) or stacked (experts)
 vector         gains and biases in blocks
 final_vector   gain and bias after the last block
@@ -16,7 +16,7 @@ from typing import Literal, get_args
 
 from latebloom.theory import checks
 
-__all__ = ["KINDS", "MATRIX_KINDS", "Kind", "TensorSpec", "bias", "gain", "matrix"]
+__all__ = ["KINDS", "MATRIX_KINDS", "Kind", "TensorSpec", "bias", "gain", "matrix", "token_matrices"]
 
 Kind = Literal["embedding", "hidden", "vector", "final_vector", "head"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -78,6 +78,22 @@ def matrix(
         ends_branch: See :class:`TensorSpec`.
     """
     return TensorSpec(name=name, shape=shape, kind=kind, matrices=matrices, used=used, ends_branch=ends_branch)
+
+
+def token_matrices(vocab_size: int, width: int, *, tied: bool) -> tuple[TensorSpec, ...]:
+    """Token table and head: one matrix if they are tied, else two.
+
+    Args:
+        vocab_size: Rows V.
+        width: Columns d.
+        tied: Whether the table is the head as well.
+    """
+    checks.whole("vocab_size", vocab_size, 1)
+    checks.whole("width", width, 1)
+    if tied:
+        return (matrix("tokens.weight", vocab_size, width, kind="head"),)
+    table = matrix("tokens.weight", vocab_size, width, kind="embedding")
+    return (table, matrix("head.weight", vocab_size, width, kind="head"))
 
 
 def gain(name: str, size: int, *, kind: Kind = "vector") -> TensorSpec:

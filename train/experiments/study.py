@@ -135,6 +135,7 @@ class Study(Spec, frozen=True, kw_only=True):
         heads: Attention heads.
         context: Tokens of a sequence.
         vocab_size: Of the data.
+        tied_head: Whether the token table is the head as well.
         batch_tokens: Tokens a step.
         peak_lr: Of every run.
         warmup_steps: Of every run, whatever its horizon.
@@ -152,6 +153,7 @@ class Study(Spec, frozen=True, kw_only=True):
     heads: Annotated[int, Meta(ge=1)]
     context: Annotated[int, Meta(ge=1)]
     vocab_size: Annotated[int, Meta(ge=1)]
+    tied_head: bool = True
     batch_tokens: Annotated[int, Meta(ge=1)]
     peak_lr: Positive
     warmup_steps: Count = 16
@@ -192,8 +194,9 @@ class Study(Spec, frozen=True, kw_only=True):
     def shape(self) -> GPT2Shape:
         """Of the model, without its depth."""
         return GPT2Shape(
-            name=self.name, width=self.width, heads=self.heads, vocab_size=self.vocab_size, context=self.context
-        )
+            name=self.name, width=self.width, heads=self.heads, vocab_size=self.vocab_size, context=self.context,
+            tied_head=self.tied_head,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

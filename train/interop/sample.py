@@ -103,7 +103,7 @@ def sample(
     draws = generator(seed, "sample")
     for _ in range(tokens):
         window = torch.tensor([ids[-model.shape.context :]], device=device)
-        logits = F.linear(model.features(window)[0, -1], model.tokens.weight)[:known].float().cpu()
+        logits = F.linear(model.features(window)[0, -1], model.head_weight)[:known].float().cpu()
         if temperature == 0:
             ids.append(int(logits.argmax()))
             continue

@@ -129,6 +129,7 @@ MODULES = Modules(
         outer={
             "tokens.weight": "transformer.wte.weight", "positions.weight": "transformer.wpe.weight",
             "norm.weight": "transformer.ln_f.weight", "norm.bias": "transformer.ln_f.bias",
+            "head.weight": "lm_head.weight",
         },
         blocks="transformer.h",
         inner={
@@ -143,7 +144,6 @@ MODULES = Modules(
                 "scale_attn_weights": Required((True,), "scaled attention"),
                 "scale_attn_by_inverse_layer_idx": Required((False,), "the same scale in every layer"),
                 "add_cross_attention": Required((False,), "no cross-attention"),
-                "tie_word_embeddings": Required((True,), "a tied head"),
             },
         },
         config=hf_config,

@@ -51,8 +51,8 @@ def hf_config(shape: GPT2Shape, depth: int) -> dict[str, Any]:
         depth: Number of blocks.
     """
     common = {
-        "vocab_size": shape.vocab_size, "initializer_range": 0.02, "tie_word_embeddings": True, "bos_token_id": None,
-        "eos_token_id": None, "dtype": "float32",
+        "vocab_size": shape.vocab_size, "initializer_range": 0.02, "tie_word_embeddings": shape.tied_head,
+        "bos_token_id": None, "eos_token_id": None, "dtype": "float32",
     }  # fmt: skip
     return common | modules_of(shape).hugging_face.config(shape, depth)
 
@@ -77,7 +77,7 @@ def from_hf(source: PreTrainedModel | str | Path, *, name: str | None = None) ->
         name: Of the shape; the model type by default.
 
     Raises:
-        InputError: if its logits would not be ours (activation, epsilon, tied head ...), or a tensor is missing.
+        InputError: if its logits would not be ours (activation, epsilon ...), or a tensor is missing.
     """
     if isinstance(source, str | Path):
         config, theirs = read_hf(Path(source))
@@ -94,8 +94,9 @@ def from_hf(source: PreTrainedModel | str | Path, *, name: str | None = None) ->
     shape = shape.replace(name=name or model_type)
     theirs = hugging_face.todays_names(theirs)
     head, table = theirs.get("lm_head.weight"), theirs.get(hugging_face.outer["tokens.weight"])
-    if head is not None and table is not None and not torch.equal(head, table):
-        raise InputError("lm_head.weight", "another tensor", "is not tied to the embedding", "tie the head first")
+    if shape.tied_head and head is not None and table is not None and not torch.equal(head, table):
+        rule = "is not the embedding, to which config.json ties it"
+        raise InputError("lm_head.weight", "another tensor", rule, "say tie_word_embeddings: false there")
     if type(depth) is not int or not 0 <= depth <= len(theirs):
         rule = f"blocks are not what {len(theirs)} tensors hold"
         raise InputError("config.json", depth, rule, "correct config.json")

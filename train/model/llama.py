@@ -123,7 +123,6 @@ REQUIRED = {
     "attention_bias": Required((False,), "no biases"),
     "mlp_bias": Required((False,), "no biases"),
     "rope_scaling": Required((None,), "unscaled rotary positions"),
-    "tie_word_embeddings": Required((True,), "a tied head"),
 }
 
 MODULES = Modules(
@@ -131,7 +130,10 @@ MODULES = Modules(
     mlp=SwiGLU,
     norm=make_norm,
     hugging_face=HuggingFace(
-        outer={"tokens.weight": "model.embed_tokens.weight", "norm.weight": "model.norm.weight"},
+        outer={
+            "tokens.weight": "model.embed_tokens.weight", "norm.weight": "model.norm.weight",
+            "head.weight": "lm_head.weight",
+        },
         blocks="model.layers",
         inner={
             "norm1": "input_layernorm", "norm2": "post_attention_layernorm", "attention.q": "self_attn.q_proj",

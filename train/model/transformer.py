@@ -1,7 +1,7 @@
 """GPT-2 at any depth, zero included: the skeleton that the families of :mod:`latebloom.train.model.registry` fill.
 
-Zero layers: token and position embeddings, final norm, tied head. Each block adds attention and an MLP, each after a
-norm; blocks are identical in code, so that depth is data.
+Zero layers: token and position embeddings, final norm, and a head that is the token table or a matrix of its own. Each
+block adds attention and an MLP, each after a norm; blocks are identical in code, so that depth is data.
 
 Shapes: B batch, T tokens, D width, H heads, V vocabulary.
 """
@@ -77,6 +77,7 @@ class GPT2(nn.Module):
         self.positions = nn.Embedding(shape.context, shape.width) if has_positions(shape) else None
         self.blocks = nn.ModuleList(Block(shape) for _ in range(depth))
         self.norm = modules_of(shape).norm(shape)
+        self.head = None if shape.tied_head else nn.Linear(shape.width, shape.vocab_size, bias=False)
         if not self.tokens.weight.is_meta:
             init_gpt2_(self, seed=seed)
 
@@ -84,6 +85,11 @@ class GPT2(nn.Module):
     def depth(self) -> int:
         """Number of blocks."""
         return len(self.blocks)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """Matrix of the head, (V, D): the token table's where they are tied."""
+        return self.tokens.weight if self.head is None else self.head.weight
 
     @property
     def passed(self) -> tuple[int, ...]:
@@ -109,7 +115,7 @@ class GPT2(nn.Module):
         Args:
             ids_BT: Tokens.
         """
-        return F.linear(self.features(ids_BT), self.tokens.weight)
+        return F.linear(self.features(ids_BT), self.head_weight)
 
     def loss(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """Mean cross-entropy of ``targets_BT``, nats per token.
@@ -118,7 +124,7 @@ class GPT2(nn.Module):
             ids_BT: Tokens.
             targets_BT: The next ones.
         """
-        return head_loss(self.features(ids_BT).flatten(0, 1), self.tokens.weight, targets_BT.flatten())
+        return head_loss(self.features(ids_BT).flatten(0, 1), self.head_weight, targets_BT.flatten())
 
 
 def head_loss(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
@@ -148,9 +154,9 @@ def has_positions(shape: GPT2Shape) -> bool:
 def init_gpt2_(model: GPT2, *, seed: int) -> None:
     """Initialise in place, each tensor from a generator of its own, so that the trunk does not depend on the depth.
 
-    GPT-2's scheme: normal, standard deviation 0.02 for the embeddings and 0.02 sqrt(768/D) for matrices (GPT-2's at
-    124M, and a spectral norm that does not depend on the width), zero biases; the last matrix of each residual branch
-    is divided by sqrt(2 L). Norms begin as the identity.
+    GPT-2's scheme: normal, standard deviation 0.02 for embeddings and head and 0.02 sqrt(768/D) for matrices (GPT-2's
+    at 124M, and a spectral norm that does not depend on the width), zero biases; the last matrix of each residual
+    branch is divided by sqrt(2 L). Norms begin as the identity.
 
     Args:
         model: To be initialised.
