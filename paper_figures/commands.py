@@ -63,7 +63,11 @@ def _say_figure(name: str, paths: list[Path]) -> None:
 @click.argument("runs", nargs=-1, required=True, type=LocalPath(path_type=Path))
 @click.option("--out", type=LocalPath(path_type=Path, dir_okay=False), help="[default: report.html where the runs are]")
 def report_command(runs: tuple[Path, ...], out: Path | None) -> None:
-    """Write report.html: of a demo, an ablation, a study or a run, or of any loss curves (CSV, TensorBoard)."""
+    """Write report.html: what runs found, on one page that opens offline.
+
+    RUNS are a demo, a study or an ablation; a run, a folder of runs, several runs or records; or loss curves of any
+    trainer (CSV, TensorBoard).
+    """
     from latebloom.paper_figures.report import write_report
 
     click.echo(str(write_report(*runs, out=out).resolve()))

@@ -175,6 +175,8 @@ def judge_command(
 
 def _show_verdict(verdict: Verdict, out: Path, console: Console) -> None:
     """The report of the experiment in ``out``, and what it says."""
+    from rich.padding import Padding
+
     from latebloom.paper_figures.report import write_report
     from latebloom.theory.verdict import details, sentence
 
@@ -183,5 +185,5 @@ def _show_verdict(verdict: Verdict, out: Path, console: Console) -> None:
         if path.exists():
             console.print(f"[bold]wrote[/]   {path.resolve()}", soft_wrap=True, highlight=False)
     for told in details(verdict):
-        console.print(f"          {told}", highlight=False)
+        console.print(Padding(told, (0, 0, 0, 10), expand=False), highlight=False)
     console.print(f"\n[bold]verdict[/] {sentence(verdict)}", highlight=False)

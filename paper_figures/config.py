@@ -18,7 +18,7 @@ class FigureConfig(Spec, frozen=True, kw_only=True):
 
     Attributes:
         format: Picture files to write.
-        width: Of every figure in inches; heights stay in proportion, letters keep their size. None: each figure's own.
+        width: Of every figure in inches; heights in proportion, letters shrink with it, never grow. None: each its own.
         style: A style sheet of matplotlib, by name or file, put over this project's own. None: no other.
     """
 

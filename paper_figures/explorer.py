@@ -254,6 +254,7 @@ def posterior_of(field: FieldSummary) -> RecoveryField:
     if field.curve is not None:
         curve = TrunkCurve(area=field.curve.area, loss=field.curve.loss, noise=field.curve.noise)
     known = {name: value for name, value in field.prior.items() if hasattr(FieldPrior(), name)}
+    known.setdefault("half_retained", known["p0"])  # older plans have one name for both
     prior = dataclasses.replace(FieldPrior(), **known)  # type: ignore[arg-type]  # numbers all of them
     return fit_recovery_field(
         ends, full_depth=field.full_depth, reference=field.reference, prior=prior, trunk_curve=curve

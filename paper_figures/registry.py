@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from latebloom.paper_figures.config import FigureConfig
 from latebloom.paper_figures.missing import MissingRecords, require
 from latebloom.paper_figures.paths import DATA, RECIPES, STYLE
+from latebloom.paper_figures.pictures import write_picture
 from latebloom.paper_figures.tables import csv_text, line_points
 from latebloom.theory.errors import InputError, nearest
 from latebloom.theory.record import RECORD_FILE, Record, checkout_commit, read_record
@@ -243,8 +244,8 @@ def _draw(made: ModuleType, prepared: Any, config: FigureConfig) -> Figure:
 
     with plt.style.context(_styles(config)):
         figure: Figure = made.make(prepared)
-        if config.width is not None:
-            width, height = figure.get_size_inches()
+        width, height = figure.get_size_inches()
+        if config.width is not None and config.width > width:
             figure.set_size_inches(config.width, height * config.width / width)
     return figure
 
@@ -281,15 +282,11 @@ def _save(
     caption = made.caption(prepared)
     table = made.data(prepared) if hasattr(made, "data") else line_points(figure)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    metadata: dict[str, dict[str, Any]] = {
-        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-        "svg": {"Date": None, "Creator": None},
-        "png": {"Software": None},
-    }
+    scale = 1.0 if config.width is None else config.width / float(figure.get_size_inches()[0])
     with plt.style.context(_styles(config)):
         _fix_layout(figure)
         for suffix in config.format:
-            figure.savefig(f"{stem}.{suffix}", metadata=metadata[suffix])
+            write_picture(figure, Path(f"{stem}.{suffix}"), scale)
     plt.close(figure)
     texts = {
         "csv": csv_text(table),

@@ -23,7 +23,7 @@ from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import blocks_text
 from latebloom.theory.files import write_whole
 from latebloom.theory.fitting.curves import LossCurve
-from latebloom.theory.fitting.readers import read_curves
+from latebloom.theory.fitting.readers import is_record, read_curves
 from latebloom.theory.plan import Plan
 from latebloom.theory.record import RECORD_FILE, Record, read_record
 
@@ -34,6 +34,7 @@ SAME_COMPUTE = 0.02  # relative: runs whose FLOPs differ by less spend the same
 COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#777777", "#000000")  # Okabe & Ito
 DASHES = {"-": "", "--": "6,4", ":": "2,3", "-.": "8,3,2,3"}  # matplotlib's names for SVG's
 MOST_POINTS = 400  # of a curve on the page
+NO_BREAK = "\u00a0"
 STUDY_CAPTION = (
     " A step of the small depth is worth ρ steps of the depth it grows to and costs n of one: growing beats that"
     " depth of equal compute where ρ > n."
@@ -62,8 +63,8 @@ def write_report(source: str | Path, *further: str | Path, out: str | Path | Non
     """Write ``report.html`` for an experiment, a run, a folder of runs, or loss curves of any trainer.
 
     Args:
-        source: Folder of an experiment (result.json), of a run (record.jsonl) or of runs; or a file of curves.
-        further: More files or folders of curves.
+        source: Folder of an experiment (result.json), of a run (record.jsonl) or of runs; or a file: record or curves.
+        further: More runs, records or files of curves.
         out: Where to write. None: report.html in the folder, or beside the file.
 
     Raises:
@@ -71,20 +72,32 @@ def write_report(source: str | Path, *further: str | Path, out: str | Path | Non
     """
     source = Path(source)
     folder = source if source.is_dir() else source.parent
-    if further or source.is_file():
-        page = curves_report(read_curves([source, *further]))
+    paths = [source, *map(Path, further)]
+    if (further or source.is_file()) and all(path.exists() and is_record(path) for path in paths):
+        records = _records(paths)
+        page = runs_report(records, name="runs") if len(records) > 1 else run_report(*records.values())
+    elif further or source.is_file():
+        page = curves_report(read_curves(paths))
     elif (source / "result.json").exists():
         page = experiment_report(source)
     elif (source / RECORD_FILE).exists():
         page = run_report(read_record(source))
-    elif runs := {path.parent.name: read_record(path) for path in sorted(source.glob(f"*/{RECORD_FILE}"))}:
-        page = runs_report(runs, name=source.name, study=_study_of(source))
+    elif runs := [*sorted(source.glob(f"*/{RECORD_FILE}")), *filter(is_record, sorted(source.glob("*.parquet")))]:
+        page = runs_report(_records(runs), name=source.name, study=_study_of(source))
     else:
         rule = "holds neither result.json nor record.jsonl"
         raise InputError("run", str(source), rule, "name the directory of a finished experiment or of a run")
     path = folder / "report.html" if out is None else Path(out)
     write_whole(path, page)
     return path
+
+
+def _records(paths: Sequence[Path]) -> dict[str, Record]:
+    """Records by the names of their runs; by their paths where two runs have one name."""
+    named = {path.parent.name if path.name == RECORD_FILE else path.stem: path for path in paths}
+    if len(named) < len(paths):
+        named = {str(path.with_suffix("")): path for path in paths}
+    return {name: read_record(path) for name, path in named.items()}
 
 
 # --- the demo ---------------------------------------------------------------------------------------------------------
@@ -273,13 +286,13 @@ def runs_report(records: Mapping[str, Record], *, name: str, study: Mapping[str,
     arms: dict[str, list[Record]] = {}
     for run, record in records.items():
         if len(record.select(split="val")["step"]):
-            arms.setdefault(re.sub(r"-s\d+$", "", run), []).append(record)
+            arms.setdefault(re.sub(r"[-_]s\d+$", "", run), []).append(record)
     if not arms:
         raise InputError("runs", list(records), "hold no validation loss yet", "let them go on")
     loss = {arm: float(np.mean([_curve_of(record)[1][-1] for record in group])) for arm, group in arms.items()}
     flops = {arm: plan_flops(group[0].plan) for arm, group in arms.items()}
     groups = [sorted(group, key=lambda arm: loss[arm]) for group in _of_equal_compute(flops)]
-    main = max(groups, key=len)
+    main = max(groups, key=lambda group: (len(group) > 1 and len(group), -loss[group[0]]))
     rows = []
     for group in groups:
         above = loss[group[0]] if len(group) > 1 else None
@@ -344,13 +357,23 @@ def _lowest_text(
         return arms[arm][0].plan.tau is not None
 
     lowest = order[0]
+    if len(arms) == 1:
+        return f"{lowest} ends at {loss[lowest]:.3f}.", "It is the only run here."
     if len(order) == 1:
-        return f"{lowest} ends at {loss[lowest]:.3f}.", "No other run has its compute."
-    answer = f"{'Grow' if grows(lowest) else 'Do not grow'}: {lowest} ends lowest, at {loss[lowest]:.3f}."
-    others = [arm for arm in order if grows(arm) != grows(lowest)]
+        answer = f"No two runs cost the same: {lowest} ends lowest, at {loss[lowest]:.3f}, for its own compute."
+        return answer, "Which way to train is best for the money needs runs of equal compute (latebloom controls)."
+    plan = arms[lowest][0].plan
+    what = _depths(plan).replace(" ", NO_BREAK) if grows(lowest) else blocks_text(plan.depth)
+    ends = f"{what} ({lowest}) ends lowest, at {loss[lowest]:.3f}."
     of = f"Of {len(order)} ways to spend {flops_text(flops[lowest])} FLOPs"
+    beside = {arms[arm][0].plan.depth for arm in order if not grows(arm)}
+    lacking = sorted({plan.stages[0].depth, plan.depth} - beside)
+    if lacking:  # only of a run that grows
+        return ends, f"{of}. To say 'grow' takes {blocks_text(lacking[0])} of this compute, too."
+    answer = f"{'Grow' if grows(lowest) else 'Do not grow'}: {ends}"
+    others = [arm for arm in order if grows(arm) != grows(lowest)]
     if not others:
-        return f"{lowest} ends lowest, at {loss[lowest]:.3f}.", f"{of} all {'' if grows(lowest) else 'do not '}grow."
+        return ends, f"{of} none grows."
     does = "does not grow" if grows(lowest) else "grows"
     return answer, f"{of} the best that {does}, {others[0]}, ends at {loss[others[0]]:.3f}."
 
@@ -500,6 +523,11 @@ def _setting(record: Record) -> tuple[tuple[str, str], ...]:
     )
 
 
+def _arrows(text: str) -> str:
+    """'1 -> 4' as pages show it, in one piece at the end of a line."""
+    return text.replace(" -> ", f"{NO_BREAK}→{NO_BREAK}")
+
+
 def _page(
     *,
     title: str,
@@ -517,14 +545,14 @@ def _page(
     law = () if plan is None else tuple((name, f"{value:.5g}") for name, value in plan.provenance.parameters.items())
     values = {
         "title": title,
-        "answer": answer,
-        "more": more,
-        "said": said,
+        "answer": _arrows(answer),
+        "more": _arrows(more),
+        "said": _arrows(said),
         "table": table,
-        "told": told,
+        "told": [_arrows(sentence) for sentence in told],
         "when": None if plan is None else _when(plan),
-        "reasons": [] if plan is None else _reasons(plan),
-        "notes": notes,
+        "reasons": [] if plan is None else [_arrows(sentence) for sentence in _reasons(plan)],
+        "notes": _arrows(notes),
         "law": law,
         "facts": facts,
         "data": {"curves": list(curves), "predicted": predicted},

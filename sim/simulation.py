@@ -267,9 +267,10 @@ def _lowest_note(toy: Toy, curves: Curves) -> list[str]:
         return []
     final = {way: float(np.mean([curves[way, seed][1].final for seed in healthy])) for way in ways}
     lowest = min(final, key=lambda way: final[way])
-    labels = {each.name: each.label for each in map(control, CONTROLS)} | {"progressive": "the run that grows"}
+    labels = {each.name: each.label.removesuffix(", equal compute") for each in map(control, CONTROLS)}
+    labels["progressive"] = "the run that grows"
     others = ", ".join(f"{labels[way]} {final[way]:.4g}" for way in ways if way != lowest)
-    return [f"{_rule(toy)}: of equal compute {labels[lowest]} ends lowest, at {final[lowest]:.4g} ({others})"]
+    return [f"{_rule(toy)}: of all that cost the same, {labels[lowest]} ends lowest, at {final[lowest]:.4g} ({others})"]
 
 
 def _sharpness_note(toy: Toy, family: LowRank, pilot: SimulatedCurve) -> str:

@@ -112,3 +112,26 @@ def public_modules(*, everything: bool = False) -> list[str]:
             parts = ("latebloom", *path.relative_to(root).with_suffix("").parts)
             names.append(".".join(parts).removesuffix(".__init__"))
     return names
+
+
+def in_this_process(monkeypatch):
+    """The pool's workers would each take seconds to import torch."""
+    from concurrent.futures import Future
+
+    from latebloom.train.run import several as runs
+
+    class Here:
+        _processes = None
+
+        def __init__(self, *args, **kwargs):
+            pass
+
+        def submit(self, function, *args):
+            future = Future()
+            future.set_result(function(*args))
+            return future
+
+        def shutdown(self, **kwargs):
+            pass
+
+    monkeypatch.setattr(runs, "ProcessPoolExecutor", Here)

@@ -181,6 +181,13 @@ def test_no_arguments_is_help(capsys):
     assert "Commands:" in err
 
 
+@pytest.mark.parametrize("command", ["plan", "study", "import"])
+def test_h_is_help_where_a_subcommand_may_be_left_out(capsys, command):
+    code, out, _ = run(capsys, command, "-h")
+    assert code == 0
+    assert "-h, --help" in out
+
+
 def test_no_memory_is_one_line(capsys, monkeypatch):
     def full(**_):
         raise RuntimeError("[enforce fail]\nDefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")

@@ -17,6 +17,7 @@ from latebloom.train.data.shards import open_shards
 from latebloom.train.experiments import demo as module
 from latebloom.train.experiments.demo import demo
 from latebloom.train.experiments.job import growing_plan
+from tests.helpers import in_this_process
 
 QUIET = Console(quiet=True)
 SMALL = DemoConfig(steps=160, batch_tokens=256, tokenizer="bytes")
@@ -30,7 +31,9 @@ ARMS = {
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "demo"
-    return out, demo(out, SMALL, model=NARROW, train=TRAIN, console=QUIET)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        in_this_process(monkeypatch)
+        return out, demo(out, SMALL, model=NARROW, train=TRAIN, console=QUIET)
 
 
 def test_result_holds_every_arm_and_every_gap_predicted_and_measured(finished):

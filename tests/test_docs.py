@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 from latebloom.cli import cli
+from latebloom.paper_figures.registry import FIGURES
 from latebloom.theory.plan import write_plan
 
 from . import choose_table
@@ -111,18 +112,23 @@ def test_readme_answers_what_people_ask_first():
         assert not heading or heading in slugs, f"{target}: {heading}"
 
 
+def test_readme_counts_the_figures():
+    tables = sum(name.startswith("tab") for name in FIGURES)
+    assert f"draws {len(FIGURES) - tables} figures and {tables} tables" in (CHECKOUT / "README.md").read_text("utf-8")
+
+
 def test_the_table_of_how_to_choose_is_that_of_the_records():
     page = choose_table.PAGE.read_text(encoding="utf-8")
     assert choose_table.written(page) == page, "python -m tests.choose_table"
 
 
 def test_the_tutorial_runs(tmp_path, monkeypatch):
-    """Its commands, one after the other, for 72 steps instead of 200, on a tenth of the text."""
+    """Its commands, one after the other, for 60 steps instead of 200, on a tenth of the text."""
     monkeypatch.chdir(tmp_path)
     commands = [words[1:] for words in command_lines(CHECKOUT / "docs" / "tutorial.md") if words[0] == "latebloom"]
     text = str(Path(sysconfig.get_paths()["stdlib"]) / "email")
     named = dict.fromkeys(Path(word).stem for words in commands for word in words if word.startswith("pilots/"))
-    shorter = {"200": "72", "--stdlib": text}
+    shorter = {"200": "60", "--stdlib": text}
     for words in commands:
         words = [shorter.get(word, word) for word in words]
         for long, short in shorter.items():

@@ -186,9 +186,9 @@ def test_stopped_before_any_step_of_two_expansions_it_ends_bit_for_bit(step, who
 
 def stalled_run(plan, data, out):
     """Rank 1 falls silent in the midst of a run, for longer than the other waits."""
-    ranks_module.ANSWER_S = 2
+    ranks_module.ANSWER_S = 1
     try:
-        with injected(Fault(event="update", step=3, rank=1, act=stall(14))):
+        with injected(Fault(event="update", step=3, rank=1, act=stall(10))):
             train(plan, data=data, out=out, config=CONFIG.replace(rank_timeout=6.0))
     except RuntimeError as error:
         return type(error).__name__, str(error)
@@ -203,6 +203,7 @@ def test_a_rank_that_stalls_is_named_with_step_and_collective(data, tmp_path):
 
 
 def killed_rank(plan, data, out):
+    ranks_module.ANSWER_S = 1
     try:
         with injected(Fault(event="update", step=5, rank=1, act=kill)):
             train(plan, data=data, out=out, config=CONFIG)

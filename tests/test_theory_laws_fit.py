@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from latebloom.theory import Constant, Cosine, InputError, wsd
+from latebloom.theory.commands import _fit_text
 from latebloom.theory.fitting.bootstrap import interval
 from latebloom.theory.fitting.curves import LossCurve
 from latebloom.theory.fitting.laws import (
@@ -154,8 +155,11 @@ def test_an_interval_holds_its_estimate():
     assert interval([1.0, 2.0, 3.0], level=0.5).low == 1.5
     assert interval([1.0, 2.0, 3.0], level=0.5, estimate=0.9).low == 0.9
     fit = fit_law(FunctionalLaw, curves(EXAMPLES["functional"], ("constant",), noise=1e-3))
-    for row in law_report(fit, bootstrap_laws(fit, replicas=4))["parameters"].values():
+    report = law_report(fit, bootstrap_laws(fit, replicas=4))
+    for row in report["parameters"].values():
         assert row["low"] <= row["value"] <= row["high"]
+    shown = {line.split()[0]: "left open, see below" in line for line in _fit_text(report).splitlines()}
+    assert {name for name in report["parameters"] if shown[name]} == {"noise", "memory", "tail"}
 
 
 def test_bootstrap_covers_and_report_is_plain():

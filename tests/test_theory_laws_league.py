@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import sys
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from latebloom.theory.landscapes import FunctionalLaw
 from tests.benchmarks import loss_laws, track3
+from tests.helpers import CHECKOUT, needs_checkout
 
 LAW = FunctionalLaw(floor=2.5, amplitude=0.7, noise=3000.0, exponent=0.5, memory=200.0, tail=1.4)
 
@@ -138,3 +140,24 @@ def test_pairs_of_runs_that_read_the_same_batches(tmp_path, monkeypatch):
     kept = dict(zip(shown["split"], shown["value"], strict=True))
     assert set(shown["metric"]) == {"functional/track3_1->2"}
     assert (kept["mean_rel_error"], kept["alone"], kept["noise"]) == (row["error"], row["alone"], row["noise"])
+
+
+@needs_checkout
+def test_the_page_of_accuracy_says_what_the_league_measured():
+    """R2 and mean errors of the laws over schedules, digit for digit as they stand in the committed record."""
+    rows = pd.read_parquet(CHECKOUT / "paper_figures" / "data" / "loss_laws.parquet")
+    measured = {(row.metric, row.split): row.value for row in rows.itertuples()}
+    text = (CHECKOUT / "docs" / "accuracy.md").read_text()
+    table = re.findall(
+        r"^\| (\w+) \| (\.\d+), (\.\d+) %[^|]*\| (\w+) (\.\d+), (\.\d+) %", text.partition("## Two learning")[0], re.M
+    )
+    assert len(table) == 7
+    of_two = re.findall(r"\.\d+", re.search(r"`two_valleys` has ([^%]*) %", text)[1])
+    for (split, r2, error, published, its_r2, its_error), two in zip(table, of_two, strict=True):
+        for law, name, scale, said in (
+            ("river_valley", "r2", 1, r2), ("river_valley", "mean_rel_error", 100, error),
+            (published, "r2", 1, its_r2), (published, "mean_rel_error", 100, its_error),
+            ("two_valleys", "mean_rel_error", 100, two),
+        ):  # fmt: skip
+            value = scale * measured[f"{law}/{split}", name]
+            assert said == f"{value:.{len(said) - 1}f}".lstrip("0"), (split, law, name)

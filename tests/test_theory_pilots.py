@@ -282,6 +282,8 @@ def test_pilots_that_end_on_a_cliff_decide_nothing():
     assert decision.too_short.startswith("Pilots too short: 1 block fell 0.0")
     assert decision.too_short.endswith(f"anneal that depth at step {wanted} too.")
     assert sentences(decision)[0].startswith("Not decided") and sentences(decision)[1] == decision.too_short
+    twice = dataclasses.replace(field.ends[2], steps=795, area=field.ends[2].area * 795 / 800, loss=2.004)
+    assert short_pilots_text([*field.ends, twice], menu) == decision.too_short  # two ends side by side show no share
     shorter = [arm for arm in menu if arm.steps <= 800]
     assert short_pilots_text(field.ends, shorter) is None  # nothing is said of runs that pilots have seen
 

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -45,6 +44,8 @@ def test_digest_ignores_layout_and_sees_values():
 
 
 def test_published_schema_admits_plans_and_refuses_others():
+    import jsonschema  # here: takes seconds, which every worker would spend before its first test
+
     schema = json_schema(Plan)
     jsonschema.Draft202012Validator.check_schema(schema)
     good = json.loads(tiny_plan().to_json())

@@ -11,8 +11,7 @@ from latebloom.train.config import TrainConfig
 from latebloom.train.data.corpus import prepare
 from latebloom.train.experiments.ablation import AblationArm, Ranking, ablate, growths, lowest_of_each_start
 from latebloom.train.run import checkpoint
-from latebloom.train.run import several as runs
-from tests.helpers import tiny_plan
+from tests.helpers import in_this_process, tiny_plan
 
 PLAN = tiny_plan(steps=20, tau=12, full=4)
 CONFIG = TrainConfig(quiet=True, evals=2, eval_tokens=256, log_every=4, repeat_data=True, device="cpu")
@@ -24,27 +23,6 @@ def data(tmp_path_factory):
     (folder / "text.txt").write_text("grow depth late bloom " * 2000)
     prepare([folder / "text.txt"], folder / "data", tokenizer="bytes")
     return folder / "data"
-
-
-def in_this_process(monkeypatch):
-    """The pool's workers would each take seconds to import torch."""
-    from concurrent.futures import Future
-
-    class Here:
-        _processes = None
-
-        def __init__(self, *args, **kwargs):
-            pass
-
-        def submit(self, function, *args):
-            future = Future()
-            future.set_result(function(*args))
-            return future
-
-        def shutdown(self, **kwargs):
-            pass
-
-    monkeypatch.setattr(runs, "ProcessPoolExecutor", Here)
 
 
 def test_ways_of_growing_that_differ():

@@ -138,3 +138,21 @@ def test_lightning_trainer(tmp_path):
     assert [depth for depth, _ in seen] == [1, 1, 1, 3, 3, 3]
     assert [lr for _, lr in seen] == PLAN.schedule.lrs().tolist()
     assert {int(s["step"]) for s in run.optimizers[0].state.values()} == {3, 6}
+
+
+def test_a_checkpoint_of_two_processes_that_one_has_not_finished(tmp_path):
+    pytest.importorskip("transformers")
+    from latebloom.train.interop.hf_checkpoint import missing_files
+
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state_0.pth", "rng_state_1.pth"):
+        torch.save({}, tmp_path / name)
+    for name in ("model-00001-of-00002.safetensors", "model.safetensors.index.json", "trainer_state.json"):
+        (tmp_path / name).touch()
+    assert missing_files(tmp_path, 2, 1) == []
+    assert missing_files(tmp_path, 1, 0) == []  # one goes on from two: random numbers begin anew, as the Trainer says
+    whole = (tmp_path / "rng_state_1.pth").read_bytes()
+    (tmp_path / "rng_state_1.pth").write_bytes(whole[:-9])
+    assert missing_files(tmp_path, 2, 1) == ["rng_state_1.pth"] and missing_files(tmp_path, 2, 0) == []
+    (tmp_path / "model.safetensors.index.json").unlink()
+    (tmp_path / "trainer_state.json").unlink()
+    assert missing_files(tmp_path, 2, 0) == ["model.safetensors", "trainer_state.json"]

@@ -1,19 +1,23 @@
 """The torch parts of families and optimizers: whole registries, the tensors that theory states, and refusals."""
 
 import copy
+import importlib
 import math
 import pickle
+import pkgutil
 from typing import get_args
 
 import pytest
 import torch
 
 from latebloom.sim.optimizers import TOY_RULES
-from latebloom.theory import InputError, Optimizer
+from latebloom.theory import InputError, Optimizer, architectures
+from latebloom.theory.architectures.family import Family
 from latebloom.theory.architectures.shape import FAMILIES, block_tensors, outer_tensors
 from latebloom.theory.architectures.tensors import MATRIX_KINDS
 from latebloom.theory.optimizers import OPTIMIZERS, OptimizerName, rule_of
 from latebloom.theory.plan import BlockVariant
+from latebloom.train import model as torch_parts
 from latebloom.train.config import Activations
 from latebloom.train.experiments.lr_transfer import CONVEX
 from latebloom.train.growth.operators import grow
@@ -29,8 +33,9 @@ from latebloom.train.run.dryrun import dry_run
 from tests.helpers import tiny_plan, tiny_shape
 
 SHAPES = {
-    "gpt2": tiny_shape(),
-    "llama": tiny_shape().replace(heads=4, block=BlockVariant(kv_heads=2, hidden=48)),
+    name: tiny_shape().replace(heads=4, **({family.field: family.example} if family.field else {}))
+    for name, family in FAMILIES.items()
+} | {
     "untied": tiny_shape().replace(tied_head=False),
     "qwen": tiny_shape().replace(heads=4, block=BlockVariant(kv_heads=4, hidden=40, qk_norm=True)),
 }
@@ -45,8 +50,17 @@ class Experts(torch.nn.Module):
         self.weight = torch.nn.Parameter(torch.zeros(2, width, width))
 
 
+def values_in(package, name):
+    """(module, what it calls ``name``) of every module of a package."""
+    for module in pkgutil.iter_modules(package.__path__):
+        yield module.name, getattr(importlib.import_module(f"{package.__name__}.{module.name}"), name, None)
+
+
 def test_registries_are_whole():
-    assert set(MODULES) == set(FAMILIES) == {shape.family.name for shape in SHAPES.values()}
+    assert all(SHAPES[name].family is family for name, family in FAMILIES.items())
+    stated = {name for name, value in values_in(architectures, "FAMILY") if isinstance(value, Family)}
+    written = {name for name, value in values_in(torch_parts, "MODULES") if isinstance(value, Modules)}
+    assert set(MODULES) == set(FAMILIES) == stated == written
     assert all(isinstance(modules, Modules) for modules in MODULES.values())
     assert set(BUILDERS) == set(TOY_RULES) == set(OPTIMIZERS) == set(get_args(OptimizerName))
 

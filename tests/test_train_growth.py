@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from typing import get_args
 
 import pytest
 import torch
@@ -10,14 +11,15 @@ from torch import nn
 from latebloom import train
 from latebloom.theory import InputError, Optimizer, Stage
 from latebloom.theory.architectures.tensors import TensorSpec
-from latebloom.theory.expansion import INITS, placement, sources
+from latebloom.theory.expansion import BEGINS_AS, INITS, Weights, Zeroed, placement, sources
 from latebloom.theory.plan import BlockVariant
 from latebloom.train.experiments.feature_probe import probe_batch, probe_shape, residual_stream
 from latebloom.train.experiments.growth_table import growth_table, table_text
 from latebloom.train.growth import operators
 from latebloom.train.growth.operators import find_blocks, grow_blocks
 from latebloom.train.growth.optimizer_state import carried_state
-from latebloom.train.model.tensors import inferred_tensor
+from latebloom.train.growth.rows import grown_rows
+from latebloom.train.model.tensors import describe, inferred_tensor
 from latebloom.train.model.transformer import GPT2, Block, init_block_
 from latebloom.train.optim.build import build_optimizer
 from latebloom.train.optim.state import load_named_state, named_state
@@ -326,12 +328,35 @@ def test_kinds_of_tensors_decide_not_their_axes(monkeypatch):
 
 
 def test_what_no_rule_is_written_for_is_not_grown(monkeypatch):
-    """A row that names new weights or new zeros must not pass as a copy."""
+    """A row that names new weights or new zeros must not pass as a copy, nor a rule stand that no row asks for."""
+    assert set(operators.CHANGES) == set(BEGINS_AS) == set(get_args(Weights))
+    assert set(operators.ZEROES) == set(get_args(Zeroed))
     for change in ({"weights": "scaled"}, {"zeroed": "gates"}):
         monkeypatch.setitem(INITS, "random", dataclasses.replace(INITS["random"], **change))
-        with pytest.raises(AssertionError, match="unreachable"):
+        with pytest.raises(KeyError, match="scaled|gates"):
             grown(2, 4, "random")
         monkeypatch.undo()
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_blocks_grown_from_rows_begin_as_those_of_a_whole_model(init):
+    """One rank that holds every row, from two blocks and where nothing is copied from none."""
+    shape, described = tiny_shape(), describe(GPT2(tiny_shape(), 1))
+
+    def init_block(block, index):
+        init_block_(block, depth=4, seed=9, name=f"blocks.{index}")
+
+    for old in (2, *(() if INITS[init].copies else (0,))):
+        whole, stage, rows = stirred(GPT2(shape, old, seed=1)), Stage(start_step=1, depth=4, init=init), {}
+        before = {name: p.detach().clone() for name, p in whole.named_parameters()}
+        renamed = grow_blocks(whole, stage, init_block=init_block, make_block=lambda: Block(shape))
+        found = grown_rows(
+            before, stage, old, described=described, new_block=lambda: Block(shape), init_block=init_block,
+            own=slice, fill=rows.update,
+        )  # fmt: skip
+        assert found == renamed
+        assert rows.keys() == dict(whole.named_parameters()).keys()
+        assert all(torch.equal(rows[name], p) for name, p in whole.named_parameters())
 
 
 def test_llama_blocks_grow_from_one():

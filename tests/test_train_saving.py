@@ -17,6 +17,7 @@ CONFIG = TrainConfig(
     quiet=True, evals=2, eval_tokens=160, log_every=4, checkpoint_every=2, keep_checkpoints=20, repeat_data=True,
     device="cpu", microbatch=2,
 )  # fmt: skip
+PLAN = tiny_plan(steps=24, tau=12)
 BEHIND = CONFIG.replace(save_behind=True)
 
 
@@ -38,7 +39,7 @@ def run(plan, data, out, config):
 
 def test_what_is_written_behind_is_the_moment_of_its_step(data, tmp_path, monkeypatch):
     """Each save is held until the next update is done: weights have moved on while the file is written."""
-    plan, moved, real_save, real_update = tiny_plan(), threading.Event(), checkpoint.save, Trainee.update
+    plan, moved, real_save, real_update = PLAN, threading.Event(), checkpoint.save, Trainee.update
     threads = []
 
     def save(*args, **options):
@@ -71,8 +72,8 @@ def test_what_is_written_behind_is_the_moment_of_its_step(data, tmp_path, monkey
 @pytest.mark.parametrize("world", [2, 4])
 def test_ranks_write_behind_what_they_write_at_once(world, data, tmp_path):
     config = BEHIND.replace(microbatch=1)
-    finals = on_ranks(run, world, tiny_plan(), data, tmp_path / "behind", config)
-    assert finals == on_ranks(run, world, tiny_plan(), data, tmp_path / "waited", config.replace(save_behind=False))
+    finals = on_ranks(run, world, PLAN, data, tmp_path / "behind", config)
+    assert finals == on_ranks(run, world, PLAN, data, tmp_path / "waited", config.replace(save_behind=False))
     assert_same_checkpoints(tmp_path / "waited", tmp_path / "behind")
 
 
@@ -94,7 +95,7 @@ def failing_run(plan, data, out, config):
 
 
 def test_a_failure_behind_stops_the_run_and_what_was_saved_is_good(data, tmp_path):
-    plan = tiny_plan()
+    plan = PLAN
     with pytest.raises(
         InputError, match="could not be written .No space left on device.: .* free some disk and resume"
     ):
@@ -104,7 +105,7 @@ def test_a_failure_behind_stops_the_run_and_what_was_saved_is_good(data, tmp_pat
 
 
 def test_a_failure_of_one_rank_behind_stops_all_after_the_same_step(data, tmp_path):
-    plan = tiny_plan()
+    plan = PLAN
     first, second = on_ranks(failing_run, 2, plan, data, tmp_path / "run", BEHIND)
     assert isinstance(first, InputError) and "No space left" in str(first)
     assert isinstance(second, SystemExit) and second.code == 2

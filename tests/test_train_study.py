@@ -22,6 +22,7 @@ from latebloom.train.experiments.study import (
     study_arms,
     study_table,
 )
+from tests.helpers import in_this_process
 
 STUDY = Study(
     name="tiny", width=16, heads=2, context=16, vocab_size=256, batch_tokens=64, peak_lr=0.02, warmup_steps=2,
@@ -119,7 +120,7 @@ def test_a_study_runs_resumes_and_names_the_best_fixed_depth(data, tmp_path, cap
     assert [row["arm"] for row in printed] == [row.arm for row in rows]
 
 
-def test_recipes_of_several_stages_cost_the_same_and_go_on_from_a_fixed_run(data, tmp_path):
+def test_recipes_of_several_stages_cost_the_same_and_go_on_from_a_fixed_run(data, tmp_path, monkeypatch):
     study = STUDY.replace(
         depths=(1, 3), computes=(40,), growth=(), seeds=(0,),
         recipes=(
@@ -145,7 +146,8 @@ def test_recipes_of_several_stages_cost_the_same_and_go_on_from_a_fixed_run(data
     config = TrainConfig(quiet=True, evals=2, eval_tokens=256, repeat_data=True, device="cpu")
     launch = LaunchConfig(launcher="local", at_once=1)
     records = run_study(study, data=data, out=tmp_path / "jobs", config=config, launch=launch)
-    alone = run_study(study, data=data, out=tmp_path / "processes", config=config, launch=LaunchConfig(at_once=1))
+    in_this_process(monkeypatch)
+    alone = run_study(study, data=data, out=tmp_path / "here", config=config, launch=LaunchConfig(at_once=1))
     assert {name: r.final() for name, r in records.items()} == {name: r.final() for name, r in alone.items()}
     assert records["tied-C40-s0"].plan == arm.plan.replace(name="tied-C40-s0")
 

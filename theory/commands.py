@@ -417,23 +417,28 @@ def _are_pilots(paths: tuple[Path, ...]) -> bool:
 
 def _fit_text(table: dict) -> str:
     lines = []
+    names = [name for part in ("held_out", "parameters", "runs", "predicted") for name in table.get(part) or ()]
+    wide = max(16, *map(len, names)) + 2
     if table.get("held_out"):
-        lines.append(f"{'law':<18}{'held-out error':>14}")
+        lines.append(f"{'law':<{wide}}{'held-out error':>14}")
         for name, by_run in sorted(table["held_out"].items(), key=lambda item: sum(item[1].values())):
-            lines.append(f"{name:<18}{sum(by_run.values()) / len(by_run):>14.3%}")
+            lines.append(f"{name:<{wide}}{sum(by_run.values()) / len(by_run):>14.3%}")
     if "law" in table:
         lines.append(f"{table['law']}: {table['status']}")
-    lines.append(f"{'parameter':<18}{'value':>12}  90% interval")
+    lines.append(f"{'parameter':<{wide}}{'value':>12}  90% interval")
+    left_open = {line.partition(":")[0] for line in table["identifiability"] if "law" in table}
     for name, row in table["parameters"].items():
         interval = f"{row['low']:.5g} ... {row['high']:.5g}" if row["low"] is not None else "no bootstrap"
-        lines.append(f"{name:<18}{row['value']:>12.5g}  {interval}  {row.get('unit', '')}".rstrip())
-    lines.append(f"{'run':<18}{'mean error':>12}  worst error")
+        if name in left_open:  # held where the law expects it, in every replica
+            interval = "left open, see below"
+        lines.append(f"{name:<{wide}}{row['value']:>12.5g}  {interval}  {row.get('unit', '')}".rstrip())
+    lines.append(f"{'run':<{wide}}{'mean error':>12}  worst error")
     for name, row in table["runs"].items():
-        lines.append(f"{name:<18}{row['mean']:>12.3%}  {row['worst']:.3%}")
+        lines.append(f"{name:<{wide}}{row['mean']:>12.3%}  {row['worst']:.3%}")
     if table.get("predicted"):
-        lines.append(f"{'predicted run':<18}{'alone':>12}  carried")
+        lines.append(f"{'predicted run':<{wide}}{'alone':>12}  carried")
         for name, row in table["predicted"].items():
-            lines.append(f"{name:<18}{row['alone']:>12.3%}  {row['carried']:.3%}")
+            lines.append(f"{name:<{wide}}{row['alone']:>12.3%}  {row['carried']:.3%}")
     lines.extend(table["identifiability"])
     lines.extend(table.get("answers", ()))
     return "\n".join(lines)

@@ -125,11 +125,12 @@ def _table(design: PilotDesign, out: Path) -> list[str]:
     """The pilots that are left, their prices and how to run them."""
     if not design.pilots:
         return [f"Nothing is left to run: `latebloom plan --pilot` now. {out / MANIFEST}"]
-    lines = [f"{'pilot':<24}{'FLOPs':>10}{'of fixed':>10}  is"]
+    wide = max(22, *(len(pilot.name) for pilot in design.pilots)) + 2
+    lines = [f"{'pilot':<{wide}}{'FLOPs':>10}{'of fixed':>10}  how"]
     for pilot in design.pilots:
         what = "a trunk" if pilot.branch_of is None else f"a branch of {pilot.branch_of} at step {pilot.branch_at}"
-        lines.append(f"{pilot.name:<24}{pilot.flops:>10.3g}{pilot.share_of_fixed:>10.3f}  {what}")
-    lines.append(f"{'together':<24}{design.flops:>10.3g}{sum(p.share_of_fixed for p in design.pilots):>10.3f}")
+        lines.append(f"{pilot.name:<{wide}}{pilot.flops:>10.3g}{pilot.share_of_fixed:>10.3f}  {what}")
+    lines.append(f"{'together':<{wide}}{design.flops:>10.3g}{sum(p.share_of_fixed for p in design.pilots):>10.3f}")
     if design.pilots[0].role == "small" and design.pilots[0].branch_of is None:
         lines.append(
             f"The first is the beginning of every run that starts at depth {design.small_depth}: beside it the pilots "

@@ -68,10 +68,11 @@ def controls_command(path: Path, out: Path, between: tuple[int, ...], as_json: b
 
 
 def _controls_table(plans: dict[str, Plan], reasons: dict[str, str]) -> list[str]:
-    lines = [f"{'plan':<24}{'depth':>8}{'steps':>10}{'FLOPs':>10}  its difference to the plan is"]
+    wide = max(22, *map(len, plans)) + 2
+    lines = [f"{'plan':<{wide}}{'depth':>8}{'steps':>10}{'FLOPs':>10}  its difference to the plan is"]
     for name, made in plans.items():
         depth = " > ".join(str(stage.depth) for stage in made.stages)
-        lines.append(f"{name:<24}{depth:>8}{made.steps:>10}{plan_flops(made):>10.3g}  {reasons[name]}")
+        lines.append(f"{name:<{wide}}{depth:>8}{made.steps:>10}{plan_flops(made):>10.3g}  {reasons[name]}")
     return lines
 
 

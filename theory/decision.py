@@ -255,8 +255,14 @@ def _headline(decision: Decision, best: Choice) -> str:
         told = f"{decision.head.capitalize()}:"
     return (
         f"{told} {what}. At this compute ({flops_text(arm.flops)} FLOPs) it is best with probability "
-        f"{best.p_best:.2g}, growing is with {decision.p_grow:.2g}; expected regret {best.regret:.2g} nats."
+        f"{_probability(best.p_best)}, growing with {_probability(decision.p_grow)}; "
+        f"expected regret {best.regret:.2g} nats."
     )
+
+
+def _probability(p: float) -> str:
+    """Two digits; from 2000 draws neither certainty nor the impossible is known."""
+    return "above 0.99" if p > 0.99 else "below 0.01" if p < 0.01 else f"{p:.2g}"
 
 
 def _against(gap: Gap) -> str:

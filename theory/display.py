@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"  # Okabe-Ito
+CELL = "text-align:left;white-space:pre-line"  # a plan's reasons are a line each
 LONGEST_NAME = 60  # characters of a name above a plot
 
 
@@ -47,7 +48,7 @@ def table_html(caption: str, head: Sequence[str], rows: Sequence[Sequence[object
     columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     lines = [f"<tr>{columns}</tr>"] if head else []
     for first, *rest in rows:
-        cells = "".join(f'<td style="text-align:left">{escape(str(cell))}</td>' for cell in rest)
+        cells = "".join(f'<td style="{CELL}">{escape(str(cell))}</td>' for cell in rest)
         lines.append(f'<tr><th scope="row" style="text-align:left">{escape(str(first))}</th>{cells}</tr>')
     title = f'<caption style="text-align:left;font-weight:bold">{escape(caption)}</caption>'
     return f"<table>{title}{''.join(lines)}</table>"

@@ -48,6 +48,7 @@ from latebloom.theory.architectures.family import Family
 from latebloom.theory.errors import InputError
 
 __all__ = [
+    "BEGINS_AS",
     "INITS",
     "ORDERS",
     "STATE_POLICIES",
@@ -71,6 +72,14 @@ StatePolicy = Literal["keep", "keep_copied", "keep_warmed", "reset"]
 
 Weights = Literal["fresh", "copied", "zero", "identity"]
 Zeroed = Literal["nothing", "last_maps", "norms"]
+
+# What each kind of weights is made from: a block as in a fresh model, a copy of the one that it continues, or nothing
+BEGINS_AS: Final[dict[Weights, Literal["fresh", "copied", "nothing"]]] = {
+    "fresh": "fresh",
+    "copied": "copied",
+    "zero": "nothing",
+    "identity": "fresh",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +107,12 @@ class Initialisation:
     @property
     def copies(self) -> bool:
         """Whether it needs old blocks to copy from."""
-        return self.weights == "copied"
+        return BEGINS_AS[self.weights] == "copied"
+
+    @property
+    def fresh(self) -> bool:
+        """Whether a new block is initialised anew, whichever block it continues."""
+        return BEGINS_AS[self.weights] == "fresh"
 
 
 INITS: Final[dict[Init, Initialisation]] = {

@@ -472,6 +472,8 @@ def _narrowed_text(value: PilotValue) -> str:
     if value.gap is None or value.gap_then is None:
         return ""
     now, then = (f"{100 * each.low:+.1f} ... {100 * each.high:+.1f} %" for each in (value.gap, value.gap_then))
+    if now == then:
+        return ""
     return f" It would narrow the best growth's gap to not growing from {now} to {then}, if it ends as expected."
 
 

@@ -127,13 +127,15 @@ class ChoosingGroup(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """The subcommand's name in front, then the words."""
         if not args or args[0] not in self.commands:
-            chosen = self.other if any(map(self.is_other, self._own_words(args))) else self.usual
+            chosen = self.other if any(map(self.is_other, self._own_words(args, ctx.help_option_names))) else self.usual
             args = [str(chosen.name), *args]
         return super().parse_args(ctx, args)
 
-    def _own_words(self, args: list[str]) -> list[str]:
+    def _own_words(self, args: list[str], help_names: list[str]) -> list[str]:
         """Those of ``args`` that are neither options nor their values."""
-        with click.Context(self.usual, resilient_parsing=True, ignore_unknown_options=True) as ctx:
+        with click.Context(
+            self.usual, resilient_parsing=True, ignore_unknown_options=True, help_option_names=help_names
+        ) as ctx:
             values, rest, _ = self.usual.make_parser(ctx).parse_args(list(args))
         named = [values.get(str(p.name)) for p in self.usual.params if isinstance(p, click.Argument)]
         words = [word for value in named for word in (value if isinstance(value, tuple | list) else [value])]

@@ -22,6 +22,7 @@ __all__ = ["short_pilots_text"]
 
 FASTER = 1.5  # of the share before
 SLOW = 0.02  # a smaller share of the loss an e-fold is no cliff
+APART = 1.25  # ratio of areas from which two ends show a share an e-fold: those of nearer ones show their noise
 BEYOND = 1.1  # multiple of the longest pilot's area up to which an arm counts as seen
 
 
@@ -37,18 +38,21 @@ def short_pilots_text(ends: Sequence[AnnealedEnd], menu: Sequence[MenuArm]) -> s
         beyond the pilots.
     """
     small = [end for end in ends if end.kind == "small"]
-    horizons = sorted({end.area for end in small})
-    if len(horizons) < 3:
+    longest: list[AnnealedEnd] = []  # longest first, each well below the one before
+    for end in sorted(small, key=lambda end: -end.area):
+        if not longest or end.area * APART <= longest[-1].area:
+            longest.append(end)
+    if len(longest) < 3:
         return None
-    arms = [arm for arm in menu if arm.depths == (small[0].depth,) and arm.area_before > BEYOND * horizons[-1]]
-    logs = [np.mean([np.log(end.loss) for end in small if end.area == area]) for area in horizons[-3:]]
-    before, last = -np.diff(logs) / np.diff(np.log(horizons[-3:]))
+    chosen = longest[2::-1]
+    arms = [arm for arm in menu if arm.depths == (small[0].depth,) and arm.area_before > BEYOND * chosen[-1].area]
+    logs = [np.mean([np.log(other.loss) for other in small if other.area == end.area]) for end in chosen]
+    before, last = -np.diff(logs) / np.diff(np.log([end.area for end in chosen]))
     if not arms or last < max(FASTER * before, SLOW):
         return None
-    steps = sorted({end.steps for end in small})
     wanted = max(arm.steps for arm in arms)
     return (
         f"Pilots too short: {blocks_text(small[0].depth)} fell {max(before, 0):.2g} of its loss an e-fold of steps up "
-        f"to step {steps[-2]} and {last:.2g} from there to {steps[-1]}. A fall that gets faster follows no law yet, so "
-        f"all that is said of longer runs is a guess: anneal that depth at step {wanted} too."
+        f"to step {chosen[1].steps} and {last:.2g} from there to {chosen[2].steps}. A fall that gets faster follows no "
+        f"law yet, so all that is said of longer runs is a guess: anneal that depth at step {wanted} too."
     )

@@ -1,4 +1,4 @@
-"""Figure 1: fixed depths against zero- and one-layer progressive training, against iterations and against compute.
+"""Figure 1: fixed depths against zero- and one-layer progressive training, against steps and against compute.
 
 Source: arXiv 2511.04981, figure 1, here at the size of a laptop and with the controls that the paper does not have: the
 fixed depths of equal compute, the small one, never grown, among them.
@@ -56,7 +56,7 @@ def make(records: dict[str, Record]) -> Figure:
         textcoords="offset points", va="top", ha="left", fontsize=7,
     )  # fmt: skip
     loss_limits(steps, list(records.values()))
-    steps.set(xlabel="iterations", ylabel="validation loss (nats/token)", title="against iterations")
+    steps.set(xlabel="steps", ylabel="validation loss (nats/token)", title="against steps")
     compute.set(xlabel="training FLOPs", title="against compute")
     figure.legend(*compute.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
@@ -81,11 +81,11 @@ def caption(records: dict[str, Record]) -> str:
     plan = records[GROWN].plan
     menu = _menu(records)
     grown = plan.tau is not None and menu[0].plan.tau is not None
-    ends = ", ".join(f"{told_depths(record.plan)} at {record.final():.3f}" for record in menu)
+    ends = ", ".join(f"{told_depths(record.plan)} {record.final():.3f}" for record in menu)
     return (
         f"Validation loss of a {plan.model.name} (width {plan.model.width}, vocabulary {plan.model.vocab_size}) on the "
-        f"Python standard library, one seed. With the compute of growing 1 → {plan.depth} at step {plan.tau} of "
-        f"{plan.steps} ({plan_flops(plan):.3g} FLOPs) end {ends} nats per token: "
+        f"Python standard library, one seed. Final losses at the compute of growing 1 → {plan.depth} at step "
+        f"{plan.tau} of {plan.steps} ({plan_flops(plan):.3g} FLOPs), in nats per token: {ends}; "
         f"{'growing is best' if grown else 'growing is not worth it'} here. Four blocks from the start end at "
         f"{final['fixed']:.3f} after as many steps, for {plan_flops(records['stdlib_fixed'].plan):.3g} FLOPs; from a "
         f"cold start (only the steps after the expansion) {final['cold_start']:.3f}; grown from no block "

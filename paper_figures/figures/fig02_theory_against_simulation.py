@@ -69,7 +69,7 @@ def make(records: dict[str, Record]) -> Figure:
     left.set(
         xscale="log",
         xlabel="predicted final loss",
-        ylabel="simulated over predicted, less 1 (%)",
+        ylabel="simulated above predicted (%)",
         title="runs that grow, band 5 %",
     )
     ticks = (0.02, 0.05, 0.1, 0.2, 0.5)

@@ -77,9 +77,10 @@ def _curves(axes: Axes, runs: dict[str, Record]) -> None:
         plot_run(axes, runs[arm], shown_as, against="step")
     tau = runs["grown_1_random"].plan.tau
     assert tau is not None
-    mark_expansion(axes, tau, "grow")
+    mark_expansion(axes, tau, "")
     best = min(runs[arm].final() for arm in shown)
-    axes.set(xlabel="iterations", ylim=(best - 0.05, best + 0.9))
+    axes.annotate("grow ", (tau, best), ha="right", va="center", fontsize=7, color="#555555")
+    axes.set(xlabel="steps", ylim=(best - 0.05, best + 0.9))
 
 
 def _finals(axes: Axes, final: dict[str, np.ndarray]) -> None:

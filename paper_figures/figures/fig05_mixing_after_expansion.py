@@ -68,7 +68,7 @@ def make(records: Mapping[str, Record]) -> Figure:
     right.axhline(0, color="#999999", linewidth=0.7)
     right.set(xscale="log", xlabel="steps since the expansion", ylabel="loss above 4 blocks (%)", ylim=(-1.3, 4))
     right.set_title("distance to the fixed depth, band 1 %")
-    left.set(xlabel="iterations", ylabel="validation loss (nats/token)", title="runs of 800 steps", ylim=(4.4, 6.0))
+    left.set(xlabel="steps", ylabel="validation loss (nats/token)", title="runs of 800 steps", ylim=(4.4, 6.0))
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 

@@ -55,7 +55,7 @@ def make(records: Mapping[str, Record]) -> Figure:
         runs = list(runs_of(records, name).values())
         plot_seeds(left, runs, Look(_label(runs[0]), color), against="flops")
         plot_ends(right, plan_flops(runs[0].plan), finals(records, name), "D", color=color, label=f"_{name}")
-    right.set(xlabel="training FLOPs", ylabel="final validation loss", title="ends, fixed depths beside")
+    right.set(xlabel="training FLOPs", ylabel="final loss (nats/token)", title="ends, fixed depths beside")
     right.legend(fontsize=6.8)
     loss_limits(left, [run for name in (*GROWN, *FIXED) for run in runs_of(records, name).values()])
     left.set(xlabel="training FLOPs", ylabel="validation loss (nats/token)", title="runs of 400 steps")
@@ -91,7 +91,8 @@ def caption(records: Mapping[str, Record]) -> str:
     """The caption, its numbers computed."""
     told = "; ".join(f"{name}: {flops:.3g} FLOPs, {told_mean(losses, '.3f')}" for name, flops, losses in _rows(records))
     seeds = told_seeds(len(runs_of(records, name)) for name in (*GROWN, *FIXED))
+    others = "" if seeds == "n = 1 seed" else ", fixed depths of other compute n = 1"
     return (
         "One, two and three expansions to 4 blocks, at the steps given, of 400, beside fixed depths (GPT-2, width 64, "
-        f"bytes; {seeds}, fixed depths of other compute n = 1). Final losses in nats: {told}."
+        f"bytes; {seeds}{others}). Final losses in nats: {told}."
     )

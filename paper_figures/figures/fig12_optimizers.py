@@ -77,10 +77,10 @@ def make(runs: dict[str, dict[str, list[Record]]]) -> Figure:
         right.plot([], [], marker, color="#555555", label=told)
     right.legend(fontsize=6.5, loc="upper left", bbox_to_anchor=(0, 1.02))
     right.set_xticks(range(len(runs)), [OPTIMIZERS[name][0] for name in runs])
-    right.set(ylabel="final validation loss", title="every control", xlim=(-0.6, len(runs) - 0.4))
+    right.set(ylabel="final loss (nats/token)", title="every control", xlim=(-0.6, len(runs) - 0.4))
     finals = np.concatenate([_finals(arms[arm]) for arms in runs.values() for arm in ARMS])
     right.set_ylim(finals.min() - 0.1 * np.ptp(finals), finals.max() + 0.55 * np.ptp(finals))  # room for the legend
-    left.set(xlabel="iterations", ylabel="validation loss (nats/token)", title="fixed (line) and grown (dashes)")
+    left.set(xlabel="steps", ylabel="validation loss (nats/token)", title="fixed (line) and grown (dashes)")
     left.set_ylim(min(finals) * 0.97, max(finals) * 1.25)
     left.legend()
     return figure

@@ -73,7 +73,7 @@ def make(compared: Compared) -> Figure:
         step, loss, bound = compared.curves[kind]
         left.plot(step, loss, "o", color=color, markersize=3, label=f"{label.split(',')[0]}, measured")
         left.plot(step, bound, "-", color=color, label=label)
-    left.set(xlabel="iterations", ylabel="validation loss (nats/token)", title="the last-iterate bound")
+    left.set(xlabel="steps", ylabel="validation loss (nats/token)", title="the last-iterate bound")
     left.legend()
     taus = np.linspace(0, 800, 41)
     right.plot(taus, compared.small_gap * compared.shares, color="#000000", label="difference of the bounds")

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
+import numpy as np
 
 from latebloom.paper_figures.curves import Look, plot_ends, plot_seeds
 from latebloom.paper_figures.seeds import finals, records_of_seeds, runs_of, told_mean, told_seeds
@@ -67,11 +68,12 @@ def make(records: Mapping[str, Record]) -> Figure:
     for told, marker in ARMS.values():
         right.plot([], [], marker, color="#555555", label=told)
     lowest = [record.final() for record in records.values()]
-    left.set(xlabel="iterations", ylabel="validation loss (nats/token)", title="runs of 400 steps")
+    left.set(xlabel="steps", ylabel="validation loss (nats/token)", title="runs of 400 steps")
     left.set_ylim(min(lowest) * 0.97, max(lowest) * 1.45)
     left.legend()
-    right.set(xlabel="training FLOPs", ylabel="final validation loss", title="every control")
-    right.margins(0.12)
+    right.set(xlabel="training FLOPs", ylabel="final loss (nats/token)", title="every control")
+    right.margins(x=0.12)
+    right.set_ylim(min(lowest) - 0.1 * np.ptp(lowest), max(lowest) + 0.65 * np.ptp(lowest))  # room for the legend
     right.legend(fontsize=6.3, loc="upper right")
     return figure
 

@@ -92,7 +92,7 @@ def make(ways: list[Way]) -> Figure:
     ends = [value for way in shown for value in way.above]
     axes.set_title(f"{shown[0].model}, {shown[0].tokens_per_parameter:.0f} tokens a parameter")
     room = 0.06 * (max(ends) - min(min(ends), 0))
-    axes.set(xlabel="final loss above the best fixed depth of equal compute (%)", ylim=(-0.6, len(shown) - 0.4),
+    axes.set(xlabel="final loss above the best fixed depth (%)", ylim=(-0.6, len(shown) - 0.4),
              xlim=(min(min(ends), 0) - room, max(ends) + room))  # fmt: skip
     return figure
 
@@ -108,7 +108,7 @@ def caption(ways: list[Way]) -> str:
     shown = _shown(ways)
     best = next((way for way in shown if len(way.above) > 1), shown[0])
     seeds = [len(way.above) for way in shown]
-    interval = f" +- {best.half_interval:.2f}" if len(best.above) > 1 else ""
+    interval = f" ± {best.half_interval:.2f}" if len(best.above) > 1 else ""
     won = sum(int((way.above < 0).sum()) for way in ways)
     total = sum(len(way.above) for way in ways)
     return (

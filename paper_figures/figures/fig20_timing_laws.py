@@ -171,6 +171,7 @@ def caption(content: Content) -> str:
         "for the gap "
         f"of {count} runs grown from 1 to 4 blocks at steps {min(SEEDS)} to {max(SEEDS)} of 800, three seeds. Median "
         "absolute "
-        f"error in per cent of the loss: {told}. Right, studies at equal compute, pilots of smaller compute, median "
-        f"over cases: {in_studies}. Runs of one seed share pilots and are not independent."
+        f"error in per cent of the loss: {told} ('costs nothing': as if the run ended where the full depth does; "
+        "'gains nothing': where the small depth does). Right, studies at equal compute, pilots of smaller compute, "
+        f"median over cases: {in_studies}. Runs of one seed share pilots and are not independent."
     )

@@ -64,12 +64,12 @@ def make(cells: list[Cell]) -> Figure:
     largest = max(1.0, *(abs(cell.above) for cell in cells))
     for cell in cells:
         place = len(rows) - 1 - rows.index((cell.model, cell.depths))
-        shade = colors(0.5 + 0.5 * cell.above / largest)
+        strength = float(np.sign(cell.above) * np.sqrt(abs(cell.above) / largest))  # small ones are to be seen, too
+        shade = colors(0.5 + 0.5 * strength)
         axes.plot([cell.tokens_per_parameter], [place], "s", color=shade, markersize=19, markeredgecolor="#555555",
                   markeredgewidth=0.5, label=f"{cell.model} {cell.depths}")  # fmt: skip
-        dark = abs(cell.above) > 0.6 * largest
-        axes.annotate(f"{cell.above:+.1f}", (cell.tokens_per_parameter, place), ha="center", va="center", fontsize=6.5,
-                      color="#ffffff" if dark else "#000000")  # fmt: skip
+        axes.annotate(f"{cell.above:+.1f}", (cell.tokens_per_parameter, place), ha="center", va="center", fontsize=6,
+                      color="#ffffff" if abs(strength) > 0.8 else "#000000")  # fmt: skip
     axes.set_yticks(range(len(rows)), [f"{depths} blocks\n{model}" for model, depths in reversed(rows)], fontsize=6.8)
     axes.set(xscale="log", ylim=(-0.7, len(rows) - 0.3), xlabel="compute (tokens a parameter of the full depth)")
     axes.set_title("best grown run above the best fixed depth of equal compute (% of the loss)")

@@ -70,8 +70,8 @@ def make(scores: dict[tuple[str, str], dict[str, float]]) -> Figure:
     figure, (one, two) = plt.subplots(2, 1, figsize=(7.0, 5.4))
     for axes, splits in ((one, SPLITS), (two, TWO_RATES)):
         _plot(axes, splits, scores)
-    one.set_title("one learning rate a run")
-    two.set_title("two learning rates a run: GPT-2 of 124M under Muon")
+    one.set_title("one learning rate a run; what the predicted runs have otherwise than the fitted")
+    two.set_title("two learning rates a run: GPT-2 of 124M under Muon; what differs, as above")
     noise = [100 * scores["two_valleys", split]["noise"] for split in TWO_RATES]
     two.plot(range(len(noise)), noise, "_", color="#999999", markersize=22, label="standard error of the seeds' mean")
     figure.legend(*two.get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -101,7 +101,8 @@ def data(scores: dict[tuple[str, str], dict[str, float]]) -> Table:
 def caption(scores: dict[tuple[str, str], dict[str, float]]) -> str:
     """The caption, its numbers computed."""
     return (
-        "Mean relative error of held-out losses of public runs of other people, by what had to be predicted; this "
+        "Mean relative error of held-out losses of public runs of other people, by what they have "
+        "otherwise than the runs that the law was fitted to; this "
         f"project's law and in brackets the best published one: {_told(SPLITS, 'river_valley', scores)}. Runs with two "
         f"learning rates: {_told(TWO_RATES, 'two_valleys', scores)}. The laws' forms were chosen with these curves in "
         "sight (docs/accuracy.md says what is blind and what is not)."

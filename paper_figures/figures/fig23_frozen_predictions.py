@@ -85,7 +85,7 @@ def make(records: Mapping[str, Record]) -> Figure:
     run = records[CURVE]
     plot_run(left, run, look("one_layer"), against="step")
     plot_predicted(left, run, against="step")
-    left.set(xlabel="iterations", ylabel="validation loss (nats/token)", title="1 → 4 blocks", ylim=(4.5, 6))
+    left.set(xlabel="steps", ylabel="validation loss (nats/token)", title="1 → 4 blocks", ylim=(4.5, 6))
     left.legend()
     points = sorted(frozen(records), key=lambda point: point.measured)
     for what in dict.fromkeys(point.what for point in points):

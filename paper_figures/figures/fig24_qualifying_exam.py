@@ -53,7 +53,12 @@ def make(bounds: dict[str, np.ndarray]) -> Figure:
     for name, values in bounds.items():
         _, color, line = SCHEDULES[name]
         axes.plot(HORIZONS, values, line, color=color, label=name)
-    axes.set(xscale="log", xlabel="steps T", ylabel="best bound × √T / (D G)", title="level at last: qualifies")
+    axes.set(
+        xscale="log",
+        xlabel="steps T",
+        ylabel="best bound × √T / (D G)",
+        title="level at the end: the schedule qualifies",
+    )
     axes.set_ylim(bottom=1.8)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right center")
     return figure
@@ -64,10 +69,11 @@ def caption(bounds: dict[str, np.ndarray]) -> str:
     told = []
     for name, (schedule, _, _) in SCHEDULES.items():
         exam = examine(schedule)
-        limit = f"2 q1 q2 = {2 * exam.q1 * exam.q2:.3f}" if exam.q1 is not None and exam.q2 is not None else "fails"
-        told.append(f"{name}: {limit}")
+        limit = f"{2 * exam.q1 * exam.q2:.3f}" if exam.q1 is not None and exam.q2 is not None else "grows without end"
+        told.append(f"{name} {limit}")
     return (
-        "The bound of the last iterate at its best peak learning rate, times √T, for convex Lipschitz losses; dashed "
-        "schedules "
-        f"do not qualify. In the limit of many steps, in units of D G: {'; '.join(told)}."
+        "How good can a schedule be at all? The bound of the last iterate's loss at the best peak learning rate, times "
+        "√T, for convex losses (D: distance of the start from the optimum, G: largest gradient). Where it grows with "
+        "T, dashed, the schedule does not qualify. In the limit of many steps: "
+        f"{'; '.join(told)}."
     )

@@ -70,7 +70,7 @@ def make(latest: list[Latest]) -> Figure:
         right.fill_between(HORIZONS, low.savings[name], high.savings[name], color=color, alpha=0.25, linewidth=0)
         middle = (low.savings[name] + high.savings[name]) / 2
         right.plot(HORIZONS, middle, color=color, label=f"{name}, from 1 block")
-    right.set(xscale="log", xlabel="steps T", ylabel="FLOPs saved at as many steps (%)", title="saving")
+    right.set(xscale="log", xlabel="steps T", ylabel="FLOPs saved, same steps (%)", title="saving")
     right.legend()
     return figure
 

@@ -30,7 +30,7 @@ def make(records: Mapping[str, Record]) -> Figure:
     for step in growths if len(growths) <= 3 else []:
         mark_expansion(steps, step, f"grow at {step}")
     loss_limits(steps, list(records.values()))
-    steps.set(xlabel="iterations", ylabel="validation loss (nats/token)", title="against iterations")
+    steps.set(xlabel="steps", ylabel="validation loss (nats/token)", title="against steps")
     compute.set(xlabel="training FLOPs", title="against compute")
     figure.legend(*compute.get_legend_handles_labels(), loc="outside lower center", ncols=2 if len(records) < 9 else 3)
     return figure

@@ -46,9 +46,8 @@ def make(records: Mapping[str, Record]) -> Figure:
 def caption(records: Mapping[str, Record]) -> str:
     """The caption."""
     return (
-        f"What to multiply the learning rate of blocks by at the expansion to {FULL} blocks, for residual branches "
-        "multiplied by "
-        "L^-α, and the share of the loss above the floor that keeping the small model's rate costs the rest of the "
-        "run. From no "
-        "block the small model has no block whose rate could be wrong. GPT-2 as it is has α = 0."
+        "Theory (deep linear networks): what to multiply the learning rate of blocks by at the expansion to "
+        f"{FULL} blocks, for residual branches multiplied by L^-α, and the share of the loss above the floor that "
+        "keeping the small model's rate costs the rest of the run. From no block the small model has no block whose "
+        "rate could be wrong. GPT-2 as it is has α = 0."
     )

@@ -38,7 +38,7 @@ def prepare(records: Mapping[str, Record]) -> list[tuple[str, ...]]:
         if end.grown and fronts[end.group, end.seed].judges(end):
             same = (key for key in cells if key[:2] == _kind(end) and abs(end.flops / key[2] - 1) < EQUAL)
             cells.setdefault(next(same, (*_kind(end), end.flops)), []).append(end)
-    rows = [_row(runs, fronts) for _, runs in sorted(cells.items(), key=lambda cell: (cell[0][0], cell[0][2]))]
+    rows = [_row(runs, fronts) for runs in sorted(cells.values(), key=_place)]
     require(rows, "grown runs beside fixed depths of equal compute", MADE_BY)
     return rows
 
@@ -46,6 +46,12 @@ def prepare(records: Mapping[str, Record]) -> list[tuple[str, ...]]:
 def _kind(end: End) -> tuple[str, float]:
     """What runs have in common that are compared: their set, and their peak learning rate."""
     return end.group, end.plan.schedule.peak
+
+
+def _place(runs: list[End]) -> tuple[float, ...]:
+    """Models beside those that differ least from them, then by compute."""
+    plan = runs[0].plan
+    return plan.model.width, plan.model.vocab_size, plan.schedule.peak, plan.batch_tokens, runs[0].flops
 
 
 def _row(runs: list[End], fronts: Mapping[tuple[str, int], Front]) -> tuple[str, ...]:
@@ -63,6 +69,7 @@ def _row(runs: list[End], fronts: Mapping[tuple[str, int], Front]) -> tuple[str,
     full = np.array([front.loss_at(run.flops, run.plan.depth) for front, run in found])
     return (
         f"{told_model(its[0].plan)}, rate {its[0].plan.schedule.peak:g}",
+        str(its[0].plan.batch_tokens),
         f"{float(f'{its[0].tokens_per_parameter:.2g}'):g}",
         f"{its[0].flops:.3g}",
         f"{blocks_text(best)}: {np.mean([front.loss_at(run.flops) for front, run in found]):.3f}",
@@ -80,7 +87,7 @@ def _best_depth(front: Front, flops: float) -> int:
 def data(rows: list[tuple[str, ...]]) -> Table:
     """The table."""
     columns = (
-        "model", "tokens a\nparameter", "FLOPs", "best fixed\ndepth", "best growth", "full depth",
+        "model", "tokens\na step", "tokens a\nparameter", "FLOPs", "best fixed\ndepth", "best growth", "full depth",
         "growth −\nbest fixed", "seeds",
     )  # fmt: skip
     return Table(columns, rows)
@@ -93,7 +100,7 @@ def make(rows: list[tuple[str, ...]]) -> Figure:
 
 def caption(rows: list[tuple[str, ...]]) -> str:
     """The caption."""
-    below = sum(row[6].startswith("-") for row in rows)
+    below = sum(row[7].startswith("-") for row in rows)
     return (
         f"Final losses in nats for the same compute, {len(rows)} models and amounts of it (tokens a parameter are "
         "those of the full depth): the best fixed depth, interpolated between horizons, the way of growing of the "

@@ -34,7 +34,7 @@ function readPlan(plan) {
 
 function readLandscape(plan) {
   const field = plan.predicted?.field, p = plan.provenance?.parameters;
-  if (field?.ends) return new RecoveryField(field, { ...DATA.prior, ...field.prior });
+  if (field?.ends) return new RecoveryField(field, { ...DATA.prior, half_retained: field.prior.p0, ...field.prior }); // older plans: p0
   if (plan.provenance?.landscape === "area" && p) {
     const unit = { onset: p.onset, reference: p.reference };
     return new AreaLaw({

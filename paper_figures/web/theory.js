@@ -388,7 +388,7 @@ export class RecoveryField {
 
   /** The same at A = 1, of a grown run. */
   #leading(x, lift) {
-    const p = this.prior, trained = p.retained + (1 - p.retained) / (1 + x.before / p.p0);
+    const p = this.prior, trained = p.retained + (1 - p.retained) / (1 + x.before / p.half_retained);
     return -p.lead * (1 + p.level_slope * lift) * x.share ** p.depth_power * trained;
   }
 

@@ -101,6 +101,34 @@ def _(folder: Path) -> str:
     return "validation losses, at the schedule that was declared"
 
 
+@case(16, "torchtitan's log, with a terminal's colours, and Megatron's, with its rates")
+def _(folder: Path) -> str:
+    titan, megatron = ["[rank0]:[titan] 2026-01-01 - root - INFO - Training starts at step 1"], []
+    for step, lr, loss, val in logged():
+        titan.append(f"[rank0]:[titan] - root - INFO - \x1b[31mstep: {step:2}  \x1b[32mloss: {loss:7.4f}  mfu: 1.00%")
+        megatron.append(
+            f" [2026-01-01 10:00:00] iteration {step:8}/ {STEPS:7} | consumed samples: {step * 256:12} | elapsed time "
+            f"per iteration (ms): 500.0 | learning rate: {lr:.9E} | lm loss: {loss:.6E} | grad norm: 0.5 |"
+        )
+        if val:
+            titan.append(f"[rank0]:[titan] - root - INFO - \x1b[33mvalidate step: {step:2}  val_loss: {val:.9f}")
+            megatron.append(f" validation loss at iteration {step} | lm loss value: {val:.9E} | lm loss PPL: {9:E} |")
+    (folder / "titan.log").write_text("\n".join(titan))
+    (folder / "megatron.log").write_text("\n".join(megatron))
+    read([folder / "titan.log"], TOLD.replace(peak_lr=PEAK, warmup_steps=20, decay=0.2))
+    read([folder / "megatron.log"])
+    return "validation losses, at the schedule that was declared and at the one that was logged"
+
+
+@case(16, "a CSV whose head a restarted run wrote again")
+def _(folder: Path) -> str:
+    rows = [("step", "lr", "loss", "val_loss"), *logged()]
+    with (folder / "a.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([*rows[:26], rows[0], *rows[20:]])
+    read([folder / "a.csv"])
+    return "one curve"
+
+
 @case(16, "perplexities under the name of a loss", "refused")
 def _(folder: Path) -> str:
     with (folder / "a.csv").open("w", newline="") as file:
@@ -189,6 +217,18 @@ def _(folder: Path) -> str:
         except InputError as error:
             said.append(str(error).replace(str(folder), ""))
     return check(len(set(said)) == 2, " | ".join(said))
+
+
+@case(19, "what the Trainer prints has no step: not said to be damaged JSON", "refused")
+def _(folder: Path) -> str:
+    printed = [{"loss": loss, "learning_rate": lr, "epoch": step / 100} for step, lr, loss, _ in logged()]
+    (folder / "out.log").write_text("\n".join(map(str, printed)))
+    try:
+        read_curves([folder / "out.log"])
+    except InputError as error:
+        check("trainer_state.json" in str(error), str(error))
+        raise
+    return "fitted"
 
 
 # 20: a default that is a number nobody means

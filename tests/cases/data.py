@@ -6,12 +6,14 @@ import bz2
 import gzip
 import json
 import lzma
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from latebloom.theory import InputError
 from latebloom.train.data.batches import Batches
 from latebloom.train.data.corpus import prepare
 from latebloom.train.data.shards import open_shards
@@ -54,6 +56,42 @@ def _(folder: Path) -> str:
     (folder / "a.txt").write_bytes(("jardín " * 3000).encode("latin-1"))
     shards([folder / "a.txt"], folder / "out")
     return "prepared"
+
+
+@case(11, "archives and PDFs by any name: each said to be what it is", "refused")
+def _(folder: Path) -> str:
+    (folder / "a.txt").write_text(text(2000))
+    archive = Path(shutil.make_archive(str(folder / "b"), "zip", folder, "a.txt"))
+    packed = Path(shutil.make_archive(str(folder / "c"), "gztar", folder, "a.txt"))
+    (folder / "d.txt").write_bytes(b"%PDF-1.7\n" + bytes(range(256)))
+    for path, what in ((archive, "a zip archive"), (packed, "a tar archive"), (folder / "d.txt", "a PDF")):
+        try:
+            shards([path], folder / path.stem)
+        except InputError as error:
+            check(f"is {what}, not text" in str(error), str(error))
+            last = error
+    raise last
+
+
+@case(11, "a folder of which nothing is text: its files are named", "refused")
+def _(folder: Path) -> str:
+    (folder / "in").mkdir()
+    (folder / "in" / "page.html").write_text(f"<p>{text(2000)}</p>")
+    try:
+        shards([folder / "in"], folder / "out")
+    except InputError as error:
+        check("page.html: neither text nor a table" in str(error), str(error))
+        raise
+    return "prepared"
+
+
+@case(11, "rows whose text is null")
+def _(folder: Path) -> str:
+    rows = [{"text": text(200 + i) if i % 3 else None} for i in range(60)]
+    (folder / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    _, found = shards([folder / "a.jsonl"], folder / "out")
+    ends = np.concatenate([np.flatnonzero(np.asarray(part) == 0) for part in (found.train[0], found.val[0])])
+    return check(len(ends) == 40 and not np.any(np.diff(ends) == 1), f"{len(ends)} documents")
 
 
 @case(11, "Latin-1 named")

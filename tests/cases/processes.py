@@ -12,6 +12,7 @@ import io
 import logging
 import os
 import signal
+import time
 import warnings
 from pathlib import Path
 
@@ -64,8 +65,65 @@ def own_loop(told: str) -> str:
         loss_of(wrapped, 2 * step + rank).backward()
         optimizer.step()
         average.update_parameters(model)
-    torch.distributed.destroy_process_group()
+    _leave()
     return digest(model) + digest(average)
+
+
+def sharded(world: int) -> list[float]:
+    """Mean losses of one's own loop under FSDP2: gathered in the middle of it, grown, sharded anew.
+
+    Args:
+        world: 1 trains as much without sharding.
+    """
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    if world > 1:
+        torch.distributed.init_process_group("gloo")
+        mesh = init_device_mesh("cpu", (world,))
+
+    def ready(depth: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+        model = Gpt(Settings(n_layer=depth))
+        for part in [*model.transformer["h"], model] if world > 1 else []:
+            fully_shard(part, mesh=mesh)
+        return model, torch.optim.AdamW(model.parameters(), lr=1e-2)
+
+    rank = int(os.environ.get("RANK", "0"))
+    torch.manual_seed(0)
+    model, optimizer = ready(1)
+    losses = []
+    for step in range(8):
+        if step == 4 and world > 1:
+            gather = StateDictOptions(full_state_dict=True, cpu_offload=True)
+            states = [get_state_dict(model, optimizer, options=gather)]
+            torch.distributed.broadcast_object_list(states)  # rank 0 alone has them
+            shallow = Gpt(Settings(n_layer=1))
+            whole = torch.optim.AdamW(shallow.parameters(), lr=1e-2)
+            set_state_dict(shallow, whole, model_state_dict=states[0][0], optim_state_dict=states[0][1])
+            torch.manual_seed(1)  # every process draws the same new blocks
+            train.grow(shallow, whole, depth=3, init="copy_zero_last", order="inter", caller_syncs=True)
+            weights, moments = get_state_dict(shallow, whole)
+            model, optimizer = ready(3)
+            spread = StateDictOptions(full_state_dict=True, strict=False)  # new blocks have no moments yet
+            set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments, options=spread)
+            for name, p in model.named_parameters():
+                if name not in moments["state"]:
+                    del optimizer.state[p]  # torch made one that has counted a step
+        elif step == 4:
+            torch.manual_seed(1)
+            train.grow(model, optimizer, depth=3, init="copy_zero_last", order="inter")
+        optimizer.zero_grad()
+        seen = [2 * step + rank] if world > 1 else [2 * step, 2 * step + 1]
+        loss = sum(loss_of(model, row) for row in seen) / len(seen)
+        loss.backward()
+        optimizer.step()
+        mean = loss.detach().clone()
+        if world > 1:
+            torch.distributed.all_reduce(mean)
+        losses.append(float(mean) / world)
+    _leave()
+    return losses
 
 
 def hugging_face(folder: str, resume: int, depth: int, kill: int = -1) -> str:
@@ -94,7 +152,7 @@ def hugging_face(folder: str, resume: int, depth: int, kill: int = -1) -> str:
 
     class Kill(transformers.TrainerCallback):
         def on_step_begin(self, args, state, control, **kwargs):
-            _kill(state.global_step == kill)
+            _kill(state.global_step == kill, folder)
 
     several = {"ddp_backend": "gloo"} if "WORLD_SIZE" in os.environ else {}
     args = TrainingArguments(
@@ -135,7 +193,7 @@ def lightning(folder: str, resume: int, depth: int, kill: int = -1) -> str:
             self.net = Gpt(Settings(n_layer=depth))
 
         def training_step(self, rows, _):
-            _kill(self.trainer.global_step == kill)
+            _kill(self.trainer.global_step == kill, folder)
             kept = nn.functional.dropout(torch.ones(rows.shape), 0.1) > 0
             logits = self.net((rows * kept)[:, :-1])
             return nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())
@@ -197,7 +255,7 @@ def accelerated(folder: str, resume: int, depth: int, kill: int = -1) -> str:
         for rows in accelerator.skip_first_batches(loader, done) if done else loader:
             if step == PLAN.tau and len(model.blocks) < PLAN.depth:
                 train.grow(wrapped, optimizer, depth=PLAN.depth, init="random", averages=[average])
-            _kill(step == kill)
+            _kill(step == kill, folder)
             kept = nn.functional.dropout(torch.ones(rows.shape), 0.1) > 0
             logits = wrapped((rows * kept)[:, :-1])
             accelerator.backward(nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten()))
@@ -207,19 +265,34 @@ def accelerated(folder: str, resume: int, depth: int, kill: int = -1) -> str:
             average.update_parameters(model)
             step += 1
             if step % 3 == 0:
-                accelerator.save_state(f"{folder}/{step}")
+                accelerator.save_state(f"{folder}/{step}.part")
+                accelerator.wait_for_everyone()
+                if accelerator.is_main_process:
+                    Path(folder, f"{step}.part").rename(Path(folder, str(step)))
             if step == PLAN.steps:
                 break
     _leave()
     return digest(model) + digest(average)
 
 
-def _kill(now: bool) -> None:
-    if now:
-        os.kill(os.getpid(), signal.SIGKILL)
+def _kill(now: bool, folder: str) -> None:
+    """End all processes at once, when each has come here: the end of one is an error in another."""
+    if not now:
+        return
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    marks = Path(folder) / f"killed-by-{os.environ['MASTER_PORT']}"
+    marks.mkdir(parents=True, exist_ok=True)
+    (marks / os.environ["RANK"]).touch()
+    while len(list(marks.iterdir())) < world:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _leave() -> None:
+    """Wait for the other process, and leave the group as it is until the process ends.
+
+    Destroyed here, it would live on in DistributedDataParallel's reducer, whose end waits for threads of the group that
+    wait for Python's lock: one ending of seven stood still.
+    """
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
-        torch.distributed.destroy_process_group()

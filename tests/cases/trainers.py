@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from latebloom import train
+from latebloom.theory import InputError
 from tests.cases.growing import by_decay
 from tests.cases.models import Gpt, Settings, batch, loss_of, muon_and_adamw, stirred
 from tests.cases.table import PLAN, Wrong, case, check, held, refused
@@ -35,6 +36,16 @@ def _(_: Path) -> str:
 
     error = on_ranks(processes.own_loop, 2, "unwrapped")[0]
     raise error if isinstance(error, Exception) else Wrong("grown")
+
+
+@case(2, "FSDP2: gathered, grown, sharded anew as the page says", two_processes=True)
+def _(_: Path) -> str:
+    from tests.cases import processes
+    from tests.ranks import on_ranks
+
+    seen, alone = on_ranks(processes.sharded, 2, 2), processes.sharded(1)
+    good = seen[0] == seen[1] and isinstance(seen[0], list) and torch.allclose(*map(torch.tensor, (seen[0], alone)))
+    return check(good, f"losses of two processes and of one without shards: {seen[0]} {alone}"[:230])
 
 
 @case(2, "a wrapper inside the model", "refused")
@@ -142,6 +153,26 @@ def _(folder: Path) -> str:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         ends = [processes.hugging_face(str(folder), *at) for at in ((0, 1), (9, 1), (9, 3), (3, 1))]
     return check(len(set(ends)) == 1, "weights equal those of the run without a stop")
+
+
+@case(4, "Hugging Face's Trainer, killed while it wrote the last checkpoint", "refused")
+def _(folder: Path) -> str:
+    import accelerate  # noqa: F401
+
+    from tests.cases import processes
+
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        processes.hugging_face(str(folder), 0, 1)
+        (folder / "checkpoint-6" / "optimizer.pt").write_bytes(b"PK")  # cut
+        for missing in ("rng_state.pth", "scheduler.pt", "optimizer.pt"):
+            (folder / "checkpoint-9" / missing).unlink()
+            try:
+                processes.hugging_face(str(folder), 9, 3)
+                raise Wrong(f"resumed without {missing}")
+            except InputError as error:
+                check(missing in str(error) and str(error).endswith("checkpoint-3"), str(error))
+                last = error
+    raise last
 
 
 @case(4, "accelerate in two processes, killed before and after it grows, with an average", two_processes=True)

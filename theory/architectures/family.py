@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Meta
 
 from latebloom.theory.architectures.tensors import TensorSpec
+from latebloom.theory.spec import Spec
 
 if TYPE_CHECKING:
     from latebloom.theory.architectures.shape import GPT2Shape
@@ -48,6 +49,7 @@ class Family:
         block_tensors: Tensors of one block, by their names in it.
         kept_bytes: What a block holds in training; the second argument is the number of bytes of a value in matrix
             products, 4 or under bfloat16 2.
+        example: Settings of a small model of width 32 with 4 heads, on which the trainer's part is tried; None: none.
         gated: Whether its MLP multiplies two linear maps of one norm, without biases (SwiGLU).
     """
 
@@ -57,4 +59,5 @@ class Family:
     outer_tensors: Callable[[GPT2Shape], tuple[TensorSpec, ...]]
     block_tensors: Callable[[GPT2Shape], tuple[TensorSpec, ...]]
     kept_bytes: Callable[[GPT2Shape, int], KeptBytes]
+    example: Spec | None
     gated: bool = False

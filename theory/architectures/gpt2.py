@@ -67,4 +67,5 @@ FAMILY = Family(
     outer_tensors=_outer_tensors,
     block_tensors=_block_tensors,
     kept_bytes=_kept_bytes,
+    example=None,
 )

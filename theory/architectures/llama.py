@@ -96,5 +96,6 @@ FAMILY = Family(
     outer_tensors=_outer_tensors,
     block_tensors=_block_tensors,
     kept_bytes=_kept_bytes,
+    example=BlockVariant(kv_heads=2, hidden=48),
     gated=True,
 )

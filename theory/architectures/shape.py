@@ -1,7 +1,7 @@
 """The shape of a model without its depth, and the registry of architecture families.
 
-A family is a row of :data:`FAMILIES` and, where it has settings, a field of :class:`GPT2Shape`; its torch part is a row
-of :data:`latebloom.train.model.registry.MODULES` under the same name.
+A family is a row of :data:`FAMILIES` and, where it has settings, a field of :class:`GPT2Shape`; its torch part is the
+module of its name in ``latebloom.train.model``.
 """
 
 from __future__ import annotations

@@ -45,7 +45,8 @@ class FieldPrior:
         u0: Onset of l.
         u1: Origin of l.
         lead: r, the mean of the level: deeper is better where nothing is known.
-        retained: n, what of that mean is left on a trained trunk.
+        retained: n, what of that mean is left on a trunk however long it was trained.
+        half_retained: p2, area S at which half of the rest is left.
         level: o.
         level_slope: g.
         slope: m.
@@ -64,7 +65,7 @@ class FieldPrior:
     onset_power: float = 1.5
     noises: tuple[float, ...] = (0.0005, 0.001, 0.002, 0.004, 0.008)
     noise_typical: float = 0.0012
-    noise_spread: float = 0.5
+    noise_spread: float = 0.8
     trunk_share: float = 0.6
     seed: float = 0.006
     vague: float = 3.0
@@ -77,14 +78,15 @@ class FieldPrior:
     u0: float = 0.02
     u1: float = 0.3
     lead: float = 1.15
-    retained: float = 0.8
+    retained: float = 0.0
+    half_retained: float = 0.7
     level: float = 1.0
     level_slope: float = 1.2
     slope: float = 0.5
     wander: float = 0.55
     p0: float = 0.07
     p1: float = 3.5
-    common: float = 0.75
+    common: float = 0.85
     depth_power: float = 0.5
     depth_range: float = 8.0
 
@@ -93,15 +95,18 @@ def prior_of(optimizer: str) -> FieldPrior:
     """The prior for runs of one optimizer.
 
     Under updates of a size of their own (Muon, AdamW, NSGD) the depth gap grows 3 to 5 times from a quarter of the
-    horizon on in simulated worlds, under gradient descent hardly.
+    horizon on in simulated worlds, and new layers recover the less of it the longer the trunk was trained; under gradient
+    descent hardly.
 
     Args:
         optimizer: One of a plan's; '' if it is not known.
     """
-    prior = FieldPrior()
-    if not optimizer:  # wider
-        return replace(prior, lead=1.0, retained=1.0, level_slope=0.7, wander=0.6, amplitude_power=0.25)
-    return replace(prior, level_slope=GRADIENT_SLOPE) if optimizer == "sgd" else prior
+    if optimizer and optimizer != "sgd":
+        return FieldPrior()
+    prior = FieldPrior(noise_spread=0.5, retained=0.8, half_retained=0.07, common=0.75)
+    if optimizer:
+        return replace(prior, level_slope=GRADIENT_SLOPE)
+    return replace(prior, lead=1.0, retained=1.0, level_slope=0.7, wander=0.6, amplitude_power=0.25)  # wider
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,7 +234,7 @@ class FieldKernel:
         grown = (points.after > 0) & (points.share > 0)
         depth = np.where(points.share > 0, points.share, 1.0) ** prior.depth_power
         lifts = self._of_bends(lambda power: 1 + prior.level_slope * self._lift(points.after, power))
-        trained = prior.retained + (1 - prior.retained) / (1 + points.before / prior.p0)
+        trained = prior.retained + (1 - prior.retained) / (1 + points.before / prior.half_retained)
         return -prior.lead * self.grid[:, :1] * lifts * depth * trained * grown
 
     def _of_bends(self, value: Callable[[float], np.ndarray]) -> np.ndarray:

@@ -5,8 +5,8 @@ r"""Rows of numbers from the files that other trainers write, whatever their for
     .json               a list of objects, columns by name, or Hugging Face's trainer_state.json
     .parquet            W&B's run history, any table
     .wandb              W&B's own file of an offline run
-    .log .txt           lines such as nanoGPT's ``iter 10: loss 3.21``, llm.c's ``s:10 trl:3.21`` or
-                        ``step:125/1750 val_loss:4.05``
+    .log .txt           lines such as nanoGPT's ``iter 10: loss 3.21``, llm.c's ``s:10 trl:3.21``,
+                        ``step:125/1750 val_loss:4.05``, torchtitan's and Megatron's
     .gz                 any of the text forms, compressed
 
 Directories and event files of TensorBoard are read in :mod:`latebloom.theory.fitting.readers`.
@@ -34,9 +34,13 @@ Rows = list[tuple[int, dict[str, Any]]]  # (line or row of the file, its fields)
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # as spreadsheets save text
 LARGEST_LOG = 1 << 29  # bytes of a log, unpacked
 TABLE, TABS = ".csv", ".tsv"
-STEP_IN_LOG = re.compile(r"\b(?:iter|iteration|step|s)\b[ :=]*(\d+)(?:/\d+)?(?=[\s:,|]|$)", re.IGNORECASE)
+STEP_IN_LOG = re.compile(r"\b(?:iter|iteration|step|s)\b[ :=]*(\d+)(?:/ *\d+)?(?=[\s:,|]|$)", re.IGNORECASE)
 PAIR_IN_LOG = re.compile(r"([A-Za-z][A-Za-z_/ ]*?)\s*[:= ]\s*([-+]?\d+\.?\d*(?:[eE][-+]?\d+)?|[-+]?nan)(?![\w.])")
-LOG_NAMES = {"trl": "train/loss", "tel": "val/loss", "train loss": "train/loss", "val loss": "val/loss"}
+LOG_NAMES = {
+    "trl": "train/loss", "tel": "val/loss", "train loss": "train/loss", "val loss": "val/loss",
+    "lm loss": "train/loss", "lm loss value": "val/loss",
+}  # fmt: skip
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # as terminals take it
 OF_TENSORBOARD = ("Wall time", "Step", "Value")  # the head of its download, one file a tag
 WANDB_FILE, WANDB_HEAD = b":W&B", 7  # first bytes of the file, and how many stand before the first record
 BLOCK, RECORD_HEAD = 32768, 7
@@ -58,10 +62,15 @@ def log_rows(path: Path) -> tuple[str, Rows]:
         return name, _parquet(path)
     if path.suffix == ".wandb":
         return path.parent.name.removeprefix("offline-") or name, _wandb(path)
-    text = _text(path)
+    text = COLOUR.sub("", _text(path))
     start = text.lstrip()[:1]
     if start in ("{", "["):
-        return name, _json(path, text, start)
+        try:
+            return name, _json(path, text, start)
+        except InputError:
+            if rows := _log(text):  # [rank0]: step: 10  loss: 3.21
+                return name, rows
+            raise
     if TABLE not in path.suffixes and TABS not in path.suffixes and (rows := _log(text)):
         return name, rows
     rows, head = _csv(path, text)
@@ -101,7 +110,9 @@ def _csv(path: Path, text: str) -> tuple[Rows, list[str]]:
         twice = [name for name in names if name and names.count(name) > 1]
         if twice:
             raise InputError(f"{path.name}:1: column", twice[0], "stands more than once", "rename or remove one")
-        rows = [(comments + reader.line_num, row) for row in reader]
+        rows = [
+            (comments + reader.line_num, row) for row in reader if list(row.values()) != names
+        ]  # head written again
     except csv.Error as error:
         rule = f"is not CSV ({error})"
         raise InputError(f"{path}:{reader.line_num}", path.name, rule, "export the run as CSV") from None
@@ -152,8 +163,10 @@ def _json_lines(path: Path, text: str) -> Rows:
         except (json.JSONDecodeError, RecursionError) as error:
             if number == len(lines) and number > 1:
                 break  # torn by a crash
-            rule = f"is not JSON ({str(error)[:60]})"
-            raise InputError(f"{path}:{number}", line[:40], rule, "remove that line") from None
+            rule, fix = f"is not JSON ({str(error)[:60]})", "remove that line"
+            if line.startswith("{'"):
+                rule, fix = "is what Hugging Face's Trainer prints, without a step", "give its trainer_state.json"
+            raise InputError(f"{path}:{number}", line[:40], rule, fix) from None
         if not isinstance(row, dict):
             raise InputError(f"{path}:{number}", line[:40], "is not a JSON object", "give one object a line")
         rows.append((number, row))

@@ -21,7 +21,7 @@ Both limits are exact, not fitted: a run grown at step 0 *is* the fixed run (the
 
     s   power law a - c g(t), g = (1 + t0)/b [1 - ((t + t0)/(1 + t0))^-b], (b, t0) on a grid, a and c vague, and a
         discrepancy (Matern 5/2 in ln t); g has the slope 1 in ln t at 1 for all b and t0, so that none is favoured
-    z   mean A r (1 + g l) q^v [n + (1 - n)/(1 + S/p0)], and covariance
+    z   mean A r (1 + g l) q^v [n + (1 - n)/(1 + S/p2)], and covariance
         A^2 [o^2 (1 + g l)(1 + g l') + m^2 l l' + w^2 min(|l|, |l'|)] [c + (1 - c) exp(-|p - p'|/p1)] (q q')^v h(q, q')
         with l = (v^k - 1)/k, v = (u + u0)/u1, p = ln(1 + S/p0), h = exp(-|ln q - ln q'|/q1), A on a grid;
         k = 1 - (1 + b)/(1 + t0) within [-1, 1], ln v at 0: what growing recovers bends with the small depth's curve

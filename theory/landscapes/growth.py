@@ -125,13 +125,12 @@ class GrowthLandscape(Spec, frozen=True, kw_only=True, tag_field="landscape"):
             return float(self.grown(schedule, horizon, tau=tau)) - full - tolerance
 
         steps = np.unique(np.linspace(0, horizon - 1, min(TRIED, horizon)).round())
-        within = [excess(float(tau)) <= 0 for tau in steps]
-        if within[-1]:
+        if excess(float(steps[-1])) <= 0:
             return float(horizon)
-        if not any(within):
-            return None
-        last = int(np.flatnonzero(within)[-1])
-        return float(scipy.optimize.brentq(excess, steps[last], steps[last + 1], xtol=1e-6 * horizon))
+        for early, late in zip(steps[-2::-1], steps[:0:-1], strict=True):  # from the last on: the latest is asked for
+            if excess(float(early)) <= 0:
+                return float(scipy.optimize.brentq(excess, early, late, xtol=1e-6 * horizon))
+        return None
 
     def area_to_leave(self, schedule: AnySchedule, tolerance: float, *, total: float | None = None) -> float:
         """u_mix = S(T) - S(tau*), the learning-rate area that :meth:`tau_star` leaves.

@@ -25,11 +25,13 @@ from latebloom.train.data.tokenizers import END
 
 __all__ = ["Document", "Found", "dataset_documents", "documents", "find_files", "own_split", "text_files"]
 
-TEXT = {".txt", ".md", ".py", ".text", ".rst", ".tex"}
-PLAIN = {".txt", ".text"}
+TEXT = {".txt", ".md", ".py", ".text", ".rst", ".tex", ".raw", ".tokens"}
+PLAIN = {".txt", ".text", ".raw", ".tokens"}
 TABLES = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"}
 COMPRESSED = {".gz", ".bz2", ".xz", ".zst"}
 MAGIC = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst"}
+NOT_TEXT = {b"PK\x03\x04": "a zip archive", b"%PDF": "a PDF", b"PAR1": "Parquet", b"\x93NUM": "an array of numpy"}
+TAR = slice(257, 262)  # where a tar archive says that it is one
 MARKS = {b"\xff\xfe\x00\x00": "utf-32", b"\x00\x00\xfe\xff": "utf-32", b"\xef\xbb\xbf": "utf-8-sig",
          b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # fmt: skip
 WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
@@ -97,6 +99,11 @@ def find_files(
     left_out: list[str] = []
     files = [file for path in paths for file in _listed(path, text_key, encoding, left_out)]
     held_out = [file for path in val for file in _listed(path, text_key, encoding, left_out)]
+    if left_out and not files and not held_out:
+        shown = "; ".join(left_out[:3]) + (f" and {len(left_out) - 3} more" if len(left_out) > 3 else "")
+        raise InputError(
+            "path", str(paths[0]), f"holds nothing to read ({shown})", "give text, or name the file itself"
+        )
     words = {file: own_split(file) for file in files}
     told = set(words.values())
     if not {"val", "test"} & told or not ("train" in told or len(files) <= 3) or told <= {"val", "test"}:
@@ -145,7 +152,7 @@ def documents(
     files: Sequence[tuple[Path, Split | None]], *, text_key: str = "text", encoding: str | None = None,
     dataset_split: str | None = None,
 ) -> Iterator[Document]:  # fmt: skip
-    """The documents of ``files``, in order.
+    """The documents of ``files``, in order; rows whose text is empty or null are none.
 
     Args:
         files: As :func:`find_files` gives them.
@@ -161,7 +168,7 @@ def documents(
             yield from _saved_dataset(path, text_key, dataset_split, split)
             continue
         if _suffix(path) in TABLES:
-            yield from (_document(text, split) for text in _table_texts(path, text_key, encoding))
+            yield from (_document(text, split) for text in _table_texts(path, text_key, encoding) if text)
         else:
             yield from _text_documents(path, encoding, split)
 
@@ -293,7 +300,11 @@ def _open(path: Path) -> IO[bytes]:
 def _pieces(path: Path, encoding: str | None) -> Iterator[str]:
     """Text of a file, some characters at a time."""
     with _open(path) as file:
-        head = file.peek(4)[:4] if hasattr(file, "peek") else b""
+        begins = file.peek(TAR.stop) if hasattr(file, "peek") else b""
+        head = begins[:4]
+        other = "a tar archive" if begins[TAR] == b"ustar" else NOT_TEXT.get(head)
+        if other is not None:
+            raise InputError(str(path), path.name, f"is {other}, not text", "unpack or export it, or leave it out")
         marked = next((name for mark, name in MARKS.items() if head.startswith(mark)), None)
         if marked == "utf-16" and encoding in ("utf-16-le", "utf-16-be"):
             marked = "utf-16"
@@ -422,6 +433,9 @@ def _csv(path: Path, key: str, encoding: str | None) -> Iterator[str]:
 
 
 def _field(row: Any, key: str, where: str) -> str:
+    """The text of a row; none where it says null."""
+    if isinstance(row, dict) and key in row and row[key] is None:
+        return ""
     if not isinstance(row, dict) or not isinstance(row.get(key), str):
         held = sorted(map(str, row)) if isinstance(row, dict) else type(row).__name__
         raise _NoText(where, held, f"has no text under {key!r}", "give --text-key, or leave the file out")
@@ -443,9 +457,9 @@ def _parquet(path: Path, key: str) -> Iterator[str]:
         )
     for batch in table.iter_batches(columns=[key], batch_size=256):
         for text in batch.column(0).to_pylist():
-            if not isinstance(text, str):
+            if not isinstance(text, str | None):
                 raise InputError(str(path), type(text).__name__, f"in column {key!r} is not text", "give --text-key")
-            yield text
+            yield text or ""
 
 
 def _is_dataset(path: Path) -> bool:
@@ -481,9 +495,10 @@ def _tables(held: Any, key: str, name: str, wanted: str | None, split: Split | N
 
 def _rows(table: Any, key: str, name: str, split: Split | None) -> Iterator[Document]:
     for row in table:
-        if not isinstance(row.get(key), str):
+        if key not in row or not isinstance(row[key], str | None):
             raise InputError("--text-key", key, f"is not text in {name}, which has {sorted(row)}", "name its column")
-        yield _document(row[key], split)
+        if row[key]:
+            yield _document(row[key], split)
 
 
 def _datasets(name: str) -> Any:

@@ -57,11 +57,12 @@ def ablate_command(
         rows = [{"arm": a.name, "losses": a.losses, "flops": a.flops} for a in ranking.arms]
         click.echo(json.dumps(rows))
         return
-    click.echo(f"{'arm':<28}{'final loss':>11}{'against fixed':>22}{'compute':>9}")
+    wide = max(26, *(len(arm.name) for arm in ranking.arms)) + 2
+    click.echo(f"{'arm':<{wide}}{'final loss':>11}{'against fixed':>22}{'compute':>9}")
     for arm in ranking.arms:
         mean, error = ranking.against(arm)
         spread = f"{mean:+.4f}" + (f" +- {error:.4f}" if ways.seeds > 1 else "")
-        click.echo(f"{arm.name:<28}{arm.mean:>11.4f}{spread:>22}{arm.flops / ranking.fixed.flops:>9.0%}")
+        click.echo(f"{arm.name:<{wide}}{arm.mean:>11.4f}{spread:>22}{arm.flops / ranking.fixed.flops:>9.0%}")
     for told in lowest_of_each_start(ranking):
         click.echo(told)
 

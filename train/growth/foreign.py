@@ -108,7 +108,7 @@ def check_growable(model: nn.Module, path: str) -> Blocks:
             rule = "would not know the new parameters"
             raise InputError("model", type(module).__name__, rule, "grow model.module, then wrap it again")
     if any(type(p).__name__ == "DTensor" for p in model.parameters()):
-        raise InputError("model", "DTensor", "is sharded", "grow before fully_shard, or train with latebloom")
+        raise InputError("model", "DTensor", "is sharded", "gather it, grow, shard anew, or grow before fully_shard")
     try:
         modules = model.get_submodule(path)
     except AttributeError:

@@ -20,8 +20,8 @@ deep. :func:`latebloom.train.growth.loading.grow_on_load` does the second when w
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from typing import Any, assert_never
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +29,11 @@ from torch import Tensor, nn
 from latebloom.theory.architectures.shape import GPT2Shape
 from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import (
+    BEGINS_AS,
     INITS,
     STATE_POLICIES,
     Init,
+    Initialisation,
     Order,
     StatePolicy,
     Weights,
@@ -63,7 +65,7 @@ from latebloom.train.growth.probe import make_probe
 from latebloom.train.growth.wrappers import data_parallel_around, unwrapped, wrap_again
 from latebloom.train.model.tensors import Describe, describe, is_vector, matrices_of
 
-__all__ = ["begin_block", "find_blocks", "grow", "grow_blocks", "is_zeroed", "lay_identities_"]
+__all__ = ["begin_block", "changed_weights", "find_blocks", "grow", "grow_blocks", "is_zeroed"]
 
 # Names, or ends of dotted names, of the maps that end a residual branch: GPT-2, Llama, timm, torch, NeoX, BERT, ours.
 LAST_LINEAR = (
@@ -249,14 +251,8 @@ def grow_blocks(
         place = f"{blocks}.{j}."
         names = [name for name, _ in block.named_parameters()]
         vectors = {n for n in names if is_vector(described, place + n, block.get_parameter(n))}
-        begin_block(block, j, rule.weights, init_block)
-        if rule.weights == "identity":
-            lay_identities_(block, described, place)
-        zeroed = [
-            name
-            for name in names
-            if rule.weights == "zero" or is_zeroed(name, name in vectors, rule.zeroed, last_linear)
-        ]
+        begin_block(block, j, rule, init_block, described, place)
+        zeroed = [name for name in names if is_zeroed(name, name in vectors, rule, last_linear)]
         for name in zeroed:
             block.get_parameter(name).zero_()
         if j == first and rule.keeps_function:
@@ -273,57 +269,73 @@ def grow_blocks(
     return {before[id(p)]: name for name, p in model.named_parameters() if id(p) in before}
 
 
-def begin_block(block: nn.Module, index: int, weights: Weights, init_block: Callable[[nn.Module, int], None]) -> None:
+def begin_block(
+    block: nn.Module,
+    index: int,
+    rule: Initialisation,
+    init_block: Callable[[nn.Module, int], None],
+    described: Describe,
+    place: str,
+) -> None:
     """Give ``block``, a copy of the one that it continues, the weights to begin with.
 
     Args:
         block: Changed in place.
         index: Where it stands in the model.
-        weights: Of the rule of an initialisation.
+        rule: Of an initialisation.
         init_block: Initialises a fresh block at an index.
-    """
-    match weights:
-        case "copied" | "zero":
-            pass
-        case "fresh" | "identity":  # whose matrices are then overwritten
-            init_block(block, index)
-        case _:
-            assert_never(weights)
-
-
-def lay_identities_(block: nn.Module, described: Describe, place: str) -> None:
-    """Make every matrix of a block identities side by side.
-
-    Args:
-        block: Changed in place.
         described: What a parameter of the model is.
         place: Of the block in the model, such as ``blocks.3.``.
     """
-    for name, tensor in block.named_parameters():
-        if not is_vector(described, place + name, tensor):
-            spec = described(place + name, tensor)
-            for matrix in matrices_of(tensor, spec.matrices, transposed=spec.transposed):
-                _tile_identity_(matrix)
+    if rule.fresh:
+        init_block(block, index)
+    parameters = dict(block.named_parameters())
+    for name, tensor in changed_weights(parameters, rule, described, place).items():
+        parameters[name].copy_(tensor)
 
 
-def is_zeroed(name: str, vector: bool, zeroed: Zeroed, last_linear: tuple[str, ...] = LAST_LINEAR) -> bool:
+def changed_weights(
+    tensors: Mapping[str, Tensor], rule: Initialisation, described: Describe, place: str
+) -> dict[str, Tensor]:
+    """A new block's weights, once they are made or copied, as their kind asks for.
+
+    Args:
+        tensors: Of the block, by their names in it; of copied weights one rank's rows will do.
+        rule: Of an initialisation.
+        described: What a parameter of the model is.
+        place: Of the block in the model, such as ``blocks.3.``.
+
+    Returns:
+        By the same names; what does not change is the same tensor.
+    """
+    change = CHANGES[rule.weights]
+    return {name: change(described, place + name, tensor) for name, tensor in tensors.items()}
+
+
+def is_zeroed(name: str, vector: bool, rule: Initialisation, last_linear: tuple[str, ...] = LAST_LINEAR) -> bool:
     """Whether a parameter of a new block begins at zero.
 
     Args:
         name: In its block.
         vector: Whether it is a gain, a bias or another vector.
-        zeroed: Of the rule of an initialisation.
+        rule: Of an initialisation.
         last_linear: As in :func:`grow`.
     """
-    match zeroed:
-        case "nothing":
-            return False
-        case "norms":
-            return vector and not name.endswith(KEPT_GAINS)
-        case "last_maps":
-            return ends_branch(name, last_linear)
-        case _:
-            assert_never(zeroed)
+    return BEGINS_AS[rule.weights] == "nothing" or ZEROES[rule.zeroed](name, vector, last_linear)
+
+
+def _unchanged(described: Describe, name: str, tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _identities(described: Describe, name: str, tensor: Tensor) -> Tensor:
+    """Identities side by side, where it is a matrix or several."""
+    if is_vector(described, name, tensor):
+        return tensor
+    spec, laid = described(name, tensor), tensor.clone()
+    for matrix in matrices_of(laid, spec.matrices, transposed=spec.transposed):
+        _tile_identity_(matrix)
+    return laid
 
 
 def _tile_identity_(matrix: Tensor) -> None:
@@ -333,3 +345,18 @@ def _tile_identity_(matrix: Tensor) -> None:
     places = torch.arange(max(rows, columns), device=matrix.device)
     matrix.zero_()
     matrix[(places, places % small) if rows >= columns else (places % small, places)] = 1.0
+
+
+# What becomes of a parameter (what it is, its name, itself) of each kind of weights, once it is made or copied
+CHANGES: Final[dict[Weights, Callable[[Describe, str, Tensor], Tensor]]] = {
+    "fresh": _unchanged,
+    "copied": _unchanged,
+    "zero": _unchanged,
+    "identity": _identities,
+}
+# Whether a parameter (its name in the block, whether it is a vector, names of last maps) is then set to zero
+ZEROES: Final[dict[Zeroed, Callable[[str, bool, tuple[str, ...]], bool]]] = {
+    "nothing": lambda name, vector, last_linear: False,
+    "norms": lambda name, vector, last_linear: vector and not name.endswith(KEPT_GAINS),
+    "last_maps": lambda name, vector, last_linear: ends_branch(name, last_linear),
+}

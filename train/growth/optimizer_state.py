@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from latebloom.theory.errors import InputError
-from latebloom.theory.expansion import INITS, STATE_POLICIES, placement, sources
+from latebloom.theory.expansion import BEGINS_AS, INITS, STATE_POLICIES, placement, sources
 from latebloom.theory.plan import Stage
 from latebloom.train.model.tensors import describe
 
@@ -133,7 +133,7 @@ def joins(
             continue
         like: Tensor | None = parameters[kin[name]] if name in kin else None
         if like is not None and not like.requires_grad:
-            if INITS[stage.init].weights in ("fresh", "identity"):
+            if INITS[stage.init].fresh:
                 rule = f"begins new weights that nobody would train: {kin[name]} is frozen"
                 raise InputError("init", stage.init, rule, "use copy or copy_zero_last, or freeze after growing")
             p.requires_grad_(False)
@@ -198,7 +198,8 @@ def extend_optimizers(
 
 def _check_alive(parameters: dict[str, nn.Parameter], was_there: set[str], stage: Stage, blocks: str) -> None:
     """Refuse a new block that begins at zero and has nothing that trains."""
-    if INITS[stage.init].zeroed == "nothing" and INITS[stage.init].weights != "zero":
+    init = INITS[stage.init]
+    if init.zeroed == "nothing" and BEGINS_AS[init.weights] != "nothing":
         return
     trains: dict[str, bool] = {}
     for name, p in parameters.items():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from latebloom.theory.expansion import INITS, placement, sources
 from latebloom.theory.plan import Stage
 from latebloom.train.growth.foreign import check_keeps
-from latebloom.train.growth.operators import begin_block, is_zeroed, lay_identities_
+from latebloom.train.growth.operators import changed_weights, is_zeroed
 from latebloom.train.model.tensors import Describe, is_vector
 
 __all__ = ["grown_rows"]
@@ -66,23 +66,25 @@ def grown_rows(
             renamed |= names
             continue
         whole = None
-        if rule.weights in ("fresh", "identity") or (rule.keeps_function and not checked):
+        place = f"blocks.{index}."
+        made_whole = rule.fresh or old == 0
+        if made_whole or (rule.keeps_function and not checked):
             whole = new_block()
-            begin_block(whole, index, "fresh", init_block)
-            if rule.weights == "identity":
-                lay_identities_(whole, described, f"blocks.{index}.")
-        if whole is not None and rule.weights in ("fresh", "identity"):
-            values = {key: p[own(len(p))] for key, p in whole.named_parameters()}
+            init_block(whole, index)
+        if whole is not None and made_whole:
+            made = changed_weights(dict(whole.named_parameters()), rule, described, place)
+            values = {key: p[own(len(p))] for key, p in made.items()}
         else:
             before = f"blocks.{continued[index]}."
-            values = {key.removeprefix(before): t for key, t in rows.items() if key.startswith(before)}
-        vectors = {key for key, t in values.items() if is_vector(described, f"blocks.{index}.{key}", t)}
-        zeroed = [key for key in values if rule.weights == "zero" or is_zeroed(key, key in vectors, rule.zeroed)]
+            copied = {key.removeprefix(before): t for key, t in rows.items() if key.startswith(before)}
+            values = changed_weights(copied, rule, described, place)
+        vectors = {key for key, t in values.items() if is_vector(described, place + key, t)}
+        zeroed = [key for key in values if is_zeroed(key, key in vectors, rule)]
         if whole is not None and rule.keeps_function and not checked:
             for key in zeroed:
                 whole.get_parameter(key).zero_()
             check_keeps(whole, stage.init, zeroed)
             checked = True
         values |= {key: torch.zeros_like(values[key]) for key in zeroed}
-        fill({f"blocks.{index}.{key}": tensor for key, tensor in values.items()})
+        fill({place + key: tensor for key, tensor in values.items()})
     return renamed

@@ -11,6 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Plan
 from latebloom.train.growth.loading import check_depth, grow_on_load, grow_to_stage
+from latebloom.train.interop.hf_checkpoint import refuse_half_written, warn_of_half_written
 from latebloom.train.optim.plan_lr import PlanLR
 
 __all__ = ["PlanCallback"]
@@ -34,28 +35,31 @@ class PlanCallback(TrainerCallback):
         self.plan, self.growth = plan, growth or {}
 
     def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Let the model follow checkpoints that are loaded into it."""
+        """Let the model follow checkpoints that are loaded into it, and say so if the last one is half written."""
+        warn_of_half_written(args)
         model, optimizer = kwargs["model"], kwargs.get("optimizer")
         grow_on_load(model, self.plan, lambda: _all_of(optimizer), growth=self.growth)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Refuse a Trainer of another length, or a model of another depth.
+        """Refuse a Trainer of another length, a model of another depth, or a checkpoint that is half written.
 
         Args:
-            args: Not read.
+            args: Say where checkpoints are.
             state: Says how long the Trainer trains, and where it begins.
             control: Not read.
-            kwargs: Holds the model.
+            kwargs: Holds the model, its optimizer and the scheduler.
 
         Raises:
-            InputError: if it is not the plan's number of steps, or the depth is not the plan's there.
+            InputError: if it is not the plan's number of steps, the depth is not the plan's there, or what the Trainer
+                goes on from lacks states of the optimizer or random numbers.
         """
         if state.max_steps != self.plan.steps:
             fix = "set TrainingArguments(max_steps=plan.steps)"
             raise InputError("max_steps", state.max_steps, f"is not the plan's {self.plan.steps}", fix)
         check_depth(kwargs["model"], self.plan, state.global_step, self.growth)
+        refuse_half_written(args, state, _all_of(kwargs.get("optimizer")), kwargs.get("lr_scheduler"))
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -78,7 +78,7 @@ def train_command(
     network: float,
     as_json: bool,
 ) -> None:
-    """Train a GPT-2 as PLAN says."""
+    """Train the model of PLAN, as it says."""
     plan = plan_of(plan_path, plan_option, model_name)
     if dry:
         from latebloom.train.run.dryrun import dry_run, fit_text

@@ -135,36 +135,33 @@ class DryRun:
         lines = []
         for p in self.phases:
             lines.append(
-                f"from step {p.start_step}: depth {p.depth}, {p.steps} steps, parameters {p.parameters / 1e9:.3f}B, "
-                f"FLOPs per token {p.flops_per_token / 1e9:.2f} G (head {p.head_share:.0%}), {_time(p.seconds)}"
+                f"from step {p.start_step}: depth {p.depth}, {p.steps} steps, parameters {_parameters(p.parameters)}, "
+                f"FLOPs per token {_flops(p.flops_per_token)} (head {p.head_share:.0%}), {_time(p.seconds)}"
             )
         full = self.phases[-1]
         where = "one device" if self.devices == 1 else f"each of {self.devices} devices"
         states = self.weights + self.gradients + self.optimizer_state
         lines += [
-            f"full depth: parameters {full.parameters / 1e9:.3f}B, FLOPs per token {full.flops_per_token / 1e9:.2f} G",
+            f"full depth: parameters {_parameters(full.parameters)}, FLOPs per token {_flops(full.flops_per_token)}",
             f"total: {self.flops:.4g} FLOPs, {1 - self.flops / self.fixed_depth_flops:.1%} less than fixed depth",
-            f"memory on {where}: {self.memory / GIB:.1f} GiB",
-            f"  of them {states / GIB:.1f} GiB of weights ({self.weights / GIB:.1f}), gradients "
-            f"({self.gradients / GIB:.1f}) and optimizer state ({self.optimizer_state / GIB:.1f}), and "
-            f"{(self.memory - states) / GIB:.1f} GiB for {self.micro_tokens} tokens in {self.dtype} under "
-            f"--activations {self.mode}",
+            f"memory on {where}: {_bytes(self.memory)}",
+            f"  of them {_bytes(states)} of weights ({_bytes(self.weights)}), gradients ({_bytes(self.gradients)}) and "
+            f"optimizer state ({_bytes(self.optimizer_state)}), and {_bytes(self.memory - states)} for "
+            f"{self.micro_tokens} tokens in {self.dtype} under --activations {self.mode}",
             "activations: "
-            + ", ".join(f"{mode} {size / GIB:.1f} GiB" for mode, size in self.activations.items())
-            + f"; head {self.head / GIB:.1f} GiB, bfloat16 weights {self.bfloat16_weights / GIB:.1f} GiB",
+            + ", ".join(f"{mode} {_bytes(size)}" for mode, size in self.activations.items())
+            + f"; head {_bytes(self.head)}, bfloat16 weights {_bytes(self.bfloat16_weights)}",
             f"time: {_time(self.seconds)} on {self.devices} device(s) at {self.mfu:.0%} of {self.peak_tflops:g} "
             "TFLOP/s",
         ]
         if self.devices > 1:
             lines.insert(
                 -1,
-                f"rows and gradients of other devices at the peak: {self.gathered / GIB:.1f} GiB; each device sends "
-                f"{self.communication / GIB:.1f} GiB in an update, {_time(self.communication_seconds)} beside "
+                f"rows and gradients of other devices at the peak: {_bytes(self.gathered)}; each device sends "
+                f"{_bytes(self.communication)} in an update, {_time(self.communication_seconds)} beside "
                 f"{_time(self.computing_seconds)} of computing",
             )
-        lines.append(
-            f"disk: a checkpoint of {self.checkpoint / GIB:.1f} GiB, {self.disk / GIB:.1f} GiB while one is written"
-        )
+        lines.append(f"disk: a checkpoint of {_bytes(self.checkpoint)}, {_bytes(self.disk)} while one is written")
         return "\n".join(lines)
 
 
@@ -367,7 +364,7 @@ def fit_text(
     device = f"{f'one {kind}' if devices == 1 else f'each of {devices} {kind}s'} ({memory_gib:g} GiB)"
     asked = needed(dtype, activations, micro_sequences)
     if asked <= memory_gib:
-        return f"Fits {device}: {asked:.1f} GiB."
+        return f"Fits {device}: {_bytes(asked * GIB)}."
     modes: tuple[Activations, ...] = get_args(Activations)
     halved = [micro_sequences >> i for i in range(micro_sequences.bit_length())]
     for sequences in halved:
@@ -402,4 +399,16 @@ def _time(seconds: float) -> str:
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= size:
             return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} seconds"
+    return f"{seconds:.1f} seconds" if seconds >= 0.1 else "under 0.1 seconds"
+
+
+def _bytes(size: float) -> str:
+    return f"{size / GIB:.1f} GiB" if size >= 0.1 * GIB or not size else f"{size / 2**20:.1f} MiB"
+
+
+def _parameters(number: int) -> str:
+    return f"{number / 1e9:.3f}B" if number >= 1e8 else f"{number / 1e6:.3f}M"
+
+
+def _flops(number: float) -> str:
+    return f"{number / 1e9:.2f} G" if number >= 1e8 else f"{number / 1e6:.2f} M"

@@ -199,7 +199,9 @@ def _branches_of_plans(plans: Sequence[Plan], folder: Path, trunks: Mapping[str,
 @contextmanager
 def _bars(console: Console, plans: Sequence[Plan], folder: Path) -> Iterator[Callable[[], None]]:
     """One progress bar a run, fed from the records that the runs write; plain lines where there is no terminal."""
-    columns = (TextColumn("  {task.description:<16}", markup=False), BarColumn(),
+    width = max((len(plan.name) for plan in plans), default=0)
+    digits = max((len(str(plan.steps)) for plan in plans), default=0)
+    columns = (TextColumn(f"  {{task.description:<{width}}}", markup=False), BarColumn(),
                TextColumn("{task.completed:>5}/{task.total}"), TextColumn("{task.fields[loss]}"),
                TimeElapsedColumn())  # fmt: skip
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
@@ -221,7 +223,7 @@ def _bars(console: Console, plans: Sequence[Plan], folder: Path) -> Iterator[Cal
                 if step[-1] == plan.steps:
                     reported.add(plan.name)
                     if not console.is_terminal:
-                        line = f"  {plan.name:<16} {plan.steps} steps, loss {loss[-1]:.4f}"
+                        line = f"  {plan.name:<{width}} {plan.steps:>{digits}} steps, loss {loss[-1]:.4f}"
                         console.print(line, highlight=False, markup=False)
 
         yield refresh
