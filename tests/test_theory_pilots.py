@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from latebloom.theory.decision import decide, sentences
 from latebloom.theory.fitting.annealed_ends import ends_of
 from latebloom.theory.fitting.recovery_field import fit_recovery_field
 from latebloom.theory.menu import equal_compute_menu
+from latebloom.theory.menu_plan import plan_from_menu
 from latebloom.theory.pilot_design import PilotDesign, design_pilots, growth_is_ruled_out, pilots_left
 from latebloom.theory.pilot_reach import short_pilots_text
 from latebloom.theory.record import read_record, write_parquet
@@ -151,18 +153,27 @@ def test_pilots_command(capsys, in_empty_directory):
 
 
 def test_next_command(capsys):
-    records = runs(*SMALL, "s0_full-200")
-    code, out, _ = run(capsys, "plan", "--next", *records, "--out", "next.json")
+    records = runs(*SMALL)
+    code, out, _ = run(capsys, "plan", "--next", *records, "--depth", "4", "--out", "next.json")
     assert code == 0
     assert out.startswith("Most worth knowing next: ")
-    table = json.loads(run(capsys, "plan", "next", *records, "--json")[1])
+    table = json.loads(run(capsys, "plan", "next", *records, "--depth", "4", "--json")[1])
     assert table[0]["name"] in out
     rates = [row["regret_fall"] / row["flops"] for row in table]
     assert rates == sorted(rates, reverse=True)
     plan = read_plan("next.json")
     assert plan.schedule.warmup_steps == 16
     assert f"at step {plan.tau}, annealed at {plan.steps}" in out or f"to step {plan.steps}, annealed" in out
-    assert run(capsys, "plan", "next", *runs(*SMALL), "--depth", "4")[0] == 0
+
+
+def test_next_writes_nothing_that_is_not_worth_its_price(capsys):
+    code, out, _ = run(capsys, "plan", "--next", *runs(*SMALL, "s0_full-200"), "--out", "idle.json")
+    assert code == 0
+    assert out.splitlines() == [
+        "Most worth knowing next: nothing that was looked at is expected to change the choice.",
+        "idle.json is not written.",
+    ]
+    assert not Path("idle.json").exists()
 
 
 def test_plan_command_from_the_field(capsys):
@@ -282,6 +293,8 @@ def test_pilots_that_end_on_a_cliff_decide_nothing():
     assert decision.too_short.startswith("Pilots too short: 1 block fell 0.0")
     assert decision.too_short.endswith(f"anneal that depth at step {wanted} too.")
     assert sentences(decision)[0].startswith("Not decided") and sentences(decision)[1] == decision.too_short
+    text = plan_from_menu(field, plan, budget=plan_flops(plan), growth=GROWTH).text
+    assert decision.too_short in text and "worth knowing next" not in text  # one pilot is asked for, not two
     twice = dataclasses.replace(field.ends[2], steps=795, area=field.ends[2].area * 795 / 800, loss=2.004)
     assert short_pilots_text([*field.ends, twice], menu) == decision.too_short  # two ends side by side show no share
     shorter = [arm for arm in menu if arm.steps <= 800]

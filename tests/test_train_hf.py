@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -268,3 +270,31 @@ def test_lm_eval_agrees_question_by_question(exported, tmp_path, monkeypatch):
         one = hellaswag(model, tokenizer, tmp_path / "one.jsonl")
         assert (one.accuracy, one.accuracy_normalised) == (sample["acc"], sample["acc_norm"])
     assert len(found["samples"]["local"]) == 25
+
+
+def test_eval_hands_the_export_to_the_harness(exported, monkeypatch, capsys):
+    """Against a stand-in: what it is given loads, and what it finds is said; without it, what to install."""
+
+    def simple_evaluate(*, model_args, tasks, **told):
+        model = transformers.AutoModelForCausalLM.from_pretrained(model_args["pretrained"])
+        assert told["limit"] == 3 and told["num_fewshot"] is None
+        return {"results": {task: {"alias": task, "acc,none": model.config.vocab_size / 512} for task in tasks}}
+
+    def called(tasks):
+        with pytest.raises(SystemExit):
+            cli.main(["eval", str(exported[0]), "--tasks", tasks, "--limit", "3"])
+        return capsys.readouterr()
+
+    harness, tasks = types.ModuleType("lm_eval"), types.ModuleType("lm_eval.tasks")
+    harness.simple_evaluate = simple_evaluate
+    tasks.TaskManager = lambda include_path: types.SimpleNamespace(all_tasks=["arc_easy", "lambada"])
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "lm_eval", harness)
+        patch.setitem(sys.modules, "lm_eval.tasks", tasks)
+        share = transformers.AutoConfig.from_pretrained(exported[1]).vocab_size / 512
+        assert called("arc_easy, lambada").out.splitlines() == [
+            "task      scores", *(f"{name:<10}acc {share:.4f}" for name in ("arc_easy", "lambada"))
+        ]  # fmt: skip
+        assert "did you mean 'lambada'?" in called("lambda").err
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    assert "pip install 'lm_eval[hf]'" in called("lambada").err

@@ -275,6 +275,34 @@ def test_tensorboard_holds_the_rows(data, tmp_path):
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     shown = {event.step: event.value for event in events.Scalars("val/loss")}
     assert shown == pytest.approx(dict(zip(*record.curve(), strict=True)), rel=1e-6)
+    rows = record.select(split="val", metric="loss")
+    for name, column in (("tokens", "tokens"), ("flops", "flops"), ("depth", "depth"), ("stage", "phase")):
+        spent = {e.step: e.value for e in reversed(events.Scalars(f"spent/{name}"))}  # before it grew
+        assert [spent[step] for step in rows["step"]] == pytest.approx(rows[column], rel=1e-6)
+    per_token = [e.value / np.log(2) / shown[e.step] for e in events.Scalars("val/bits_per_byte")]
+    assert len(per_token) == len(rows["step"]) and np.ptp(per_token) < 1e-6
+
+
+def test_samples_bits_and_time_left_are_shown_and_change_nothing(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("latebloom.train.run.progress.PLAIN_EVERY_S", 0.0)
+    told = CONFIG.replace(quiet=False, prompt="late")
+    shown = train(plan_of(), data=data, out=tmp_path / "shown", config=told)
+    lines = capsys.readouterr().err.splitlines()
+    steps = shown.select(split="val", metric="loss")["step"]
+    begins = tuple(f"step {step}: {quote}late" for step in steps for quote in "'\"")
+    samples = [line for line in lines if line.startswith(begins)]
+    assert len(samples) == len(steps)
+    shown_text = " ".join(lines)
+    assert "bits a byte" in shown_text and " seconds left" in shown_text  # lines are folded
+    quiet = train(plan_of(), data=data, out=tmp_path / "quiet", config=CONFIG)
+    assert np.array_equal(shown.curve(), quiet.curve())
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("train.bin", "val.bin"):
+        (bare / name).symlink_to(data / name)
+    with pytest.raises(InputError, match="--prompt = 'late': needs the data's tokenizer.json"):
+        train(plan_of(), data=bare, out=tmp_path / "other", config=told)
+    assert not (tmp_path / "other").exists()
 
 
 def test_tensorboard_shows_a_step_once_after_a_crash(data, tmp_path, monkeypatch):

@@ -174,8 +174,9 @@ def next_command(
     from latebloom.theory.fitting.foreign_runs import read_runs
     from latebloom.theory.fitting.recovery_field import field_of_records
     from latebloom.theory.menu import equal_compute_menu, schedule_for
-    from latebloom.theory.menu_plan import next_text
+    from latebloom.theory.menu_plan import WORTH_SAYING, next_text
     from latebloom.theory.pilot_design import pilot_plan
+    from latebloom.theory.pilot_reach import short_pilots_text
     from latebloom.theory.pilot_value import candidate_pilots, pilot_value
 
     records = [record for _, record in read_runs(paths)]
@@ -200,7 +201,8 @@ def next_command(
     values = sorted((pilot_value(field, menu, pilot) for pilot in pilots), key=lambda value: -value.per_flop)
     if not values:
         raise InputError("RECORDS", len(records), "leave no candidate that was not run", "plan with them")
-    if out is not None:
+    too_short, idle = short_pilots_text(field.ends, menu), values[0].regret_fall < WORTH_SAYING
+    if out is not None and too_short is None and not idle:
         grown = [record.plan.stages[-1] for record in records if record.plan.tau is not None]
         growth = grown[0] if grown else Stage(start_step=1, depth=full)
         best = values[0].pilot
@@ -218,6 +220,6 @@ def next_command(
         ]
         click.echo(json.dumps(table, indent=2))
         return
-    click.echo(next_text(values))
+    click.echo(next_text(values) if too_short is None else too_short)
     if out is not None:
-        click.echo(str(out))
+        click.echo(str(out) if too_short is None and not idle else f"{out} is not written.")

@@ -447,7 +447,7 @@ def _text(
             f"Saving: {1 - best.flops / fixed:.0%} of what depth {base.depth} alone needs for that loss, {net:.0%} net "
             f"of the pilots."
         )
-    if decision.next_pilots:
+    if decision.next_pilots and decision.too_short is None:  # else the sentence on too short pilots names the next
         lines.append(next_text(decision.next_pilots))
     return "\n".join(lines)
 

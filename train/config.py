@@ -53,6 +53,7 @@ class TrainConfig(Spec, frozen=True, kw_only=True):
         diagnostics: Log the RMS of updates and weights, by kind of parameter, with the training loss.
         peak_tflops: Peak of one device, for the MFU; `latebloom doctor` measures it. None: no MFU; 790 in a dry run.
         tracker: Where rows are mirrored to, besides the record.
+        prompt: Text that the model goes on with after each validation, to be read. None: no samples.
         shard: Devices among which tensors are divided; other groups of as many hold replicas (HSDP). None: all.
         gather: Of the weights of blocks that devices send one another; bfloat16 halves it, under --dtype bfloat16.
         rank_timeout: Seconds that a rank waits for another one, checkpoints included, before it is given up for lost.
@@ -76,6 +77,7 @@ class TrainConfig(Spec, frozen=True, kw_only=True):
     diagnostics: bool = False
     peak_tflops: Positive | None = None
     tracker: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
+    prompt: Annotated[str, Meta(min_length=1)] | None = None
     shard: AtLeastOne | None = None
     gather: DType = "float32"
     rank_timeout: Positive = 300.0

@@ -39,6 +39,7 @@ COMMANDS = {  # name -> module that holds NAME_command, and one line of help
     "verify": ("train.run.commands", "Check a checkpoint's files without loading it."),
     "export": ("train.interop.commands", "Write a run for Hugging Face."),
     "sample": ("train.interop.commands", "Text from a run."),
+    "eval": ("train.interop.commands", "Score a run on tasks of lm_eval."),
     "hellaswag": ("train.interop.commands", "Score a run on HellaSwag."),
     "coord-check": ("train.experiments.commands", "Do features move alike in wide and deep models?"),
     "lr-transfer": ("train.experiments.commands", "Sweep small, predict the learning rate at the target."),

@@ -246,6 +246,20 @@ def _(_: Path) -> str:
 # 21: schedules without a peak, records without rows
 
 
+@case(21, "a record that has only its head, fitted", "refused")
+def _(folder: Path) -> str:
+    from latebloom.theory.record import RecordWriter, header
+
+    with RecordWriter(folder / "record.jsonl", header(PLAN.replace(stages=PLAN.stages[:1]), seed=0)):
+        pass
+    try:
+        read_curves([folder / "record.jsonl"])
+    except InputError as error:
+        check("none has been logged yet" in str(error), str(error))
+        raise
+    return "fitted"
+
+
 @case(21, "a table of rates, and the tail of a schedule, at another peak")
 def _(_: Path) -> str:
     table = Piecewise(at=(0, 5, 15, 20), rate=(0.0, 0.02, 0.02, 0.0)).with_peak(0.5)

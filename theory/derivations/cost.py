@@ -12,14 +12,14 @@ EQUATIONS = (
         "latebloom.theory.cost:parameters",
         "cost:parameters_residual",
         "tests/test_theory_cost.py::test_parameters_are_those_of_the_tensors",
-        "",
+        "tab03_architectures",
     ),
     (
         "c_L = 6 (V d + 12 L d^2) + 12 L n d",
         "latebloom.theory.cost:flops_per_token",
         "cost:flops_residual",
         "tests/test_theory_cost.py::test_published_sizes",
-        "",
+        "tab03_architectures",
     ),
     (
         "budget b: tau = T (1 - b)/(1 - n)",

@@ -35,7 +35,7 @@ EQUATIONS = (
         "latebloom.theory.landscapes.coupled:CoupledQuadratic.kappa",
         "coupled:split_residual",
         "tests/test_theory_coupled.py::test_kappa_tends_to_that_of_the_slowest_mode",
-        "",
+        "fig02_theory_against_simulation",
     ),
     (
         "after a long phase one and x_tau = 0 the loss drops at the rate |Q x*|^2",
@@ -49,7 +49,7 @@ EQUATIONS = (
         "latebloom.theory.landscapes.coupled:CoupledQuadratic.kappa",
         "coupled:uncoupled_kappa_residual",
         "tests/test_theory_coupled.py::test_without_coupling_kappa_is_one_number",
-        "",
+        "fig02_theory_against_simulation",
     ),
     (
         "fast trunk: e_x -> e_x - C' A^-1 v, then e_x' = -Q e_x",

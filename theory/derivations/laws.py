@@ -15,36 +15,42 @@ __all__ = [
 
 TERMS = "tests/test_theory_laws.py::test_laws_against_sums_term_by_term"
 EQUATIONS = (
-    ("power: L0 + A S^-a", "latebloom.theory.landscapes.classical:PowerLaw", "", TERMS, ""),
-    ("convex bound with fitted D and G as a law", "latebloom.theory.landscapes.classical:ConvexBound", "", TERMS, ""),
-    ("momentum: L0 + A S^-a - C S2", "latebloom.theory.landscapes.classical:MomentumLaw", "", TERMS, ""),
+    ("power: L0 + A S^-a", "latebloom.theory.landscapes.classical:PowerLaw", "", TERMS, "fig22_loss_laws"),
+    (
+        "convex bound with fitted D and G as a law",
+        "latebloom.theory.landscapes.classical:ConvexBound",
+        "",
+        TERMS,
+        "fig22_loss_laws",
+    ),
+    ("momentum: L0 + A S^-a - C S2", "latebloom.theory.landscapes.classical:MomentumLaw", "", TERMS, "fig22_loss_laws"),
     (
         "multi-power: L0 + A S^-a - B sum (fall of eta)_k [1 - (1 + C eta_k^-g (S_t - S_k))^-b]",
         "latebloom.theory.landscapes.classical:MultiPowerLaw",
         "",
         TERMS,
-        "",
+        "fig22_loss_laws",
     ),
     (
         "functional: L0 + A S^-a + B int eta(v) (1 + C (S_t - v))^-d dv",
         "latebloom.theory.landscapes.functional:FunctionalLaw",
         "laws:functional_kernel_residual",
         TERMS,
-        "",
+        "fig22_loss_laws",
     ),
     (
         "river and valley: L0 + A (X/X_ref)^-a + B (X/X_ref)^-g <(eta/eta_ref)^q>",
         "latebloom.theory.landscapes.river:RiverValley",
         "",
         "tests/test_theory_laws.py::test_river_valley_contains_the_functional_law",
-        "",
+        "fig22_loss_laws",
     ),
     (
         "river and two valleys: L0 + A (X/X_ref)^-a + B (X/X_ref)^-g [(1 - w) <(r/r_ref)^q> + w <(o/o_ref)^p>]",
         "latebloom.theory.landscapes.two_valleys:TwoValleys",
         "",
         "tests/test_theory_laws.py::test_two_rates_that_go_different_ways",
-        "",
+        "fig22_loss_laws",
     ),
     (
         "best schedule of the functional law: eta(u) = min(eta_max, c (1 + C u)^(d/2))",
@@ -65,7 +71,7 @@ EQUATIONS = (
         "latebloom.theory.landscapes.normalised:NormalisedLaw",
         "laws:normalised_mode_residual",
         "tests/test_theory_normalised.py::test_signal_is_what_modes_at_constant_speed_leave",
-        "",
+        "fig02_theory_against_simulation",
     ),
     (
         "size: E + A N^-alpha + B D^-beta; best N = (alpha A/(beta B))^(1/(alpha+beta)) (C/6)^(beta/(alpha+beta))",
@@ -93,7 +99,7 @@ EQUATIONS = (
         "latebloom.theory.transfer:misfit_cost",
         "laws:horizon_residual",
         "tests/test_theory_transfer.py::test_misfit_cost_is_least_at_one",
-        "",
+        "tab05_rate_across_expansion",
     ),
 )
 

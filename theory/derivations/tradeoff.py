@@ -71,7 +71,7 @@ EQUATIONS = (
         "latebloom.theory.timing:horizon_share",
         "tradeoff:horizon_share_residual",
         TESTS + "test_horizon_law",
-        "",
+        "fig25_horizon",
     ),
     (
         "mixing without a floor: u = S/(((1+eps)/kappa)^(1/s) - 1), proportional to S_tau",

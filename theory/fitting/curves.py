@@ -44,7 +44,11 @@ class LossCurve:
 
     def __post_init__(self) -> None:
         step, loss = np.asarray(self.step), np.asarray(self.loss, dtype=float)
-        if step.shape != loss.shape or step.ndim != 1 or len(step) == 0:
+        if len(step.ravel()) == 0 == len(loss.ravel()):
+            raise InputError(
+                f"{self.name}: points", 0, "none has been logged yet", "let the run go on, or leave it out"
+            )
+        if step.shape != loss.shape or step.ndim != 1:
             rule = f"needs one value for each of {step.shape} steps"
             raise InputError(f"{self.name}: loss", loss.shape, rule, "match them")
         if np.any(np.diff(step) <= 0):

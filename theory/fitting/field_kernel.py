@@ -95,8 +95,8 @@ def prior_of(optimizer: str) -> FieldPrior:
     """The prior for runs of one optimizer.
 
     Under updates of a size of their own (Muon, AdamW, NSGD) the depth gap grows 3 to 5 times from a quarter of the
-    horizon on in simulated worlds, and new layers recover the less of it the longer the trunk was trained; under gradient
-    descent hardly.
+    horizon on in simulated worlds, and new layers recover the less of it the longer the trunk was trained; under
+    gradient descent hardly.
 
     Args:
         optimizer: One of a plan's; '' if it is not known.

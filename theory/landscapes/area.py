@@ -123,7 +123,7 @@ class AreaLaw(GrowthLandscape, frozen=True, kw_only=True, tag="area"):
         self.check_depth(depth)
         area = schedule.area(step)
         body = self.fresh(area) if depth == self.full_depth else self.small_gap
-        return self.floor + self.trunk(area) + body + self.noise * noise_response(schedule, step, self.noise_rate)
+        return self.floor + self.trunk(area) + body + self._noise(schedule, step)
 
     def grown(self, schedule: Schedule, step: ArrayLike, *, tau: float) -> np.ndarray:
         """Loss after ``step`` updates of a run that grows after ``tau`` updates. Nats.
@@ -134,7 +134,11 @@ class AreaLaw(GrowthLandscape, frozen=True, kw_only=True, tag="area"):
         area = schedule.area(step)
         since = np.maximum(area - schedule.area(tau), 0.0)
         body = np.where(step > tau, self.kappa * self.fresh(since), self.small_gap)
-        return self.floor + self.trunk(area) + body + self.noise * noise_response(schedule, step, self.noise_rate)
+        return self.floor + self.trunk(area) + body + self._noise(schedule, step)
+
+    def _noise(self, schedule: Schedule, step: ArrayLike) -> np.ndarray | float:
+        """The noise floor's part; asked thousands of times by a search, often of a law without noise."""
+        return self.noise * noise_response(schedule, step, self.noise_rate) if self.noise else 0.0
 
     def excess(self, remaining: ArrayLike, total: float) -> np.ndarray:
         """Price of growing Delta = kappa B(u) - B(S_T), in nats.

@@ -1,4 +1,4 @@
-"""Commands that take a run elsewhere: Hugging Face, text, HellaSwag.
+"""Commands that take a run elsewhere: Hugging Face, text, tasks of lm_eval, HellaSwag.
 
 torch is imported inside them, when they need it.
 """
@@ -12,7 +12,7 @@ import click
 
 from latebloom.train.options import PATH
 
-__all__ = ["export_command", "hellaswag_command", "sample_command"]
+__all__ = ["eval_command", "export_command", "hellaswag_command", "sample_command"]
 
 
 @click.command("export")
@@ -42,6 +42,36 @@ def sample_command(run: Path, prompt: str, tokens: int, temperature: float, top_
     model, tokenizer = load_run(run, device=device)
     text = sample(model, tokenizer, prompt, tokens=tokens, temperature=temperature, top_k=top_k, seed=seed)
     click.echo(text)
+
+
+@click.command("eval")
+@click.argument("run", type=PATH)
+@click.option("--tasks", required=True, help="Of lm_eval, separated by commas, such as hellaswag,arc_easy.")
+@click.option("--tasks-dir", type=PATH, help="Folder of more tasks, as YAML files.")
+@click.option("--examples", type=click.IntRange(min=0), help="Solved before each question; else the task's.")
+@click.option("--limit", type=click.IntRange(min=1), help="Take so many questions of each task.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Sequences at once.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
+@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
+def eval_command(
+    run: Path, tasks: str, tasks_dir: Path | None, examples: int | None, limit: int | None, batch_size: int,
+    device: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Score RUN's newest checkpoint on tasks of lm_eval, by way of its export."""
+    from latebloom.train.interop.harness import evaluate
+
+    scores = evaluate(
+        run, [name.strip() for name in tasks.split(",") if name.strip()], tasks_dir=tasks_dir, examples=examples,
+        limit=limit, batch_size=batch_size, device=device,
+    )  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(scores))
+        return
+    wide = max(len(name) for name in ("task", *scores)) + 2
+    click.echo(f"{'task':<{wide}}scores")
+    for name, row in scores.items():
+        shown = [f"{key} {row[key]:.4f}" for key in row if "stderr" not in key and key != "sample_len"]
+        click.echo(f"{name:<{wide}}{', '.join(shown)}")
 
 
 @click.command("hellaswag")

@@ -36,7 +36,7 @@ ID_FILE = "id.txt"  # in a run's directory, and where its checkpoints are linked
 # Where and how fast a run computes, and what is kept and shown of it. All other settings decide its numbers.
 FREE_TO_CHANGE = frozenset({
     "device", "microbatch", "compile", "activations", "checkpoint_every", "keep_checkpoints", "repeat_data",
-    "diagnostics", "peak_tflops", "tracker", "quiet",
+    "diagnostics", "peak_tflops", "tracker", "prompt", "quiet",
 })  # fmt: skip
 
 

@@ -39,6 +39,7 @@ from latebloom.theory.optimizers import UPDATE_RULES, rule_of
 from latebloom.theory.plan import Plan
 from latebloom.train.config import Activations, DType
 from latebloom.train.model.memory import activation_bytes, head_bytes, kept_bytes
+from latebloom.train.run.progress import duration
 
 __all__ = ["DryRun", "PhaseCost", "checkpoint_bytes", "dry_run", "fit_text", "state_bytes"]
 
@@ -136,7 +137,7 @@ class DryRun:
         for p in self.phases:
             lines.append(
                 f"from step {p.start_step}: depth {p.depth}, {p.steps} steps, parameters {_parameters(p.parameters)}, "
-                f"FLOPs per token {_flops(p.flops_per_token)} (head {p.head_share:.0%}), {_time(p.seconds)}"
+                f"FLOPs per token {_flops(p.flops_per_token)} (head {p.head_share:.0%}), {duration(p.seconds)}"
             )
         full = self.phases[-1]
         where = "one device" if self.devices == 1 else f"each of {self.devices} devices"
@@ -151,15 +152,15 @@ class DryRun:
             "activations: "
             + ", ".join(f"{mode} {_bytes(size)}" for mode, size in self.activations.items())
             + f"; head {_bytes(self.head)}, bfloat16 weights {_bytes(self.bfloat16_weights)}",
-            f"time: {_time(self.seconds)} on {self.devices} device(s) at {self.mfu:.0%} of {self.peak_tflops:g} "
+            f"time: {duration(self.seconds)} on {self.devices} device(s) at {self.mfu:.0%} of {self.peak_tflops:g} "
             "TFLOP/s",
         ]
         if self.devices > 1:
             lines.insert(
                 -1,
                 f"rows and gradients of other devices at the peak: {_bytes(self.gathered)}; each device sends "
-                f"{_bytes(self.communication)} in an update, {_time(self.communication_seconds)} beside "
-                f"{_time(self.computing_seconds)} of computing",
+                f"{_bytes(self.communication)} in an update, {duration(self.communication_seconds)} beside "
+                f"{duration(self.computing_seconds)} of computing",
             )
         lines.append(f"disk: a checkpoint of {_bytes(self.checkpoint)}, {_bytes(self.disk)} while one is written")
         return "\n".join(lines)
@@ -393,13 +394,6 @@ def _sending(parameters: int, outer: int, devices: int, shard: int, passes: int,
         over_replicas=2 * (replicas - 1) / replicas * 4 * parameters / shard,
         updates=(devices - 1) / devices * 2 * (parameters / devices + parameters * replicas / devices),
     )
-
-
-def _time(seconds: float) -> str:
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} seconds" if seconds >= 0.1 else "under 0.1 seconds"
 
 
 def _bytes(size: float) -> str:

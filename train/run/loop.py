@@ -33,7 +33,7 @@ from latebloom.train.run import checkpoint
 from latebloom.train.run.device import check_disk, check_memory, device_text, keep_freed_memory, usable_device
 from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.dryrun import checkpoint_bytes, dry_run, state_bytes
-from latebloom.train.run.measure import Measure, validation_steps
+from latebloom.train.run.measure import Measure, check_prompt, validation_steps
 from latebloom.train.run.progress import Display
 from latebloom.train.run.saving import Saver, snapshot
 from latebloom.train.run.trackers import check_tracker, make_tracker
@@ -98,6 +98,8 @@ def train(
         with ranks.together():
             trainee.begin()
             check_tracker(config.tracker)
+            if config.prompt is not None:
+                check_prompt(config.prompt, trainee)
         with _lock(directory, ranks):
             with ranks.together():
                 if ranks.is_first:

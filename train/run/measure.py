@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from latebloom.theory.cost import flops_per_token, plan_flops
+from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Plan
 from latebloom.theory.record import RecordWriter
 from latebloom.train.config import TrainConfig
+from latebloom.train.data.tokenizers import find_tokenizer
 from latebloom.train.run.checkpoint import State
 from latebloom.train.run.progress import Display
 from latebloom.train.run.trackers import Tracker
 from latebloom.train.run.trainee import Trainee, Update
 
-__all__ = ["Measure", "graphs_compiled", "validation_steps"]
+__all__ = ["Measure", "check_prompt", "graphs_compiled", "validation_steps"]
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+SAMPLE_TOKENS = 32  # that a sample adds to its prompt
 
 
 class Measure:
@@ -39,6 +48,8 @@ class Measure:
         self.writer, self.tracker, self.display = writer, tracker, display
         self.config: TrainConfig = trainee.config
         self.graphs = 0
+        self.told: tuple[int, int] | None = None  # step and stage that the tracker knows
+        self.bytes_per_token = bytes_per_token(trainee)
         self.begin_stage()
 
     def begin_stage(self) -> None:
@@ -80,7 +91,20 @@ class Measure:
         """
         loss = self.trainee.validate()
         self._row("val", metric, loss)
-        self.display.validation(self.trainee.step, loss)
+        bits = None if self.bytes_per_token is None else loss / math.log(2) / self.bytes_per_token
+        if bits is not None and self.writer is not None and metric == "loss":
+            self.tracker.log("val/bits_per_byte", bits, self.trainee.step)
+        self.display.validation(self.trainee.step, loss, bits)
+        if self.config.prompt is not None and metric == "loss" and not self.display.quiet:
+            self._show_sample(self.config.prompt)
+
+    def _show_sample(self, prompt: str) -> None:
+        from latebloom.train.interop.sample import sample  # it reads runs, which are made here
+
+        trainee = self.trainee
+        tokenizer = check_prompt(prompt, trainee)
+        text = sample(trainee.model, tokenizer, prompt, tokens=SAMPLE_TOKENS, seed=self.config.seed)
+        self.display.note(f"step {trainee.step}: {text!r}")
 
     def log_speed(self) -> None:
         """Speed of the stage that ends, and its share of the device's peak, with formula and head."""
@@ -115,16 +139,60 @@ class Measure:
         trainee, plan = self.trainee, self.trainee.plan
         if self.writer is None:
             return
+        spent = {
+            "tokens": trainee.step * plan.batch_tokens, "flops": float(plan_flops(plan, trainee.step)),
+            "depth": trainee.depth,
+        }  # fmt: skip
         self.tracker.log(f"{split}/{metric}", value, trainee.step)
-        self.writer.write(
-            [
-                {
-                    "step": trainee.step, "tokens": trainee.step * plan.batch_tokens,
-                    "flops": float(plan_flops(plan, trainee.step)), "wall_s": self.wall_s,
-                    "depth": trainee.depth, "phase": trainee.stage, "split": split, "metric": metric, "value": value,
-                }
-            ]
-        )  # fmt: skip
+        if self.told != (trainee.step, trainee.stage):  # axes against which a tracker can draw the loss
+            self.told = trainee.step, trainee.stage
+            for name, count in {**spent, "stage": trainee.stage}.items():
+                self.tracker.log(f"spent/{name}", count, trainee.step)
+        about = {"wall_s": self.wall_s, "phase": trainee.stage, "split": split, "metric": metric, "value": value}
+        self.writer.write([{"step": trainee.step, **spent, **about}])
+
+
+def check_prompt(prompt: str, trainee: Trainee) -> Tokenizer:
+    """The tokenizer with which samples of a run are shown.
+
+    Args:
+        prompt: With which they begin.
+        trainee: Whose data and processes they are.
+
+    Raises:
+        InputError: if the data have none, or several processes share the model.
+    """
+    tokenizer = find_tokenizer(trainee.data)
+    if tokenizer is None:
+        rule, fix = "needs the data's tokenizer.json, which is not there", "put it beside the shards, or leave it out"
+        raise InputError("--prompt", prompt, rule, fix)
+    if trainee.ranks.world > 1:
+        rule = f"is asked of {trainee.ranks.world} processes, which share the model"
+        raise InputError("--prompt", prompt, rule, "leave it out, and use `latebloom sample` on checkpoints")
+    return tokenizer
+
+
+def bytes_per_token(trainee: Trainee) -> float | None:
+    """Mean bytes of text that a token of the validation windows stands for; None where the data have no tokenizer.
+
+    Tokens of a byte-level tokenizer are written with a letter a byte; marks such as the end of a document are no text.
+
+    Args:
+        trainee: Its validation windows.
+    """
+    from tokenizers.decoders import ByteLevel
+
+    try:
+        tokenizer = find_tokenizer(trainee.data)
+    except InputError:  # damaged: training needs none
+        return None
+    if tokenizer is None or not isinstance(tokenizer.decoder, ByteLevel):
+        return None
+    marks = tokenizer.get_added_tokens_decoder()
+    known = range(tokenizer.get_vocab_size())
+    sizes = np.array([0 if i in marks else len(tokenizer.id_to_token(i) or "") for i in known])
+    targets = trainee.validation[1].cpu().numpy().ravel()
+    return float(sizes[np.minimum(targets, len(sizes) - 1)].mean()) or None
 
 
 def graphs_compiled() -> int:

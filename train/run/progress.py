@@ -7,9 +7,10 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from latebloom.theory.cost import plan_flops
 from latebloom.theory.plan import Plan
 
-__all__ = ["Display"]
+__all__ = ["Display", "duration"]
 
 PLAIN_EVERY_S = 10.0
 
@@ -30,6 +31,7 @@ class Display:
         self.progress: Progress | None = None
         self.last_plain = self.last_time = time.monotonic()
         self.last_step: int | None = None
+        self.first: tuple[int, float] | None = None  # step and seconds of training
         self.val = ""
 
     def __enter__(self) -> Display:
@@ -51,6 +53,7 @@ class Display:
         """After each update."""
         if self.quiet:
             return
+        self.first = self.first or (step, wall_s)
         now = time.monotonic()
         plain_due = now - self.last_plain >= PLAIN_EVERY_S or step == self.plan.steps
         if not self.live and not plain_due:
@@ -59,10 +62,11 @@ class Display:
         if self.progress:
             self.progress.update(self.task, completed=step, text=text)
         elif plain_due:
-            self.console.print(f"{self.plan.name} {step}/{self.plan.steps} {text}", highlight=False, markup=False)
+            line = f"{self.plan.name} {step}/{self.plan.steps} {text} {self._left(step, wall_s)}".rstrip()
+            self.console.print(line, highlight=False, markup=False)
             self.last_plain = now
 
-    def validation(self, step: int, loss: float) -> None:
+    def validation(self, step: int, loss: float, bits_per_byte: float | None = None) -> None:
         """After each evaluation."""
         curve = self.plan.predicted.curve
         expected = ""
@@ -71,7 +75,8 @@ class Display:
         elif curve is not None and curve.step and curve.step[0] < step < curve.step[-1]:
             after = next(i for i, s in enumerate(curve.step) if s > step)
             expected = f" (predicted about {curve.loss[after]:.3f})"
-        self.val = f"val {loss:.4f}{expected}"
+        bits = "" if bits_per_byte is None else f" = {bits_per_byte:.3f} bits a byte"
+        self.val = f"val {loss:.4f}{bits}{expected}"
 
     def note(self, text: str) -> None:
         """An event worth a line."""
@@ -86,6 +91,27 @@ class Display:
             self.last_step, self.last_wall = step, wall_s
         return f"{done * self.plan.batch_tokens / taken:,.0f} tokens/s" if taken > 0 else ""
 
+    def _left(self, step: int, wall_s: float) -> str:
+        """Time that the rest takes at the FLOPs a second so far; later stages are deeper."""
+        if self.first is None or step <= self.first[0] or step >= self.plan.steps:
+            return ""
+        start, then = self.first
+        done, whole = plan_flops(self.plan, step), plan_flops(self.plan)
+        seconds = (wall_s - then) * (whole - done) / (done - plan_flops(self.plan, start))
+        return f"{duration(seconds)} left"
+
     def _countdown(self, step: int) -> str:
         ahead = [stage for stage in self.plan.stages if stage.start_step > step]
         return f"grows to {ahead[0].depth} in {ahead[0].start_step - step} steps" if ahead else ""
+
+
+def duration(seconds: float) -> str:
+    """In the unit in which a person says it.
+
+    Args:
+        seconds: How many.
+    """
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} seconds" if seconds >= 0.1 else "under 0.1 seconds"
