@@ -19,6 +19,14 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _powered():
+    """No test cuts the power, so that none waits for the disk; a killed process leaves what it wrote all the same."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Shards of thirty texts of four words, a byte a token: the data of runs of which only equality is asked."""

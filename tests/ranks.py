@@ -69,6 +69,7 @@ def _rank(function: Callable[..., Any], args: tuple, variables: dict[str, str], 
     import torch
 
     gc.freeze()  # what was loaded before the fork stays
+    os.fsync = lambda handle: None  # as in conftest.py
     os.environ.update(variables)
     torch.set_num_threads(1)
     try:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["conditions_text", "growth_conditions", "smallest_budget"]
 
 CONDITION_DRAWS = 1000
+LARGEST = 1e29  # nats; a power law may go beyond what a plan's file holds, a thousand times as far as the pilots reach
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
@@ -77,6 +78,7 @@ def growth_conditions(
     depths.append(1)
     blocks = [field.full_depth if d else field.small_depth for d in depths]
     drawn = field.draws(field.points(before, after, blocks), number=CONDITION_DRAWS, seed=seed).T
+    drawn = np.minimum(drawn, LARGEST)
     slope = (drawn[2] - drawn[1]) / (2 * step)
     conditions, gaps = [], []
     for i, (horizon, share) in enumerate(zip(horizons, shares, strict=True)):

@@ -191,7 +191,7 @@ def bytes_per_token(trainee: Trainee) -> float | None:
     marks = tokenizer.get_added_tokens_decoder()
     known = range(tokenizer.get_vocab_size())
     sizes = np.array([0 if i in marks else len(tokenizer.id_to_token(i) or "") for i in known])
-    targets = trainee.validation[1].cpu().numpy().ravel()
+    targets = np.asarray(trainee.validation_targets).ravel()
     return float(sizes[np.minimum(targets, len(sizes) - 1)].mean()) or None
 
 

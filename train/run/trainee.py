@@ -98,7 +98,9 @@ class Trainee:
             if not ranks.alone:
                 rule = f"x {ranks.world} ranks {rule}"
             raise InputError("--microbatch", self.sequences, rule, "choose a divisor")
-        self.validation = [self._on_device(windows) for windows in batches.val(config.eval_tokens)]
+        inputs, targets = batches.val(config.eval_tokens)
+        self.validation = [self._on_device(windows) for windows in (inputs, targets)]
+        self.validation_targets = targets  # as they were read: to count bytes the device is not asked
         self.data, self.data_digest = batches.folder, batches.data_digest
         self.batches = Prefetch(batches)
 
