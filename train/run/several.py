@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
@@ -76,7 +76,7 @@ def run_all(
     ready = [plan for plan in order if plan.name in unfinished - later]
     launch = launch or LaunchConfig()
     with (
-        _lost_process_said(folder), _launched(launch, config.device, folder) as (submit, most),
+        _lost_process_said(folder), _launched(launch, config.device, folder) as (submit, most, pause),
         _bars(console, order, folder) as refresh,
     ):  # fmt: skip
         running: dict[Job, Plan] = {}
@@ -86,7 +86,7 @@ def run_all(
                 how = trunk_config if plan.name in waiting and trunk_config else config
                 out, trunk = folder / plan.name, trunks.get(plan.name)
                 running[submit(_run_one, plan.to_json(), data, out, how, trunk, _workers(config.device)[1])] = plan
-            time.sleep(POLL)
+            pause(running)
             refresh()
             for job in [job for job in running if job.done()]:
                 job.result()
@@ -105,8 +105,13 @@ class Job(Protocol):
 
 
 @contextmanager
-def _launched(launch: LaunchConfig, device: str, folder: Path) -> Iterator[tuple[Callable[..., Job], float]]:
-    """(how to submit a call, how many at once); what was submitted is stopped with an exception."""
+def _launched(
+    launch: LaunchConfig, device: str, folder: Path
+) -> Iterator[tuple[Callable[..., Job], float, Callable[[Any], object]]]:
+    """(how to submit a call, how many at once, how to wait for one of them or :data:`POLL` seconds).
+
+    What was submitted is stopped with an exception.
+    """
     workers, threads = _workers(device)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(threads))  # of Muon's Cholesky inverses
     if launch.launcher == "processes":
@@ -114,7 +119,7 @@ def _launched(launch: LaunchConfig, device: str, folder: Path) -> Iterator[tuple
         context.set_forkserver_preload(["latebloom.train.run.loop"])
         pool = ProcessPoolExecutor(launch.at_once or workers, mp_context=context, initializer=_follow_parent)
         try:
-            yield pool.submit, launch.at_once or workers
+            yield pool.submit, launch.at_once or workers, lambda jobs: wait(jobs, POLL, FIRST_COMPLETED)
         except BaseException:
             for process in (pool._processes or {}).values():  # a stopped demo must not leave trainers behind
                 process.terminate()
@@ -141,7 +146,8 @@ def _launched(launch: LaunchConfig, device: str, folder: Path) -> Iterator[tuple
         return jobs[-1]
 
     try:
-        yield submit, launch.at_once or (workers if launch.launcher == "local" else float("inf"))
+        most = launch.at_once or (workers if launch.launcher == "local" else float("inf"))
+        yield submit, most, lambda jobs: time.sleep(POLL)
     except BaseException:
         for job in jobs:
             job.cancel()
