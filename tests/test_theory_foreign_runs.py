@@ -218,9 +218,10 @@ def test_schedules_are_found_in_logged_rates(schedule, every, late):
         assert found.warmup_steps == schedule.warmup_steps
 
 
-def test_another_shape_is_kept_as_it_was_logged():
+@pytest.mark.parametrize("late", [0, 1])
+def test_another_shape_is_kept_as_it_was_logged(late):
     rates = 1e-3 * np.where(np.arange(STEPS) % 100 < 50, 1.0, 0.3)
-    found = schedule_of_rates(np.arange(STEPS), rates, steps=STEPS)
+    found = schedule_of_rates(np.arange(STEPS) + late, rates, steps=STEPS)
     assert isinstance(found, Piecewise)
     assert found.lrs()[:-1] == pytest.approx(rates[:-1], abs=1e-12)
 

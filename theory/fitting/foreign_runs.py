@@ -422,6 +422,8 @@ def schedule_of_rates(step: np.ndarray, lr: np.ndarray, *, steps: int) -> AnySch
             exact = schedule.lrs()[at[inside]]
             if np.all(np.abs(lr[inside] - exact) <= RATE_TOLERANCE * peak):
                 return schedule
+    if step[-1] >= steps and step[0] > 0:  # no update comes after the last one: what was logged is of the update done
+        rates = rates_from_log(np.asarray(step) - 1, lr, updates=steps)
     table = np.unique(np.append(np.round(np.linspace(0, steps, min(steps + 1, 5000))), steps)).astype(int)
     values = np.append(rates, rates[-1])[table]
     return Piecewise(at=tuple(table.tolist()), rate=tuple(values.tolist()))
