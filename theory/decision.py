@@ -236,10 +236,12 @@ def sentences(decision: Decision) -> list[str]:
         )
     if decision.head == "not decided" and decision.too_short is None and decision.next_pilots:
         value = max(decision.next_pilots, key=lambda v: v.p_decides)
-        said.append(
-            f"Not decided whether to grow (probability {decision.p_grow:.2g}): {value.pilot.name} "
-            f"({value.pilot.flops:.3g} FLOPs) would decide with probability {value.p_decides:.2g}."
+        pilot = (
+            f"{value.pilot.name} ({value.pilot.flops:.3g} FLOPs) would decide with probability {value.p_decides:.2g}"
+            if value.p_decides >= 0.01
+            else "no single pilot that was looked at is likely to decide it"
         )
+        said.append(f"Not decided whether to grow (probability {_probability(decision.p_grow)}): {pilot}.")
     return said
 
 

@@ -461,10 +461,14 @@ def next_text(values: Sequence[PilotValue]) -> str:
     value = values[0]
     if value.regret_fall < WORTH_SAYING:
         return "Most worth knowing next: nothing that was looked at is expected to change the choice."
+    decides = (
+        f"decides between growing and not with probability {value.p_decides:.2g}"
+        if value.p_decides >= 0.01
+        else "alone unlikely to decide between growing and not"
+    )
     return (
         f"Most worth knowing next: {value.pilot.name}, {value.pilot.flops:.3g} FLOPs: expected to lower the regret of "
-        f"the choice by {value.regret_fall:.2g} nats, decides between growing and not with probability "
-        f"{value.p_decides:.2g}.{_narrowed_text(value)}"
+        f"the choice by {value.regret_fall:.2g} nats, {decides}.{_narrowed_text(value)}"
     )
 
 
