@@ -5,6 +5,7 @@ from pathlib import Path
 
 from latebloom.paper_figures.figures import tab07_equal_compute
 from latebloom.paper_figures.registry import load_records
+from tests.helpers import with_between
 
 PAGE = Path(__file__).parent.parent / "docs" / "choose.md"
 MARKERS = ("<!-- table 7: python -m tests.choose_table -->\n", "<!-- end of table 7 -->")
@@ -37,8 +38,7 @@ def table() -> str:
 
 def written(page: str) -> str:
     """The page with the table as it is today."""
-    before, rest = page.split(MARKERS[0])
-    return before + MARKERS[0] + table() + MARKERS[1] + rest.split(MARKERS[1])[1]
+    return with_between(page, MARKERS, table())
 
 
 if __name__ == "__main__":

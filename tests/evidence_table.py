@@ -8,6 +8,7 @@ import numpy as np
 from latebloom.theory.record import read_record
 from latebloom.train.experiments.study import Study, read_study, study_arms, study_table
 from tests.benchmarks.timing_laws import RECORDS, ROOT, STUDIES
+from tests.helpers import with_between
 
 PAGE = ROOT / "README.md"
 MARKERS = ("<!-- evidence: python -m tests.evidence_table -->\n", "<!-- end of evidence -->")
@@ -143,8 +144,7 @@ def text() -> str:
 
 def written(page: str) -> str:
     """The page with the table as it is today."""
-    before, rest = page.split(MARKERS[0])
-    return before + MARKERS[0] + text() + MARKERS[1] + rest.split(MARKERS[1])[1]
+    return with_between(page, MARKERS, text())
 
 
 if __name__ == "__main__":

@@ -135,3 +135,10 @@ def in_this_process(monkeypatch):
             pass
 
     monkeypatch.setattr(runs, "ProcessPoolExecutor", Here)
+
+
+def with_between(page: str, marks: tuple[str, str], text: str) -> str:
+    """``page`` with ``text`` in place of what stands between two marks, each of which it has once."""
+    before, rest = page.split(marks[0])
+    _, after = rest.split(marks[1])
+    return before + marks[0] + text + marks[1] + after

@@ -39,7 +39,7 @@ def run(plan, data, out, config):
 
 def test_what_is_written_behind_is_the_moment_of_its_step(data, tmp_path, monkeypatch):
     """Each save is held until the next update is done: weights have moved on while the file is written."""
-    plan, moved, real_save, real_update = PLAN, threading.Event(), checkpoint.save, Trainee.update
+    moved, real_save, real_update = threading.Event(), checkpoint.save, Trainee.update
     threads = []
 
     def save(*args, **options):
@@ -53,7 +53,7 @@ def test_what_is_written_behind_is_the_moment_of_its_step(data, tmp_path, monkey
         moved.set()
         return result
 
-    final = run(plan, data, tmp_path / "waited", CONFIG)
+    final = run(PLAN, data, tmp_path / "waited", CONFIG)
     monkeypatch.setattr(checkpoint, "save", save)
     monkeypatch.setattr(Trainee, "update", update)
     real_start = threading.Thread.start
@@ -64,7 +64,7 @@ def test_what_is_written_behind_is_the_moment_of_its_step(data, tmp_path, monkey
         real_start(self)
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    assert run(plan, data, tmp_path / "behind", BEHIND) == final
+    assert run(PLAN, data, tmp_path / "behind", BEHIND) == final
     assert threads.count("checkpoint") >= 3 and threads[0] == threads[-1] == "MainThread"
     assert_same_checkpoints(tmp_path / "waited", tmp_path / "behind")
 
@@ -94,18 +94,16 @@ def failing_run(plan, data, out, config):
 
 
 def test_a_failure_behind_stops_the_run_and_what_was_saved_is_good(data, tmp_path):
-    plan = PLAN
     with pytest.raises(
         InputError, match="could not be written .No space left on device.: .* free some disk and resume"
     ):
-        failing_run(plan, data, tmp_path / "run", BEHIND)
+        failing_run(PLAN, data, tmp_path / "run", BEHIND)
     assert not [thread for thread in threading.enumerate() if thread.name == "checkpoint"]
-    assert resume(tmp_path / "run").final() == run(plan, data, tmp_path / "whole", CONFIG)
+    assert resume(tmp_path / "run").final() == run(PLAN, data, tmp_path / "whole", CONFIG)
 
 
 def test_a_failure_of_one_rank_behind_stops_all_after_the_same_step(data, tmp_path):
-    plan = PLAN
-    first, second = on_ranks(failing_run, 2, plan, data, tmp_path / "run", BEHIND)
+    first, second = on_ranks(failing_run, 2, PLAN, data, tmp_path / "run", BEHIND)
     assert isinstance(first, InputError) and "No space left" in str(first)
     assert isinstance(second, SystemExit) and second.code == 2
-    assert resume(tmp_path / "run").final() == run(plan, data, tmp_path / "whole", CONFIG)
+    assert resume(tmp_path / "run").final() == run(PLAN, data, tmp_path / "whole", CONFIG)

@@ -22,7 +22,7 @@ from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import blocks_text
 from latebloom.theory.menu import MenuArm, draws_of_arms, expected_of_arms, growth_controls
 from latebloom.theory.pilot_reach import short_pilots_text
-from latebloom.theory.pilot_value import SURE, Pilot, PilotValue, pilot_value
+from latebloom.theory.pilot_value import SURE, UNLIKELY, Pilot, PilotValue, pilot_value
 from latebloom.theory.prediction import Head, Quantiles
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def sentences(decision: Decision) -> list[str]:
         value = max(decision.next_pilots, key=lambda v: v.p_decides)
         pilot = (
             f"{value.pilot.name} ({value.pilot.flops:.3g} FLOPs) would decide with probability {value.p_decides:.2g}"
-            if value.p_decides >= 0.01
+            if value.p_decides >= UNLIKELY
             else "no single pilot that was looked at is likely to decide it"
         )
         said.append(f"Not decided whether to grow (probability {_probability(decision.p_grow)}): {pilot}.")

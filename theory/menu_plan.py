@@ -31,7 +31,7 @@ from latebloom.theory.menu import (
     growth_controls,
     schedule_for,
 )
-from latebloom.theory.pilot_value import PilotValue, candidate_pilots
+from latebloom.theory.pilot_value import UNLIKELY, PilotValue, candidate_pilots
 from latebloom.theory.plan import SCHEMA_VERSION, Plan, Provenance, Stage
 from latebloom.theory.prediction import (
     FieldSummary,
@@ -463,7 +463,7 @@ def next_text(values: Sequence[PilotValue]) -> str:
         return "Most worth knowing next: nothing that was looked at is expected to change the choice."
     decides = (
         f"decides between growing and not with probability {value.p_decides:.2g}"
-        if value.p_decides >= 0.01
+        if value.p_decides >= UNLIKELY
         else "alone unlikely to decide between growing and not"
     )
     return (

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["SURE", "Pilot", "PilotValue", "candidate_pilots", "pilot_value"]
 
 SURE = 0.9  # probability from which on the decision has a head of its own
+UNLIKELY = 0.01  # probability of deciding below which a pilot is not said to decide
 HALF_WIDTH = 1.6449  # standard deviations of half a 90 % interval
 OUTCOMES = 200  # results of a pilot that are played through
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch import nn
 
 from latebloom.theory import GPT2Shape, InputError, Optimizer, Plan, Stage, wsd
 
-__all__ = ["CASES", "PLAN", "Case", "Wrong", "case", "check", "held", "outcome", "refused"]
+__all__ = ["CASES", "PLAN", "Case", "Wrong", "case", "check", "held", "outcome", "refusal_says", "refused"]
 
 PLAN = Plan(
     name="p", model=GPT2Shape(name="s", width=16, heads=2, vocab_size=64, context=16), batch_tokens=64,
@@ -79,6 +80,16 @@ def check(good: bool, seen: str) -> str:
     if not good:
         raise Wrong(seen)
     return seen
+
+
+@contextlib.contextmanager
+def refusal_says(words: str) -> Iterator[None]:
+    """A refusal must hold ``words``; it is passed on."""
+    try:
+        yield
+    except InputError as error:
+        check(words in str(error), str(error))
+        raise
 
 
 def held(optimizers: list[torch.optim.Optimizer]) -> set[int]:

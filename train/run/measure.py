@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from typing import TYPE_CHECKING
@@ -98,12 +99,17 @@ class Measure:
         if self.config.prompt is not None and metric == "loss" and not self.display.quiet:
             self._show_sample(self.config.prompt)
 
+    @functools.cached_property
+    def _tokenizer(self) -> Tokenizer:
+        """Of the prompt."""
+        assert self.config.prompt is not None
+        return check_prompt(self.config.prompt, self.trainee)
+
     def _show_sample(self, prompt: str) -> None:
         from latebloom.train.interop.sample import sample  # it reads runs, which are made here
 
         trainee = self.trainee
-        tokenizer = check_prompt(prompt, trainee)
-        text = sample(trainee.model, tokenizer, prompt, tokens=SAMPLE_TOKENS, seed=self.config.seed)
+        text = sample(trainee.model, self._tokenizer, prompt, tokens=SAMPLE_TOKENS, seed=self.config.seed)
         self.display.note(f"step {trainee.step}: {text!r}")
 
     def log_speed(self) -> None:
