@@ -1,5 +1,6 @@
 """The league of loss laws on made-up data in the publishers' formats: protocols, splits, the JSON, what is skipped."""
 
+import dataclasses
 import itertools
 import json
 import re
@@ -9,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from latebloom.theory.landscapes import FunctionalLaw
+from latebloom.theory.errors import InputError
+from latebloom.theory.landscapes import FunctionalLaw, TwoValleys
 from tests.benchmarks import loss_laws, track3
 from tests.helpers import CHECKOUT, needs_checkout
 
@@ -140,6 +142,70 @@ def test_pairs_of_runs_that_read_the_same_batches(tmp_path, monkeypatch):
     kept = dict(zip(shown["split"], shown["value"], strict=True))
     assert set(shown["metric"]) == {"functional/track3_1->2"}
     assert (kept["mean_rel_error"], kept["alone"], kept["noise"]) == (row["error"], row["alone"], row["noise"])
+
+
+def test_a_pair_tells_what_no_law_of_the_schedule_sees(tmp_path):
+    track3_folder(tmp_path / "track3")
+    runs, points = (pd.read_csv(tmp_path / "track3" / name) for name in ("runs.csv", "points.csv.gz"))
+    late = points.config == "2_late"
+    points.loc[late, "loss"] *= 1.003
+    points.loc[late & (points.step <= 300), "loss"] *= 1.005
+    points.to_csv(tmp_path / "track3" / "points.csv.gz", index=False)
+    runs["optimizer"] = runs.config.map({"1_plain": "Muon", "2_late": "Aurora"})
+    runs.to_csv(tmp_path / "track3" / "runs.csv", index=False)
+    pairs = track3.read_pairs("1->2")
+    row = track3.scores(tmp_path / "track3", FunctionalLaw, pairs)["1->2"]
+    assert row["differ"] == ["optimizer"]
+    alike = np.where(np.arange(250, 401, 10) <= 300, 1.003 * 1.005, 1.003) - 1  # the cool-downs begin at 400 and 450
+    assert row["same"] == pytest.approx(np.mean(alike), rel=0.01)
+    assert row["floor"] == pytest.approx(np.sum(alike) / 76, rel=0.01)
+    assert row["error"] == pytest.approx(0.003 + 0.005 * 6 / 76, rel=0.1)
+    assert 0.005 * 6 / 76 < row["shape"] < row["error"] / 5
+    found = track3.configurations(tmp_path / "track3", {"1", "2_late"})
+    (line,) = track3.unseen_differences(found, track3.read_pairs("1->2_late"))
+    assert line.endswith("optimizer 1: 'Muon', 2_late: 'Aurora'")
+
+
+def test_runs_of_a_pair_turn_in_one_unit(tmp_path):
+    track3_folder(tmp_path / "track3")
+    found = track3.configurations(tmp_path / "track3", {"1", "2"})
+    plain, decayed = found["1"], dataclasses.replace(found["2"], weight_decay=0.1, others_peak=2.0)
+    by_size = 0.02 / track3.INITIAL_SIZE
+    assert [c.schedule.matrices[0] for c in track3.curves(TwoValleys, [plain])] == [0.02]
+    both = track3.curves(TwoValleys, [plain, decayed])
+    assert [c.schedule.matrices[0] for c in both] == pytest.approx([by_size, by_size])
+    assert [c.schedule.others[0] for c in both] == [1, 2]
+    assert all(c.schedule.max() == 0.02 for c in track3.curves(FunctionalLaw, [plain, decayed]))
+    assert not np.any(plain.equal_rates(decayed)[1])
+
+
+def test_tables_of_pairs_that_cannot_be_read(tmp_path, monkeypatch, capsys):
+    track3_folder(tmp_path / "track3")
+    file = tmp_path / "track3" / "runs.csv"
+    runs = pd.read_csv(file)
+    one_rate = runs.drop(columns=list(track3.AUX)).assign(warmup_steps=np.nan)
+    stopped = runs.assign(steps=[400, 1000, 1000, 1000])
+    for readable in (one_rate, stopped):
+        readable.to_csv(file, index=False)
+        found = track3.configurations(tmp_path / "track3", {"1"})["1"]
+        assert len(found.matrices) == 1000 and found.matrices == pytest.approx(0.02 * found.others)
+    for wrong, said in (
+        (runs.drop(columns="matrix_power"), "columns = ['matrix_power']: are not there; it has config,"),
+        (
+            runs.assign(config="1_" + runs.config),
+            "--pairs = '1': stands for 2 configurations of runs.csv; give the whole",
+        ),
+        (runs.assign(matrix_end=[900, 1000, 1000, 1000]), "1_plain.matrix_end = [900, 1000]: differs between its runs"),
+        (runs.assign(matrix_peak="fast"), "1_plain.matrix_peak = 'fast': is no number"),
+        (runs.assign(config="x"), "--pairs = '1->1': none of these pairs is there"),
+    ):
+        wrong.to_csv(file, index=False)
+        monkeypatch.setattr(sys, "argv", ["track3", "--data", str(file.parent), "--pairs", "1->1"])
+        with pytest.raises(SystemExit, match="2"):
+            track3.main()
+        assert said in capsys.readouterr().err
+    with pytest.raises(InputError, match="must be FITTED->PREDICTED; write"):
+        track3.read_pairs("1->")
 
 
 @needs_checkout
