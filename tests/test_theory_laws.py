@@ -1,5 +1,7 @@
 """Loss laws against sums written term by term, derivatives against differences, growth, best schedules."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -20,7 +22,7 @@ from latebloom.theory.landscapes.area import noise_response
 from latebloom.theory.landscapes.functional import best_functional_schedule
 from latebloom.theory.landscapes.law import best_schedule
 from latebloom.theory.landscapes.law_pair import LawPair
-from latebloom.theory.landscapes.lr_history import GroupRates, histories, history
+from latebloom.theory.landscapes.lr_history import ANGLE, GroupRates, histories, history
 from tests.helpers import ROUNDING, tiny_plan
 
 EXAMPLES = {
@@ -162,6 +164,13 @@ def test_two_rates_that_go_different_ways():
         histories([(both, None), (matrices, None)])
     with pytest.raises(InputError, match="one rate for each"):
         GroupRates(matrices=matrices, others=others[1:])
+    turned = dataclasses.replace(both, angles=True)
+    with pytest.raises(InputError, match="turning rates for all or for none"):
+        histories([(both, None), (turned, None)])
+    angles = histories([(turned, None), (turned, [300])])
+    assert (angles.rate_unit, angles.of_others.rate_unit) == (ANGLE, pytest.approx(0.05))
+    assert (exact.rate_unit, exact.of_others.rate_unit) == (pytest.approx(0.02), pytest.approx(0.05))
+    assert angles.usual_lr == exact.usual_lr
 
 
 def test_the_usual_learning_rate_is_not_that_of_a_first_spike():

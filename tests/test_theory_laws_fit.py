@@ -18,7 +18,7 @@ from latebloom.theory.fitting.laws import (
     prediction_errors,
 )
 from latebloom.theory.landscapes import LAWS, FunctionalLaw, MomentumLaw, PowerLaw, RiverValley, TwoValleys
-from latebloom.theory.landscapes.lr_history import GroupRates
+from latebloom.theory.landscapes.lr_history import ANGLE, GroupRates
 from tests.test_theory_laws import EXAMPLES
 
 STEPS = np.arange(50, 1201, 25)
@@ -76,6 +76,15 @@ def test_two_valleys_tell_which_rate_the_noise_comes_from():
     (unseen,) = two_valley_curves([two_rates(0.025, 0.9)])
     assert prediction_errors(fit, unseen)["alone"] < 5e-4
     assert held_out_errors([PowerLaw, TwoValleys], curves(EXAMPLES["power"], ("wsd", "cosine"))).keys() == {PowerLaw}
+
+
+def test_angles_are_expected_in_a_unit_of_their_own():
+    """A single run leaves the saturation open: it stays near the expected angle, whatever the run's own rates."""
+    low, high = (replace(two_rates(peak, 0.5), angles=True) for peak in (0.01, 0.02))
+    found = [fit_law(TwoValleys, two_valley_curves([rates])).law for rates in (low, high)]
+    expected = TwoValleys.shapes["saturation"].centre * ANGLE
+    assert [law.saturation for law in found] == pytest.approx([expected, expected], rel=0.1)
+    assert [law.reference_lr for law in found] == [ANGLE, ANGLE]
 
 
 def test_what_one_order_of_the_data_does_to_all_runs_is_carried_over():

@@ -235,6 +235,8 @@ class TestFitCommand:
         )
         (plain,) = read_curves([one])
         assert plain.schedule == pytest.approx(curve.schedule.matrices)
+        (turned,) = read_curves([one], other_lr="aux_shape", weight_decay=0.1)
+        assert (curve.schedule.angles, turned.schedule.angles) == (False, True)
         with pytest.raises(InputError, match="is not among"):
             read_curves([one], other_lr="no such column")
 

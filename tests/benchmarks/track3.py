@@ -211,12 +211,12 @@ def curves(kind: type[Law], configurations: list[Configuration]) -> list[LossCur
     for one in configurations:
         schedule: np.ndarray | GroupRates = one.matrices
         if "other" in kind.scales.values():
-            turned = one.matrices
-            if decay and one.orthogonal:
-                turned = turning_rates(turned, weight_decay=one.weight_decay, initial_size=INITIAL_SIZE)
-            schedule = GroupRates(
-                matrices=turned, others=one.others * (one.others_peak / configurations[0].others_peak)
-            )
+            turns = decay and one.orthogonal
+            matrices = one.matrices
+            if turns:
+                matrices = turning_rates(matrices, weight_decay=one.weight_decay, initial_size=INITIAL_SIZE)
+            others = one.others * (one.others_peak / configurations[0].others_peak)
+            schedule = GroupRates(matrices=matrices, others=others, angles=turns)
         found.append(LossCurve(name=one.name, schedule=schedule, step=one.step, loss=one.loss))
     return found
 

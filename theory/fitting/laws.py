@@ -254,7 +254,7 @@ class _Problem:
         self.loss = np.concatenate([np.asarray(curve.loss, dtype=float) for curve in curves])
         self.weights = np.concatenate([np.full(len(c.loss), 1 / len(c.loss)) for c in curves]) / len(curves)
         self.longest = max(int(curve.step[-1]) for curve in curves)
-        area, rate, other = self.past.total_area, self.past.usual_lr, self.past.of_others.usual_lr
+        area, rate, other = self.past.total_area, self.past.rate_unit, self.past.of_others.usual_lr
         self.names = list(kind.shapes)
         shapes = list(kind.shapes.values())
         unit = np.array([area**s.area * rate**s.rate * other**s.other for s in shapes])

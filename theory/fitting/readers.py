@@ -99,7 +99,9 @@ def read_curves(
         curves = [replace(curve, schedule=_turned(curve, weight_decay)) for curve in curves]
     has_other = [any(_last(name) in NAMES["other_lr"] for name in tables.get(c.name, {})) for c in curves]
     if other_lr is not None or (two_rates and curves and all(has_other)):
-        curves = [_with_other_lr(curve, tables.get(curve.name, {}), other_lr, warmup) for curve in curves]
+        curves = [
+            _with_other_lr(curve, tables.get(curve.name, {}), other_lr, warmup, weight_decay > 0) for curve in curves
+        ]
     return [block_means(_late(curve, burn_in), points=points) for curve in curves]
 
 
@@ -195,11 +197,11 @@ def _turned(curve: LossCurve, weight_decay: float) -> np.ndarray:
     return turning_rates(rates, weight_decay=weight_decay, initial_size=INITIAL_SIZE)
 
 
-def _with_other_lr(curve: LossCurve, series: Series, named: str | None, warmup: int) -> LossCurve:
+def _with_other_lr(curve: LossCurve, series: Series, named: str | None, warmup: int, turned: bool) -> LossCurve:
     step, rates = series[_choose(curve.name, series, "other_lr", named)]
     matrices = curve.schedule.lrs() if isinstance(curve.schedule, Schedule) else curve.schedule
     others = rates_from_log(step, rates, updates=len(matrices), warmup=warmup)
-    return replace(curve, schedule=GroupRates(matrices=matrices, others=others))
+    return replace(curve, schedule=GroupRates(matrices=matrices, others=others, angles=turned))
 
 
 def _late(curve: LossCurve, burn_in: float) -> LossCurve:

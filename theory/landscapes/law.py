@@ -42,7 +42,7 @@ class Shape:
         low: Least value, in units of (largest area)^area (usual learning rate)^rate (that of the rest)^other.
         high: Largest value, in the same unit.
         area: Power of the largest area in the parameter's unit.
-        rate: Power of the usual learning rate in it (:attr:`.lr_history.History.usual_lr`).
+        rate: Power of the usual learning rate in it, or of the unit of angles (:attr:`.lr_history.History.rate_unit`).
         other: Power of the other parameters' usual learning rate in it.
         log: Search its logarithm.
         centre: Where it is expected, in the unit of the bounds: decides what the data leave open, and little else.

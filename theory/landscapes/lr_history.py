@@ -39,6 +39,7 @@ FEW = 4
 STRONGEST = 1e4  # inverse memories up to this, per area of the whole run, share one grid of rates
 KEPT = 3  # modes driven by other powers of the learning rate
 RARE = 0.1  # share of a run's updates whose rates may lie above the usual one
+ANGLE = 0.05  # radians a step: the usual turning rates of a GPT-2 under Muon are .034 to .052
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,7 @@ class GroupRates:
     Attributes:
         matrices: Of the blocks' matrices at each update, or how far they turn, (steps,).
         others: Of the rest (embedding, head, vectors), in one unit for all runs of a fit, (steps,).
+        angles: Whether ``matrices`` are angles, radians a step (:func:`.effective_rate.turning_rates`).
 
     Raises:
         InputError: if there is not one of each for every update, or a rate of the rest is none.
@@ -55,6 +57,7 @@ class GroupRates:
 
     matrices: np.ndarray
     others: np.ndarray
+    angles: bool = False
 
     def __post_init__(self) -> None:
         rates = checks.non_negative("others", self.others)
@@ -75,6 +78,7 @@ class History:
         edge: (N,) pieces that are over at each point.
         warm: (B,) pieces of warm-up: those at the start whose learning rates rise.
         others: (B, M) learning rate of the other parameters, 0 in padding; None: that of ``lr``.
+        angles: Whether ``lr`` are angles, radians a step.
         cache: Modes and grids that were computed before, to be left alone.
     """
 
@@ -84,6 +88,7 @@ class History:
     edge: np.ndarray
     warm: np.ndarray
     others: np.ndarray | None = None
+    angles: bool = False
     cache: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def sums(self, rate: np.ndarray) -> np.ndarray:
@@ -94,7 +99,7 @@ class History:
     @cached_property
     def of_others(self) -> History:
         """The same points as the other parameters see them."""
-        return self if self.others is None else replace(self, lr=self.others, others=None, cache={})
+        return self if self.others is None else replace(self, lr=self.others, others=None, angles=False, cache={})
 
     @cached_property
     def usual_lr(self) -> float:
@@ -107,6 +112,11 @@ class History:
         done = np.cumsum(np.take_along_axis(steps, order, axis=1), axis=1)
         first = np.argmax(done > RARE * done[:, -1:] * (1 - 1e-9), axis=1)
         return float(np.max(np.take_along_axis(rates, order, axis=1)[np.arange(len(rates)), first]))
+
+    @property
+    def rate_unit(self) -> float:
+        """In which laws tell expected rates: angles have a unit of their own, learning rates that of the data."""
+        return ANGLE if self.angles else self.usual_lr
 
     @cached_property
     def clock(self) -> np.ndarray:
@@ -217,7 +227,8 @@ def histories(runs: Sequence[tuple[Schedule | GroupRates | ArrayLike, ArrayLike 
         runs: (schedule, step) of each run, as in :func:`history`; at least one.
 
     Raises:
-        InputError: as in :func:`history`, if there is no run, or if some have two rates and some have one.
+        InputError: as in :func:`history`, if there is no run, or if some have two rates and some have one, or
+            some have angles and some have none.
     """
     if not runs:
         raise InputError("runs", 0, "needs at least one run", "give (schedule, step) pairs")
@@ -226,6 +237,11 @@ def histories(runs: Sequence[tuple[Schedule | GroupRates | ArrayLike, ArrayLike 
     if any(two) and not all(two):
         rule = "learning rates: some runs have two and some have one"
         raise InputError("runs", two, rule, "give the rates of the other parameters for all or for none")
+    angles = [isinstance(schedule, GroupRates) and schedule.angles for schedule, _ in runs]
+    if any(angles) and not all(angles):
+        raise InputError(
+            "runs", angles, "some turn and some have learning rates", "give turning rates for all or for none"
+        )
     return History(
         lr=_padded([piece.lr for piece in pieces]),
         steps=_padded([piece.steps for piece in pieces]),
@@ -233,6 +249,7 @@ def histories(runs: Sequence[tuple[Schedule | GroupRates | ArrayLike, ArrayLike 
         edge=np.concatenate([piece.edge for piece in pieces]),
         warm=np.array([piece.warm for piece in pieces]),
         others=_padded([piece.others for piece in pieces if piece.others is not None]) if all(two) else None,
+        angles=all(angles),
     )
 
 

@@ -12,7 +12,9 @@ noise of the rest, and where the two cool down at different times the loss falls
 ``river_valley``. Where a run has one learning rate, o = r.
 
 Where decay acts and updates have a size of their own, r is how far matrices turn
-(:func:`latebloom.theory.landscapes.effective_rate.turning_rates`), not the learning rate.
+(:func:`latebloom.theory.landscapes.effective_rate.turning_rates`), not the learning rate. Such rates are angles, and
+progress saturates at the same angle in all runs: r_c and C are expected in radians (``GroupRates(angles=True)``), not
+in units of the largest rate of the runs at hand, which said little of runs with a higher one.
 
 Regime: one optimiser, batch and model. Constants: all fitted. One run, whose two rates mostly go one way, does not fix
 fourteen of them; the expectations decide what it leaves open (:mod:`latebloom.theory.fitting.laws`). They are rounded
