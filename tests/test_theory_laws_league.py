@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from latebloom.theory.errors import InputError
-from latebloom.theory.landscapes import FunctionalLaw, TwoValleys
+from latebloom.theory.landscapes import LAWS, FunctionalLaw, TwoValleys
 from tests.benchmarks import loss_laws, track3
 from tests.helpers import CHECKOUT, needs_checkout
 
@@ -174,7 +174,7 @@ def test_runs_of_a_pair_turn_in_one_unit(tmp_path):
     assert [c.schedule.matrices[0] for c in track3.curves(TwoValleys, [plain])] == [0.02]
     both = track3.curves(TwoValleys, [plain, decayed])
     assert [c.schedule.matrices[0] for c in both] == pytest.approx([by_size, by_size])
-    assert [c.schedule.others[0] for c in both] == [1, 2]
+    assert [c.schedule.others[0] for c in both] == [1, 2] and all(c.schedule.angles for c in both)
     assert all(c.schedule.max() == 0.02 for c in track3.curves(FunctionalLaw, [plain, decayed]))
     assert not np.any(plain.equal_rates(decayed)[1])
 
@@ -210,7 +210,7 @@ def test_tables_of_pairs_that_cannot_be_read(tmp_path, monkeypatch, capsys):
 
 @needs_checkout
 def test_the_page_of_accuracy_says_what_the_league_measured():
-    """R2 and mean errors of the laws over schedules, digit for digit as they stand in the committed record."""
+    """R2 and mean errors of the laws over schedules, digit for digit as they stand in the record."""
     rows = pd.read_parquet(CHECKOUT / "paper_figures" / "data" / "loss_laws.parquet")
     measured = {(row.metric, row.split): row.value for row in rows.itertuples()}
     text = (CHECKOUT / "docs" / "accuracy.md").read_text()
@@ -227,3 +227,14 @@ def test_the_page_of_accuracy_says_what_the_league_measured():
         ):  # fmt: skip
             value = scale * measured[f"{law}/{split}", name]
             assert said == f"{value:.{len(said) - 1}f}".lstrip("0"), (split, law, name)
+    pairs = re.findall(
+        r"^\| ([^|]* -> [^|]*) \|[^|]*\|[^|]*\|[^|]*\| \**(\.\d+) %[^|]*\| (\.\d+) % \| (\.\d+) % \| (\.\d+) %",
+        text,
+        re.M,
+    )
+    assert len(pairs) == 7
+    for pair, *numbers in pairs:
+        split = f"track3_{pair.replace(' ', '')}"
+        own = [measured[f"two_valleys/{split}", name] for name in ("mean_rel_error", "alone", "noise")]
+        rest = [measured[f"{law}/{split}", "mean_rel_error"] for law in LAWS if law != "two_valleys"]
+        assert numbers == [f"{100 * value:.3f}".lstrip("0") for value in (*own[:2], min(rest), own[2])], split
