@@ -374,7 +374,8 @@ def _lowest_text(
         return answer, "Which way to train is best for the money needs runs of equal compute (latebloom controls)."
     plan = arms[lowest][0].plan
     what = _depths(plan).replace(" ", NO_BREAK) if grows(lowest) else blocks_text(plan.depth)
-    ends = f"{what} ({lowest}) ends lowest, at {loss[lowest]:.3f}."
+    verb = "ends" if grows(lowest) or plan.depth == 1 else "end"
+    ends = f"{what} ({lowest}) {verb} lowest, at {loss[lowest]:.3f}."
     of = f"Of {len(order)} ways to spend {flops_text(flops[lowest])} FLOPs"
     beside = {arms[arm][0].plan.depth for arm in order if not grows(arm)}
     lacking = sorted({plan.stages[0].depth, plan.depth} - beside)

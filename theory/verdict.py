@@ -518,7 +518,7 @@ def _headline(v: Verdict) -> str:
     if v.best == "progressive":
         rival = next(arm for name, arm in v.menu.items() if name != "progressive")
         return f"Not decided: {grown.label} ends lowest, but {rival.label} as low within the noise."
-    return f"Not decided: {best.label} ends lowest, but {grown.label} as low within the noise."
+    return f"Not decided: {best.label} {_ends(v, best)} lowest, but {grown.label} as low within the noise."
 
 
 def details(v: Verdict) -> tuple[str, ...]:
@@ -560,6 +560,8 @@ def details(v: Verdict) -> tuple[str, ...]:
                 f"{label[0].upper()}{label[1:]}: {arm.loss:.3f} after {arm.steps} steps; growing ends "
                 f"{_beside(v.gap(name))} that."
             )
+    if v.seeds > 1 and set(v.arms) - set(v.menu):
+        told.append(f"Runs of other compute were trained on one seed, those of this compute on {v.seeds}.")
     return tuple(told)
 
 
