@@ -393,19 +393,16 @@ def run_study(
         InputError: if a run stands in ``out`` under the name of one of these and is of another plan, data or seed.
     """
     config, console = config or TrainConfig(quiet=True), console or Console(quiet=True)
-    records: dict[str, Record] = {}
     every = min(_checkpoint_every(study, depth) for depth in study.depths)
-    arms = study_arms(study)
-    for seed in study.seeds:
-        here = config.replace(seed=seed)
-        plans = [arm.plan.replace(name=f"{arm.name}-s{seed}") for arm in arms]
-        trunks = {f"{arm.name}-s{seed}": out / f"{arm.trunk}-s{seed}" for arm in arms if arm.trunk}
-        done = run_all(
-            plans, data, out, config=here, console=console, trunks=trunks, launch=launch, cheapest_first=True,
-            trunk_config=here.replace(checkpoint_every=every, keep_checkpoints=KEPT),
-        )  # fmt: skip
-        records |= {plan.name: record for plan, record in zip(plans, done, strict=True)}
-    return records
+    runs = [(arm, seed) for seed in study.seeds for arm in study_arms(study)]
+    plans = [arm.plan.replace(name=f"{arm.name}-s{seed}") for arm, seed in runs]
+    records = run_all(
+        plans, data, out, config=config, console=console, launch=launch, cheapest_first=True,
+        trunks={f"{arm.name}-s{seed}": out / f"{arm.trunk}-s{seed}" for arm, seed in runs if arm.trunk},
+        trunk_config=config.replace(checkpoint_every=every, keep_checkpoints=KEPT),
+        seeds={f"{arm.name}-s{seed}": seed for arm, seed in runs},
+    )  # fmt: skip
+    return {plan.name: record for plan, record in zip(plans, records, strict=True)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,7 +68,7 @@ def run_all(
     """
     refuse_ranks("a study")
     seeds = seeds or {}
-    for seed in dict.fromkeys([config.seed, *seeds.values()]):
+    for seed in {seeds.get(plan.name, config.seed): None for plan in plans}:
         alike = [plan for plan in plans if seeds.get(plan.name, config.seed) == seed]
         check_reuse(alike, data, folder, config=config.replace(seed=seed))
     trunks = trunks or {}
