@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
+GROWING := runs/demo-growing
 # constraints.txt pins what CI uses. Where there is a GPU, the CUDA build of torch is taken instead of the pinned one.
 HAS_GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo yes)
 
-.PHONY: demo test pytest lint matrix faults lowest figures docs install clean
+.PHONY: demo demo-growing test pytest lint matrix faults lowest figures docs install clean
 
 install: $(STAMP)
 
@@ -20,6 +21,15 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(VENV)/bin/latebloom demo
+	@echo 'Next: a place where growing pays, and how sure that is'
+	$(MAKE) --no-print-directory demo-growing
+
+# One block grown to two beside one and two blocks of equal compute, on four seeds
+demo-growing: $(STAMP)
+	test -f $(GROWING)/data/manifest.json || \
+	  $(VENV)/bin/latebloom data prepare --stdlib --tokenizer bytes --out $(GROWING)/data
+	$(VENV)/bin/latebloom study studies/demo_growing.toml --data $(GROWING)/data --out $(GROWING)/runs \
+	  --evals 2 --eval-tokens 32768
 
 # Side by side: mypy alone would leave a core idle for most of a minute
 test: $(STAMP)

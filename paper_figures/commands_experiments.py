@@ -16,7 +16,7 @@ from latebloom.theory.expansion import blocks_text
 from latebloom.theory.optimizers import Optimizer
 from latebloom.theory.options import ChoosingGroup, LocalPath, settings
 from latebloom.theory.plan import read_plan
-from latebloom.train.config import DemoConfig, TrainConfig
+from latebloom.train.config import DemoConfig, JobConfig, TrainConfig
 from latebloom.train.experiments.commands import grid_command
 from latebloom.train.options import PATH
 
@@ -60,7 +60,7 @@ def demo_command(out: Path, model: ModelConfig, config: DemoConfig, train: Train
 @click.option("--out", type=PATH, help="Directory of the study. [default: runs/study-MODEL-STEPS]")
 @click.option("--price", "price_only", is_flag=True, help="Print what pilots and runs take; train nothing.")
 @settings(
-    {"model": ModelConfig, "config": PlanConfig, "optimizer": Optimizer, "train": TrainConfig},
+    {"model": ModelConfig, "config": PlanConfig, "optimizer": Optimizer, "job": JobConfig, "train": TrainConfig},
     without=("base", *NOT_OF_JOBS, "checkpoint_every", "keep_checkpoints"),  # a trunk keeps what its branches need
     renamed={"name": "optimizer"},
 )
@@ -70,13 +70,15 @@ def job_command(
     model: ModelConfig,
     config: PlanConfig,
     optimizer: Optimizer,
+    job: JobConfig,
     train: TrainConfig,
     price_only: bool,
 ) -> None:
     """Should this model grow, on these data? Pilots, plan, the run that grows, every control, verdict and report.
 
     What `latebloom demo` does, on your shards and your model. Leaves pilots/, plan.json (before the runs), runs/,
-    result.json and report.html in --out; interrupted, the same command goes on where it stopped.
+    result.json and report.html in --out; interrupted, the same command goes on where it stopped; with more --seeds it
+    adds those.
 
     With a file, `latebloom study GRID.toml` trains the grid that it declares: `latebloom study grid --help`.
     """
@@ -90,7 +92,7 @@ def job_command(
     shards = open_shards(data)
     base = base_plan(model, config, optimizer, vocab_size=shards.vocab_size)
     console = Console(quiet=train.quiet)
-    told = job_price(base, config)  # refuses what has no pilots before anything is written
+    told = job_price(base, config, seeds=job.seeds)  # refuses what has no pilots before anything is written
     console.print(f"[bold]study[/]   {told}", highlight=False, soft_wrap=True)
     if price_only:
         return
@@ -98,7 +100,8 @@ def job_command(
     used = msgspec.to_builtins(config) | msgspec.to_builtins(train.replace(quiet=False))
     used |= {"model": msgspec.to_builtins(base.model), "depth": base.depth, "data": shards.digest}
     with claimed_directory(out, used | {"optimizer": msgspec.to_builtins(optimizer)}, what="study"):
-        _show_verdict(run_job(base, data, out, config=config, train=train, console=console), out, console)
+        verdict = run_job(base, data, out, config=config, train=train, console=console, seeds=job.seeds)
+        _show_verdict(verdict, out, console)
 
 
 study_command = ChoosingGroup("study", usual=job_command, other=grid_command, is_other=bool)
@@ -125,8 +128,9 @@ def judge_command(
 
     RUNS are the run that grows and its controls (`latebloom controls` writes their plans): run directories, records, or
     a TOML list of other trainers' loss curves (`latebloom import list --help`). Which control a run is follows from its
-    depth and its length. What is there is judged, and what is not is named. To say "grow" takes the small and the full
-    depth at equal compute; the full depth for as many steps and the cold start say what growing costs and keeps.
+    depth and its length. What is there is judged, and what is not is named. Runs done again on other seeds are
+    replicates: differences are taken seed by seed. To say "grow" takes the small and the full depth at equal compute;
+    the full depth for as many steps and the cold start say what growing costs and keeps.
     """
     from rich.console import Console
 
@@ -140,7 +144,8 @@ def judge_command(
 
     if out.exists() and any(out.iterdir()):
         raise InputError("--out", str(out), "is not empty", "give a new directory")
-    arms, left_out = arms_of([record for _, record in read_runs(paths)], progressive=progressive)
+    seeds, left_out = arms_of([record for _, record in read_runs(paths)], progressive=progressive)
+    arms, *replicates = seeds
     for line in left_out:
         click.echo(line, err=True)
     if plan_path is not None:
@@ -149,17 +154,19 @@ def judge_command(
     if noise is None and plan.predicted.field is not None:
         noise = plan.predicted.field.noise.median * plan.predicted.field.scale
     costs = plan.predicted.pilots
-    verdict = judge(arms, noise=noise, pilot_flops=costs.flops - costs.reused if costs else None)
+    pilot_flops = costs.flops - costs.reused if costs else None
+    verdict = judge(arms, noise=noise, pilot_flops=pilot_flops, replicates=replicates)
     result = experiment_result(plan, verdict, arms)
-    write_arms(arms, out)
+    write_arms(seeds, out)
     write_whole(out / "result.json", json.dumps(result, indent=2) + "\n")
     if as_json:
         write_report(out)
         click.echo(json.dumps(result))
         return
     console = Console()
-    for name, record in arms.items():
-        console.print(f"  {name:<24} {record.header.name}", highlight=False)
+    for name in arms:
+        told = ", ".join(runs[name].header.name for runs in seeds if name in runs)
+        console.print(f"  {name:<24} {told}", highlight=False)
     _show_verdict(verdict, out, console)
     for name in verdict.missing:
         each = control(name)

@@ -155,7 +155,9 @@ def _arms_table(records: dict[str, Record], result: dict[str, Any]) -> Table:
     spent = plan_flops(records["progressive"].plan)
     rows: list[tuple[str, ...]] = []
     best_row = None
-    for _, _, arm in sorted((not _decides(arm), run.final(), arm) for arm, run in records.items()):
+    by_seed = result.get("losses_by_seed", {})
+    finals = {arm: list(by_seed.get(arm, {}).values()) or [run.final()] for arm, run in records.items()}
+    for _, _, arm in sorted((not _decides(arm), float(np.mean(finals[arm])), arm) for arm in records):
         plan, gap = records[arm].plan, result.get("gaps", {}).get(arm)
         predicted = result.get("predicted_losses", {}).get(arm)
         best = arm == result.get("best")
@@ -165,7 +167,7 @@ def _arms_table(records: dict[str, Record], result: dict[str, Any]) -> Table:
             (
                 f"{look(arm).label}{', lowest' if best else ''}",
                 f"{predicted:.3f}" if predicted is not None else "",
-                f"{records[arm].final():.4f}",
+                _mean_text(finals[arm]),
                 _interval(gap["predicted"]) if gap and "predicted" in gap else "",
                 f"{gap['measured']:+.2%}" if gap else "",
                 _depths(plan),
@@ -184,6 +186,8 @@ def _arms_table(records: dict[str, Record], result: dict[str, Any]) -> Table:
         "FLOPs",
     )
     caption = "Final validation loss in nats per token, predicted before the runs beside measured; 90 % intervals."
+    if by_seed:
+        caption += f" Measured: means over {result.get('seeds')} seeds where ± stands, with their standard error."
     return Table(caption, head, tuple(rows), best_row)
 
 
@@ -370,7 +374,8 @@ def _lowest_text(
         return answer, "Which way to train is best for the money needs runs of equal compute (latebloom controls)."
     plan = arms[lowest][0].plan
     what = _depths(plan).replace(" ", NO_BREAK) if grows(lowest) else blocks_text(plan.depth)
-    ends = f"{what} ({lowest}) ends lowest, at {loss[lowest]:.3f}."
+    verb = "ends" if grows(lowest) or plan.depth == 1 else "end"
+    ends = f"{what} ({lowest}) {verb} lowest, at {loss[lowest]:.3f}."
     of = f"Of {len(order)} ways to spend {flops_text(flops[lowest])} FLOPs"
     beside = {arms[arm][0].plan.depth for arm in order if not grows(arm)}
     lacking = sorted({plan.stages[0].depth, plan.depth} - beside)
@@ -385,11 +390,16 @@ def _lowest_text(
 
 
 def _arm_cells(group: Sequence[Record], mean: float, lowest: float | None) -> tuple[str, ...]:
-    plan, finals = group[0].plan, [_curve_of(record)[1][-1] for record in group]
-    error = f" ± {np.std(finals, ddof=1) / np.sqrt(len(finals)):.4f}" if len(finals) > 1 else ""
+    plan, finals = group[0].plan, [float(_curve_of(record)[1][-1]) for record in group]
     above = "" if lowest is None else f"{mean - lowest:+.4f}"
     tokens = plan.steps * plan.batch_tokens / parameters(plan.model, plan.depth)
-    return _depths(plan), f"{plan.steps:,}", f"{tokens:.3g}", flops_text(plan_flops(plan)), f"{mean:.4f}{error}", above
+    return _depths(plan), f"{plan.steps:,}", f"{tokens:.3g}", flops_text(plan_flops(plan)), _mean_text(finals), above
+
+
+def _mean_text(losses: Sequence[float]) -> str:
+    """The mean of final losses over seeds, with its standard error where there are several."""
+    error = f" ± {np.std(losses, ddof=1) / np.sqrt(len(losses)):.4f}" if len(losses) > 1 else ""
+    return f"{np.mean(losses):.4f}{error}"
 
 
 def _study_cells(study: Mapping[str, StudyArm] | None, arm: str) -> tuple[str, ...]:

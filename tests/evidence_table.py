@@ -21,6 +21,8 @@ CELLS = {  # what the reader is told of it: study, compute, how its arms are cal
     "c: as b, 1.4 times as long": ("crossing_w16", 1000, ONCE),
     "d: width 32, bytes": ("crossing_w32", 430, ONCE),
     "e: width 24, BPE 1024": ("map_bpe_w24", 1600, ONCE),
+    "f: as a at .028, Python's library": ("python_w16", 400, ONCE),
+    "as f, 1.2 times as long": ("python_w16", 475, ONCE),
     "as d, 1.2 times as long": ("crossing_w32", 500, ONCE),
     "as a, head untied": ("untied_w16", 350, ONCE),
     "as b, head untied": ("untied_crossing_w16", 700, ONCE),

@@ -5,6 +5,7 @@ import json
 import pytest
 from rich.console import Console
 
+from latebloom.paper_figures.report import experiment_report
 from latebloom.theory import InputError, controls, read_plan, read_record
 from latebloom.theory.architectures.model_config import ModelConfig
 from latebloom.theory.base_plan import base_plan
@@ -79,6 +80,26 @@ def test_an_interrupted_demo_goes_on_where_it_stopped(finished, monkeypatch):
     before = {p: p.stat().st_mtime_ns for p in out.glob("*/*/record.jsonl")}
     assert demo(out, SMALL, model=NARROW, train=TRAIN, console=QUIET) == verdict
     assert {p: p.stat().st_mtime_ns for p in out.glob("*/*/record.jsonl")} == before
+
+
+def test_more_seeds_are_added_to_what_is_there(finished, monkeypatch):
+    """What decides, and nothing else, is trained again; the first seed's runs stay."""
+    out, verdict = finished
+    in_this_process(monkeypatch)
+    before = {p: p.stat().st_mtime_ns for p in out.glob("*/*/record.jsonl")}
+    several = demo(out, SMALL.replace(seeds=2), model=NARROW, train=TRAIN, console=QUIET)
+    after = {p: p.stat().st_mtime_ns for p in out.glob("*/*/record.jsonl")}
+    assert {p: after[p] for p in before} == before
+    assert {p.parent.name for p in after.keys() - before.keys()} == {f"{name}-s1" for name in verdict.menu}
+    result = json.loads((out / "result.json").read_text())
+    assert result["seeds"] == several.seeds == 2
+    for name in verdict.menu:
+        runs = {str(seed): read_record(out / "runs" / f"{name}{end}") for seed, end in ((0, ""), (1, "-s1"))}
+        assert result["losses_by_seed"][name] == {seed: run.final() for seed, run in runs.items()}
+        assert runs["1"].header.seed == 1
+    assert verdict.arms["fixed"] == several.arms["fixed"]
+    assert "Mean of 2 seeds: 1 -> 4 ends" in result["verdict"]
+    assert "means over 2 seeds" in experiment_report(out)
 
 
 def test_a_budget_that_buys_no_growth_is_refused_before_anything_is_planned(finished):

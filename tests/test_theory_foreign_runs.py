@@ -323,7 +323,7 @@ def test_arms_are_known_by_what_they_did():
     plan = tiny_plan(steps=200, tau=120, small=1, full=4)
     made = {"mine": plan} | {f"run {i}": each.plan(plan) for i, each in enumerate(compared((2,)))}
     records = [synthetic_record(p, np.array([0, p.steps]), np.array([5.0, 4.0]), name=name) for name, p in made.items()]
-    arms, left_out = arms_of(records)
+    (arms,), left_out = arms_of(records)
     assert {name: record.header.name for name, record in arms.items()} == {"progressive": "mine"} | {
         each.name: f"run {i}" for i, each in enumerate(compared((2,)))
     }
@@ -337,10 +337,19 @@ def test_arms_are_known_by_what_they_did():
     short = synthetic_record(
         tiny_plan(steps=80, tau=None, full=4), np.array([0, 80]), np.array([5.0, 4.0]), name="warmed up anew"
     )
-    arms, left_out = arms_of([records[0], short])  # as long as a cold start, but with a warm-up and a decay of its own
+    # as long as a cold start, but with a warm-up and a decay of its own
+    (arms,), left_out = arms_of([records[0], short])
     assert set(arms) == {"progressive"} and "warmed up anew is left out" in left_out[0]
+    lone = synthetic_record(tiny_plan(steps=77, tau=None), np.array([0, 77]), np.array([5.0, 4.0]), name="lone", seed=1)
+    (_, again), left_out = arms_of([*records, seed, lone])
+    assert {name: record.header.name for name, record in again.items()} == {"progressive": "again"}
+    assert left_out == ["lone is left out: of seed 1, and no run of seed 0 again."]
+    later = synthetic_record(
+        tiny_plan(steps=200, tau=140, small=1, full=4), np.array([0, 200]), np.array([5.0, 4.0]), name="later", seed=1
+    )
     with pytest.raises(InputError, match="grow, all of them; name the one to judge with --progressive"):
-        arms_of([*records, seed])
-    assert arms_of([*records, seed], progressive="mine")[1] == ["again is left out: its seed is 1, not 0."]
+        arms_of([*records, later])
+    _, left_out = arms_of([*records, later], progressive="mine")
+    assert left_out == ["later is left out: of seed 1, and no run of seed 0 again."]
     with pytest.raises(InputError, match="do not hold a run that grows"):
         arms_of([other])

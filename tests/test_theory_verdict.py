@@ -4,9 +4,21 @@ import numpy as np
 import pytest
 
 from latebloom.theory import InputError
+from latebloom.theory.controls import control
 from latebloom.theory.prediction import JointDraws
 from latebloom.theory.scoring import gap_draws, loss_draws, pit, quantiles
-from latebloom.theory.verdict import TrainedArm, Verdict, details, resolution, sentence
+from latebloom.theory.verdict import (
+    FULL,
+    NEVER,
+    TrainedArm,
+    Verdict,
+    details,
+    judge,
+    resolution,
+    resolution_of_seeds,
+    sentence,
+)
+from tests.helpers import synthetic_record, tiny_plan
 
 DEPTHS = {
     "progressive": (1, 4), "fixed": (4,), "equal_compute": (4,), "cold_start": (4,), "small": (1,),
@@ -99,6 +111,65 @@ def test_the_resolution_is_where_a_sign_is_right_nine_times_in_ten():
     differences = np.random.default_rng(0).normal(size=(200_000, 2)) @ [0.01, -0.01]
     right = np.mean(differences + resolution(0.01) > 0)
     assert right == pytest.approx(0.9, abs=0.003)
+
+
+def seeds_of(*differences):
+    """Records of 1 -> 4 and three controls on as many seeds; growing ends ``differences`` beside one block."""
+    plan = tiny_plan(steps=200, tau=120, small=1, full=4)
+    rows = {each.name: each.plan(plan) for each in map(control, (FULL, NEVER, "fixed"))}
+    common = [0.0, 0.3, -0.2, 0.1]  # what a seed does to all of its runs
+    return [
+        {
+            name: synthetic_record(
+                p, np.array([0, p.steps]), np.array([5.0, loss + common[seed]]), name=name, seed=seed
+            )
+            for name, p, loss in [
+                ("progressive", plan, 3.0 + difference),
+                *((name, p, {FULL: 3.2, NEVER: 3.0, "fixed": 2.9}[name]) for name, p in rows.items()),
+            ]
+            if seed == 0 or name != "fixed"
+        }
+        for seed, difference in enumerate(differences)
+    ]
+
+
+def test_differences_are_taken_seed_by_seed():
+    """What a seed does to all its runs cancels; the sign is told with probability .9 by Student's t."""
+    first, *others = seeds_of(-0.04, -0.02, -0.03, -0.01)
+    made = judge(first, noise=0.5, replicates=others)
+    assert made.seeds == 4
+    assert made.difference(NEVER) == pytest.approx(-0.025)
+    error = np.std([-0.04, -0.02, -0.03, -0.01], ddof=1) / 2
+    assert made.standard_error(NEVER) == pytest.approx(error)
+    assert made.resolution == pytest.approx(1.637744 * error, rel=1e-6)  # tables: t_.9 of three degrees of freedom
+    assert made.head == "grow"
+    assert "Mean of 4 seeds: 1 -> 4 ends 0.0250 ± 0.0065 below 1 block; differences under 0.01 are noise." in sentence(
+        made
+    )
+    assert made.gap("fixed") == pytest.approx(2.96 / 2.9 - 1)  # run on the first seed only
+    assert made.standard_error("fixed") is None
+    first, *others = seeds_of(-0.04, 0.03, -0.03, 0.01)
+    assert judge(first, noise=0.0, replicates=others).head == "not decided"
+    first, *others = seeds_of(0.04, 0.03, 0.03, 0.01)
+    assert judge(first, replicates=others).head == "do not grow"
+
+
+def test_a_sign_of_several_seeds_is_right_nine_times_in_ten():
+    draws = np.random.default_rng(0).normal(size=(100_000, 3))
+    bound = resolution_of_seeds(1.0, 3) * draws.std(axis=1, ddof=1) / np.sqrt(3)
+    assert np.mean(draws.mean(axis=1) < bound) == pytest.approx(0.9, abs=0.004)
+
+
+def test_replicates_are_the_same_runs_again():
+    first, other = seeds_of(0.0, 0.1)
+    with pytest.raises(InputError, match="progressive of seed 0': is there twice"):
+        judge(first, replicates=[first])
+    with pytest.raises(InputError, match="equal_compute of seed 1': is of another plan than the first seed's"):
+        judge(first, replicates=[other | {"equal_compute": other["small_equal_compute"]}])
+    with pytest.raises(InputError, match="cold_start of seed 1': is not among the runs of the first seed"):
+        judge(first, replicates=[other | {"cold_start": other["equal_compute"]}])
+    with pytest.raises(InputError, match="equal_compute of seed 0': stands beside a run that grows of seed 1"):
+        judge(first, replicates=[other | {"equal_compute": first["equal_compute"]}])
 
 
 def test_a_verdict_needs_one_control_and_names_those_it_lacks():

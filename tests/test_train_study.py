@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from latebloom.train.experiments.study import (
     run_study,
     study_arms,
     study_table,
+    study_text,
 )
 from tests.helpers import in_this_process
 
@@ -162,6 +164,22 @@ def test_a_table_of_what_is_there():
     assert rows[grown].losses == (finals[f"{grown}-s1"],)
     assert rows[grown].above_best_fixed == pytest.approx(finals[f"{grown}-s1"] - finals["fixed-1-C16-s1"])
     assert math.isnan(rows[grown].standard_error) and math.isnan(rows[grown].rho)
+
+
+@pytest.mark.parametrize(
+    ("grown", "said"),
+    [
+        ((2.97, 2.96), "Growing wins. At .* 0.0350 below fixed-1-C16 .± 0.0050, 2 seeds., and below every other fixed"),
+        ((3.04, 3.03), "Growing does not win. At .* 0.0350 above fixed-1-C16 .± 0.0050, 2 seeds.[.]"),
+        ((2.95, 3.03), "Not decided. At .* 0.0100 below fixed-1-C16 .± 0.0400, 2 seeds.: not told apart"),
+        ((2.97,), "Not decided. At .* 0.0300 below fixed-1-C16 .one seed.: not told apart"),
+    ],
+)
+def test_growing_wins_where_it_ends_below_every_fixed_depth_by_more_than_seeds_explain(grown, said):
+    ends = {"grown-1-3-x0.5-random-stack": grown, "fixed-1": (3.0, 3.0), "fixed-3": (3.2, 3.3)}
+    finals = {f"{arm}-C16-s{seed}": end for arm, losses in ends.items() for seed, end in enumerate(losses)}
+    (told,) = study_text(study_table(STUDY, finals))
+    assert re.match(said, told)
 
 
 @pytest.mark.parametrize(

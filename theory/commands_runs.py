@@ -133,17 +133,21 @@ import_command = ChoosingGroup(
 )
 
 
-def write_arms(arms: Mapping[str, Record], out: Path) -> None:
-    """Lay out runs as an experiment's folder, which reports are made from: runs/ARM, pilots/ empty, plan.json.
+def write_arms(seeds: Sequence[Mapping[str, Record]], out: Path) -> None:
+    """Lay out runs as an experiment's folder, which reports are made from: pilots/ empty, plan.json and runs/ARM.
 
     Args:
-        arms: Records by the names of arms, ``progressive`` among them.
+        seeds: Records by the names of arms, ``progressive`` among them; of other seeds than the first as ARM-sSEED.
         out: Directory of the experiment.
     """
+    arms, *replicates = seeds
     (out / "pilots").mkdir(parents=True, exist_ok=True)
     write_plan(arms["progressive"].plan, out / "plan.json")
     for name, record in arms.items():
         _write_record(record, out / "runs" / name)
+    for again in replicates:
+        for name, record in again.items():
+            _write_record(record, out / "runs" / f"{name}-s{record.header.seed}")
 
 
 def _write_record(record: Record, folder: Path) -> None:

@@ -128,8 +128,12 @@ def verdict_html(verdict: Verdict) -> str:
     for name in (*verdict.menu, *rest):
         arm = verdict.arms[name]
         kind = "grown" if name == "progressive" else control(name).label
-        rows.append((arm.label, kind, arm.steps, f"{arm.flops:.3g}", f"{arm.loss:.4f}"))
-    head = ("depth", "kind of run", "steps", "FLOPs", "final loss")
+        above = ""
+        if name != "progressive":
+            error = verdict.standard_error(name)
+            above = f"{-verdict.difference(name):+.4f}" + ("" if error is None else f" ± {error:.4f}")
+        rows.append((arm.label, kind, arm.steps, f"{arm.flops:.3g}", f"{arm.loss:.4f}", above))
+    head = ("depth", "kind of run", "steps", "FLOPs", "final loss", "above growing")
     title = "Measured" if verdict.measured else "Predicted"
     return f"<p>{escape(sentence(verdict))}</p>" + table_html(title, head, rows)
 

@@ -23,7 +23,7 @@ def experiment_result(plan: Plan, verdict: Verdict, runs: Mapping[str, Record]) 
     Args:
         plan: Of the run that grows.
         verdict: On it and its controls.
-        runs: Their records, by the names in the verdict.
+        runs: Their records on the first seed, by the names in the verdict.
 
     Returns:
         Plain data; gaps are relative, with the probability integral transform of each measured one.
@@ -56,7 +56,13 @@ def experiment_result(plan: Plan, verdict: Verdict, runs: Mapping[str, Record]) 
         "gap_equal_compute": verdict.gap_equal_compute,
         "retention": verdict.retention,
         "gain_over_small": verdict.gain_over_small,
+        "seeds": verdict.seeds,
         "losses": {name: arm.loss for name, arm in verdict.arms.items()},
+        "losses_by_seed": {name: arm.losses for name, arm in verdict.arms.items() if arm.losses},
+        "growing_above": {
+            name: {"nats": verdict.difference(name), "standard_error": verdict.standard_error(name)}
+            for name in verdict.controls
+        },
         "predicted_losses": predicted,
         "flops": {name: arm.flops for name, arm in verdict.arms.items()},
         "gaps": drawn,

@@ -8,16 +8,20 @@ Growing is worth it only if it ends below all of them. Beside them stand, becaus
     cold start     the full depth from scratch for just the steps after tau, with the same tail of the schedule
     never grown    the small depth for the same number of steps
 
-and what decides is said with the difference below which two runs cannot be told apart, which comes from seeds or from
-the noise that a landscape was fitted with, and with what the pilots cost.
+and what decides is said with the difference below which two runs cannot be told apart, and with what the pilots cost.
+Of one seed that difference comes from the noise that a landscape was fitted with. Of n seeds it comes from differences
+that are taken seed by seed, where initialisation and order of data are common: with d their mean and s their standard
+deviation, the sign of d is right with probability .9 where |d| > t s/sqrt(n), t the .9 quantile of Student's
+distribution of n - 1 degrees of freedom.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import numpy as np
 from msgspec import Meta
 
 from latebloom.theory import checks
@@ -26,14 +30,25 @@ from latebloom.theory.cost import flops_text, plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import blocks_text
 from latebloom.theory.menu import schedule_for
-from latebloom.theory.plan import Plan
+from latebloom.theory.plan import Plan, Prediction, Provenance
 from latebloom.theory.record import Record
 from latebloom.theory.spec import Count, NonNegative, Spec
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["WANTED", "TrainedArm", "Verdict", "details", "from_prediction", "judge", "resolution", "sentence"]
+__all__ = [
+    "WANTED",
+    "TrainedArm",
+    "Verdict",
+    "details",
+    "from_prediction",
+    "judge",
+    "resolution",
+    "resolution_of_seeds",
+    "same_run",
+    "sentence",
+]
 
 COMPUTE_TOLERANCE = 0.02  # relative: a control of equal compute may cost this much more or less
 FULL, NEVER = "equal_compute", "small_equal_compute"  # the controls without which the verdict cannot be "grow"
@@ -49,7 +64,8 @@ class TrainedArm(Spec, frozen=True, kw_only=True):
         tau: Step of the last expansion, None for a run of one depth.
         steps: Horizon.
         flops: Training FLOPs.
-        loss: Final validation loss, nats per token.
+        loss: Final validation loss, nats per token; the mean over seeds, where there are several.
+        losses: The same by seed; empty where no run is known.
     """
 
     depths: Annotated[tuple[int, ...], Meta(min_length=1)]
@@ -57,6 +73,7 @@ class TrainedArm(Spec, frozen=True, kw_only=True):
     steps: Count
     flops: NonNegative
     loss: float
+    losses: dict[int, float] = {}
 
     @property
     def label(self) -> str:
@@ -76,6 +93,7 @@ class Verdict(Spec, frozen=True, kw_only=True):
             run's loss; negative if growing costs more than it saves.
         extrapolated: C_iso lies outside the two fixed-depth runs, on the line through them.
         resolution: Difference of two final losses above which its sign is right with probability .9; None: not known.
+            Of several seeds that of the run that grows and the best other way to spend its compute.
         pilot_flops: What the pilots cost beside the runs, None if there were none.
         measured: From runs, not from a landscape.
     """
@@ -91,12 +109,49 @@ class Verdict(Spec, frozen=True, kw_only=True):
         _check_comparable("arms", self.arms)
 
     def gap(self, name: str) -> float:
-        """(progressive - control)/control: negative where growing ends lower.
+        """(progressive - control)/control: negative where growing ends lower. Over the seeds that both were run on.
 
         Args:
             name: Of a control.
         """
-        return self.progressive / self.arms[name].loss - 1
+        grown, other = self._of_common_seeds(name)
+        return float(np.mean(grown)) / float(np.mean(other)) - 1
+
+    def difference(self, name: str) -> float:
+        """Progressive - control in nats per token, the mean over the seeds that both were run on.
+
+        Args:
+            name: Of a control.
+        """
+        grown, other = self._of_common_seeds(name)
+        return float(np.mean(grown - other))
+
+    def standard_error(self, name: str) -> float | None:
+        """Of :meth:`difference` over seeds, nats per token; None where both were run on fewer than two.
+
+        Args:
+            name: Of a control.
+        """
+        grown, other = self._of_common_seeds(name)
+        return float((grown - other).std(ddof=1)) / math.sqrt(len(grown)) if len(grown) > 1 else None
+
+    def _of_common_seeds(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Losses of the run that grows and of a control, seed by seed; one each where seeds are not known."""
+        arms = self.arms["progressive"], self.arms[name]
+        seeds = [seed for seed in arms[0].losses if seed in arms[1].losses]
+        grown, other = ([arm.losses[seed] for seed in seeds] or [arm.loss] for arm in arms)
+        return np.array(grown), np.array(other)
+
+    def _is_told_apart(self, name: str) -> bool:
+        """Whether the difference to a control is more than what cannot be told apart."""
+        error, seeds = self.standard_error(name), len(self._of_common_seeds(name)[0])
+        known = (self.resolution or 0.0) if error is None else resolution_of_seeds(error, seeds)
+        return abs(self.difference(name)) > known
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds that the run that grows was trained on."""
+        return max(1, len(self.arms["progressive"].losses))
 
     @property
     def progressive(self) -> float:
@@ -137,10 +192,15 @@ class Verdict(Spec, frozen=True, kw_only=True):
         """
         if self.best == "progressive" and not {FULL, NEVER} <= set(self.arms):
             return "not decided"
-        others = [arm.loss for name, arm in self.menu.items() if name != "progressive"]
-        if abs(self.progressive - min(others)) <= (self.resolution or 0.0):
-            return "not decided"
-        return "grow" if self.best == "progressive" else "do not grow"
+        if self.best == "progressive":
+            others = [name for name in self.menu if name != "progressive"]
+            return "grow" if all(map(self._is_told_apart, others)) else "not decided"
+        return "do not grow" if self._is_told_apart(self.best) else "not decided"
+
+    @property
+    def rival(self) -> str | None:
+        """Name of the lowest way to spend the compute beside growing; None if no such run is there."""
+        return next((name for name in self.menu if name != "progressive"), None)
 
     @property
     def saving_same_horizon(self) -> float | None:
@@ -175,12 +235,12 @@ class Verdict(Spec, frozen=True, kw_only=True):
     @property
     def retention(self) -> float | None:
         """Cold start's loss minus the progressive run's: what the small phase was worth; None if it was not run."""
-        return self.arms["cold_start"].loss - self.progressive if "cold_start" in self.arms else None
+        return -self.difference("cold_start") if "cold_start" in self.arms else None
 
     @property
     def gain_over_small(self) -> float | None:
         """(small - progressive)/small: what growing was worth at all."""
-        return 1 - self.progressive / self.small if self.small else None
+        return -self.gap("small") if "small" in self.arms else None
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw the final loss of every way to spend the compute (:func:`latebloom.theory.display.plot_verdict`).
@@ -212,15 +272,40 @@ def resolution(noise: float) -> float:
     return SURE * math.sqrt(2) * noise
 
 
-def judge(runs: Mapping[str, Record], *, noise: float | None = None, pilot_flops: float | None = None) -> Verdict:
-    """Compare finished runs of one seed.
+def resolution_of_seeds(standard_error: float, seeds: int) -> float:
+    """Mean difference over seeds above which its sign is right with probability .9, t_.9(n - 1) standard errors.
+
+    Args:
+        standard_error: Of the mean of the differences that are taken seed by seed, nats per token.
+        seeds: n, their number, at least 2.
+
+    Raises:
+        InputError: if the error is negative or not finite, or there are fewer than two seeds.
+    """
+    import scipy.special
+
+    checks.non_negative("standard_error", standard_error)
+    checks.whole("seeds", seeds, 2, fix="one seed says nothing of how much seeds differ")
+    return float(scipy.special.stdtrit(seeds - 1, 0.9)) * standard_error
+
+
+def judge(
+    runs: Mapping[str, Record],
+    *,
+    noise: float | None = None,
+    pilot_flops: float | None = None,
+    replicates: Sequence[Mapping[str, Record]] = (),
+) -> Verdict:
+    """Compare finished runs of one seed or of several.
 
     C_iso is read off the straight line of loss against log FLOPs through the two fixed-depth runs of the full depth.
 
     Args:
         runs: Records of ``progressive`` and of controls by their names, at least one.
-        noise: Standard deviation of one run's final loss about its seed's mean, as a landscape or seeds say; nats.
+        noise: Standard deviation of one run's final loss about its seed's mean, as a landscape says; nats. Several
+            seeds say it themselves.
         pilot_flops: What the pilots cost beside the runs.
+        replicates: The same runs, or some of them and ``progressive``, on other seeds.
 
     Raises:
         InputError: if a run is missing or did not finish, or the runs do not control for one another.
@@ -235,16 +320,55 @@ def judge(runs: Mapping[str, Record], *, noise: float | None = None, pilot_flops
         _check_alike(each, plans[each], record, progressive)
     for each, record in controls.items():
         _check_compute(each, record, plan_flops(progressive.plan))
-    losses = {name: record.final() for name, record in runs.items()}
-    arms = {name: _arm(runs[name].plan, losses[name]) for name in ("progressive", *(each.name for each in controls))}
+    by_seed = _by_seed([runs, *replicates])
+    arms = {
+        name: _measured_arm(runs[name].plan, by_seed[name])
+        for name in ("progressive", *(each.name for each in controls))
+    }
     saving, extrapolated = _saving_equal_compute(arms)
-    return Verdict(
+    verdict = Verdict(
         arms=arms,
         saving_equal_compute=saving,
         extrapolated=extrapolated,
         resolution=None if noise is None else resolution(noise),
         pilot_flops=pilot_flops,
     )
+    error = None if verdict.rival is None else verdict.standard_error(verdict.rival)
+    return verdict if error is None else verdict.replace(resolution=resolution_of_seeds(error, verdict.seeds))
+
+
+def same_run(a: Plan, b: Plan) -> bool:
+    """Whether two plans train the same, whatever they are called and whatever was said of them.
+
+    Args:
+        a: A plan.
+        b: Another.
+    """
+    bare = {"name": "any", "predicted": Prediction(), "provenance": Provenance()}
+    return bool(a.replace(**bare) == b.replace(**bare))
+
+
+def _by_seed(seeds: Sequence[Mapping[str, Record]]) -> dict[str, dict[int, float]]:
+    """Final losses by arm and seed; refuses runs of other seeds that are not the first one's runs again."""
+    first = seeds[0]
+    losses: dict[str, dict[int, float]] = {name: {} for name in first}
+    for runs in seeds:
+        _check_comparable("replicates", runs)
+        seed = runs["progressive"].header.seed
+        for name, record in runs.items():
+            what, fix = f"{name} of seed {record.header.seed}", "give the same runs, each seed once"
+            if name not in first:
+                raise InputError("replicates", what, "is not among the runs of the first seed", fix)
+            if not same_run(record.plan, first[name].plan):
+                raise InputError("replicates", what, "is of another plan than the first seed's", fix)
+            if record.header.data_digest != first[name].header.data_digest:
+                raise InputError("replicates", what, "saw other data than the first seed's", fix)
+            if record.header.seed != seed:
+                raise InputError("replicates", what, f"stands beside a run that grows of seed {seed}", fix)
+            if seed in losses[name]:
+                raise InputError("replicates", what, "is there twice", fix)
+            losses[name][seed] = record.final()
+    return losses
 
 
 def _check_comparable(what: str, runs: Mapping[str, object]) -> None:
@@ -263,16 +387,22 @@ def _arm(plan: Plan, loss: float) -> TrainedArm:
     return TrainedArm(depths=depths, tau=plan.tau, steps=plan.steps, flops=plan_flops(plan), loss=loss)
 
 
+def _measured_arm(plan: Plan, losses: Mapping[int, float]) -> TrainedArm:
+    return _arm(plan, math.fsum(losses.values()) / len(losses)).replace(losses=dict(losses))
+
+
 def _saving_equal_compute(arms: Mapping[str, TrainedArm]) -> tuple[float | None, bool]:
     """(1 - C/C_iso, whether C_iso lies outside the two fixed-depth runs); None without them or a gain of more."""
     if "fixed" not in arms or FULL not in arms:
         return None, False
-    grown, fixed, equal = arms["progressive"], arms["fixed"], arms["equal_compute"]
-    if equal.loss <= fixed.loss:
+    trained = [arms[name] for name in ("progressive", "fixed", FULL)]
+    seeds = set.intersection(*(set(arm.losses) for arm in trained))
+    grown, fixed, equal = (np.mean([arm.losses[seed] for seed in seeds] or [arm.loss]) for arm in trained)
+    if equal <= fixed:
         return None, False
-    share = (equal.loss - grown.loss) / (equal.loss - fixed.loss)
-    iso = math.exp(math.log(equal.flops) + share * math.log(fixed.flops / equal.flops))
-    return 1 - grown.flops / iso, not equal.flops <= iso <= fixed.flops
+    _, longer, shorter = (arm.flops for arm in trained)
+    iso = math.exp(math.log(shorter) + (equal - grown) / (equal - fixed) * math.log(longer / shorter))
+    return 1 - trained[0].flops / iso, not shorter <= iso <= longer
 
 
 def _check_depth(each: Control, plan: Plan, record: Record) -> None:
@@ -344,10 +474,21 @@ def sentence(v: Verdict) -> str:
     if v.measured:
         known = v.resolution is not None
         noise = f"differences under {v.resolution:.1g} are noise" if known else "how much is noise is not known"
-        text.append(f"One seed; {noise}.")
+        text.append(f"{_seeds_text(v)}; {noise}.")
     if v.pilot_flops is not None:
         text.append(f"Pilots cost another {flops_text(v.pilot_flops)} FLOPs.")
     return " ".join(text)
+
+
+def _seeds_text(v: Verdict) -> str:
+    """On how many seeds, and of several by how much growing ends beside the best other way on average."""
+    error = None if v.rival is None else v.standard_error(v.rival)
+    if v.rival is None or error is None:
+        return "One seed"
+    difference = v.difference(v.rival)
+    where = "below" if difference < 0 else "above"
+    beside = f"{v.arms['progressive'].label} ends {abs(difference):.4f} ± {error:.4f} {where} {v.arms[v.rival].label}"
+    return f"Mean of {v.seeds} seeds: {beside}"
 
 
 def _menu_in_digits(v: Verdict) -> list[tuple[TrainedArm, str]]:
@@ -377,7 +518,7 @@ def _headline(v: Verdict) -> str:
     if v.best == "progressive":
         rival = next(arm for name, arm in v.menu.items() if name != "progressive")
         return f"Not decided: {grown.label} ends lowest, but {rival.label} as low within the noise."
-    return f"Not decided: {best.label} ends lowest, but {grown.label} as low within the noise."
+    return f"Not decided: {best.label} {_ends(v, best)} lowest, but {grown.label} as low within the noise."
 
 
 def details(v: Verdict) -> tuple[str, ...]:
@@ -419,6 +560,8 @@ def details(v: Verdict) -> tuple[str, ...]:
                 f"{label[0].upper()}{label[1:]}: {arm.loss:.3f} after {arm.steps} steps; growing ends "
                 f"{_beside(v.gap(name))} that."
             )
+    if v.seeds > 1 and set(v.arms) - set(v.menu):
+        told.append(f"Runs of other compute were trained on one seed, those of this compute on {v.seeds}.")
     return tuple(told)
 
 

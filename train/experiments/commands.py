@@ -155,7 +155,7 @@ def grid_command(
 
     from latebloom.theory.files import write_whole
     from latebloom.theory.record import write_parquet
-    from latebloom.train.experiments.study import price, read_study, run_study, study_arms, study_table
+    from latebloom.train.experiments.study import price, read_study, run_study, study_arms, study_table, study_text
 
     study = read_study(study_path)
     runs, flops = len(study_arms(study)) * len(study.seeds), price(study)
@@ -184,6 +184,8 @@ def grid_command(
         above = f"{row.above_best_fixed:+.4f}" + (f" +- {row.standard_error:.4f}" if len(study.seeds) > 1 else "")
         efficiency = f"{row.rho:>7.2f}{row.n:>7.2f}" if row.grown else ""
         click.echo(f"{row.compute:>8}  {row.arm:<44}{row.steps:>8}{row.mean:>9.4f}{above:>24}{efficiency}")
+    for told in study_text(rows):
+        console.print(told, highlight=False)
 
 
 @click.command("train-all")

@@ -56,6 +56,7 @@ def demo(
             "--small-depth", config.small_depth, f"must be below the full depth {depth}", "start shallower"
         )
     used = msgspec.to_builtins(model) | msgspec.to_builtins(config) | msgspec.to_builtins(train.replace(quiet=False))
+    del used["seeds"]  # more of them may be added to what is there
     with claimed_directory(out, used, what="demo"):
         data = out / "data"
         if not (data / "manifest.json").exists():
@@ -63,7 +64,7 @@ def demo(
             prepare(python_stdlib_corpus(), data, tokenizer=config.tokenizer, vocab_size=shape.vocab_size)
         plans = plan_config(config)
         base = base_plan(model, plans, Optimizer(), vocab_size=open_shards(data).vocab_size)
-        return run_job(base, data, out, config=plans, train=train, console=console)
+        return run_job(base, data, out, config=plans, train=train, console=console, seeds=config.seeds)
 
 
 def plan_config(config: DemoConfig) -> PlanConfig:

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from latebloom.theory.config import PlanConfig
-from latebloom.theory.controls import compared, depths_between
+from latebloom.theory.controls import compared, control, depths_between
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.experiment_result import experiment_result
@@ -40,18 +40,29 @@ LOCK = "lock"
 CHECKPOINTS = 20  # of a trunk over the horizon: a branch repeats at most a 20th of it
 
 
-def run_job(base: Plan, data: Path, out: Path, *, config: PlanConfig, train: TrainConfig, console: Console) -> Verdict:
+def run_job(
+    base: Plan,
+    data: Path,
+    out: Path,
+    *,
+    config: PlanConfig,
+    train: TrainConfig,
+    console: Console,
+    seeds: int = 1,
+) -> Verdict:
     """Run the whole job in ``out``, which :func:`claimed_directory` holds; interrupted, the same call goes on.
 
-    Leaves pilots/, runs/, plan.json and result.json.
+    Leaves pilots/, runs/, plan.json and result.json. Pilots and all runs have the first seed; what decides, the runs
+    of equal compute, is done again on the others, in runs/ARM-sSEED.
 
     Args:
         base: The full depth for the whole horizon: model, batch, schedule, optimizer.
         data: Directory of token shards.
         out: Directory of the experiment.
         config: Small depth, budget, fixed depths between, and how new blocks begin and stand.
-        train: How runs are executed; its seed is also the fit's.
+        train: How runs are executed; its seed is the first, and also the fit's.
         console: Where progress is shown.
+        seeds: Number of seeds.
 
     Raises:
         InputError: if the horizon is too short for pilots, or the budget buys no run that grows.
@@ -75,23 +86,39 @@ def run_job(base: Plan, data: Path, out: Path, *, config: PlanConfig, train: Tra
     used = {trunk.run for trunk in trunks.values()}  # others have no early checkpoints
     finished = {run: pilot for pilot in pilots if (run := out / "pilots" / pilot.name) in used}
     shared = share_trunks(list(arms.values()), out / "runs", every=every, finished=finished)
+    again: dict[str, int] = {}
+    decide = {name: each for name, each in arms.items() if name == "progressive" or control(name).at_equal_compute}
+    for seed in range(train.seed + 1, train.seed + seeds):
+        replicates = [each.replace(name=f"{name}-s{seed}") for name, each in decide.items()]
+        shared |= share_trunks(replicates, out / "runs", every=every)
+        again |= {each.name: seed for each in replicates}
+        arms |= {each.name: each for each in replicates}
     trained = run_plans(
-        list(arms.values()), data, out / "runs", trunks=shared, every=every, train=train, console=console, what="runs"
-    )
+        list(arms.values()), data, out / "runs", trunks=shared, every=every, train=train, console=console, what="runs",
+        seeds=again,
+    )  # fmt: skip
     runs = dict(zip(arms, trained, strict=True))
     costs = plan.predicted.pilots
-    verdict = judge(runs, noise=field.noise, pilot_flops=costs.flops - costs.reused if costs else None)
+    verdict = judge(
+        {name: record for name, record in runs.items() if name not in again},
+        noise=field.noise,
+        pilot_flops=costs.flops - costs.reused if costs else None,
+        replicates=[
+            {name: runs[f"{name}-s{seed}"] for name in decide} for seed in range(train.seed + 1, train.seed + seeds)
+        ],
+    )
     result = experiment_result(plan, verdict, runs) | {"seconds": round(time.monotonic() - began, 1)}
     write_whole(out / "result.json", json.dumps(result, indent=2) + "\n")
     return verdict
 
 
-def job_price(base: Plan, config: PlanConfig) -> str:
+def job_price(base: Plan, config: PlanConfig, *, seeds: int = 1) -> str:
     """What pilots and runs take, in words.
 
     Args:
         base: The full depth for the whole horizon.
         config: Small depth, budget, depths between.
+        seeds: Number of seeds.
 
     Raises:
         InputError: if the horizon is too short for pilots.
@@ -99,10 +126,11 @@ def job_price(base: Plan, config: PlanConfig) -> str:
     design = _design(base, config)
     budget = (1.0 if config.budget is None else config.budget) * plan_flops(base)
     depths = (config.small_depth, *_depths(base, config), base.depth)
+    again = f", each on {seeds} seeds" if seeds > 1 else ""
     return (
         f"{base.model.name}, {config.small_depth} to {base.depth} blocks, {base.steps} steps of {base.batch_tokens} "
         f"tokens. Pilots: {design.flops:.3g} FLOPs. Then {len(depths) + 1} runs of {budget:.3g} FLOPs each, one that "
-        f"grows and depths {', '.join(map(str, depths))} that do not, and three more to compare with."
+        f"grows and depths {', '.join(map(str, depths))} that do not{again}, and three more to compare with."
     )
 
 
@@ -140,6 +168,7 @@ def run_plans(
     train: TrainConfig,
     console: Console,
     what: str,
+    seeds: Mapping[str, int] | None = None,
 ) -> list[Record]:
     """Train ``plans``, those that begin alike as branches of one another.
 
@@ -152,6 +181,7 @@ def run_plans(
         train: How to run them.
         console: Where progress is shown.
         what: They are, for the line that says so.
+        seeds: By their names, the seeds of those that have another than the one of ``train``.
     """
     config = train.replace(quiet=True)
     trunk_config = config.replace(checkpoint_every=every, keep_checkpoints=4 * CHECKPOINTS)
@@ -159,7 +189,7 @@ def run_plans(
     console.print(f"[bold]{what:<6}[/]  {len(plans)} ends, {fresh} of them trained from the start", highlight=False)
     return run_all(
         plans, data, folder, config=config, trunk_config=trunk_config, console=console,
-        trunks={name: trunk.run for name, trunk in trunks.items()},
+        trunks={name: trunk.run for name, trunk in trunks.items()}, seeds=seeds,
     )  # fmt: skip
 
 

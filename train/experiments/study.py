@@ -31,7 +31,7 @@ import numpy as np
 from msgspec import Meta
 from rich.console import Console
 
-from latebloom.theory.cost import flops_per_token, plan_flops
+from latebloom.theory.cost import flops_per_token, flops_text, plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import INITS, Init, Order, StatePolicy
 from latebloom.theory.limits import transfer_efficiency
@@ -39,6 +39,7 @@ from latebloom.theory.plan import GPT2Shape, Optimizer, Plan, Stage
 from latebloom.theory.record import Record
 from latebloom.theory.schedules import WSD, Piecewise
 from latebloom.theory.spec import Count, Fraction, Positive, Spec, finite_plain, from_plain
+from latebloom.theory.verdict import resolution_of_seeds
 from latebloom.train.config import LaunchConfig, TrainConfig
 from latebloom.train.run.branch import agree_until
 from latebloom.train.run.several import run_all
@@ -55,6 +56,7 @@ __all__ = [
     "run_study",
     "study_arms",
     "study_table",
+    "study_text",
 ]
 
 CHECKPOINTS = 64  # of the longest trunk of a depth: a branch repeats at most a 64th of it
@@ -391,19 +393,16 @@ def run_study(
         InputError: if a run stands in ``out`` under the name of one of these and is of another plan, data or seed.
     """
     config, console = config or TrainConfig(quiet=True), console or Console(quiet=True)
-    records: dict[str, Record] = {}
     every = min(_checkpoint_every(study, depth) for depth in study.depths)
-    arms = study_arms(study)
-    for seed in study.seeds:
-        here = config.replace(seed=seed)
-        plans = [arm.plan.replace(name=f"{arm.name}-s{seed}") for arm in arms]
-        trunks = {f"{arm.name}-s{seed}": out / f"{arm.trunk}-s{seed}" for arm in arms if arm.trunk}
-        done = run_all(
-            plans, data, out, config=here, console=console, trunks=trunks, launch=launch, cheapest_first=True,
-            trunk_config=here.replace(checkpoint_every=every, keep_checkpoints=KEPT),
-        )  # fmt: skip
-        records |= {plan.name: record for plan, record in zip(plans, done, strict=True)}
-    return records
+    runs = [(arm, seed) for seed in study.seeds for arm in study_arms(study)]
+    plans = [arm.plan.replace(name=f"{arm.name}-s{seed}") for arm, seed in runs]
+    records = run_all(
+        plans, data, out, config=config, console=console, launch=launch, cheapest_first=True,
+        trunks={f"{arm.name}-s{seed}": out / f"{arm.trunk}-s{seed}" for arm, seed in runs if arm.trunk},
+        trunk_config=config.replace(checkpoint_every=every, keep_checkpoints=KEPT),
+        seeds={f"{arm.name}-s{seed}": seed for arm, seed in runs},
+    )  # fmt: skip
+    return {plan.name: record for plan, record in zip(plans, records, strict=True)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -416,7 +415,8 @@ class StudyRow:
         grown: Whether it grows.
         steps: Its horizon.
         flops: What it takes.
-        losses: Final losses by seed, nats a token.
+        losses: Final losses, nats a token, one a seed.
+        seeds: Theirs.
         above_best_fixed: Mean over seeds of its loss minus that of the fixed depth whose mean is lowest at C, nats.
         standard_error: Of that mean, over seeds; nan with one.
         rho: Transfer efficiency: it ends where the full depth ends after (T - tau) + rho tau steps; nan for runs that
@@ -431,6 +431,7 @@ class StudyRow:
     steps: int
     flops: float
     losses: tuple[float, ...]
+    seeds: tuple[int, ...]
     above_best_fixed: float
     standard_error: float
     rho: float
@@ -471,11 +472,53 @@ def study_table(study: Study, finals: Mapping[str, float]) -> list[StudyRow]:
                 StudyRow(
                     compute=compute, arm=arm.name, grown=arm.grown, steps=arm.plan.steps,
                     flops=float(plan_flops(arm.plan)), losses=tuple(losses[arm.name].values()),
+                    seeds=tuple(losses[arm.name]),
                     above_best_fixed=float(differences.mean()) if both else math.nan,
                     standard_error=_standard_error(differences), rho=rho, n=n,
                 )
             )  # fmt: skip
     return sorted(rows, key=lambda row: (row.compute, row.mean))
+
+
+def study_text(rows: Sequence[StudyRow]) -> list[str]:
+    """A sentence for each amount of compute: whether what grows ends below every fixed depth, and how sure that is.
+
+    It does where it ends below each of them by more than seeds explain
+    (:func:`latebloom.theory.verdict.resolution_of_seeds`).
+
+    Args:
+        rows: Of :func:`study_table`.
+    """
+    told = []
+    for _, group in itertools.groupby(rows, key=lambda row: row.compute):
+        here = sorted(group, key=lambda row: row.mean)
+        grown, fixed = ([row for row in here if row.grown is grows] for grows in (True, False))
+        if grown and fixed:
+            told.append(_won_or_lost(grown[0], fixed))
+    return told
+
+
+def _won_or_lost(grown: StudyRow, fixed: Sequence[StudyRow]) -> str:
+    """The lowest of what grows beside every fixed depth, the lowest of which comes first."""
+    beside = []
+    for row in fixed:
+        ends, others = (dict(zip(r.seeds, r.losses, strict=True)) for r in (grown, row))
+        beside.append(np.array([ends[seed] - others[seed] for seed in ends if seed in others]))
+    where = f"At {flops_text(grown.flops)} FLOPs {grown.arm} ends at {grown.mean:.4f}"
+    least = beside[0]
+    if not len(least):
+        return f"{where}; {fixed[0].arm}, the best fixed depth, was not trained on its seeds."
+    error = _standard_error(least)
+    spread = "one seed" if math.isnan(error) else f"± {error:.4f}, {len(least)} seeds"
+    far = f"{abs(least.mean()):.4f} {'below' if least.mean() < 0 else 'above'} {fixed[0].arm} ({spread})"
+    sure = [
+        len(each) > 1 and abs(each.mean()) > resolution_of_seeds(_standard_error(each), len(each)) for each in beside
+    ]
+    if all(each.mean() < 0 for each in beside) and all(sure):
+        return f"Growing wins. {where}, {far}, and below every other fixed depth."
+    if least.mean() > 0 and sure[0]:
+        return f"Growing does not win. {where}, {far}."
+    return f"Not decided. {where}, {far}: not told apart from every fixed depth."
 
 
 def _transfer_efficiency(study: Study, arm: StudyArm, means: Mapping[str, float]) -> tuple[float, float]:

@@ -44,6 +44,7 @@ def run_all(
     trunk_config: TrainConfig | None = None,
     launch: LaunchConfig | None = None,
     cheapest_first: bool = False,
+    seeds: Mapping[str, int] | None = None,
 ) -> list[Record]:
     """Execute ``plans``, as many at once as the machine has cores (one GPU: one at a time).
 
@@ -59,13 +60,17 @@ def run_all(
             as the others by default.
         launch: Where and how many at once.
         cheapest_first: Early results; longest first leaves cores busy to the end.
+        seeds: By a plan's name, the seed of its run where that is not the one of ``config``.
 
     Raises:
         InputError: before any work, if a run stands there under a plan's name and is not of this plan, data and seed,
             or if runs are branches of one another in a circle.
     """
     refuse_ranks("a study")
-    check_reuse(plans, data, folder, config=config)
+    seeds = seeds or {}
+    for seed in {seeds.get(plan.name, config.seed): None for plan in plans}:
+        alike = [plan for plan in plans if seeds.get(plan.name, config.seed) == seed]
+        check_reuse(alike, data, folder, config=config.replace(seed=seed))
     trunks = trunks or {}
     order = sorted(plans, key=plan_flops, reverse=not cheapest_first)
     waiting = _branches_of_plans(order, folder, trunks)
@@ -84,6 +89,7 @@ def run_all(
             while ready and len(running) < most:
                 plan = ready.pop(0)
                 how = trunk_config if plan.name in waiting and trunk_config else config
+                how = how.replace(seed=seeds.get(plan.name, config.seed))
                 out, trunk = folder / plan.name, trunks.get(plan.name)
                 running[submit(_run_one, plan.to_json(), data, out, how, trunk, _workers(config.device)[1])] = plan
             pause(running)
