@@ -435,7 +435,7 @@ def _equal_to_a_step(a: Schedule, b: Schedule) -> bool:
     """Whether two schedules differ by rounding: at no time by more learning-rate area than one step at the peak has."""
     if a == b:
         return True
-    if a.steps != b.steps:
+    if a.horizon != b.horizon:
         return False
     return bool(np.abs(np.cumsum(a.lrs() - b.lrs())).max() <= max(a.peak, b.peak))
 
