@@ -165,8 +165,9 @@ def judge_command(
         return
     console = Console()
     for name in arms:
-        told = ", ".join(runs[name].header.name for runs in seeds if name in runs)
-        console.print(f"  {name:<24} {told}", highlight=False)
+        again = sum(name in runs for runs in replicates)
+        told = f"{arms[name].header.name}{f' and {again} of other seeds' if again else ''}"
+        console.print(f"  {name:<24} {told}", highlight=False, soft_wrap=True)
     _show_verdict(verdict, out, console)
     for name in verdict.missing:
         each = control(name)

@@ -164,12 +164,13 @@ def fronts_of(ends: Sequence[End]) -> dict[tuple[str, int], Front]:
 
 
 def told_model(plan: Plan) -> str:
-    """The model and data of a study in words: 'width 32, bytes', 'width 24, BPE 1024'.
+    """The model and data of a study in words: 'width 32, bytes', 'width 24, BPE 1024', 'width 16, bytes of Python'.
 
     Args:
-        plan: Of any of its runs.
+        plan: Of any of its runs; studies of the text of Python's library have names that begin with 'python'.
     """
     text = "bytes" if plan.model.vocab_size == 256 else f"BPE {plan.model.vocab_size}"
+    text += " of Python" if plan.model.name.startswith("python") else ""
     return f"width {plan.model.width}, {text}" + ("" if plan.model.tied_head else ", head untied")
 
 

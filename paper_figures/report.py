@@ -178,16 +178,20 @@ def _arms_table(records: dict[str, Record], result: dict[str, Any]) -> Table:
     head = (
         "run",
         "loss predicted",
-        "measured",
+        "loss measured",
         "growing against it: predicted",
-        "measured",
+        "growing against it: measured",
         "blocks",
         "steps",
         "FLOPs",
     )
-    caption = "Final validation loss in nats per token, predicted before the runs beside measured; 90 % intervals."
-    if by_seed:
+    caption = "Final validation loss in nats per token"
+    caption += ", predicted before the runs beside measured; 90 % intervals." if any(row[1] for row in rows) else "."
+    if any(len(losses) > 1 for losses in finals.values()):
         caption += f" Measured: means over {result.get('seeds')} seeds where ± stands, with their standard error."
+        caption += f" Curves are those of seed {records['progressive'].header.seed}."
+    told = [i for i in range(len(head)) if any(row[i] for row in rows)]
+    head, rows = tuple(head[i] for i in told), [tuple(row[i] for i in told) for row in rows]
     return Table(caption, head, tuple(rows), best_row)
 
 

@@ -149,6 +149,11 @@ def test_judge_refuses_what_does_not_control():
             {"schedule": SCHEDULE.replace(peak_lr=0.01)},
             "fixed: schedule = .* is not the schedule of this control",
         ),
+        (
+            "fixed",
+            {"schedule": SCHEDULE.replace(decay_steps=SCHEDULE.decay_steps + 4)},  # by 2 steps at the peak
+            "fixed: schedule = .* is not the schedule of this control",
+        ),
         ("cold_start", {"schedule": SCHEDULE.with_steps(50)}, "cold_start: schedule = .*theory.cold_start"),
         ("equal_compute", {"batch_tokens": 128}, "equal_compute: batch_tokens = 128: is not the progressive run's"),
     ],
@@ -161,6 +166,14 @@ def test_judge_refuses_controls_that_differ_in_more_than_they_should(control, ch
     plans[control] = plans[control].replace(**change)
     with pytest.raises(InputError, match=message):
         judge({name: run(p, landscape, name) for name, p in plans.items()})
+
+
+def test_judge_takes_a_schedule_that_differs_by_rounding():
+    landscape = law()
+    plan = plan_expansion(**COMMON, law=landscape)
+    fixed = fixed_depth(plan, name="f", schedule=SCHEDULE.replace(decay_steps=SCHEDULE.decay_steps + 1))
+    made = judge({"progressive": run(plan, landscape, "p"), "fixed": run(fixed, landscape, "f")})
+    assert made.controls.keys() == {"fixed"}
 
 
 def test_judge_needs_a_run_that_grows():

@@ -32,6 +32,7 @@ from latebloom.theory.expansion import blocks_text
 from latebloom.theory.menu import schedule_for
 from latebloom.theory.plan import Plan, Prediction, Provenance
 from latebloom.theory.record import Record
+from latebloom.theory.schedules import Schedule
 from latebloom.theory.spec import Count, NonNegative, Spec
 
 if TYPE_CHECKING:
@@ -422,12 +423,21 @@ def _check_alike(each: Control, plan: Plan, record: Record, progressive: Record)
     if each.at_equal_compute:  # a run that costs about as much has about as many steps
         base, steps = progressive.plan.schedule, record.plan.steps
         schedules = [schedule_for(base, steps), base.with_steps(steps)]  # older runs kept the warm-up's share
-    if record.plan.schedule not in schedules:
+    if not any(_equal_to_a_step(record.plan.schedule, each) for each in schedules):
         rule, fix = "is not the schedule of this control", f"make its plan with theory.{each.make.__name__}"
         raise InputError(f"{each.name}: schedule", record.plan.schedule, rule, fix)
     if record.header.data_digest != progressive.header.data_digest:
         rule = "is not the data of the progressive run"
         raise InputError(f"{each.name}: data", record.header.data_digest, rule, "train both on the same shards")
+
+
+def _equal_to_a_step(a: Schedule, b: Schedule) -> bool:
+    """Whether two schedules differ by rounding: at no time by more learning-rate area than one step at the peak has."""
+    if a == b:
+        return True
+    if a.horizon != b.horizon:
+        return False
+    return bool(np.abs(np.cumsum(a.lrs() - b.lrs())).max() <= max(a.peak, b.peak))
 
 
 def _check_compute(each: Control, record: Record, spent: float) -> None:
