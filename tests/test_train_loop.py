@@ -583,12 +583,15 @@ def test_disk_full_is_one_line_and_the_old_checkpoint_stays(data, tmp_path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(st, "save_file", full)
+    asked, real = [], shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or real(path))
     state = checkpoint.State(step=40, stage=1, wall_s=0.0, train_loss_sum=0.0, train_loss_steps=0)
     with pytest.raises(InputError, match=r"No space left on device\): 4 bytes needed, [\d,]+ free"):
         checkpoint.save(
             tmp_path / "run" / "checkpoints", plan=plan_of(), data_digest="", state=state, model={"w": torch.zeros(1)},
             optimizer={},
         )  # fmt: skip
+    assert asked == [tmp_path / "run" / "checkpoints"]  # which may be a link to another disk
     assert RunDirectory(tmp_path / "run").checkpoints() == before
     assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
     assert Path(before[-1]).exists()

@@ -32,7 +32,7 @@ from latebloom.train.ranks import ALONE, Ranks, joined, restarts, world_size
 from latebloom.train.run import checkpoint
 from latebloom.train.run.device import check_disk, check_memory, device_text, keep_freed_memory, usable_device
 from latebloom.train.run.directory import RunDirectory
-from latebloom.train.run.dryrun import checkpoint_bytes, dry_run, state_bytes
+from latebloom.train.run.dryrun import checkpoint_bytes, dry_run
 from latebloom.train.run.measure import Measure, check_prompt
 from latebloom.train.run.progress import Display
 from latebloom.train.run.saving import Saver, snapshot
@@ -228,7 +228,7 @@ def make_trainee(plan: Plan, data: Path, config: TrainConfig, ranks: Ranks = ALO
         shard=ranks.shard,
         gather=config.gather,
     )
-    check_memory(device, states=state_bytes(plan) // ranks.shard, peak=cost.memory, sequences=sequences)
+    check_memory(device, states=cost.states, peak=cost.memory, sequences=sequences)
     batches = Batches(
         open_shards(data), plan.model, batch_tokens=plan.batch_tokens, steps=plan.steps, seed=config.seed,
         repeat=config.repeat_data, rank=ranks.rank, world=ranks.world,
