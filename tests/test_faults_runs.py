@@ -294,12 +294,12 @@ def test_a_run_whose_last_checkpoint_is_missing_is_not_finished(whole, data, tmp
     with pytest.raises(Stopped), injected(Fault(event="tensors", step=12, act=stop)):
         train(plan, data=data, out=out, config=CONFIG)
     assert read_record(out).final() == read_record(whole(plan)).final()
-    assert not RunDirectory(out).is_finished(plan)
+    assert not RunDirectory(out).is_finished(plan.steps)
     run_one(plan, data, out, config=CONFIG)
     same(whole(plan), out)
-    assert RunDirectory(out).is_finished(plan)
+    assert RunDirectory(out).is_finished(plan.steps)
     shutil.rmtree(out / "checkpoints")  # by its user: the record is what counts then
-    assert RunDirectory(out).is_finished(plan)
+    assert RunDirectory(out).is_finished(plan.steps)
 
 
 @pytest.mark.parametrize("step", [4, 8, 10])
