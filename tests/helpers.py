@@ -16,6 +16,8 @@ from latebloom.theory.landscapes.field import FieldLaw
 from latebloom.theory.plan import GPT2Shape, Plan, Stage
 from latebloom.theory.record import Record, header
 from latebloom.theory.schedules import wsd
+from latebloom.train.data.batches import Batches
+from latebloom.train.data.shards import open_shards
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("theory", "sim", "train", "paper_figures")
@@ -55,6 +57,14 @@ def tiny_plan(*, steps: int = 100, tau: int | None = 60, small: int = 1, full: i
         schedule=wsd(steps=steps, peak_lr=peak_lr),
         stages=tuple(stages),
     )
+
+
+def batches_of(folder: Path, plan: Plan, *, seed: int, repeat: bool = False, rank: int = 0, world: int = 1) -> Batches:
+    """The batches of a run of ``plan``."""
+    return Batches(
+        open_shards(folder), plan.model, batch_tokens=plan.batch_tokens, steps=plan.steps, seed=seed, repeat=repeat,
+        rank=rank, world=world,
+    )  # fmt: skip
 
 
 def field_law() -> FieldLaw:

@@ -16,6 +16,7 @@ from latebloom.theory.spec import decode
 from latebloom.train.data.shards import open_shards
 from latebloom.train.data.tokenizers import find_tokenizer
 from latebloom.train.run import checkpoint
+from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.loop import resume
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -47,7 +48,7 @@ def test_plans_and_predictions(file, version, digest):
     ],
 )
 def test_checkpoints_are_read_and_gone_on_with(run, version, final, content, tmp_path):
-    path, passed = checkpoint.newest(GOLDEN / run)
+    path, passed = RunDirectory(GOLDEN / run).newest_checkpoint()
     manifest = checkpoint.manifest_of(path)
     assert (manifest.checkpoint_version, manifest.step, manifest.stage, manifest.depth) == (version, 4, 1, 2)
     assert passed == []

@@ -21,7 +21,6 @@ from latebloom.train.config import TrainConfig, shown_settings
 from latebloom.train.data.corpus import prepare
 from latebloom.train.experiments.demo import demo
 from latebloom.train.model.hf import export
-from latebloom.train.run import checkpoint
 from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.loop import resume, train
 from tests.helpers import tiny_plan
@@ -140,7 +139,7 @@ def shared(run, data, tmp_path):
     """Every file that is made to be given away, by name: text of all, that of Parquet's header included."""
     write_parquet(read_record(run), tmp_path / "record.parquet")
     files = [run / "record.jsonl", run / "plan.json", tmp_path / "record.parquet", write_report(run)]
-    files += [*checkpoint.newest(run)[0].iterdir(), *export(run, tmp_path / "hf").iterdir()]
+    files += [*RunDirectory(run).newest_checkpoint()[0].iterdir(), *export(run, tmp_path / "hf").iterdir()]
     files += [data / "manifest.json", run / "id.txt"]
     return {path.name: text_of(path) for path in files}
 

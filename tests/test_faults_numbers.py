@@ -7,6 +7,7 @@ import torch
 from latebloom.theory import InputError, Optimizer, Plan, Stage, read_record, wsd
 from latebloom.theory.plan import GPT2Shape
 from latebloom.train.run import checkpoint
+from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.loop import TrainConfig, train
 from latebloom.train.run.trainee import NonFiniteLoss, Trainee
 from tests.helpers import tiny_plan
@@ -36,7 +37,7 @@ def shards(folder, tokens):
 
 def well(out):
     """Whether every weight and state of every checkpoint of a run is a number."""
-    for path in checkpoint.checkpoints(out):
+    for path in RunDirectory(out).checkpoints():
         _, weights, moments = checkpoint.load(path)
         held = [*weights.values(), *(tensor for state in moments.values() for tensor in state.values())]
         if not all(bool(torch.isfinite(tensor).all()) for tensor in held):

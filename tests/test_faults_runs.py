@@ -51,7 +51,7 @@ def rows(out):
 def same(one, two):
     """Rows, weights and optimizer state of two runs, to the last bit."""
     assert rows(one) == rows(two)
-    (_, w_1, o_1), (_, w_2, o_2) = (checkpoint.load(checkpoint.newest(run)[0]) for run in (one, two))
+    (_, w_1, o_1), (_, w_2, o_2) = (checkpoint.load(RunDirectory(run).newest_checkpoint()[0]) for run in (one, two))
     assert w_1.keys() == w_2.keys() and all(torch.equal(w_1[name], w_2[name]) for name in w_1)
     assert o_1.keys() == o_2.keys()
     assert all(torch.equal(o_1[name][key], o_2[name][key]) for name in o_1 for key in o_1[name] | o_2[name])
@@ -73,14 +73,15 @@ def whole(data, tmp_path_factory):
 
 def save_again(out, number):
     """A save of a later moment, killed before its ``number``-th file operation; their number where it was not."""
-    path = checkpoint.newest(out)[0]
+    path = RunDirectory(out).newest_checkpoint()[0]
     state, weights, moments = checkpoint.load(path)
     digest = checkpoint.manifest_of(path).data_digest
     seen = at_file_event(number, kill, below=str(out))
     state = state.replace(step=state.step + 1)
     checkpoint.save(
-        out, plan=checkpoint.saved_plan(path), data_digest=digest, state=state, model=weights, optimizer=moments, keep=1
-    )
+        out / "checkpoints", plan=checkpoint.saved_plan(path), data_digest=digest, state=state, model=weights,
+        optimizer=moments, keep=1,
+    )  # fmt: skip
     return len(seen)
 
 
@@ -89,9 +90,9 @@ def test_kill_9_at_every_file_operation_of_a_save(whole, tmp_path):
     run, number, ended = whole(plan_of()), 0, -signal.SIGKILL
     while ended == -signal.SIGKILL:
         out = shutil.copytree(run, tmp_path / str(number))
-        shutil.rmtree(checkpoint.newest(out)[0])
+        shutil.rmtree(RunDirectory(out).newest_checkpoint()[0])
         (ended,) = on_ranks(save_again, 1, out, number)
-        found, passed = checkpoint.newest(out)
+        found, passed = RunDirectory(out).newest_checkpoint()
         assert found.name.endswith(("00008-stage-1", "00009-stage-1")) and passed == []
         number += 1
     assert number > 15 and number == ended + 1
@@ -107,7 +108,7 @@ def test_killed_while_it_grows_a_run_is_wholly_before_or_wholly_after(event, who
     plan = plan_of(init="copy_zero_last")
     fault = Fault(event=event, step=plan.tau, act=kill)
     assert on_ranks(killed_run, 1, plan, data, tmp_path / "run", fault) == [-signal.SIGKILL]
-    for path in checkpoint.checkpoints(tmp_path / "run"):
+    for path in RunDirectory(tmp_path / "run").checkpoints():
         assert checkpoint.verify(path).depth == (3 if path.name.endswith("stage-1") else 1)
     resume(tmp_path / "run")
     same(whole(plan), tmp_path / "run")
@@ -133,7 +134,7 @@ def test_a_signal_at_any_moment_is_seen_after_the_step(number, code, event, whol
     with pytest.raises(Interrupted) as ended, injected(Fault(event=event, act=signalled(number))) as happened:
         train(plan, data=data, out=tmp_path / "run", config=CONFIG)
     assert ended.value.code == code and happened == [event]
-    assert checkpoint.verify(checkpoint.newest(tmp_path / "run")[0]).step in (1, 7)
+    assert checkpoint.verify(RunDirectory(tmp_path / "run").newest_checkpoint()[0]).step in (1, 7)
     resume(tmp_path / "run")
     same(whole(plan), tmp_path / "run")
 
@@ -158,7 +159,7 @@ def test_a_second_signal_while_it_saves_begins_nothing_anew(whole, data, tmp_pat
         train(plan_of(), data=data, out=tmp_path / "run", config=CONFIG)
     assert ended.value.code == 143 and happened == ["update", "tensors", "commit"]
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir() if path.name.startswith(".")] == []
-    assert checkpoint.verify(checkpoint.newest(tmp_path / "run")[0]).step == 6
+    assert checkpoint.verify(RunDirectory(tmp_path / "run").newest_checkpoint()[0]).step == 6
     resume(tmp_path / "run")
     same(whole(plan_of()), tmp_path / "run")
 
@@ -219,7 +220,7 @@ def test_a_rank_that_is_killed_is_named_with_step(data, tmp_path):
 
 def test_files_of_another_moment_under_an_old_manifest_are_refused(whole, tmp_path):
     out = shutil.copytree(whole(plan_of(optimizer="adamw")), tmp_path / "run")
-    first, last = checkpoint.checkpoints(out)
+    first, last = RunDirectory(out).checkpoints()
     for name in ("model.safetensors", "optimizer.safetensors", "state.json"):
         old = (first / name).read_bytes()
         shutil.copy(last / name, first / name)
@@ -243,7 +244,7 @@ def test_too_little_disk_is_said_before_the_first_step(data, tmp_path, monkeypat
 
 
 def _newest_files(run):
-    return [path for path in checkpoint.newest(run)[0].iterdir() if path.suffix == ".safetensors"]
+    return [path for path in RunDirectory(run).newest_checkpoint()[0].iterdir() if path.suffix == ".safetensors"]
 
 
 def test_a_checkpoint_is_of_one_moment(data, tmp_path, monkeypatch):
@@ -261,7 +262,7 @@ def test_a_checkpoint_is_of_one_moment(data, tmp_path, monkeypatch):
         config = CONFIG.replace(checkpoint_every=1, keep_checkpoints=50)
         train(fixed_depth(plan_of(), name="fixed", depth=2), data=data, out=tmp_path / "run", config=config)
     assert set(threads) == {threading.main_thread()}
-    for path in checkpoint.checkpoints(tmp_path / "run")[1:]:
+    for path in RunDirectory(tmp_path / "run").checkpoints()[1:]:
         state, weights, _ = checkpoint.load(path)
         assert all(torch.equal(weights[name], after[state.step][name]) for name in weights)
 
@@ -293,12 +294,12 @@ def test_a_run_whose_last_checkpoint_is_missing_is_not_finished(whole, data, tmp
     with pytest.raises(Stopped), injected(Fault(event="tensors", step=12, act=stop)):
         train(plan, data=data, out=out, config=CONFIG)
     assert read_record(out).final() == read_record(whole(plan)).final()
-    assert not RunDirectory(out).is_finished(plan)
+    assert not RunDirectory(out).is_finished(plan.steps)
     run_one(plan, data, out, config=CONFIG)
     same(whole(plan), out)
-    assert RunDirectory(out).is_finished(plan)
+    assert RunDirectory(out).is_finished(plan.steps)
     shutil.rmtree(out / "checkpoints")  # by its user: the record is what counts then
-    assert RunDirectory(out).is_finished(plan)
+    assert RunDirectory(out).is_finished(plan.steps)
 
 
 @pytest.mark.parametrize("step", [4, 8, 10])

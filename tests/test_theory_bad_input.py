@@ -62,18 +62,12 @@ SHAPE = scaling.ShapeLaw(
     lr_reference=1e-3,
 )
 TRADE = tradeoff.Tradeoff(cost_ratio=0.2, trunk=1.0, trunk_exponent=0.3, fresh=0.5, fresh_exponent=0.3)
-STAGES = [
-    tradeoff.StageSignal(cost=1.0, amplitude=1.0, exponent=0.3),
-    tradeoff.StageSignal(cost=1.0, amplitude=0.1, exponent=0.3),
-]
 KERNEL = volterra.power_kernel(1.0, low=0.0, high=10.0, shift=1.0)
 SUMS = {"gap": [0.5, 0.25], "weight": [1.0, 1.0]}
 OF_SCHEDULE = {
     "lr": Case(WSD.lr, {"step": [0, 3]}, zero="step"),
     "area": Case(WSD.area, {"t": [0, 3]}, zero="t"),
     "area_inverse": Case(WSD.area_inverse, {"area": [0.0, 0.3]}, zero="area"),
-    "flow_area": Case(WSD.flow_area, {"t": [0, 3]}, zero="t"),
-    "flow_area_inverse": Case(WSD.flow_area_inverse, {"area": 0.3}, zero="area"),
     "remaining": Case(WSD.remaining, {"t": [0, 3]}, zero="t"),
     "with_steps": Case(WSD.with_steps, {"steps": 50}),
     "with_peak": Case(WSD.with_peak, {"peak": 0.5}),
@@ -83,20 +77,11 @@ CYCLES = schedules.Cyclic(steps=10, peak_lr=1.0, period=5)
 TAIL = schedules.Tail(base=WSD, start_step=50)
 
 CASES = CALLS | {
-    "bounds:averaged": Case(bounds.averaged, RUN, zero="lrs"),
     "bounds:last_iterate": Case(bounds.last_iterate, RUN, zero="lrs"),
     "bounds:last_iterate_curve": Case(bounds.last_iterate_curve, RUN | {"tolerance": 1e-6}, zero="lrs"),
     "bounds:meeting_area": Case(bounds.meeting_area, {"total": 2.0, "rho": 0.5}, zero="rho"),
     "bounds:meeting_step": Case(bounds.meeting_step, RUN | {"rho": 0.5}, zero="lrs rho"),
-    "bounds:progressive": Case(
-        bounds.progressive,
-        RUN | {"tau": 1, "small_gap": 0.5, "fresh": 1.0, "initial": 1.0},
-        zero="lrs tau small_gap fresh initial",
-    ),
     "bounds:restarted": Case(bounds.restarted, RUN | {"tau": 1}, zero="lrs tau"),
-    "decay_shapes:decay_integral": Case(
-        decay_shapes.decay_integral, {"y": 0.5, "f": 0.1}, zero="y f", fixed={"shape": "linear"}
-    ),
     "decay_shapes:power_sum": Case(decay_shapes.power_sum, {"m": [1, 20], "exponent": 0.5}, zero="m exponent"),
     "landscapes.coupled:CoupledQuadratic.fixed": Case(
         COUPLED.fixed, {"step": [1, 5], "depth": 1}, zero="step", fixed={"schedule": WSD}
@@ -118,13 +103,8 @@ CASES = CALLS | {
     "landscapes.coupled:CoupledQuadratic.kappa": Case(
         COUPLED.kappa, {"phase_one": 0.5, "remaining": 0.5}, zero="phase_one remaining"
     ),
-    "landscapes.coupled:CoupledQuadratic.kappa_limit": Case(COUPLED.kappa_limit, {"phase_one": 0.5}, zero="phase_one"),
-    "landscapes.coupled:CoupledQuadratic.drop_rate": Case(COUPLED.drop_rate, {"phase_one": 0.5}, zero="phase_one"),
     "landscapes.coupled:CoupledQuadratic.descent": Case(
         COUPLED.descent, {"tau": 3}, zero="tau", fixed={"schedule": WSD}
-    ),
-    "landscapes.coupled:log_signal": Case(
-        coupled.log_signal, {"area": [0.5, 1.0], "slope": 0.1, "fastest": 10.0, "slowest": 0.1}, zero="area slope"
     ),
     "landscapes.coupled:random_coupled": Case(
         coupled.random_coupled,
@@ -189,18 +169,12 @@ CASES = CALLS | {
     "tradeoff:Tradeoff.iso_loss_gain": Case(TRADE.iso_loss_gain, {"horizon": 100.0}),
     "tradeoff:Tradeoff.wins": Case(TRADE.wins, {"horizon": 100.0}),
     "tradeoff:Tradeoff.best": Case(TRADE.best, {"compute": 100.0}),
-    "tradeoff:best_stages": Case(tradeoff.best_stages, {"horizon": 100.0}, fixed={"stages": STAGES}),
-    "tradeoff:stage_tails": Case(tradeoff.stage_tails, {"horizon": 100.0}, fixed={"stages": STAGES}),
-    "tradeoff:fit_timing_exponent": Case(tradeoff.fit_timing_exponent, {"horizon": [10.0, 100.0], "tail": [2.0, 15.0]}),
     "tradeoff:timing_exponent": Case(
         tradeoff.timing_exponent,
         {"trunk_exponent": 0.3, "fresh_exponent": 0.3},
         zero="trunk_exponent fresh_exponent",
     ),
     "volterra:Grid.weights": Case(volterra.grid(0.1, 10.0).weights, {"exponent": 1.0, "shift": 1.0}, zero="shift"),
-    "volterra:direct": Case(
-        volterra.direct, SUMS | {"at": [1, 2]}, zero="gap weight at", negative="weight", fixed={"kernel": KERNEL}
-    ),
     "volterra:grid": Case(volterra.grid, {"low": 0.1, "high": 10.0, "tolerance": 1e-6, "exponent": (0.5, 1.0)}),
     "volterra:power_kernel": Case(
         volterra.power_kernel,
@@ -240,12 +214,6 @@ CASES = CALLS | {
         {"small_depth": 1, "depth": 4, "steps": 200, "tau": 100},
         zero="small_depth tau",
         fixed={"base": TARGET, "growth": GROWTH},
-    ),
-    "volterra:states": Case(
-        volterra.states,
-        SUMS | {"rate": [1.0, 2.0], "at": [1, 2], "lag": [0.5, 0.5]},
-        zero="gap weight rate lag",
-        negative="weight",
     ),
 }
 

@@ -230,17 +230,6 @@ def test_gradients_against_differences(name):
         assert slope == pytest.approx((up - down) / (2 * h), rel=1e-5, abs=1e-9), parameter
 
 
-@pytest.mark.parametrize("name", LAWS)
-def test_schedule_gradient_against_differences(name):
-    law, eta = EXAMPLES[name], np.linspace(0.02, 0.002, 40)
-    slope = law.schedule_gradient(eta)
-    for k in (0, 7, 39):
-        h = 1e-6 * eta[k]
-        bump = h * (np.arange(40) == k)
-        difference = (law.predict(history(eta + bump))[-1] - law.predict(history(eta - bump))[-1]) / (2 * h)
-        assert slope[k] == pytest.approx(difference, rel=2e-4, abs=1e-6)
-
-
 def test_momentum_law_forgets_in_updates_and_functional_law_in_area():
     """After a drop, a ten times lower learning rate leaves the momentum law's recovery as it is and slows FSL's."""
     for name, ratio in (("momentum", 1), ("functional", 10)):

@@ -67,39 +67,6 @@ class TestEverySchedule:
 
 
 @pytest.mark.parametrize(
-    "schedule",
-    [s for s in SCHEDULES if not isinstance(s, Tail | InverseSqrt) and s.horizon % 10 == 0],
-    ids=lambda s: f"{type(s).__name__}{s.horizon}",
-)
-def test_continuous_area_is_the_limit_of_fine_steps(schedule):
-    """The same shape in N times as many steps, each 1/N as long: the error falls as 1/N."""
-    t = np.linspace(0, schedule.horizon, 11)
-    errors = []
-    for fine in (16, 256):
-        stretched = schedule.with_steps(fine * schedule.horizon)
-        errors.append(np.max(np.abs(stretched.area(fine * t) / fine - schedule.flow_area(t))))
-    assert errors[1] < 1e-9 or errors[0] / errors[1] == pytest.approx(16, rel=0.05)
-
-
-def test_continuous_area_of_an_inverse_root_and_of_a_tail():
-    root = InverseSqrt(steps=300, peak_lr=0.1, warmup_steps=30, timescale=7)
-    exact, _ = integrate.quad(lambda t: 0.1 / np.sqrt(1 + (t - 30) / 7), 30, 200)
-    assert root.flow_area(200) - root.flow_area(30) == pytest.approx(exact, rel=1e-10)
-    base = Cosine(steps=90, peak_lr=0.3)
-    left = base.flow_area(60) - base.flow_area(20)
-    assert Tail(base=base, start_step=20).flow_area(40) == pytest.approx(left, rel=1e-12)
-
-
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: f"{type(s).__name__}{s.horizon}")
-def test_inverse_of_the_continuous_area(schedule):
-    for time in np.array([0.0, 0.3, 0.77, 1.0]) * schedule.horizon:
-        area = float(schedule.flow_area(time))
-        assert schedule.flow_area_inverse(area) == pytest.approx(time, abs=1e-6 * schedule.horizon)
-    with pytest.raises(InputError, match="must lie in"):
-        schedule.flow_area_inverse(-1.0)
-
-
-@pytest.mark.parametrize(
     ("make", "share"),
     [
         (lambda n: Linear(steps=n, peak_lr=1 / n), lambda x: 1 - x),

@@ -11,6 +11,7 @@ from latebloom.theory.record import RecordWriter
 from latebloom.theory.schedules import Constant
 from latebloom.train.run import checkpoint
 from latebloom.train.run.branch import agree_until, branch
+from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.loop import TrainConfig, train
 from tests.helpers import tiny_plan
 
@@ -30,7 +31,7 @@ def trunk(data, tmp_path_factory):
 
 def same_run(a, b):
     """Final weights, optimizer state and training curve of two runs are equal bit for bit."""
-    (_, w_a, o_a), (_, w_b, o_b) = (checkpoint.load(checkpoint.newest(run)[0]) for run in (a, b))
+    (_, w_a, o_a), (_, w_b, o_b) = (checkpoint.load(RunDirectory(run).newest_checkpoint()[0]) for run in (a, b))
     assert all(torch.equal(w_a[name], w_b[name]) for name in w_a | w_b)
     assert all(torch.equal(o_a[n][k], o_b[n][k]) for n in o_a | o_b for k in o_a[n])
     curves = [read_record(run).curve(split="train") for run in (a, b)]
@@ -119,7 +120,7 @@ def test_refusals(trunk, tmp_path, capsys):
         branch(trunk, GROWN, out=trunk)
     with pytest.raises(InputError, match="is not a run's directory"):
         branch(tmp_path, GROWN, out=tmp_path / "a")
-    for path in checkpoint.checkpoints(trunk)[:-2]:  # what the default number of checkpoints leaves
+    for path in RunDirectory(trunk).checkpoints()[:-2]:  # what the default number of checkpoints leaves
         path.rename(path.with_name("away-" + path.name))
     write_plan(GROWN, tmp_path / "plan.json")
     with pytest.raises(SystemExit) as stop:

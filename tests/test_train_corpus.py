@@ -8,12 +8,12 @@ import pytest
 from latebloom import cli
 from latebloom.theory import InputError
 from latebloom.train.data import corpus as module
-from latebloom.train.data.batches import Batches, Prefetch
+from latebloom.train.data.batches import Prefetch
 from latebloom.train.data.corpus import prepare
 from latebloom.train.data.shards import open_shards
 from latebloom.train.data.sources import find_files
 from latebloom.train.data.tokenizers import END, Encoding, byte_tokenizer, find_tokenizer
-from tests.helpers import tiny_plan
+from tests.helpers import batches_of, tiny_plan
 
 RNG = np.random.default_rng(0)
 WORDS = np.array(["grow", "depth", "late", "bloom", "step", "loss", "I'll", "naïve", "12", "\n\n"])
@@ -143,7 +143,7 @@ def test_a_large_vocabulary_takes_uint32(tmp_path, monkeypatch):
 def test_prefetch_changes_no_batch_and_passes_errors_on(tmp_path):
     prepare(source("text", tmp_path / "in"), tmp_path / "d", tokenizer="bytes", val_share=0.2)
     plan = tiny_plan(steps=50, tau=None)
-    batches = Batches(open_shards(tmp_path / "d"), plan, seed=3)
+    batches = batches_of(tmp_path / "d", plan, seed=3)
     ahead = Prefetch(batches)
     for step in (0, 1, 2, 9, 10, 3):
         for a, b in zip(ahead.train(step), batches.train(step), strict=True):

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from latebloom.theory import InputError
-from latebloom.train.data.batches import Batches
 from latebloom.train.data.corpus import prepare, python_stdlib_corpus
 from latebloom.train.data.shards import open_shards
 from latebloom.train.data.sources import find_files
-from tests.helpers import tiny_plan
+from tests.helpers import batches_of, tiny_plan
 
 
 @pytest.fixture(scope="module")
@@ -51,19 +50,19 @@ def test_bpe_is_trained_here_and_decodes(corpus, tmp_path):
 
 def test_batches_are_a_function_of_seed_and_step(shards):
     plan = tiny_plan(steps=50, tau=None)
-    one, two = (Batches(open_shards(shards), plan, seed=3) for _ in range(2))
+    one, two = (batches_of(shards, plan, seed=3) for _ in range(2))
     for step in (0, 7, 49):
         x, y = one.train(step)
         assert x.shape == y.shape == (4, 16)
         assert np.array_equal(x[:, 1:], y[:, :-1])
         assert np.array_equal(x, two.train(step)[0])
     assert not np.array_equal(one.train(0)[0], one.train(1)[0])
-    assert not np.array_equal(one.train(0)[0], Batches(open_shards(shards), plan, seed=4).train(0)[0])
+    assert not np.array_equal(one.train(0)[0], batches_of(shards, plan, seed=4).train(0)[0])
 
 
 def test_an_epoch_sees_every_window_once_and_the_next_in_another_order(shards):
     plan = tiny_plan(steps=5, tau=None)
-    batches = Batches(open_shards(shards), plan, seed=0)
+    batches = batches_of(shards, plan, seed=0)
     windows = len(batches.windows["train"])
     seen = np.concatenate([batches.train(step)[0] for step in range(2 * windows // 4)])
     tokens = np.asarray(batches.splits["train"][0])
@@ -76,7 +75,7 @@ def test_an_epoch_sees_every_window_once_and_the_next_in_another_order(shards):
 
 def test_validation_is_fixed_and_apart(shards):
     plan = tiny_plan(steps=5, tau=None)
-    a, b = (Batches(open_shards(shards), plan, seed=s).val(64)[0] for s in (0, 1))
+    a, b = (batches_of(shards, plan, seed=s).val(64)[0] for s in (0, 1))
     assert np.array_equal(a, b)
     assert a.shape == (4, 16)
 
@@ -98,7 +97,7 @@ def test_foreign_shards(tmp_path):
             with (folder / f"shard_{split}_000.bin").open("wb") as file:
                 header.tofile(file)
                 tokens.astype(kind[1]).tofile(file)
-        batches[name] = Batches(open_shards(folder), tiny_plan(steps=5, tau=None), seed=0).train(2)[0]
+        batches[name] = batches_of(folder, tiny_plan(steps=5, tau=None), seed=0).train(2)[0]
     assert np.array_equal(batches["nano"], batches["llmc16"])
     assert np.array_equal(batches["nano"], batches["llmc32"])
 
@@ -161,16 +160,16 @@ def test_damaged_data_is_named(shards, damage, message):
 def test_what_does_not_fit_the_plan_is_refused(shards, tmp_path):
     plan = tiny_plan(steps=5, tau=None)
     with pytest.raises(InputError, match=r"the plan needs 6,400,000; give more text, or allow \d+\.\d epochs"):
-        Batches(open_shards(shards), tiny_plan(steps=100_000, tau=None), seed=0)
-    Batches(open_shards(shards), tiny_plan(steps=100_000, tau=None), seed=0, repeat=True)
+        batches_of(shards, tiny_plan(steps=100_000, tau=None), seed=0)
+    batches_of(shards, tiny_plan(steps=100_000, tau=None), seed=0, repeat=True)
     small = plan.replace(model=plan.model.replace(vocab_size=100))
     with pytest.raises(InputError, match="vocab_size = 100: is smaller than the data's vocabulary of 256"):
-        Batches(open_shards(shards), small, seed=0)
+        batches_of(shards, small, seed=0)
     (shards / "manifest.json").unlink()
     with pytest.raises(InputError, match=r"token id = \d+: is not in the model's vocabulary of 100"):
-        Batches(open_shards(shards), small, seed=0).train(0)
+        batches_of(shards, small, seed=0).train(0)
     with pytest.raises(InputError, match="fewer than one batch of"):
-        Batches(open_shards(shards), plan.replace(batch_tokens=16 * 10**6), seed=0)
+        batches_of(shards, plan.replace(batch_tokens=16 * 10**6), seed=0)
     (shards / "val.bin").unlink()
     with pytest.raises(InputError, match="has no val shard"):
         open_shards(shards)

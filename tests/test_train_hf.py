@@ -18,6 +18,7 @@ from latebloom.train.interop.sample import _examples, _score, hellaswag, load_ru
 from latebloom.train.model.hf import export, from_hf, hf_config, hf_state
 from latebloom.train.model.transformer import GPT2
 from latebloom.train.run import checkpoint
+from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.loop import TrainConfig, train
 from tests.helpers import tiny_plan, tiny_shape
 
@@ -113,7 +114,7 @@ def test_a_run_is_exported_and_generates(depth, data, tmp_path, capsys):
     assert stop.value.code == 0
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf").eval()
     ours = GPT2(plan.model, depth)
-    ours.load_state_dict(checkpoint.load(checkpoint.newest(tmp_path / "run")[0])[1])
+    ours.load_state_dict(checkpoint.load(RunDirectory(tmp_path / "run").newest_checkpoint()[0])[1])
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
     ids = tokenizer("late bloom", return_tensors="pt").input_ids
     assert ids[0].tolist() == list(b"late bloom")

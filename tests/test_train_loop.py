@@ -55,7 +55,7 @@ def values(out):
 
 
 def weights(out):
-    return checkpoint.load(checkpoint.newest(out)[0])[1]
+    return checkpoint.load(RunDirectory(out).newest_checkpoint()[0])[1]
 
 
 def same(a, b):
@@ -88,7 +88,7 @@ def test_record_and_files_of_a_run(data, tmp_path):
     step, loss = record.curve()
     assert step[0] == 0
     assert step[-1] == 30
-    assert set(validation_steps(plan, 6)) | {0} == set(step)
+    assert set(validation_steps((0, plan.tau), plan.steps, 6)) | {0} == set(step)
     assert loss[-1] < loss[0] - 0.5
     assert record.final() == loss[-1]
     assert record.header.plan_digest == plan.digest
@@ -99,7 +99,7 @@ def test_record_and_files_of_a_run(data, tmp_path):
     assert read_plan(tmp_path / "run" / "plan.json") == plan
     lr_step, lr = record.curve(split="train", metric="lr")
     assert lr == pytest.approx(plan.schedule.lr(lr_step - 1), rel=1e-15)
-    assert [p.name for p in checkpoint.checkpoints(tmp_path / "run")] == [
+    assert [p.name for p in RunDirectory(tmp_path / "run").checkpoints()] == [
         "step-00000028-stage-1",
         "step-00000030-stage-1",
     ]
@@ -221,7 +221,7 @@ def test_a_signal_finishes_the_step_saves_and_says_so(number, code, data, tmp_pa
         with pytest.raises(Interrupted) as stop:
             train(plan, data=data, out=tmp_path / "cut", config=CONFIG)
     assert stop.value.code == code
-    assert checkpoint.newest(tmp_path / "cut")[0].name == "step-00000011-stage-0"
+    assert RunDirectory(tmp_path / "cut").newest_checkpoint()[0].name == "step-00000011-stage-0"
     resume(tmp_path / "cut")
     train(plan, data=data, out=tmp_path / "whole", config=CONFIG)
     same(tmp_path / "whole", tmp_path / "cut")
@@ -233,7 +233,7 @@ def test_torn_and_changed_checkpoints_are_passed_over(data, tmp_path, monkeypatc
         stop_after(patch, 16)
         with pytest.raises(Stop):
             train(plan, data=data, out=out, config=CONFIG)
-    paths = checkpoint.checkpoints(out)
+    paths = RunDirectory(out).checkpoints()
     assert [p.name for p in paths] == ["step-00000015-stage-0", "step-00000015-stage-1"]
     blob = bytearray((paths[1] / "model.safetensors").read_bytes())
     blob[-5] ^= 1
@@ -242,7 +242,7 @@ def test_torn_and_changed_checkpoints_are_passed_over(data, tmp_path, monkeypatc
         checkpoint.verify(paths[1])
     (out / "checkpoints" / ".step-00000016-stage-1.part").mkdir()
     (out / "checkpoints" / "step-00000017-stage-1").mkdir()
-    found, passed = checkpoint.newest(out)
+    found, passed = RunDirectory(out).newest_checkpoint()
     assert found == paths[0]
     assert len(passed) == 2
     resume(out)
@@ -252,7 +252,7 @@ def test_torn_and_changed_checkpoints_are_passed_over(data, tmp_path, monkeypatc
 
 def test_verify_says_what_a_checkpoint_is(data, tmp_path):
     train(plan_of(), data=data, out=tmp_path / "run", config=CONFIG)
-    path = checkpoint.checkpoints(tmp_path / "run")[-1]
+    path = RunDirectory(tmp_path / "run").checkpoints()[-1]
     code = (
         "import sys; from latebloom.train.run.checkpoint import verify\n"
         "m = verify(sys.argv[1]); print(m.step, m.depth, 'torch' in sys.modules)"
@@ -281,36 +281,38 @@ def test_not_a_number_stops_before_the_update(data, tmp_path, monkeypatch):
         train(plan_of(), data=data, out=tmp_path / "run", config=CONFIG)
     kept = weights(tmp_path / "run")
     assert all(torch.isfinite(t).all() for t in kept.values())
-    assert checkpoint.newest(tmp_path / "run")[0].name == "step-00000007-stage-0"
+    assert RunDirectory(tmp_path / "run").newest_checkpoint()[0].name == "step-00000007-stage-0"
 
 
 def test_weights_that_are_not_finite_are_never_saved(finished, tmp_path):
     """After the last update nothing looks at them but the checkpoint; the good ones stay."""
     out = shutil.copytree(finished, tmp_path / "run")
-    before = checkpoint.checkpoints(out)
+    before = RunDirectory(out).checkpoints()
     state, tensors, moments = checkpoint.load(before[-1])
     digest = checkpoint.manifest_of(before[-1]).data_digest
     for value in (float("nan"), float("inf")):
         tensors[NORM][3] = value
         with pytest.raises(checkpoint.NonFiniteWeights, match=rf"step 30: {NORM} is not finite; no checkpoint is writ"):
             checkpoint.save(
-                out, plan=plan_of("adamw"), data_digest=digest, state=state, model=tensors, optimizer=moments, keep=1
-            )
-    assert checkpoint.checkpoints(out) == before
+                out / "checkpoints", plan=plan_of("adamw"), data_digest=digest, state=state, model=tensors,
+                optimizer=moments, keep=1,
+            )  # fmt: skip
+    assert RunDirectory(out).checkpoints() == before
     assert resume(out).final() == read_record(finished).final()
 
 
 def test_what_was_just_saved_is_kept_whatever_lies_beside_it(finished, tmp_path):
     out = shutil.copytree(finished, tmp_path / "run")
-    _, last = checkpoint.checkpoints(out)
+    _, last = RunDirectory(out).checkpoints()
     state, tensors, moments = checkpoint.load(last)
     (out / "checkpoints" / "step-00000040-stage-1").mkdir()  # of another run, later than all of this one
     digest = checkpoint.manifest_of(last).data_digest
     for keep, left in ((2, [30, 40]), (1, [30])):
         checkpoint.save(
-            out, plan=plan_of("adamw"), data_digest=digest, state=state, model=tensors, optimizer=moments, keep=keep
-        )
-        assert [int(path.name[5:13]) for path in checkpoint.checkpoints(out)] == left
+            out / "checkpoints", plan=plan_of("adamw"), data_digest=digest, state=state, model=tensors,
+            optimizer=moments, keep=keep,
+        )  # fmt: skip
+        assert [int(path.name[5:13]) for path in RunDirectory(out).checkpoints()] == left
 
 
 def test_a_checkpoint_that_cannot_be_removed_does_not_end_the_run(data, tmp_path, monkeypatch):
@@ -328,7 +330,7 @@ def test_a_checkpoint_that_cannot_be_removed_does_not_end_the_run(data, tmp_path
 
     monkeypatch.setattr(checkpoint, "save", save)
     train(plan_of(), data=data, out=out, config=CONFIG)
-    assert [int(path.name[5:13]) for path in checkpoint.checkpoints(out)] == [28, 30]
+    assert [int(path.name[5:13]) for path in RunDirectory(out).checkpoints()] == [28, 30]
     assert (tmp_path / "else").is_dir()
 
 
@@ -408,20 +410,20 @@ def vouch(path, **changes):
 )  # fmt: skip
 def test_a_manifest_of_another_moment_is_refused(state, manifest, message, finished, tmp_path):
     out = shutil.copytree(finished, tmp_path / "run")
-    path = checkpoint.checkpoints(out)[-1]
+    path = RunDirectory(out).checkpoints()[-1]
     held = checkpoint.load(path)[0]
     (path / "state.json").write_text(held.replace(**state).to_json())
     vouch(path, **manifest)
     with pytest.raises(InputError, match=message):
         checkpoint.verify(path)
-    assert checkpoint.newest(out)[0] == checkpoint.checkpoints(out)[0]  # the one before serves
+    assert RunDirectory(out).newest_checkpoint()[0] == RunDirectory(out).checkpoints()[0]  # the one before serves
 
 
 def test_weights_of_another_depth_are_one_line(finished, tmp_path):
     from safetensors.torch import load_file, save_file
 
     out = shutil.copytree(finished, tmp_path / "run")
-    path = checkpoint.checkpoints(out)[-1]
+    path = RunDirectory(out).checkpoints()[-1]
     tensors = load_file(path / "model.safetensors")
     save_file({k: v for k, v in tensors.items() if not k.startswith("blocks.2.")}, path / "model.safetensors")
     vouch(path)
@@ -497,7 +499,7 @@ NORM = "blocks.0.norm1.weight"
 )
 def test_a_state_that_does_not_fit_is_refused(change, message, finished, tmp_path):
     out = shutil.copytree(finished, tmp_path / "run")
-    path = checkpoint.checkpoints(out)[-1]
+    path = RunDirectory(out).checkpoints()[-1]
     change_optimizer_state(path, change)
     with pytest.raises(InputError, match=message) as refusal:
         resume(out)
@@ -506,7 +508,7 @@ def test_a_state_that_does_not_fit_is_refused(change, message, finished, tmp_pat
 
 def test_a_missing_weight_is_one_line(finished):
     trainee = make_trainee(plan_of("adamw"), Path((finished / "data.txt").read_text().strip()), CONFIG)
-    state, tensors, moments = checkpoint.load(checkpoint.newest(finished)[0])
+    state, tensors, moments = checkpoint.load(RunDirectory(finished).newest_checkpoint()[0])
     del tensors[NORM]
     with pytest.raises(InputError, match=rf"^weights = '{NORM}': is missing; use another checkpoint$"):
         trainee.load(step=state.step, stage=state.stage, weights=tensors, optimizer_state=moments)
@@ -515,7 +517,7 @@ def test_a_missing_weight_is_one_line(finished):
 def test_a_checkpoint_is_replaced_and_never_gone(finished, tmp_path, monkeypatch):
     """Killed between putting the old one aside and naming the new one, with no other checkpoint at hand."""
     out = shutil.copytree(finished, tmp_path / "run")
-    first, last = checkpoint.checkpoints(out)
+    first, last = RunDirectory(out).checkpoints()
     shutil.rmtree(first)
     state, tensors, moments = checkpoint.load(last)
     rename, calls = Path.rename, []
@@ -527,9 +529,11 @@ def test_a_checkpoint_is_replaced_and_never_gone(finished, tmp_path, monkeypatch
         return rename(self, target)
 
     def save():
-        digest = checkpoint.manifest_of(checkpoint.newest(out)[0]).data_digest
+        digest = checkpoint.manifest_of(RunDirectory(out).newest_checkpoint()[0]).data_digest
         plan = RunDirectory(out).plan()
-        checkpoint.save(out, plan=plan, data_digest=digest, state=state, model=tensors, optimizer=moments, keep=1)
+        checkpoint.save(
+            out / "checkpoints", plan=plan, data_digest=digest, state=state, model=tensors, optimizer=moments, keep=1
+        )
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", killed)
@@ -573,18 +577,22 @@ def test_disk_full_is_one_line_and_the_old_checkpoint_stays(data, tmp_path, monk
     from safetensors import torch as st
 
     train(plan_of(), data=data, out=tmp_path / "run", config=CONFIG)
-    before = checkpoint.checkpoints(tmp_path / "run")
+    before = RunDirectory(tmp_path / "run").checkpoints()
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(st, "save_file", full)
+    asked, real = [], shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or real(path))
     state = checkpoint.State(step=40, stage=1, wall_s=0.0, train_loss_sum=0.0, train_loss_steps=0)
     with pytest.raises(InputError, match=r"No space left on device\): 4 bytes needed, [\d,]+ free"):
         checkpoint.save(
-            tmp_path / "run", plan=plan_of(), data_digest="", state=state, model={"w": torch.zeros(1)}, optimizer={}
-        )
-    assert checkpoint.checkpoints(tmp_path / "run") == before
+            tmp_path / "run" / "checkpoints", plan=plan_of(), data_digest="", state=state, model={"w": torch.zeros(1)},
+            optimizer={},
+        )  # fmt: skip
+    assert asked == [tmp_path / "run" / "checkpoints"]  # which may be a link to another disk
+    assert RunDirectory(tmp_path / "run").checkpoints() == before
     assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
     assert Path(before[-1]).exists()
 

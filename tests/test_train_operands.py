@@ -13,7 +13,8 @@ from latebloom.theory import Optimizer, Stage
 from latebloom.theory.plan import BlockVariant
 from latebloom.train.optim import muon
 from latebloom.train.optim.polar import polar_express
-from latebloom.train.run.checkpoint import load, newest
+from latebloom.train.run.checkpoint import load
+from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.loop import TrainConfig, train
 from tests.helpers import tiny_plan
 
@@ -109,7 +110,7 @@ def test_weights_do_not_depend_on_what_memory_held(optimizer, dtype, data, tmp_p
             torch.utils.deterministic.fill_uninitialized_memory = fill
             out = tmp_path / str(fill)
             train(plan_of(optimizer=optimizer), data=data, out=out, config=CONFIG.replace(dtype=dtype))
-            weights[fill] = load(newest(out)[0])[1]
+            weights[fill] = load(RunDirectory(out).newest_checkpoint()[0])[1]
     finally:
         torch.use_deterministic_algorithms(False)
         torch.utils.deterministic.fill_uninitialized_memory = True

@@ -27,16 +27,15 @@ from latebloom.theory import (
     wsd,
 )
 from latebloom.theory.plan import BlockVariant
-from latebloom.train.data.batches import Batches
-from latebloom.train.data.shards import open_shards
 from latebloom.train.ranks import Ranks, joined, refuse_ranks, rows_of
 from latebloom.train.run import checkpoint, trainee
 from latebloom.train.run.branch import branch
+from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.dryrun import dry_run
 from latebloom.train.run.loop import TrainConfig, make_trainee, resume, train
 from latebloom.train.run.trainee import Trainee
 from tests.fake_ranks import peak_bytes
-from tests.helpers import COMPILES, ROOT, needs_checkout, tiny_plan
+from tests.helpers import COMPILES, ROOT, batches_of, needs_checkout, tiny_plan
 from tests.ranks import on_ranks
 from tests.rounding import allowed, apart, updates
 
@@ -76,7 +75,7 @@ def go_on(out):
 
 def held(out, index=-1):
     """State, weights and optimizer state of a run's checkpoint, whole."""
-    return checkpoint.load(checkpoint.checkpoints(out)[index])
+    return checkpoint.load(RunDirectory(out).checkpoints()[index])
 
 
 def assert_same(one, two):
@@ -202,7 +201,7 @@ def test_a_checkpoint_is_read_by_any_number_of_ranks(wrote, reads, steps, data, 
     plan, whole, cut = plan_of(optimizer="muon_adamw"), tmp_path / "whole", tmp_path / "cut"
     final = run(plan, data, whole)
     on_ranks(stopped_at, wrote, plan, data, cut, steps)
-    path, passed_over = checkpoint.newest(cut)
+    path, passed_over = RunDirectory(cut).newest_checkpoint()
     assert passed_over == [] and checkpoint.verify(path).step == steps
     assert (path / "manifest.json").read_text().startswith(f'{{\n  "checkpoint_version": {wrote}')
     results = on_ranks(go_on, reads, cut)
@@ -271,12 +270,12 @@ def test_a_refusal_is_one_line_of_one_rank_and_ends_all(data, tmp_path):
 def test_a_loss_that_is_not_finite_on_one_rank_stops_all_before_the_update(data, tmp_path):
     first, second = on_ranks(not_finite, 2, plan_of(), data, tmp_path / "run", CONFIG.replace(checkpoint_every=1))
     assert first.startswith("step 3: loss nan, gradient norm nan") and second == "1"
-    assert [path.name for path in checkpoint.checkpoints(tmp_path / "run")][-1] == "step-00000003-stage-0"
+    assert [path.name for path in RunDirectory(tmp_path / "run").checkpoints()][-1] == "step-00000003-stage-0"
 
 
 def test_rows_that_are_missing_changed_or_unknown_are_refused(data, tmp_path):
     on_ranks(run, 2, plan_of(steps=2, tau=1), data, tmp_path / "run")
-    path = checkpoint.checkpoints(tmp_path / "run")[-1]
+    path = RunDirectory(tmp_path / "run").checkpoints()[-1]
     manifest = json.loads((path / "manifest.json").read_text())
     embedding = manifest["model"]["tokens.weight"]
     assert manifest["world"] == 2 and embedding == {"shape": [256, 32], "rows": [[0, 128], [128, 256]]}
@@ -304,7 +303,7 @@ def test_torch_distributed_checkpoint_reads_our_rows(data, tmp_path):
     import torch.distributed.checkpoint as dcp
 
     on_ranks(run, 2, plan_of(steps=2, tau=1), data, tmp_path / "run")
-    path = checkpoint.checkpoints(tmp_path / "run")[-1]
+    path = RunDirectory(tmp_path / "run").checkpoints()[-1]
     ours = checkpoint.load(path)[1]
     theirs = {name: torch.zeros_like(tensor) for name, tensor in ours.items()}
     only_model = tmp_path / "model"
@@ -335,8 +334,8 @@ def test_rows_and_batches_are_divided_without_rest(data):
         cut = torch.arange(count).chunk(world)
         assert [list(range(count))[part] for part in parts][: len(cut)] == [part.tolist() for part in cut]
         assert sum(part.stop - part.start for part in parts) == count
-    whole = Batches(open_shards(data), plan_of(), seed=1, repeat=True).train(3)[0]
-    halves = [Batches(open_shards(data), plan_of(), seed=1, repeat=True, rank=r, world=2).train(3)[0] for r in range(2)]
+    whole = batches_of(data, plan_of(), seed=1, repeat=True).train(3)[0]
+    halves = [batches_of(data, plan_of(), seed=1, repeat=True, rank=r, world=2).train(3)[0] for r in range(2)]
     assert (np.concatenate(halves) == whole).all()
 
 
@@ -384,6 +383,7 @@ def test_a_rank_that_ends_amid_its_group_keeps_its_exit_code(joins, closed):
     code = f"""
 import atexit, torch, torch.distributed as dist
 from latebloom.train.ranks import exit_process
+from latebloom.train.run.directory import RunDirectory
 if {joins}:
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     dist.all_reduce(torch.zeros(1))
@@ -461,7 +461,7 @@ def test_groups_of_ranks_hold_replicas(world, shard, data, tmp_path):
     finals = on_ranks(run, world, plan_of(), data, tmp_path / "grouped", config)
     final = run(plan_of(), data, tmp_path / "one", CONFIG.replace(microbatch=1))
     assert finals == pytest.approx([final] * world, abs=1e-4)
-    saved = checkpoint.checkpoints(tmp_path / "grouped")[-1]
+    saved = RunDirectory(tmp_path / "grouped").checkpoints()[-1]
     assert len(list(saved.glob("model*"))) == shard
     checkpoint.verify(saved)
     for name, tensor in held(tmp_path / "one")[1].items():

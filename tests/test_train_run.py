@@ -14,6 +14,7 @@ from latebloom.theory.plan import BlockVariant
 from latebloom.train.model.transformer import GPT2
 from latebloom.train.optim.state import named_state
 from latebloom.train.run import checkpoint, loop, measure, trainee
+from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.loop import TrainConfig, make_trainee, resume, train
 from latebloom.train.run.measure import graphs_compiled
 from latebloom.train.run.trainee import Trainee
@@ -31,7 +32,7 @@ def plan_of(*, steps=12, tau=6, small=1, full=3, optimizer="muon_nsgd", **stage)
 
 
 def final_weights(out):
-    return checkpoint.load(checkpoint.newest(out)[0])[1]
+    return checkpoint.load(RunDirectory(out).newest_checkpoint()[0])[1]
 
 
 @COMPILES
@@ -142,7 +143,7 @@ def test_state_policies_resume_bitwise(policy, data, tmp_path):
     plan = plan_of(init="copy", optimizer="adamw", optimizer_state=policy)
     train(plan, data=data, out=tmp_path / "whole", config=CONFIG)
     train(plan, data=data, out=tmp_path / "cut", config=CONFIG.replace(checkpoint_every=3))
-    for path in checkpoint.checkpoints(tmp_path / "cut")[1:]:
+    for path in RunDirectory(tmp_path / "cut").checkpoints()[1:]:
         for file in path.iterdir():
             file.unlink()
         path.rmdir()
@@ -258,7 +259,7 @@ def test_starting_from_hugging_face_weights(data, tmp_path):
     (tmp_path / "hf/config.json").write_text(json.dumps(hf_config(given.shape, 1)))
     config = CONFIG.replace(init_from=str(tmp_path / "hf"))
     train(plan_of(), data=data, out=tmp_path / "run", config=config)
-    first = checkpoint.load(checkpoint.checkpoints(tmp_path / "run")[0])[1]
+    first = checkpoint.load(RunDirectory(tmp_path / "run").checkpoints()[0])[1]
     assert set(first) >= set(given.state_dict())
     begun = make_trainee(plan_of(), data, config)
     begun.begin()

@@ -8,6 +8,7 @@ import torch
 from latebloom.theory import InputError
 from latebloom.train.config import TrainConfig
 from latebloom.train.run import checkpoint
+from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.loop import resume, train
 from latebloom.train.run.trainee import Trainee
 from tests.helpers import tiny_plan
@@ -23,7 +24,7 @@ BEHIND = CONFIG.replace(save_behind=True)
 
 def assert_same_checkpoints(one, two):
     """Of two runs: the same moments, the same tensors to the last bit."""
-    for a, b in zip(checkpoint.checkpoints(one), checkpoint.checkpoints(two), strict=True):
+    for a, b in zip(RunDirectory(one).checkpoints(), RunDirectory(two).checkpoints(), strict=True):
         assert a.name == b.name
         checkpoint.verify(b)
         (state_a, weights_a, moments_a), (state_b, weights_b, moments_b) = checkpoint.load(a), checkpoint.load(b)

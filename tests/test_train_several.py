@@ -8,7 +8,7 @@ from latebloom.theory.controls import fixed_depth
 from latebloom.theory.menu import schedule_for
 from latebloom.train.config import LaunchConfig, TrainConfig
 from latebloom.train.run.branch import agree_until, share_trunks
-from latebloom.train.run.checkpoint import checkpoints
+from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.several import run_all
 from tests.helpers import tiny_plan
 from tests.test_train_ablation import in_this_process
@@ -43,7 +43,8 @@ def test_a_branch_waits_for_its_trunk_and_only_trunks_keep_checkpoints(data, tmp
     assert [record.plan for record in records] == plans
     at = read_record(tmp_path / "small").select(split="train")["wall_s"][0]
     assert [record.select(split="train")["wall_s"][0] for record in records] == [at] * 3
-    assert [int(path.name.split("-")[1]) for path in checkpoints(tmp_path / "small")][:4] == [0, 4, 8, 12]
+    saved = RunDirectory(tmp_path / "small").checkpoints()
+    assert [int(path.name.split("-")[1]) for path in saved][:4] == [0, 4, 8, 12]
 
 
 def test_a_cluster_that_is_not_there(data, tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ from latebloom.train.model.transformer import GPT2, Block, init_block_
 from latebloom.train.optim.build import build_optimizer, split_groups
 from latebloom.train.optim.plan_lr import PlanLR
 from latebloom.train.run import checkpoint
+from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.loop import TrainConfig, resume
 from latebloom.train.run.trainee import Trainee
 from tests.helpers import tiny_plan
@@ -104,17 +105,17 @@ def test_resume_is_bitwise(name, data, tmp_path):
     plan = plan_of(name, init="copy", optimizer_state="keep_copied")
     train.fit_gpt2(plan, data=data, out=tmp_path / "whole", config=CONFIG)
     train.fit_gpt2(plan, data=data, out=tmp_path / "cut", config=CONFIG.replace(checkpoint_every=3))
-    whole = checkpoint.load(checkpoint.newest(tmp_path / "whole")[0])[1]
+    whole = checkpoint.load(RunDirectory(tmp_path / "whole").newest_checkpoint()[0])[1]
     for step in (9, 6):  # after the expansion, and at it
-        for path in checkpoint.checkpoints(tmp_path / "cut"):
+        for path in RunDirectory(tmp_path / "cut").checkpoints():
             if int(path.name[5:13]) > step:
                 for file in path.iterdir():
                     file.unlink()
                 path.rmdir()
-        if not checkpoint.checkpoints(tmp_path / "cut"):
+        if not RunDirectory(tmp_path / "cut").checkpoints():
             continue
         resume(tmp_path / "cut")
-        cut = checkpoint.load(checkpoint.newest(tmp_path / "cut")[0])[1]
+        cut = checkpoint.load(RunDirectory(tmp_path / "cut").newest_checkpoint()[0])[1]
         assert all(torch.equal(whole[k], cut[k]) for k in whole)
     other = train.fit_gpt2(plan_of(name, base=None), data=data, out=tmp_path / "other", config=CONFIG)
     assert other.final() != read_record(tmp_path / "whole").final()

@@ -313,9 +313,6 @@ CALLS = {
     "landscapes.growth:GrowthLandscape.check_depth": Case(AREA.check_depth, {"depth": 1}),
     "landscapes.growth:with_area": Case(growth.with_area, {"total": 2.0}, fixed={"schedule": WSD}),
     "landscapes.law:Law.loss": Case(FUNCTIONAL.loss, {"schedule": [0.1, 0.1, 0.05], "step": [1, 3]}, zero="schedule"),
-    "landscapes.law:Law.schedule_gradient": Case(
-        FUNCTIONAL.schedule_gradient, {"schedule": [0.1, 0.1, 0.05]}, zero="schedule"
-    ),
     "landscapes.law:best_schedule": Case(
         law_interface.best_schedule, {"steps": 100.0, "peak_lr": 0.01, "pieces": 3}, fixed={"law": FUNCTIONAL}
     ),
@@ -461,7 +458,6 @@ CALLS = {
     "timing:horizon_share": Case(
         timing.horizon_share, {"horizon": 100.0, "decay": 0.1, "mixing_area": 1.0, "reference_lr": 1.0}
     ),
-    "timing:mixing_after": Case(timing.mixing_after, {"start": 7.0, "tolerance": 0.01}, fixed={"law": AREA}),
     "timing:mixing_step": Case(
         timing.mixing_step,
         {"step": [1.0, 2.0], "progressive": [1.0, 1.0], "fixed": [1.0, 1.0], "tolerance": 0.1, "start": 0.0},

@@ -18,7 +18,6 @@ from latebloom.theory.plan import (
     write_plan,
 )
 from latebloom.theory.planning import plan_expansion
-from latebloom.theory.qualifying_exam import qualifies
 from latebloom.theory.record import Record, read_record, read_records
 from latebloom.theory.schedules import WSD, Constant, Cosine, Linear, Schedule, Tail, wsd
 from latebloom.theory.timing import tau_star
@@ -45,7 +44,6 @@ __all__ = [
     "fixed_depth",
     "plan_expansion",
     "preset",
-    "qualifies",
     "read_plan",
     "read_record",
     "read_records",

@@ -1,15 +1,14 @@
-r"""Bounds of convex optimisation for (sub)gradient descent under any learning rates: averaged, last, grown, restarted.
+r"""Bounds of convex optimisation for (sub)gradient descent under any learning rates: last iterate, restarted.
 
 Notation
     x_1 ... x_T   iterates, x_{k+1} = x_k - eta_k g_k, of a convex L with |g_k| <= G_k (or E|g_k|^2 <= G_k^2)
     eta_k  ``lrs``, k = 1 ... T         S_k = eta_1 + ... + eta_k      D  ``distance`` |x_1 - x*|     G_k  ``gradient``
 
-    averaged        D^2/(2 S_T) + sum_k eta_k^2 G_k^2/(2 S_T)
-    last iterate    D^2/(2 S_T) + 1/2 [ eta_T G_T^2 + sum_{k<T} eta_k^2 G_k^2/(S_T - S_k) ]
+    D^2/(2 S_T) + 1/2 [ eta_T G_T^2 + sum_{k<T} eta_k^2 G_k^2/(S_T - S_k) ]
 
-The second is Theorem 10 and Corollary 12 of Defazio et al. (arXiv 2310.07831), which state it as a double sum; summed
+This is Theorem 10 and Corollary 12 of Defazio et al. (arXiv 2310.07831), which state it as a double sum; summed
 by parts (Abel) it has positive terms only, is exact to rounding and cheap, and is a Volterra sum with kernel 1/u, so
-that the whole curve of horizons t <= T costs O(T M) (:mod:`latebloom.theory.volterra`). Both bounds have the form
+that the whole curve of horizons t <= T costs O(T M) (:mod:`latebloom.theory.volterra`). It has the form
 a/c + b c when all learning rates are multiplied by c: :class:`Bound` knows the best c.
 
 A step of learning rate 0 changes nothing, neither the iterate nor the bound. Regime: convex, non-smooth worst case.
@@ -34,12 +33,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Bound",
     "BoundCurve",
-    "averaged",
     "last_iterate",
     "last_iterate_curve",
     "meeting_area",
     "meeting_step",
-    "progressive",
     "restarted",
 ]
 
@@ -90,25 +87,6 @@ class BoundCurve:
 
     value: np.ndarray
     error: float
-
-
-def averaged(lrs: ArrayLike, *, distance: float, gradient: ArrayLike) -> Bound:
-    """Bound on the average iterate, weighted by eta_k: D^2/(2 S_T) + sum eta_k^2 G_k^2/(2 S_T).
-
-    Args:
-        lrs: eta, shape (T,), >= 0.
-        distance: D > 0.
-        gradient: G > 0, one number or shape (T,).
-
-    Raises:
-        InputError: if a number is negative or not finite, or no learning rate is positive.
-
-    >>> averaged([0.5, 0.5], distance=1.0, gradient=1.0).value
-    0.75
-    """
-    eta, energy = _inputs(lrs, distance, gradient)
-    total = eta.sum()
-    return Bound(distance_term=float(distance**2 / (2 * total)), gradient_term=float(energy.sum() / (2 * total)))
 
 
 def last_iterate(lrs: ArrayLike, *, distance: float, gradient: ArrayLike) -> Bound:
@@ -166,38 +144,6 @@ def last_iterate_curve(lrs: ArrayLike, *, distance: float, gradient: ArrayLike, 
     if not moves.all():  # a step of zero changes nothing
         value = np.concatenate([[np.inf], value])[np.cumsum(moves)]
     return BoundCurve(value=value, error=error)
-
-
-def progressive(
-    lrs: ArrayLike, *, tau: int, distance: float, gradient: ArrayLike, small_gap: float, fresh: float, initial: float
-) -> Bound:
-    """The averaged bound of a run that grows after ``tau`` updates, as arXiv 2511.04981 has it.
-
-        averaged bound + (S_tau/S_T) (L(w*) - L(W*)) + (|x_tau - x*|^2 - |x_0 - x*|^2)/(2 S_T)
-
-    Args:
-        lrs: eta, shape (T,), >= 0.
-        distance: D = |W_0 - W*| > 0 of the whole model W = [w, x].
-        gradient: G > 0, one number or shape (T,).
-        tau: Updates before the expansion, in [0, T].
-        small_gap: L(w*) - L(W*), what the small model can never learn, >= 0.
-        fresh: |x_tau - x*|, distance of the new layers as they are put in.
-        initial: |x_0 - x*|, that of a fresh full-depth run. Random layers have fresh = initial.
-
-    Raises:
-        InputError: if a number is negative or not finite, or ``tau`` lies outside the run.
-    """
-    for name, value in {"small_gap": small_gap, "fresh": fresh, "initial": initial}.items():
-        checks.non_negative(name, value, fix="give such a number")
-    eta = _series(lrs)
-    checks.whole("tau", tau, 0, len(eta), fix="expand within the run")
-    base = averaged(lrs, distance=distance, gradient=gradient)
-    total = float(eta.sum())
-    return Bound(
-        distance_term=base.distance_term + (fresh**2 - initial**2) / (2 * total),
-        gradient_term=base.gradient_term,
-        constant=float(eta[:tau].sum()) / total * small_gap,
-    )
 
 
 def restarted(lrs: ArrayLike, *, tau: int, distance: float, gradient: ArrayLike) -> Bound:

@@ -1,13 +1,11 @@
-r"""Unit shapes of a decay over n steps from 1 to f, their exact sums and their integrals: what schedules are made of.
+r"""Unit shapes of a decay over n steps from 1 to f, and their exact sums: what schedules are made of.
 
-Each shape is a pair of functions of (i or m, n, f): the value s_i at step i = 0 ... n-1, and sum_{i<m} s_i. The
-integral is a function of the share y = i/n.
+Each shape is a pair of functions of (i or m, n, f): the value s_i at step i = 0 ... n-1, and sum_{i<m} s_i; y = i/n.
 
-                 s                                      int_0^y s
-    linear       1 - (1 - f) y                          y - (1 - f) y^2/2
-    cosine       f + (1 - f) (1 + cos(pi y))/2          f y + (1 - f) (y + sin(pi y)/pi)/2
-    sqrt         1 - (1 - f) sqrt(y)                    y - (1 - f) (2/3) y^(3/2)
-    exponential  f^y, f > 0                             (f^y - 1)/ln f
+    linear       1 - (1 - f) y
+    cosine       f + (1 - f) (1 + cos(pi y))/2
+    sqrt         1 - (1 - f) sqrt(y)
+    exponential  f^y, f > 0
 
 'sqrt' is the '1-sqrt' of Haegele et al., arXiv 2405.18392.
 """
@@ -21,9 +19,9 @@ from collections.abc import Callable
 import numpy as np
 
 from latebloom.theory import checks
-from latebloom.theory.errors import InputError, nearest
+from latebloom.theory.errors import InputError
 
-__all__ = ["DECAYS", "decay_integral", "decay_limit", "power_sum"]
+__all__ = ["DECAYS", "decay_limit", "power_sum"]
 
 Array = np.ndarray
 Shape = Callable[[Array, int, float], Array]
@@ -100,35 +98,6 @@ DECAYS: dict[str, tuple[Shape, Shape]] = {
     "sqrt": (_sqrt, _sqrt_sum),
     "exponential": (_exponential, _exponential_sum),
 }
-
-
-def decay_integral(shape: str, y: Array, f: float) -> Array:
-    """int_0^y s of a decay from 1 to f; table above.
-
-    Args:
-        shape: 'linear', 'cosine', 'sqrt' or 'exponential'.
-        y: Share of the decay's length, in [0, 1], any shape.
-        f: Where the decay ends, in [0, 1]; above 0 for an exponential one.
-
-    Returns:
-        The integral, in the shape of ``y``.
-
-    Raises:
-        InputError: if ``shape`` is unknown, or a number is outside its range.
-    """
-    if shape not in DECAYS:
-        raise InputError("shape", shape, "is not a decay", nearest(shape, DECAYS))
-    y = checks.within("y", y, 0.0, 1.0 + 1e-9, rule="must be a share in [0, 1]")  # beyond 1 by rounding
-    f = float(checks.within("f", f, 0.0, 1.0))
-    if shape == "linear":
-        return y - (1.0 - f) * y**2 / 2
-    if shape == "cosine":
-        return f * y + (1.0 - f) * (y + np.sin(np.pi * y) / np.pi) / 2
-    if shape == "sqrt":
-        return y - (1.0 - f) * (2.0 / 3.0) * y**1.5
-    if f == 0:
-        raise InputError("f", f, "is never reached by an exponential decay", "give such as 0.1")
-    return y if f == 1 else np.expm1(y * math.log(f)) / math.log(f)
 
 
 @functools.cache

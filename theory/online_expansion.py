@@ -154,23 +154,6 @@ class AutoExpansion(Spec, frozen=True, kw_only=True):
         """The expansion is due now, or was at ``decided``."""
         return self.decided is not None
 
-    @property
-    def forecast(self) -> float:
-        """Step at which the expansion will be due if nothing changes; the present step if it already is.
-
-        Infinite where growing pays at no step.
-        """
-        if self.decided is not None:
-            return float(self.decided)
-        last = math.inf
-        if self.cost_ratio is not None:
-            if self.deadline is None:
-                return math.inf
-            last = max(float(self.deadline), float(self.step))
-        if self.remaining <= self.needed:
-            return float(self.step)
-        return min(last, float(self.schedule.area_inverse(self.schedule.total_area - self.needed / self.scale)))
-
 
 def rule_of_plan(plan: Plan, law: GrowthLandscape | None = None) -> AutoExpansion:
     """The online rule of a plan: its mixing area, or a landscape with the price of the plan's small step.

@@ -36,7 +36,7 @@ from latebloom.theory.errors import InputError
 from latebloom.theory.schedules import WSD, AnySchedule, Constant, Cosine, Cyclic, InverseSqrt, Linear, Piecewise, Tail
 from latebloom.theory.spec import Spec
 
-__all__ = ["Exam", "constants", "examine", "examine_rates", "qualifies"]
+__all__ = ["Exam", "constants", "examine", "examine_rates"]
 
 HORIZONS = tuple(256 * 4**k for k in range(5))
 SETTLED = 1e-5  # relative growth of (2 q1 q2)^2 per factor 4 of T that counts as none
@@ -60,22 +60,6 @@ class Exam(Spec, frozen=True, kw_only=True):
     q2: float | None
     method: Literal["symbolic", "numeric"]
     reason: str
-
-
-def qualifies(schedule: AnySchedule) -> bool:
-    """Whether the last-iterate bound of ``schedule``, stretched to T steps at its best peak, is O(1/sqrt T).
-
-    Args:
-        schedule: Any schedule that can be stretched; its peak does not matter.
-
-    Raises:
-        InputError: for a tail, which cannot be stretched.
-
-    >>> from latebloom.theory import wsd, Constant
-    >>> qualifies(wsd(steps=100, peak_lr=1.0)), qualifies(Constant(steps=100, peak_lr=1.0))
-    (True, False)
-    """
-    return examine(schedule).passes
 
 
 def examine(schedule: AnySchedule) -> Exam:

@@ -9,9 +9,7 @@ Notation
 
 Decays are sampled at the left end of each step (first value 1, last value just above ``final``), as in Schaipp et al.
 (arXiv 2501.18965), so that a linear decay over T steps is (T - k)/T, the schedule that is optimal for the last
-iterate (Defazio et al., arXiv 2310.07831). Every area below is a closed form, not a running sum. Beside the exact S(t)
-stands the continuous one of gradient flow, ``flow_area``: the integral of the shape as a function of real time. The two
-differ by less than one step at the peak rate for every monotone piece of the shape, whatever the horizon.
+iterate (Defazio et al., arXiv 2310.07831). Every area below is a closed form, not a running sum.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ import numpy as np
 from msgspec import Meta
 
 from latebloom.theory import checks
-from latebloom.theory.decay_shapes import DECAYS, decay_integral, power_sum
+from latebloom.theory.decay_shapes import DECAYS, power_sum
 from latebloom.theory.errors import InputError
 from latebloom.theory.spec import Count, Fraction, NonNegative, Positive, Spec
 
@@ -117,27 +115,6 @@ class Schedule(Spec, frozen=True, kw_only=True, tag_field="shape"):
         inside = np.where(area > start, (area - start) / np.where(lr > 0, lr, 1.0), 0.0)
         return low + np.clip(inside, 0.0, 1.0)
 
-    def flow_area(self, t: ArrayLike) -> Array:
-        """int_0^t of the learning rate as a continuous function of time (warm-up t/w, no steps), in closed form.
-
-        >>> float(Linear(steps=10, peak_lr=1.0).flow_area(10)), Linear(steps=10, peak_lr=1.0).total_area
-        (5.0, 5.5)
-        """
-        return self._flow_area(_checked("t", t, 0, self.horizon).astype(float))
-
-    def flow_area_inverse(self, area: float) -> float:
-        """Time t at which the continuous area is ``area``, by Brent's method (to 1e-12 of the horizon)."""
-        from scipy.optimize import brentq
-
-        total = float(self.flow_area(self.horizon))
-        area = float(_checked("area", area, 0.0, total))
-        if area in (0.0, total):
-            return 0.0 if area == 0 else float(self.horizon)
-        return float(brentq(lambda t: float(self.flow_area(t)) - area, 0.0, self.horizon, xtol=1e-12 * self.horizon))
-
-    def _flow_area(self, t: Array) -> Array:
-        raise NotImplementedError
-
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw the learning rate against steps (:func:`latebloom.theory.display.plot_schedule`).
 
@@ -223,15 +200,6 @@ class _Warm(Schedule, frozen=True, kw_only=True):
         m = np.minimum(t, w)
         return self.peak_lr * (m * (m + 1.0) / (2 * max(w, 1)) + self._unit_area(np.maximum(t - w, 0)))
 
-    def _flow_area(self, t: Array) -> Array:
-        w = self.warmup_steps
-        rise = np.minimum(t, w) ** 2 / (2 * max(w, 1))
-        return self.peak_lr * (rise + self._unit_flow(np.maximum(t - w, 0.0)))
-
-    def _unit_flow(self, i: Array) -> Array:
-        """Integral of the shape after the warm-up from 0 to the real number i."""
-        raise NotImplementedError
-
     def with_steps(self, steps: int) -> AnySchedule:
         steps = _horizon(steps)
         scaled = self.replace(steps=steps, warmup_steps=round(self.warmup_steps * steps / self.steps))
@@ -253,9 +221,6 @@ class Constant(_Warm, frozen=True, kw_only=True, tag="constant"):
     def _unit_area(self, m: Array) -> Array:
         return np.asarray(m, dtype=float)
 
-    def _unit_flow(self, i: Array) -> Array:
-        return i
-
 
 class _Decaying(_Warm, frozen=True, kw_only=True):
     """One decay over all the steps after the warm-up.
@@ -271,10 +236,6 @@ class _Decaying(_Warm, frozen=True, kw_only=True):
 
     def _unit_area(self, m: Array) -> Array:
         return DECAYS[self._decay()][1](np.asarray(m, dtype=float), max(self.steps - self.warmup_steps, 1), self.final)
-
-    def _unit_flow(self, i: Array) -> Array:
-        n = max(self.steps - self.warmup_steps, 1)
-        return n * decay_integral(self._decay(), i / n, self.final)
 
     def _decay(self) -> str:
         return str(self.__struct_config__.tag)
@@ -304,9 +265,6 @@ class InverseSqrt(_Warm, frozen=True, kw_only=True, tag="inverse_sqrt"):
         c = self.timescale
         return math.sqrt(c) * (power_sum(c + np.asarray(m) - 1, -0.5) - power_sum(np.asarray(c - 1), -0.5))
 
-    def _unit_flow(self, i: Array) -> Array:
-        return 2.0 * self.timescale * (np.sqrt(1.0 + i / self.timescale) - 1.0)
-
 
 class Cyclic(_Warm, frozen=True, kw_only=True, tag="cyclic"):
     """Cosine decays to ``final`` that restart every ``period`` steps (Loshchilov & Hutter, arXiv 1608.03983).
@@ -333,11 +291,6 @@ class Cyclic(_Warm, frozen=True, kw_only=True, tag="cyclic"):
         return cycles * area(np.asarray(float(self.period)), self.period, self.final) + area(
             rest, self.period, self.final
         )
-
-    def _unit_flow(self, i: Array) -> Array:
-        cycles, rest = np.divmod(i, self.period)
-        whole = float(decay_integral("cosine", np.asarray(1.0), self.final))
-        return self.period * (cycles * whole + decay_integral("cosine", rest / self.period, self.final))
 
 
 class WSD(_Warm, frozen=True, kw_only=True, tag="wsd"):
@@ -379,11 +332,6 @@ class WSD(_Warm, frozen=True, kw_only=True, tag="wsd"):
         stable = self.steps - self.warmup_steps - self.decay_steps
         _, area = DECAYS[self.decay]
         return np.minimum(m, stable) + area(np.maximum(m - stable, 0.0), max(self.decay_steps, 1), self.final)
-
-    def _unit_flow(self, i: Array) -> Array:
-        stable, n = self.steps - self.warmup_steps - self.decay_steps, max(self.decay_steps, 1)
-        decayed = decay_integral(self.decay, np.maximum(i - stable, 0.0) / n, self.final)
-        return np.minimum(i, stable) + n * decayed
 
 
 class Piecewise(Schedule, frozen=True, kw_only=True, tag="piecewise"):
@@ -438,11 +386,6 @@ class Piecewise(Schedule, frozen=True, kw_only=True, tag="piecewise"):
 
         return self._pieces(t, within)
 
-    def _flow_area(self, t: Array) -> Array:
-        at, rate = np.array(self.at), np.array(self.rate)
-        slope = np.diff(rate) / np.maximum(np.diff(at), 1)
-        return self._pieces(t, lambda j, time: rate[j] * time + slope[j] * time**2 / 2)
-
     def _pieces(self, t: Array, within: Callable[[Array, Array], Array]) -> Array:
         """Sum of whole pieces before ``t`` and the part of the last, ``within(piece, time in it)``."""
         at = np.array(self.at)
@@ -485,9 +428,6 @@ class Tail(Schedule, frozen=True, kw_only=True, tag="tail"):
 
     def _area(self, t: Array) -> Array:
         return self.base.area(t + self.start_step) - self.base.area(self.start_step)
-
-    def _flow_area(self, t: Array) -> Array:
-        return self.base.flow_area(t + self.start_step) - self.base.flow_area(self.start_step)
 
 
 AnySchedule = Constant | Linear | Cosine | InverseSqrt | WSD | Cyclic | Piecewise | Tail

@@ -28,14 +28,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from latebloom.theory.landscapes.area import AreaLaw
     from latebloom.theory.landscapes.growth import GrowthLandscape
     from latebloom.theory.schedules import AnySchedule, Schedule
 
 __all__ = [
     "TimingIntervals",
     "horizon_share",
-    "mixing_after",
     "mixing_step",
     "tau_cosine",
     "tau_star",
@@ -173,42 +171,6 @@ def horizon_share(horizon: float, *, decay: float, mixing_area: float, reference
     if not (horizon > 0 and reference_lr > 0 and math.isfinite(horizon * reference_lr)):
         raise InputError("horizon", (horizon, reference_lr), "must be positive, as must eta_ref", "give finite values")
     return tau_wsd(1.0, decay, mixing_area / (reference_lr * math.sqrt(horizon)))
-
-
-def mixing_after(law: AreaLaw, start: float, *, tolerance: float) -> float:
-    """Mixing time for the record: least area u after an expansion at area ``start`` from which on, at constant rate,
-
-        kappa B(u) - B(start + u) <= tolerance (L0 + A(start + u) + B(start + u)),
-
-    that is, |progressive - fixed|/fixed <= tolerance. Two regimes: where the floor L0 is most of the loss, u does not
-    depend on when the expansion happened; where the signals are (small L0, power laws), u is proportional to ``start``.
-
-    Args:
-        law: The landscape.
-        start: S_tau > 0, learning-rate area at the expansion.
-        tolerance: Relative, such as 0.01.
-
-    Returns:
-        Learning rate x steps.
-
-    Raises:
-        InputError: if the runs never come that close.
-    """
-    if not (0 < start < math.inf and 0 < tolerance < 1):
-        raise InputError("tolerance", tolerance, "must lie in (0, 1), and the start be positive", "give 0.01")
-
-    def gap(log_u: float) -> float:
-        u = math.exp(log_u)
-        full = float(law.trunk(start + u) + law.fresh(start + u))
-        return float(law.kappa * law.fresh(u) - law.fresh(start + u)) - tolerance * (law.floor + full)
-
-    grid = math.log(start) + np.linspace(-18, 28, 185)
-    far = np.flatnonzero(np.array([gap(x) for x in grid]) > 0)
-    if far.size == 0:
-        return 0.0
-    if far[-1] == len(grid) - 1:
-        raise InputError("tolerance", tolerance, "is never reached: the grown run stays behind", "allow more")
-    return math.exp(scipy.optimize.brentq(gap, grid[far[-1]], grid[far[-1] + 1], xtol=1e-12))
 
 
 class TimingIntervals(Spec, frozen=True, kw_only=True):

@@ -209,11 +209,6 @@ class Verdict(Spec, frozen=True, kw_only=True):
         return 1 - self.flops / self.arms["fixed"].flops if "fixed" in self.arms else None
 
     @property
-    def same_horizon(self) -> float | None:
-        """Final loss of the full depth for the same number of steps, None if it was not run."""
-        return self.controls.get("fixed")
-
-    @property
     def equal_compute(self) -> float | None:
         """Final loss of the full depth for the same FLOPs, None if it was not run."""
         return self.controls.get(FULL)
@@ -225,7 +220,7 @@ class Verdict(Spec, frozen=True, kw_only=True):
 
     @property
     def gap_same_horizon(self) -> float | None:
-        """(progressive - same_horizon)/same_horizon, the price of the saving; None if it was not run."""
+        """(progressive - fixed)/fixed: what the saving costs, beside as many steps; None if they were not run."""
         return self.gap("fixed") if "fixed" in self.arms else None
 
     @property

@@ -15,8 +15,7 @@ z_j <- (z_j + w_k) exp(-x_j gap_k), instead of visiting all of the past.
 The exponentials come from v^-d = int exp(d s - v e^s) ds / Gamma(d) by the trapezoid rule in s = ln x, whose error is
 known beforehand (Poisson's formula: relative 2 |Gamma(d + 2 pi i/h)|/Gamma(d) for spacing h; Beylkin & Monzon, Appl.
 Comput. Harmon. Anal. 28 (2010) 131). The infinitely many small rates below the grid are replaced by four that have the
-same first four moments, so that slow decays (d < 1/2) cost no more. The rates depend on the range alone, never on d
-or C: a fit computes the states z once and then evaluates any such kernel by one product (:func:`states`).
+same first four moments, so that slow decays (d < 1/2) cost no more.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ from latebloom.theory import checks
 from latebloom.theory.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import ArrayLike
 
-__all__ = ["Exponentials", "Grid", "direct", "grid", "power_kernel", "response", "states"]
+__all__ = ["Exponentials", "Grid", "grid", "power_kernel", "response"]
 
 TAIL = 4  # rates that stand for all those below the grid
 TAIL_SPAN = 0.3  # largest tail rate x largest argument; the error of the tail goes with its fourth power
@@ -208,56 +207,6 @@ def response(gap: ArrayLike, weight: ArrayLike, kernel: Exponentials, *, lag: Ar
         y = np.matmul(kernel.weight, z).T.ravel()[: len(gap) - start]
         out[start + 1 : start + 1 + len(y)] = y
     return out
-
-
-def states(
-    gap: ArrayLike, weight: ArrayLike, rate: ArrayLike, *, at: ArrayLike, lag: ArrayLike | None = None
-) -> np.ndarray:
-    """z_ij = sum_{k<i} w_k exp(-x_j (P_i - P_k + r_k)) at the i of ``at``, shape (len(at), M).
-
-    ``states(...) @ Grid.weights(d, shift)`` is the response for any d and shift: a fit runs over the steps once.
-
-    Args:
-        gap: P_{i+1} - P_i, shape (n,), >= 0.
-        weight: w, shape (n,), any sign.
-        rate: x, shape (M,), >= 0.
-        at: Whole numbers i in [0, n], sorted.
-        lag: r, shape (n,), >= 0.
-
-    Raises:
-        InputError: if an argument is not finite or negative, or ``at`` is not sorted or lies outside.
-    """
-    gap, weight, lag = _inputs(gap, weight, lag)
-    rate, at = checks.series("rate", rate, low=0.0), np.asarray(at)
-    if at.ndim != 1 or at.dtype.kind not in "iu" or np.any((at < 0) | (at > len(gap))) or np.any(at[1:] < at[:-1]):
-        raise InputError("at", at.tolist(), f"must be sorted whole numbers in [0, {len(gap)}]", "sort and round them")
-    out = np.zeros((len(at), len(rate)))
-    for start, z in _scan(gap, weight, lag, rate):
-        length, _, blocks = z.shape
-        low, high = np.searchsorted(at, [start + 1, start + length * blocks + 1])
-        block, step = np.divmod(at[low:high] - start - 1, length)
-        out[low:high] = z[step, :, block]
-    return out
-
-
-def direct(gap: ArrayLike, weight: ArrayLike, kernel: Callable, *, at: ArrayLike | None = None) -> np.ndarray:
-    """The sums of :func:`response` term by term, O(n) for each i: the readable reference.
-
-    Args:
-        gap: P_{i+1} - P_i, shape (n,), >= 0.
-        weight: w, shape (n,), any sign.
-        kernel: K, from an array of lags to an array.
-        at: Whole numbers i in [0, n]; None for all.
-
-    Returns:
-        y, shape (len(at),).
-
-    Raises:
-        InputError: if an argument is not finite or negative, or ``at`` lies outside.
-    """
-    gap, weight, _ = _inputs(gap, weight, None)
-    steps = np.arange(len(gap) + 1) if at is None else checks.whole("at", at, 0, len(gap)).astype(int)
-    return np.array([np.sum(weight[:i] * kernel(np.cumsum(gap[:i][::-1])[::-1])) for i in steps])
 
 
 def _scan(

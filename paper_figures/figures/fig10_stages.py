@@ -2,8 +2,7 @@
 
 Left: loss over compute. Right: final losses over compute, beside fixed depths at the same settings.
 
-Source: theory (:func:`latebloom.theory.tradeoff.best_stages`) has several expansions collapse into one where each
-layer brings the same signal for the same cost. Records: GPT-2 of width 64 on bytes of novels, plans in
+Records: GPT-2 of width 64 on bytes of novels, plans in
 paper_figures/plans, all seeds that there are; fixed depths of other compute are those of the study `depths_bytes_w64`.
 """
 

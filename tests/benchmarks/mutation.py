@@ -39,7 +39,7 @@ MUTATIONS = (
     Mutation("decay_shapes", "1.5 - 0.75 * math.log(3.0)", "1.5 + 0.75 * math.log(3.0)", "bounds"),
     Mutation("qualifying_exam", "total = warmup / 2 + stable + last", "total = warmup + stable + last", "bounds"),
     Mutation("bounds", "gradient_term=float(gradients / 2)", "gradient_term=float(gradients)", "bounds"),
-    Mutation("bounds", "(fresh**2 - initial**2)", "(fresh**2 + initial**2)", "bounds"),
+    Mutation("bounds", "return (1 - rho) * total", "return (1 + rho) * total", "bounds"),
     Mutation("volterra", "            z += add[i]\n", "            z -= add[i]\n", "volterra"),
     Mutation("architectures/gpt2", 'bias("attention.qkv.bias", 3 * d)', 'bias("attention.qkv.bias", d)', "cost"),
     Mutation("cost", "12 * depth * model.context * model.width", "6 * depth * model.context * model.width", "cost"),

@@ -42,6 +42,7 @@ from latebloom.train.optim.build import build_optimizer
 from latebloom.train.optim.plan_lr import PlanLR
 from latebloom.train.ranks import joined
 from latebloom.train.run import checkpoint
+from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.dryrun import dry_run
 from latebloom.train.run.loop import make_trainee, train
 from tests.fake_ranks import Bytes, fake_rank, peak_bytes
@@ -181,7 +182,7 @@ def reshard(data: Path, folder: Path) -> dict[str, Any]:
     train_run(plan, data, folder / "one", 2)
     on_ranks(train_run, 2, plan, data, folder / "two", 2, seconds=300)
     equal = []
-    for a, b in zip(*(checkpoint.checkpoints(folder / name) for name in ("one", "two")), strict=True):
+    for a, b in zip(*(RunDirectory(folder / name).checkpoints() for name in ("one", "two")), strict=True):
         _, weights, state = checkpoint.load(a)
         for path in (a, b):
             parts = on_ranks(reread, 2, path)

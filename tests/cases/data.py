@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from latebloom.theory import InputError
-from latebloom.train.data.batches import Batches
 from latebloom.train.data.corpus import prepare
 from latebloom.train.data.shards import open_shards
 from latebloom.train.data.sources import documents, find_files
 from latebloom.train.data.tokenizers import END, find_tokenizer
 from tests.cases.table import PLAN, case, check, refusal_says
+from tests.helpers import batches_of
 
 WORDS = ["river", "stone", "lantern", "window", "garden", "winter", "morning", "letter", "quiet", "harbour"]
 
@@ -357,7 +357,7 @@ def _(folder: Path) -> str:
 @case(14, "tokens beyond the model's vocabulary", "refused")
 def _(folder: Path) -> str:
     foreign(folder, 120_000, lambda path, tokens: tokens.astype("<u4").tofile(path))
-    Batches(open_shards(folder), PLAN, seed=0).train(0)
+    batches_of(folder, PLAN, seed=0).train(0)
     return "trained on"
 
 

@@ -35,7 +35,7 @@ from latebloom.theory.plan import Curve, Plan, Prediction, write_plan
 from latebloom.theory.record import header, write_parquet
 from latebloom.train.config import TrainConfig
 from latebloom.train.data.corpus import prepare
-from latebloom.train.run import checkpoint
+from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.loop import train
 from tests.helpers import tiny_plan
 
@@ -281,9 +281,9 @@ def run_of(name: str, change: Callable[[Path, Path, Path], None], *command: str)
 
     def make(folder: Path, base: Path) -> list[Any]:
         run = shutil.copytree(base / "run", folder / "work" / "run", symlinks=True)
-        for path in checkpoint.checkpoints(run)[:-1]:
+        for path in RunDirectory(run).checkpoints()[:-1]:
             shutil.rmtree(path)
-        change(run, checkpoint.checkpoints(run)[-1], folder)
+        change(run, RunDirectory(run).checkpoints()[-1], folder)
         words = list(command or ("sample", "late", "--tokens", "2"))
         return [words[0], run, *(str(folder / "work" / "out") if word == "OUT" else word for word in words[1:])]
 

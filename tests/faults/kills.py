@@ -39,7 +39,7 @@ from latebloom.theory.record import Record, header, read_record, write_parquet
 from latebloom.train.config import TrainConfig
 from latebloom.train.data import corpus
 from latebloom.train.experiments.study import GrowthGrid, Study, run_study
-from latebloom.train.run import checkpoint
+from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.loop import resume, train
 from latebloom.train.run.several import run_one
 from tests.faults.injector import at_file_event, kill
@@ -73,7 +73,7 @@ def do_online(folder: Path, data: Path) -> None:
     moved = tiny_plan(steps=18, tau=16)
     rule = AutoExpansion(schedule=moved.schedule, mixing_area=7 * moved.schedule.peak)
     run = folder / "run"
-    if (run / "record.jsonl").exists() and checkpoint.checkpoints(run):
+    if (run / "record.jsonl").exists() and RunDirectory(run).checkpoints():
         resume(run)
     else:
         train(moved, data=data / "shards", out=run, config=CONFIG.replace(keep_checkpoints=1), auto=rule)
@@ -110,7 +110,7 @@ def outcome(folder: Path) -> dict[str, Any]:
         record = read_record(path)
         columns = (record.columns[name].tolist() for name in ("step", "split", "metric", "value"))
         rows = sorted(row for row in zip(*columns, strict=True) if row[2] != "tokens_per_s")
-        weights = checkpoint.newest(path.parent)[0] / "model.safetensors"
+        weights = RunDirectory(path.parent).newest_checkpoint()[0] / "model.safetensors"
         found[path.parent.name] = {
             "final": record.final(), "rows": [list(row) for row in rows], "weights": file_sha256(weights)
         }  # fmt: skip

@@ -4,8 +4,8 @@ One step of subgradient descent on a convex L obeys
 
     |x_{k+1} - x*|^2 <= |x_k - x*|^2 - 2 eta_k (L(x_k) - L*) + eta_k^2 G_k^2.
 
-Summed and divided by 2 S_T it is the averaged bound; with the freedom to compare later iterates with earlier ones it is
-Theorem 10 of Defazio et al. (arXiv 2310.07831), of which only the summation by parts is ours.
+Summed and divided by 2 S_T it bounds the average iterate; with the freedom to compare later iterates with earlier ones
+it is Theorem 10 of Defazio et al. (arXiv 2310.07831), of which only the summation by parts is ours.
 """
 
 from __future__ import annotations
@@ -14,21 +14,12 @@ import sympy as sp
 
 __all__ = [
     "abel_residual",
-    "averaged_residual",
     "best_scale_residual",
     "meeting_area_residual",
-    "progressive_residual",
     "restart_residual",
 ]
 
 EQUATIONS = (
-    (
-        "averaged: D^2/(2 S_T) + sum eta_k^2 G_k^2/(2 S_T)",
-        "latebloom.theory.bounds:averaged",
-        "bounds:averaged_residual",
-        "tests/test_theory_bounds.py::test_averaged_against_the_sums",
-        "",
-    ),
     (
         "last iterate: D^2/(2 S_T) + 1/2 [eta_T G_T^2 + sum_{k<T} eta_k^2 G_k^2/(S_T - S_k)]",
         "latebloom.theory.bounds:last_iterate",
@@ -49,13 +40,6 @@ EQUATIONS = (
         "bounds:best_scale_residual",
         "tests/test_theory_bounds.py::test_best_scale_is_the_minimum",
         "fig24_qualifying_exam",
-    ),
-    (
-        "progressive = averaged + (S_tau/S_T)(L(w*) - L(W*)) + (|x_tau - x*|^2 - |x_0 - x*|^2)/(2 S_T)",
-        "latebloom.theory.bounds:progressive",
-        "bounds:progressive_residual",
-        "tests/test_theory_bounds.py::test_progressive_bound_holds_in_simulation",
-        "fig14_bounds",
     ),
     (
         "restarted: last-iterate bound from tau with |W_tau - W*|^2 = |w_tau - w*|^2 + |x_tau - x*|^2",
@@ -96,38 +80,12 @@ def abel_residual() -> list[sp.Expr]:
     return [sp.simplify(sp.diff(printed - abel, q)) for q in energy]
 
 
-def averaged_residual() -> sp.Expr:
-    """Sum of the descent inequalities, divided by 2 S_T, less the bound with |x_{T+1} - x*|^2 dropped; zero."""
-    eta, norm = _rates()
-    distance = sp.symbols(f"d1:{STEPS + 2}", positive=True)  # |x_k - x*|^2
-    gaps = [
-        (distance[k] - distance[k + 1] + eta[k] ** 2 * norm[k] ** 2) / 2 for k in range(STEPS)
-    ]  # eta_k (L(x_k) - L*) at equality
-    bound = (distance[0] + sum(e**2 * g**2 for e, g in zip(eta, norm, strict=True))) / (2 * sum(eta))
-    return sp.simplify(sum(gaps) / sum(eta) - bound + distance[-1] / (2 * sum(eta)))
-
-
 def best_scale_residual() -> list[sp.Expr]:
     """d/dc (a/c + b c) and (a/c + b c) - 2 sqrt(a b) at c = sqrt(a/b); zero."""
     a, b, c = sp.symbols("a b c", positive=True)
     value = a / c + b * c
     at = {c: sp.sqrt(a / b)}
     return [sp.simplify(sp.diff(value, c).subs(at)), sp.simplify(value.subs(at) - 2 * sp.sqrt(a * b))]
-
-
-def progressive_residual() -> sp.Expr:
-    """Two phases summed: what the paper adds to the averaged bound; zero.
-
-    Phase one descends to (w*, 0) in w alone: sum eta (L(w_k) - L(w*)) <= (|w_1 - w*|^2 - |w_tau - w*|^2 + ...)/2, and
-    L(w_k) - L(W*) is larger by L(w*) - L(W*). Phase two starts from |w_tau - w*|^2 + |x_tau - x*|^2 (w* shared).
-    """
-    s1, s2, gap = sp.symbols("S_tau S_rest gap", positive=True)
-    w0, w_tau, x_tau, x0, q1, q2 = sp.symbols("w0 w_tau x_tau x0 q1 q2", positive=True)  # squared distances, energies
-    phase_one = (w0 - w_tau + q1) / 2 + s1 * gap
-    phase_two = (w_tau + x_tau + q2) / 2
-    total = s1 + s2
-    averaged = (w0 + x0 + q1 + q2) / (2 * total)
-    return sp.simplify((phase_one + phase_two) / total - (averaged + s1 / total * gap + (x_tau - x0) / (2 * total)))
 
 
 def restart_residual() -> sp.Expr:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import sympy as sp
 
 __all__ = [
-    "drop_rate_residual",
     "kick_residual",
-    "log_signal_residual",
     "noise_floor_residual",
     "schur_residual",
     "small_optimum_residual",
@@ -38,13 +36,6 @@ EQUATIONS = (
         "fig02_theory_against_simulation",
     ),
     (
-        "after a long phase one and x_tau = 0 the loss drops at the rate |Q x*|^2",
-        "latebloom.theory.landscapes.coupled:CoupledQuadratic.drop_rate",
-        "coupled:drop_rate_residual",
-        "tests/test_theory_coupled.py::test_drop_rate_is_the_slope_and_a_schur_norm",
-        "",
-    ),
-    (
         "C = 0: kappa(S_tau, u) is one number",
         "latebloom.theory.landscapes.coupled:CoupledQuadratic.kappa",
         "coupled:uncoupled_kappa_residual",
@@ -63,13 +54,6 @@ EQUATIONS = (
         "latebloom.theory.landscapes.coupled:CoupledQuadratic.descent",
         "coupled:noise_floor_residual",
         "tests/test_theory_coupled.py::test_noise_floor",
-        "",
-    ),
-    (
-        "B(S) = a [E1(2 lambda_min S) - E1(2 lambda_max S)] falls as -a ln S",
-        "latebloom.theory.landscapes.coupled:log_signal",
-        "coupled:log_signal_residual",
-        "tests/test_theory_coupled.py::test_slope_between_the_ends",
         "",
     ),
 )
@@ -111,16 +95,6 @@ def split_residual() -> sp.Expr:
     return sp.simplify(_loss(e_w, e_x) - (v.T * a * v)[0] / 2 - (e_x.T * schur * e_x)[0] / 2)
 
 
-def drop_rate_residual() -> sp.Expr:
-    """|H e|^2 at e_w = A^-1 C x*, e_x = -x*, less |Q x*|^2; zero: the trunk is at rest there."""
-    a, c, b = _blocks()
-    target = sp.Matrix([sp.Symbol("t")])
-    e_w, e_x = a.inv() * c * target, -target
-    slope_w, slope_x = a * e_w + c * e_x, c.T * e_w + b * e_x
-    pull = (b - c.T * a.inv() * c) * target
-    return sp.simplify((slope_w.T * slope_w)[0] + (slope_x.T * slope_x)[0] - (pull.T * pull)[0])
-
-
 def uncoupled_kappa_residual() -> sp.Expr:
     """d/du of |grown|^2/|fresh|^2 in two layers, grown = sqrt(kappa) x fresh at the start and C = 0; zero."""
     u, kappa, p, q = sp.symbols("u kappa lambda_1 lambda_2", positive=True)
@@ -150,13 +124,3 @@ def noise_floor_residual() -> list[sp.Expr]:
         sp.simplify((1 - eta * lam) ** 2 * V + eta**2 * sigma**2 - V),
         sp.simplify(lam * V / 2 - eta * sigma**2 / (2 * (2 - eta * lam))),
     ]
-
-
-def log_signal_residual() -> list[sp.Expr]:
-    """dB/dS by the closed form and under the integral; slope -a in ln S for lambda_min -> 0, lambda_max -> oo; zero."""
-    S, low, high, lam, a = sp.symbols("S lambda_min lambda_max lambda a", positive=True)
-    slope = sp.diff(a * (sp.expint(1, 2 * low * S) - sp.expint(1, 2 * high * S)), S)
-    inside = sp.integrate(-2 * a * sp.exp(-2 * lam * S), (lam, low, high))
-    difference = sp.simplify((slope - inside).rewrite(sp.exp))
-    limit = sp.limit(sp.limit(S * inside, high, sp.oo), low, 0) + a
-    return [sp.simplify(sp.expand_func(difference)), sp.simplify(limit)]

@@ -1,4 +1,4 @@
-"""Steps against depth: the optimum, its scaling, the verdict's condition, stages and the horizon law, proved."""
+"""Steps against depth: the optimum, its scaling, the verdict's condition and the horizon law, proved."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ __all__ = [
     "horizon_share_residual",
     "iso_compute_residual",
     "iso_loss_residual",
-    "mixing_time_residual",
-    "stage_residual",
     "winning_horizon_residual",
 ]
 
@@ -54,16 +52,9 @@ EQUATIONS = (
     ),
     (
         "smallest winning horizon [(s_x A_x/(s_w A_w)) n/(1-n)]^(1/(s_x - s_w)), kappa = 1",
-        "latebloom.theory.tradeoff:Tradeoff.winning_horizon",
+        "latebloom.theory.tradeoff:Tradeoff.wins",
         "tradeoff:winning_horizon_residual",
         TESTS + "test_smallest_winning_horizon",
-        "",
-    ),
-    (
-        "stages: s_k A_k u_k^(-1-s_k)/(c_k - c_{k-1}) = s_0 A_0 T^(-1-s_0)/c_0, worth having iff u_1* > u_2* > ...",
-        "latebloom.theory.tradeoff:best_stages",
-        "tradeoff:stage_residual",
-        TESTS + "test_against_brute_force",
         "",
     ),
     (
@@ -72,13 +63,6 @@ EQUATIONS = (
         "tradeoff:horizon_share_residual",
         TESTS + "test_horizon_law",
         "fig25_horizon",
-    ),
-    (
-        "mixing without a floor: u = S/(((1+eps)/kappa)^(1/s) - 1), proportional to S_tau",
-        "latebloom.theory.timing:mixing_after",
-        "tradeoff:mixing_time_residual",
-        TESTS + "test_mixing_after_without_floor_in_closed_form",
-        "",
     ),
 )
 T, u, n, kappa = sp.symbols("T u n kappa", positive=True)
@@ -138,34 +122,9 @@ def winning_horizon_residual() -> sp.Expr:
     return sp.simplify(sp.expand_log(log.subs(sp.log(T), sp.expand_log(sp.log(horizon), force=True)), force=True))
 
 
-def stage_residual() -> list[sp.Expr]:
-    """Two stages: the gradient of loss + price x cost, price from T, vanishes at u_k*; one stage is u*; zero."""
-    c0, c1, c2, u1, u2 = sp.symbols("c_0 c_1 c_2 u_1 u_2", positive=True)
-    a0, a1, a2, s0, s1, s2 = sp.symbols("A_0 A_1 A_2 s_0 s_1 s_2", positive=True)
-    price = s0 * a0 * T ** (-1 - s0) / c0
-    loss = a0 * T**-s0 + a1 * u1**-s1 + a2 * u2**-s2
-    total = loss + price * (c0 * sp.Symbol("H") + c1 * u1 + c2 * u2)
-    tails = {u1: (s1 * a1 / (price * c1)) ** (1 / (1 + s1)), u2: (s2 * a2 / (price * c2)) ** (1 / (1 + s2))}
-    out = []
-    for v, cost, a, s in ((u1, c1, a1, s1), (u2, c2, a2, s2)):
-        expected = price * cost - a * s * v ** (-1 - s)
-        assert sp.simplify(sp.diff(total, v) - expected) == 0
-        out.append(sp.simplify(sp.expand_log(sp.log(a * s * tails[v] ** (-1 - s) / (price * cost)), force=True)))
-    one = tails[u1].subs({c0: n, c1: 1 - n, a0: A_w, s0: s_w, a1: kappa * A_x, s1: s_x})
-    out.append(sp.simplify(sp.expand_log(sp.log(one / OPTIMUM), force=True)))
-    return out
-
-
 def horizon_share_residual() -> sp.Expr:
     """Area that WSD leaves at tau = T (1 - d/2 - u_mix/(eta_ref sqrt T)) with peak eta_ref/sqrt T, less u_mix; zero."""
     d, ref, mix = sp.symbols("d eta_ref u_mix", positive=True)
     peak = ref / sp.sqrt(T)
     tau = T * (1 - d / 2 - mix / (ref * sp.sqrt(T)))
     return sp.simplify(peak * (T * (1 - d) - tau) + peak * d * T / 2 - mix)
-
-
-def mixing_time_residual() -> sp.Expr:
-    """kappa u^-s/(S + u)^-s at u = S/(((1 + eps)/kappa)^(1/s) - 1), less 1 + eps; zero."""
-    S, ratio = sp.symbols("S rho", positive=True)  # rho = ((1 + eps)/kappa)^(1/s)
-    at = S / (ratio - 1)
-    return sp.simplify(sp.simplify((S + at) / at) - ratio)

@@ -1,7 +1,7 @@
 """Loss landscapes. Laws over learning-rate schedules share one interface (:mod:`latebloom.theory.landscapes.law`):
 
     law.loss(schedule or array of learning rates, step) -> losses        law.parameters, law.units
-    law.gradient(history(schedule, step)), law.schedule_gradient(...)    LawPair(small=law, full=law, ...).loss(plan)
+    law.gradient(history(schedule, step)) -> slopes                      LawPair(small=law, full=law, ...).loss(plan)
 
 :mod:`latebloom.theory.fitting.laws` fits any of them. The area law (:mod:`latebloom.theory.landscapes.area`) is the
 one that plans expansions.

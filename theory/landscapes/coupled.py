@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from latebloom.theory.schedules import Schedule
 
-__all__ = ["CoupledQuadratic", "log_signal", "random_coupled"]
+__all__ = ["CoupledQuadratic", "random_coupled"]
 
 Vector = tuple[float, ...]
 
@@ -182,28 +182,6 @@ class CoupledQuadratic(GrowthLandscape, frozen=True, kw_only=True, tag="coupled"
         fresh = self._move(self._fresh_error(), remaining)[new]
         return float(grown @ self.schur @ grown / (fresh @ self.schur @ fresh))
 
-    def kappa_limit(self, phase_one: float) -> float:
-        """lim_{u -> inf} kappa = (q.e_tau)^2/(q.e_0)^2, q the slowest eigenvector of H that moves new layers at all."""
-        checks.non_negative("phase_one", phase_one)
-        _, vectors = np.linalg.eigh(np.array(self.hessian))
-        moving = np.linalg.norm(vectors[len(self.trunk_start) :], axis=0) > 1e-9
-        q = vectors[:, np.argmax(moving)]
-        return float((q @ self._grown_error(phase_one)) ** 2 / (q @ self._fresh_error()) ** 2)
-
-    def drop_rate(self, phase_one: float) -> float:
-        """-dP/du after the expansion, |H e_tau|^2; |Q x*|^2 after a long phase one with x_tau = 0. Per area."""
-        checks.non_negative("phase_one", phase_one)
-        slope = np.array(self.hessian) @ self._grown_error(phase_one)
-        return float(slope @ slope)
-
-    def uncoupled(self) -> CoupledQuadratic:
-        """The law with C = 0 and B = Q: the same small gap and the same small model's descent, but one w* for both."""
-        a, c, _ = self._blocks()
-        hessian = np.block([[a, np.zeros_like(c)], [np.zeros_like(c.T), self.schur]])
-        hessian = (hessian + hessian.T) / 2
-        start = np.array(self.trunk_start) - self.small_optimum()
-        return self.replace(hessian=_rows(hessian), trunk_start=tuple(start.tolist()))
-
     def descent(self, schedule: Schedule, *, tau: int | None = None) -> np.ndarray:
         """Expected loss of discrete (stochastic) gradient descent after 0 ... T updates, exact, shape (T + 1,).
 
@@ -321,37 +299,6 @@ def random_coupled(
         fresh_start=tuple(fresh.tolist()),
         grown_start=tuple((grown * fresh).tolist()),
     )
-
-
-def log_signal(area: ArrayLike, *, slope: float, fastest: float, slowest: float) -> np.ndarray:
-    r"""The logarithm's origin: loss of new layers whose curvatures are spread evenly in ln lambda with equal energy.
-
-        B(S) = a int exp(-2 lambda S) d lambda/lambda = a [E1(2 lambda_min S) - E1(2 lambda_max S)]
-
-    which falls as -a ln S for 1/lambda_max << S << 1/lambda_min: the s -> 0 power law of
-    :class:`latebloom.theory.landscapes.area.Signal`, with a beginning and an end.
-
-    Args:
-        area: S >= 0.
-        slope: a >= 0, nats per e-fold of area.
-        fastest: lambda_max > lambda_min, per unit of area.
-        slowest: lambda_min > 0, per unit of area.
-
-    Returns:
-        B, in the shape of ``area``. Nats.
-
-    Raises:
-        InputError: if a number is negative or not finite, or the rates are in the wrong order.
-    """
-    from scipy.special import exp1
-
-    area = checks.finite("area", area)
-    checks.finite("slope", slope)
-    if not (0 < slowest < fastest < np.inf and slope >= 0 and np.all(area >= 0)):
-        raise InputError("slowest", slowest, f"must lie in (0, fastest = {fastest}), areas be >= 0", "swap the rates")
-    inside = np.where(area > 0, area, 1.0)
-    value = exp1(2 * slowest * inside) - exp1(2 * fastest * inside)
-    return slope * np.where(area > 0, value, np.log(fastest / slowest))
 
 
 def _rows(matrix: np.ndarray) -> tuple[Vector, ...]:

@@ -5,9 +5,9 @@ A law is a frozen value whose fields are its parameters. It says how the loss de
     L = sum_i linear_i * column_i(history; shape),
 
 and everything else is shared: ``loss`` of a schedule or of an array of learning rates, ``gradient`` with respect to
-parameters, ``schedule_gradient`` with respect to every learning rate (both by complex steps, exact to rounding), the
-least squares of :mod:`latebloom.theory.fitting.laws`, growth from one law to another
-(:class:`latebloom.theory.landscapes.law_pair.LawPair`) and the best schedule (:func:`best_schedule`).
+parameters (by complex steps, exact to rounding), the least squares of :mod:`latebloom.theory.fitting.laws`, growth from
+one law to another (:class:`latebloom.theory.landscapes.law_pair.LawPair`) and the best schedule
+(:func:`best_schedule`).
 
 Units: loss in nats; A for learning-rate area (learning rate x updates), R for learning rate.
 """
@@ -129,20 +129,6 @@ class Law(Spec, frozen=True, kw_only=True):
         weights = np.array([getattr(self, name) for name in self.linear])
         for name, slope in shape_slopes(type(self), past, self.shape).items():
             slopes[name] = slope @ weights
-        return slopes
-
-    def schedule_gradient(self, schedule: Schedule | ArrayLike) -> np.ndarray:
-        """(T,) derivative of the last loss with respect to every learning rate.
-
-        T evaluations of T pieces: meant for horizons of hundreds; compress longer ones to as many pieces.
-        """
-        rates = schedule.lrs() if isinstance(schedule, Schedule) else checks.non_negative("schedule", schedule)
-        slopes = np.empty(len(rates))
-        step = len(rates)
-        for k in range(step):
-            bent = rates.astype(complex)
-            bent[k] += 1j * TINY
-            slopes[k] = float(np.imag(self.predict(history_of_rates(bent))[0])) / TINY
         return slopes
 
     @classmethod

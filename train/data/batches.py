@@ -11,8 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from latebloom.theory.architectures.shape import GPT2Shape
 from latebloom.theory.errors import InputError
-from latebloom.theory.plan import Plan
 from latebloom.train.data.shards import SPLITS, Shards
 
 __all__ = ["Batches", "Prefetch"]
@@ -23,26 +23,36 @@ class Batches:
 
     Args:
         shards: Opened data.
-        plan: Batch size, context, vocabulary and horizon.
+        shape: Of the model: its context and vocabulary.
+        batch_tokens: Of each update.
+        steps: Updates that are to be made.
         seed: Of the order.
         repeat: Allow more than one epoch.
         rank: Whose sequences of each train batch are cut, an equal share in order.
         world: How many ranks share a batch.
 
     Raises:
-        InputError: if there are too few tokens for a batch, for validation, or for the whole plan without repeating, or
+        InputError: if there are too few tokens for a batch, for validation, or for all steps without repeating, or
             ranks cannot share a batch equally.
     """
 
-    def __init__(self, shards: Shards, plan: Plan, *, seed: int, repeat: bool = False, rank: int = 0, world: int = 1):
-        self.context = plan.model.context
-        self.vocab_size = plan.model.vocab_size
-        self.per_step = plan.batch_tokens // self.context
+    def __init__(
+        self,
+        shards: Shards,
+        shape: GPT2Shape,
+        *,
+        batch_tokens: int,
+        steps: int,
+        seed: int,
+        repeat: bool = False,
+        rank: int = 0,
+        world: int = 1,
+    ):
+        self.context, self.vocab_size = shape.context, shape.vocab_size
+        self.per_step = batch_tokens // self.context
         if self.per_step % world:
             rule = f"is not a multiple of {world} ranks x {self.context} tokens"
-            raise InputError(
-                "batch_tokens", plan.batch_tokens, rule, "start another number of ranks, or plan another batch"
-            )
+            raise InputError("batch_tokens", batch_tokens, rule, "start another number of ranks, or plan another batch")
         self.share = slice(rank * self.per_step // world, (rank + 1) * self.per_step // world)
         self.seed = seed
         self.folder = shards.folder
@@ -59,9 +69,9 @@ class Batches:
         if shards.vocab_size and shards.vocab_size > self.vocab_size:
             rule = f"is smaller than the data's vocabulary of {shards.vocab_size}"
             raise InputError("vocab_size", self.vocab_size, rule, "make the plan for this data")
-        epochs = plan.steps * need / have
+        epochs = steps * need / have
         if epochs > 1 and not repeat:
-            rule = f"has {have * self.context:,} tokens, the plan needs {plan.steps * plan.batch_tokens:,}"
+            rule = f"has {have * self.context:,} tokens, the plan needs {steps * batch_tokens:,}"
             fix = f"give more text, or allow {epochs:.1f} epochs with --repeat-data"
             raise InputError("--data", str(shards.folder), rule, fix)
 

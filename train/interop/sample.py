@@ -50,10 +50,11 @@ def load_run(run: Path, *, device: str = "cpu") -> tuple[GPT2, Tokenizer]:
     Raises:
         InputError: if there is no checkpoint or no tokenizer.
     """
-    path, _ = checkpoint.newest(Path(run))
+    directory = RunDirectory(run)
+    path, _ = directory.newest_checkpoint()
     manifest = checkpoint.manifest_of(path)
     plan = checkpoint.saved_plan(path)
-    tokenizer = find_tokenizer(*RunDirectory(run).tokenizer_folders)
+    tokenizer = find_tokenizer(*directory.tokenizer_folders)
     if tokenizer is None:
         rule = "has no tokenizer.json, nor have its data"
         raise InputError("run", str(run), rule, "put the tokenizer.json of its shards there")

@@ -176,12 +176,13 @@ def export(run: Path, out: Path, *, to: str = "hf") -> Path:
 
     from latebloom.train.data.tokenizers import find_tokenizer, with_end
 
-    run, out = Path(run), Path(out)
+    out = Path(out)
     if to != "hf":
         raise InputError("--to", to, "is unknown", "valid: hf")
     if out.exists() and any(out.iterdir()):
         raise InputError("--out", str(out), "is not empty", "give a new directory")
-    path, _ = checkpoint.newest(run)
+    directory = RunDirectory(run)
+    path, _ = directory.newest_checkpoint()
     manifest = checkpoint.manifest_of(path)
     _, weights, _ = checkpoint.load(path)
     record = read_record(run)
@@ -193,7 +194,7 @@ def export(run: Path, out: Path, *, to: str = "hf") -> Path:
         state = {key: value.contiguous() for key, value in hf_state(weights, plan.model).items()}
         save_file(state, part / "model.safetensors", metadata={"format": "pt"})
         config = hf_config(plan.model, manifest.depth)
-        tokenizer, end = find_tokenizer(*RunDirectory(run).tokenizer_folders), None
+        tokenizer, end = find_tokenizer(*directory.tokenizer_folders), None
         if tokenizer:
             tokenizer, end = with_end(tokenizer, plan.model.vocab_size)
         eos = tokenizer.token_to_id(end) if tokenizer and end else None

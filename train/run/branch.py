@@ -102,15 +102,15 @@ def branch(run: Path, plan: Plan, *, out: Path, data: Path | None = None, quiet:
     if until < 0:
         rule = f"does not begin as {trunk} does: model, batch, optimizer and first stage must be equal"
         raise InputError("plan", plan.name, rule, "`latebloom plan diff` shows where; train it alone")
-    path = _checkpoint(trunk.path, until)
+    path = _checkpoint(trunk, until)
     directory.check_new(but=path.name)
     state, weights, optimizer = checkpoint.load(path)
     data_digest = checkpoint.manifest_of(path).data_digest
     with directory.lock():
         directory.begin_as(trunk, plan)
         checkpoint.save(
-            directory.path, plan=plan, data_digest=data_digest, state=state.replace(auto=None), model=weights,
-            optimizer=optimizer,
+            directory.checkpoint_folder, plan=plan, data_digest=data_digest, state=state.replace(auto=None),
+            model=weights, optimizer=optimizer,
         )  # fmt: skip
         _begin_record(trunk, directory, plan, state.step, state.stage)
     return resume(directory.path, data=data, quiet=quiet)
@@ -121,10 +121,10 @@ def _worth_copying(trunk: Plan, plan: Plan) -> int:
     return min(agree_until(trunk, plan), plan.steps - 1)
 
 
-def _checkpoint(run: Path, until: int) -> Path:
+def _checkpoint(trunk: RunDirectory, until: int) -> Path:
     """The newest complete checkpoint of what both plans do: up to ``until``, before an expansion there."""
     passed = []
-    for path in reversed(checkpoint.checkpoints(run)):
+    for path in reversed(trunk.checkpoints()):
         try:
             held = checkpoint.verify(path)
         except InputError as error:
@@ -138,7 +138,7 @@ def _checkpoint(run: Path, until: int) -> Path:
     rule = (
         f"has no checkpoint up to step {until}, from which on the plans differ ({'; '.join(passed) or 'it has none'})"
     )
-    raise InputError("run", str(run), rule, "train the trunk with --checkpoint-every and --keep-checkpoints")
+    raise InputError("run", str(trunk), rule, "train the trunk with --checkpoint-every and --keep-checkpoints")
 
 
 def _begin_record(trunk: RunDirectory, directory: RunDirectory, plan: Plan, step: int, stage: int) -> None:

@@ -35,13 +35,12 @@ from latebloom.theory.files import commit_directory, file_sha256, replaced_direc
 from latebloom.theory.plan import Plan, read_plan
 from latebloom.theory.spec import Count, NonNegative, Spec, decode, read_spec
 from latebloom.train.ranks import ALONE, Ranks
-from latebloom.train.run.directory import RunDirectory
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["BEGINNING", "AnyManifest", "CheckpointManifest", "File", "NonFiniteWeights", "RowsManifest", "State",
-           "TensorRows", "checkpoints", "load", "manifest_of", "newest", "save", "saved_plan", "verify"]  # fmt: skip
+           "TensorRows", "checkpoints", "load", "manifest_of", "save", "saved_plan", "verify"]  # fmt: skip
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 PLAN, MANIFEST = "plan.json", "manifest.json"
@@ -171,7 +170,7 @@ BEGINNING = State(step=0, stage=0, wall_s=0.0, train_loss_sum=0.0, train_loss_st
 
 
 def save(
-    run: Path,
+    folder: Path,
     *,
     plan: Plan,
     data_digest: str,
@@ -182,10 +181,10 @@ def save(
     ranks: Ranks = ALONE,
     shapes: dict[str, tuple[int, ...]] | None = None,
 ) -> Path:
-    """Write a checkpoint below ``run`` and then, only then, remove all but it and the newest others, ``keep`` in all.
+    """Write a checkpoint into ``folder`` and then, only then, remove all but it and the newest others, ``keep`` in all.
 
     Args:
-        run: The run's directory.
+        folder: Where the run's checkpoints stand; it is made if need be.
         plan: What is trained.
         data_digest: Of the token shards.
         state: How far the run is.
@@ -209,7 +208,6 @@ def save(
             f"step {state.step}: {name} is not finite; no checkpoint is written. Lower the peak learning rate "
             f"({plan.schedule.peak:.4g}) and start another run"
         )
-    folder = RunDirectory(run).checkpoints
     target = folder / f"step-{state.step:08d}-stage-{state.stage}"
     part = folder / f".{target.name}.part"
     flat = {f"{name}|{key}": t for name, held in optimizer.items() for key, t in held.items()}
@@ -220,12 +218,12 @@ def save(
         part.mkdir()
     ranks.barrier()
     tensors = [*model.values(), *flat.values()]
-    with ranks.together(), _writing(part, target, run, tensors):
+    with ranks.together(), _writing(part, target, tensors):
         files = _write_tensors(part, model, flat, ranks, shapes or {})
     entries = [decode(text, File) for texts in ranks.texts(json.dumps(files)) for text in json.loads(texts)]
     with ranks.together():
         if ranks.is_first:
-            with _writing(part, target, run, tensors):
+            with _writing(part, target, tensors):
                 (part / STATE).write_text(state.replace(without_state=without).to_json())
                 (part / PLAN).write_text(plan.to_json())
                 entries = sorted([*entries, _file(part / STATE), _file(part / PLAN)], key=lambda entry: entry.name)
@@ -237,7 +235,7 @@ def save(
                 manifest = _in_rows(whole, shapes or {}, flat, ranks) if in_rows else whole
                 (part / MANIFEST).write_text(manifest.to_json())
                 commit_directory(part, target)
-            others = [path for path in checkpoints(run) if path != target]
+            others = [path for path in checkpoints(folder) if path != target]
             kept = [target, *others[max(0, len(others) - (keep - 1)) :]]
             for path in folder.glob("*"):
                 if NAME.search(path.name) and path not in kept:
@@ -246,7 +244,7 @@ def save(
 
 
 @contextlib.contextmanager
-def _writing(part: Path, target: Path, run: Path, tensors: list[Tensor]) -> Iterator[None]:
+def _writing(part: Path, target: Path, tensors: list[Tensor]) -> Iterator[None]:
     """Say in one line what hinders the writing of ``target``, and leave no part of it."""
     from safetensors import SafetensorError
 
@@ -255,7 +253,7 @@ def _writing(part: Path, target: Path, run: Path, tensors: list[Tensor]) -> Iter
     except (OSError, SafetensorError) as error:
         shutil.rmtree(part, ignore_errors=True)
         needed = sum(t.numel() * t.element_size() for t in tensors)
-        free = shutil.disk_usage(run).free
+        free = shutil.disk_usage(target.parent).free
         why = getattr(error, "strerror", None) or error
         rule = f"could not be written ({why}): {needed:,} bytes needed, {free:,} free"
         raise InputError(str(target), getattr(error, "errno", None), rule, "free some disk and resume") from None
@@ -320,13 +318,12 @@ def rank_file(kind: str, rank: int, world: int) -> str:
     return f"{stem}-{rank + 1:05d}-of-{world:05d}.{suffix}"
 
 
-def checkpoints(run: Path) -> list[Path]:
-    """Checkpoint directories below ``run``, oldest first; one that was put aside when a process ended is among them.
+def checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints in ``folder``, oldest first; one that was put aside when a process ended is among them.
 
     Args:
-        run: The run's directory.
+        folder: Where a run's checkpoints stand, or will.
     """
-    folder = RunDirectory(run).checkpoints
     by_place = {_place(path): path for path in folder.glob(replaced_directory(folder / "step-*").name)}
     by_place |= {_place(path): path for path in folder.glob("step-*") if NAME.fullmatch(path.name)}
     return [by_place[place] for place in sorted(by_place) if not by_place[place].is_symlink()]
@@ -348,7 +345,7 @@ def saved_plan(path: Path) -> Plan:
 
 
 def manifest_of(path: Path) -> AnyManifest:
-    """The manifest of a checkpoint that :func:`newest` or :func:`verify` has checked: nothing is hashed again.
+    """The manifest of a checkpoint that :func:`verify` has checked: nothing is hashed again.
 
     Args:
         path: The checkpoint's directory.
@@ -409,27 +406,6 @@ def _check_agreement(path: Path, manifest: AnyManifest) -> None:
     if NAME.search(path.name) and _place(path) != (step, stage):
         rule = f"holds step {step}, stage {stage}"
         raise InputError("checkpoint", str(path), rule, "give it the name that it was written under")
-
-
-def newest(run: Path) -> tuple[Path, list[str]]:
-    """The newest complete checkpoint of ``run``, and a line for each newer one that was passed over.
-
-    Args:
-        run: The run's directory.
-
-    Raises:
-        InputError: if there is none.
-    """
-    passed = []
-    for path in reversed(checkpoints(run)):
-        try:
-            verify(path)
-        except InputError as error:
-            passed.append(f"passed over {path.name}: {error}")
-            continue
-        return path, passed
-    rule = "has no complete checkpoint" + (f" ({'; '.join(passed)})" if passed else "")
-    raise InputError("run", str(run), rule, "start the run anew with another --out")
 
 
 def load(path: Path, *, ranks: Ranks = ALONE) -> tuple[State, dict[str, Tensor], dict[str, dict[str, Tensor]]]:

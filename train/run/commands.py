@@ -13,7 +13,6 @@ import click
 
 from latebloom.theory.errors import InputError
 from latebloom.theory.options import settings
-from latebloom.theory.plan import Plan
 from latebloom.train.config import TrainConfig
 from latebloom.train.options import PATH, plan_of, use_threads
 from latebloom.train.ranks import speaks
@@ -112,7 +111,9 @@ def train_command(
         from latebloom.theory.online_expansion import rule_of_plan
 
         auto = rule_of_plan(plan, None if online_law is None else read_fitted(online_law).law)
-    record = train(plan, data=data, out=out or Path("runs") / _file_name(plan), config=config, auto=auto)
+    record = train(
+        plan, data=data, out=out or Path("runs") / (_file_name(plan.name) or plan.digest[:12]), config=config, auto=auto
+    )
     result = summary(record)
     if speaks():
         click.echo(
@@ -189,6 +190,6 @@ def _show(result: dict[str, Any], as_json: bool) -> None:
     click.echo(json.dumps(result) if as_json else f"{result['name']}: final validation loss {result['final_loss']:.6f}")
 
 
-def _file_name(plan: Plan) -> str:
-    """The plan's name as that of a directory; never one that means another place, such as ".."."""
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in plan.name).strip(".-") or plan.digest[:12]
+def _file_name(name: str) -> str:
+    """A name as that of a directory; never one that means another place, such as ".."."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip(".-")

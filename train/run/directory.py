@@ -7,7 +7,8 @@
     id.txt         a random name of the run
 
 ``checkpoints`` may be a link to an empty directory elsewhere, on a scratch disk say: the run's id.txt is put there, and
-a directory with another one, or with anything of another's, is refused. No other link is followed. Needs no torch.
+a directory with another one, or with anything of another's, is refused. No other link is followed. What a checkpoint is
+stands in :mod:`latebloom.train.run.checkpoint`; which of them are here, here. Needs no torch.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from latebloom.theory.record import RECORD_FILE, read_header, read_record
 from latebloom.theory.spec import read_spec
 from latebloom.train.config import TrainConfig, shown_settings
 from latebloom.train.data.tokenizers import TOKENIZER_FILE
+from latebloom.train.run import checkpoint
 
 __all__ = ["FREE_TO_CHANGE", "RunDirectory"]
 
@@ -102,9 +104,35 @@ class RunDirectory:
         return self.id_file.read_text(encoding="utf-8", errors="replace").strip()
 
     @property
-    def checkpoints(self) -> Path:
-        """The folder of checkpoints."""
+    def tensorboard_folder(self) -> Path:
+        """Where TensorBoard finds the run's rows, if they are mirrored there."""
+        return self.path / "tensorboard"
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where its checkpoints stand."""
         return self.path / "checkpoints"
+
+    def checkpoints(self) -> list[Path]:
+        """Its checkpoints, oldest first, complete or not."""
+        return checkpoint.checkpoints(self.checkpoint_folder)
+
+    def newest_checkpoint(self) -> tuple[Path, list[str]]:
+        """The newest complete checkpoint, and a line for each newer one that was passed over.
+
+        Raises:
+            InputError: if there is none.
+        """
+        passed = []
+        for path in reversed(self.checkpoints()):
+            try:
+                checkpoint.verify(path)
+            except InputError as error:
+                passed.append(f"passed over {path.name}: {error}")
+                continue
+            return path, passed
+        rule = "has no complete checkpoint" + (f" ({'; '.join(passed)})" if passed else "")
+        raise InputError("run", str(self), rule, "start the run anew with another --out")
 
     def check_new(self, *, but: str | None = None) -> None:
         """Refuse a directory that holds a run, or checkpoints of one.
@@ -158,7 +186,7 @@ class RunDirectory:
 
     def _saved(self) -> list[str]:
         """Names of checkpoints, those included that were put aside; not of one that was not finished."""
-        return [path.name for path in self.checkpoints.glob("*step-*") if path.suffix != ".part"]
+        return [path.name for path in self.checkpoint_folder.glob("*step-*") if path.suffix != ".part"]
 
     def check_run(self) -> None:
         """Refuse a directory that holds none.
@@ -169,18 +197,18 @@ class RunDirectory:
         if not self.plan_file.exists():
             raise InputError("run", str(self), "is not a run's directory", "name one that `latebloom train` made")
 
-    def is_finished(self, plan: Plan) -> bool:
+    def is_finished(self, steps: int) -> bool:
         """Whether its record reaches the last step and its last checkpoint is there, or all were taken away since.
 
         Args:
-            plan: That it executes.
+            steps: Of its plan.
         """
         if not self.record_file.exists():
             return False
         step, _ = read_record(self.record_file).curve()
         saved = self._saved()
-        whole = not saved or any(f"step-{plan.steps:08d}-" in name for name in saved)
-        return len(step) > 0 and int(step[-1]) == plan.steps and whole
+        whole = not saved or any(f"step-{steps:08d}-" in name for name in saved)
+        return len(step) > 0 and int(step[-1]) == steps and whole
 
     def begin(self, plan: Plan, config: TrainConfig, data: Path) -> None:
         """Write what a run begins with: plan, tokenizer, settings, and where the data are.
@@ -274,18 +302,18 @@ class RunDirectory:
         for entry in sorted(self.path.iterdir()):
             if entry.is_symlink() and not self._is_own_scratch(entry):
                 rule = f"is a link to {os.readlink(entry)}, which a run would write to"
-                fix = "remove the link" if entry != self.checkpoints else "link an empty directory"
+                fix = "remove the link" if entry != self.checkpoint_folder else "link an empty directory"
                 raise InputError("run", str(entry), rule, fix)
         with hold(self.path / "lock", name="run", value=str(self)):
             if not self.id_file.is_file():
                 write_whole(self.id_file, f"{secrets.token_hex(8)}\n")
-            if self.checkpoints.is_symlink() and not any(self.checkpoints.iterdir()):
-                write_whole(self.checkpoints / ID_FILE, f"{self.id}\n")
+            if self.checkpoint_folder.is_symlink() and not any(self.checkpoint_folder.iterdir()):
+                write_whole(self.checkpoint_folder / ID_FILE, f"{self.id}\n")
             yield
 
     def _is_own_scratch(self, entry: Path) -> bool:
         """Whether a link is that of the checkpoints, to a directory that is empty or marked as this run's."""
-        if entry != self.checkpoints or not entry.is_dir():
+        if entry != self.checkpoint_folder or not entry.is_dir():
             return False
         mark = entry / ID_FILE
         if not any(entry.iterdir()):

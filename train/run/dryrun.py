@@ -41,7 +41,7 @@ from latebloom.train.config import Activations, DType
 from latebloom.train.model.memory import activation_bytes, head_bytes, kept_bytes
 from latebloom.train.run.progress import duration
 
-__all__ = ["DryRun", "PhaseCost", "checkpoint_bytes", "dry_run", "fit_text", "state_bytes"]
+__all__ = ["DryRun", "PhaseCost", "checkpoint_bytes", "dry_run", "fit_text"]
 
 GIB = 2**30
 MACHINE = 8  # devices of one machine
@@ -127,6 +127,11 @@ class DryRun:
     devices: int
     micro_tokens: int
 
+    @property
+    def states(self) -> int:
+        """Bytes of weights, gradients and optimizer state on one device: the least that a run takes."""
+        return self.weights + self.gradients + self.optimizer_state
+
     def as_dict(self) -> dict:
         """Plain data, for ``--json``."""
         return asdict(self)
@@ -141,13 +146,13 @@ class DryRun:
             )
         full = self.phases[-1]
         where = "one device" if self.devices == 1 else f"each of {self.devices} devices"
-        states = self.weights + self.gradients + self.optimizer_state
         lines += [
             f"full depth: parameters {_parameters(full.parameters)}, FLOPs per token {_flops(full.flops_per_token)}",
             f"total: {self.flops:.4g} FLOPs, {1 - self.flops / self.fixed_depth_flops:.1%} less than fixed depth",
             f"memory on {where}: {_bytes(self.memory)}",
-            f"  of them {_bytes(states)} of weights ({_bytes(self.weights)}), gradients ({_bytes(self.gradients)}) and "
-            f"optimizer state ({_bytes(self.optimizer_state)}), and {_bytes(self.memory - states)} for "
+            f"  of them {_bytes(self.states)} of weights ({_bytes(self.weights)}), "
+            f"gradients ({_bytes(self.gradients)}) and optimizer state ({_bytes(self.optimizer_state)}), "
+            f"and {_bytes(self.memory - self.states)} for "
             f"{self.micro_tokens} tokens in {self.dtype} under --activations {self.mode}",
             "activations: "
             + ", ".join(f"{mode} {_bytes(size)}" for mode, size in self.activations.items())
@@ -172,18 +177,11 @@ def checkpoint_bytes(plan: Plan) -> int:
     Args:
         plan: Gives model, depth and optimizer.
     """
-    return state_bytes(plan) - 4 * parameters(plan.model, plan.depth)  # without gradients
+    return _state_bytes(plan) - 4 * parameters(plan.model, plan.depth)  # without gradients
 
 
-def state_bytes(plan: Plan) -> int:
-    """Weights, gradients and optimizer state at full depth: float32 each, as many moments as the update rule keeps.
-
-    Args:
-        plan: Gives model, depth and optimizer.
-
-    Raises:
-        InputError: if the optimizer has no update rule for one of the model's kinds of tensors.
-    """
+def _state_bytes(plan: Plan) -> int:
+    """Weights, gradients and optimizer state at full depth: float32 each, as many moments as the update rule keeps."""
     tensors = [*outer_tensors(plan.model), *(plan.depth * block_tensors(plan.model))]
     rules = (UPDATE_RULES[rule_of(plan.optimizer.name, tensor.kind)] for tensor in tensors)
     return sum(4 * (2 + rule.moments) * tensor.size for rule, tensor in zip(rules, tensors, strict=True))
@@ -280,7 +278,7 @@ def dry_run(
     )  # gathered in bfloat16: no other copy is made
     copied = n - looked_up if cast else model.vocab_size * model.width
     copies = 2 * copied if dtype == "bfloat16" else 0
-    states = state_bytes(plan)
+    states = _state_bytes(plan)
     working = tokens * (4 * model.width + kept_bytes(model, dtype).in_mlp)
     if dtype == "bfloat16" and activations != "keep" and (gather == "float32" or devices == 1):
         working += 2 * (parameters(model, 1) - parameters(model, 0))  # copies of this block's

@@ -32,11 +32,11 @@ from latebloom.train.ranks import ALONE, Ranks, joined, restarts, world_size
 from latebloom.train.run import checkpoint
 from latebloom.train.run.device import check_disk, check_memory, device_text, keep_freed_memory, usable_device
 from latebloom.train.run.directory import RunDirectory
-from latebloom.train.run.dryrun import checkpoint_bytes, dry_run, state_bytes
-from latebloom.train.run.measure import Measure, check_prompt, validation_steps
+from latebloom.train.run.dryrun import checkpoint_bytes, dry_run
+from latebloom.train.run.measure import Measure, check_prompt
 from latebloom.train.run.progress import Display
 from latebloom.train.run.saving import Saver, snapshot
-from latebloom.train.run.trackers import check_tracker, make_tracker
+from latebloom.train.run.trackers import Nowhere, Tracker, check_tracker, make_tracker
 from latebloom.train.run.trainee import Trainee, Update, sequences_in_pass
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def train(
         NonFiniteWeights: if a weight does.
     """
     config, data, directory = config or TrainConfig(), Path(data), RunDirectory(Path(out))
-    if restarts() and checkpoint.checkpoints(directory.path):
+    if restarts() and directory.checkpoints():
         return resume(directory.path, data=data, quiet=config.quiet)
     with joined(config.device, config.shard, config.rank_timeout) as ranks:
         with ranks.together():
@@ -93,7 +93,7 @@ def train(
                 )
             trainee = make_trainee(plan, data, config, ranks)
             if ranks.is_first:
-                _check_disk(directory, plan, config)
+                _check_disk(directory, trainee)
         _check_agreement(trainee)
         with ranks.together():
             trainee.begin()
@@ -144,9 +144,9 @@ def resume(out: Path, *, data: Path | None = None, quiet: bool | None = None) ->
             folder = data or directory.data()
             if folder is None:
                 raise InputError("--data", None, "is not known: the run has no data.txt", "say where the shards are")
-            if ranks.is_first:
-                _check_disk(directory, plan, config)
             trainee = make_trainee(plan, folder, config, ranks)
+            if ranks.is_first:
+                _check_disk(directory, trainee)
         _check_agreement(trainee)
         with _lock(directory, ranks):
             with ranks.together():
@@ -162,20 +162,21 @@ def resume(out: Path, *, data: Path | None = None, quiet: bool | None = None) ->
             return _execute(directory, trainee, state, _online_rule(state), passed_over)
 
 
-def _check_disk(directory: RunDirectory, plan: Plan, config: TrainConfig) -> None:
+def _check_disk(directory: RunDirectory, trainee: Trainee) -> None:
     """Refuse a run whose checkpoints have no room."""
-    check_disk(directory.checkpoints, checkpoint=checkpoint_bytes(plan), keep=config.keep_checkpoints)
+    size, keep = checkpoint_bytes(trainee.plan), trainee.config.keep_checkpoints
+    check_disk(directory.checkpoint_folder, checkpoint=size, keep=keep)
 
 
 def _newest(directory: RunDirectory, ranks: Ranks) -> tuple[Path, list[str]]:
     """The newest complete checkpoint and what was passed over, as rank 0 found them: it alone hashes all files."""
     if ranks.alone:
-        return checkpoint.newest(directory.path)
+        return directory.newest_checkpoint()
     found: tuple[Path, list[str]] | None = None
     with ranks.together():
         if ranks.is_first:
-            found = checkpoint.newest(directory.path)
-    path = directory.checkpoints / ranks.texts(found[0].name if found else "")[0]
+            found = directory.newest_checkpoint()
+    path = directory.checkpoint_folder / ranks.texts(found[0].name if found else "")[0]
     with ranks.together():
         if not path.is_dir():
             rule = f"is not there for rank {ranks.rank}: ranks do not share the run's directory"
@@ -217,7 +218,7 @@ def make_trainee(plan: Plan, data: Path, config: TrainConfig, ranks: Ranks = ALO
     device = usable_device(ranks.device_name(config.device))
     if device.type == "cpu":
         keep_freed_memory()
-    sequences = sequences_in_pass(plan, config, ranks.world)
+    sequences = sequences_in_pass(plan.batch_tokens // plan.model.context, config.microbatch, ranks.world)
     cost = dry_run(
         plan,
         micro_sequences=sequences,
@@ -227,10 +228,11 @@ def make_trainee(plan: Plan, data: Path, config: TrainConfig, ranks: Ranks = ALO
         shard=ranks.shard,
         gather=config.gather,
     )
-    check_memory(device, states=state_bytes(plan) // ranks.shard, peak=cost.memory, sequences=sequences)
+    check_memory(device, states=cost.states, peak=cost.memory, sequences=sequences)
     batches = Batches(
-        open_shards(data), plan, seed=config.seed, repeat=config.repeat_data, rank=ranks.rank, world=ranks.world
-    )
+        open_shards(data), plan.model, batch_tokens=plan.batch_tokens, steps=plan.steps, seed=config.seed,
+        repeat=config.repeat_data, rank=ranks.rank, world=ranks.world,
+    )  # fmt: skip
     return Trainee(plan, config, batches, device=device, ranks=ranks)
 
 
@@ -252,16 +254,19 @@ def _execute(
 ) -> Record:
     """Train from ``state`` to the horizon; ``notes`` are shown first."""
     config, ranks = trainee.config, trainee.ranks
-    display = Display(trainee.plan, quiet=config.quiet or not ranks.is_first)
+    display = Display(trainee, quiet=config.quiet or not ranks.is_first)
     for note in notes:
         display.note(note)
-    tracker = make_tracker(
-        config.tracker if ranks.is_first else "none", directory, trainee.plan, config, step=trainee.step
-    )
     head = header(
         trainee.plan, seed=config.seed, config=shown_settings(config), data_digest=trainee.data_digest,
         machine=_machine(trainee), name=directory.name,
     )  # fmt: skip
+    tracker: Tracker = Nowhere()
+    if ranks.is_first:
+        tracker = make_tracker(
+            config.tracker, run=head.name, run_id=directory.id, settings=head.config | {"plan": head.plan_digest},
+            folder=directory.tensorboard_folder, step=trainee.step,
+        )  # fmt: skip
     with (
         contextlib.closing(trainee), contextlib.closing(tracker),
         RecordWriter(directory.record_file, head) if ranks.is_first else contextlib.nullcontext() as writer,
@@ -273,7 +278,6 @@ def _execute(
             writer is not None and directory.planned_file.exists()
         ):  # a resumed run may have been stopped before its record was changed
             writer.change_plan(trainee.plan)
-        to_validate = validation_steps(trainee.plan, config.evals)
         if trainee.step == 0 and trainee.stage == 0:
             measure.validate()
             run.save()
@@ -284,12 +288,11 @@ def _execute(
             step, is_last = trainee.step, trainee.step == trainee.plan.steps
             if step % config.log_every == 0 or is_last:
                 measure.log_update(update)
-            if step in to_validate:
+            if measure.validation_is_due:
                 measure.validate()
-            display.step(step, update.loss, measure.wall_s)
+            display.update(update.loss, measure.wall_s)
             if run.expansion_comes_now(update):
                 run.move_expansion()
-                to_validate = validation_steps(trainee.plan, config.evals)  # as those of a run that is resumed here
             if trainee.growth_is_due or is_last:
                 measure.log_speed()
             if trainee.growth_is_due or is_last or ranks.stop:
@@ -328,7 +331,7 @@ class _Run:
 
         def write(ranks: Ranks) -> None:
             checkpoint.save(
-                self.directory.path, plan=plan, data_digest=trainee.data_digest, state=state, model=model,
+                self.directory.checkpoint_folder, plan=plan, data_digest=trainee.data_digest, state=state, model=model,
                 optimizer=optimizer, keep=trainee.config.keep_checkpoints, ranks=ranks, shapes=shapes,
             )  # fmt: skip
 
@@ -371,7 +374,6 @@ class _Run:
         if writer is not None:
             write_plan(trainee.plan, self.directory.plan_file)
             writer.change_plan(trainee.plan)
-        self.measure.display.plan = trainee.plan
         self.measure.display.note(
             f"step {trainee.step}: the expansion is due now (the plan said {before.stages[1].start_step})"
         )

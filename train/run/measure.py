@@ -12,7 +12,6 @@ import torch
 
 from latebloom.theory.cost import flops_per_token, plan_flops
 from latebloom.theory.errors import InputError
-from latebloom.theory.plan import Plan
 from latebloom.theory.record import RecordWriter
 from latebloom.train.config import TrainConfig
 from latebloom.train.data.tokenizers import find_tokenizer
@@ -84,6 +83,13 @@ class Measure:
             self._row("train", metric, value)
         self.train_loss_sum, self.train_loss_steps = 0.0, 0
 
+    @property
+    def validation_is_due(self) -> bool:
+        """Whether the run validates after the update that was made."""
+        plan = self.trainee.plan
+        starts = tuple(stage.start_step for stage in plan.stages)
+        return self.trainee.step in validation_steps(starts, plan.steps, self.config.evals)
+
     def validate(self, metric: str = "loss") -> None:
         """Validation loss, as a row.
 
@@ -95,7 +101,7 @@ class Measure:
         bits = None if self.bytes_per_token is None else loss / math.log(2) / self.bytes_per_token
         if bits is not None and self.writer is not None and metric == "loss":
             self.tracker.log("val/bits_per_byte", bits, self.trainee.step)
-        self.display.validation(self.trainee.step, loss, bits)
+        self.display.validation(loss, bits)
         if self.config.prompt is not None and metric == "loss" and not self.display.quiet:
             self._show_sample(self.config.prompt)
 
@@ -206,17 +212,18 @@ def graphs_compiled() -> int:
     return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
 
-def validation_steps(plan: Plan, count: int) -> frozenset[int]:
+@functools.lru_cache(maxsize=2)  # asked after every update
+def validation_steps(starts: tuple[int, ...], horizon: int, count: int) -> frozenset[int]:
     """Steps after which to validate: logarithmic and even over the run, logarithmic after each expansion, the ends.
 
     Args:
-        plan: Its stages and horizon.
+        starts: First step of each stage.
+        horizon: Steps of the run.
         count: About how many besides the ends.
     """
-    steps = {plan.steps, *(stage.start_step for stage in plan.stages)}
-    starts = [stage.start_step for stage in plan.stages]
-    for start, end in zip(starts, [*starts[1:], plan.steps], strict=True):
-        share = max(2, round(count / 2 * (end - start) / plan.steps))
+    steps = {horizon, *starts}
+    for start, end in zip(starts, [*starts[1:], horizon], strict=True):
+        share = max(2, round(count / 2 * (end - start) / horizon))
         steps |= set(start + np.geomspace(max(1, (end - start) / 100), end - start, share).round().astype(int))
-    steps |= set(np.linspace(0, plan.steps, count // 2 + 2).round().astype(int))
-    return frozenset(int(s) for s in steps if 0 < s <= plan.steps)
+    steps |= set(np.linspace(0, horizon, count // 2 + 2).round().astype(int))
+    return frozenset(int(s) for s in steps if 0 < s <= horizon)

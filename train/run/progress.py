@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from latebloom.theory.cost import plan_flops
-from latebloom.theory.plan import Plan
+
+if TYPE_CHECKING:
+    from latebloom.train.run.trainee import Trainee
 
 __all__ = ["Display", "duration"]
 
@@ -19,13 +22,13 @@ class Display:
     """Step, loss, tokens per second, predicted against measured loss, and steps to the next expansion.
 
     Args:
-        plan: Of the run.
+        trainee: It is asked where it is, and what its plan says.
         quiet: Show nothing.
         console: Where to show it; None: standard error.
     """
 
-    def __init__(self, plan: Plan, *, quiet: bool = False, console: Console | None = None):
-        self.plan, self.quiet = plan, quiet
+    def __init__(self, trainee: Trainee, *, quiet: bool = False, console: Console | None = None):
+        self.trainee, self.quiet = trainee, quiet
         self.console = console or Console(stderr=True)
         self.live = self.console.is_terminal and not quiet
         self.progress: Progress | None = None
@@ -42,33 +45,44 @@ class Display:
                 TimeRemainingColumn(), console=self.console,
             )  # fmt: skip
             self.progress.start()
-            self.task = self.progress.add_task(self.plan.name, total=self.plan.steps, text="")
+            self.task = self.progress.add_task(self.trainee.plan.name, total=self.trainee.plan.steps, text="")
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.progress:
             self.progress.stop()
 
-    def step(self, step: int, loss: float, wall_s: float) -> None:
-        """After each update."""
+    def update(self, loss: float, wall_s: float) -> None:
+        """After each update.
+
+        Args:
+            loss: Of its batch.
+            wall_s: Seconds of training so far.
+        """
         if self.quiet:
             return
+        step, plan = self.trainee.step, self.trainee.plan
         self.first = self.first or (step, wall_s)
         now = time.monotonic()
-        plain_due = now - self.last_plain >= PLAIN_EVERY_S or step == self.plan.steps
+        plain_due = now - self.last_plain >= PLAIN_EVERY_S or step == plan.steps
         if not self.live and not plain_due:
             return
         text = f"loss {loss:.4f} {self.val} {self._speed(step, wall_s)} {self._countdown(step)}".rstrip()
         if self.progress:
             self.progress.update(self.task, completed=step, text=text)
         elif plain_due:
-            line = f"{self.plan.name} {step}/{self.plan.steps} {text} {self._left(step, wall_s)}".rstrip()
+            line = f"{plan.name} {step}/{plan.steps} {text} {self._left(step, wall_s)}".rstrip()
             self.console.print(line, highlight=False, markup=False)
             self.last_plain = now
 
-    def validation(self, step: int, loss: float, bits_per_byte: float | None = None) -> None:
-        """After each evaluation."""
-        curve = self.plan.predicted.curve
+    def validation(self, loss: float, bits_per_byte: float | None = None) -> None:
+        """After each evaluation.
+
+        Args:
+            loss: Of the validation windows.
+            bits_per_byte: The same in bits of their text, if that is known.
+        """
+        step, curve = self.trainee.step, self.trainee.plan.predicted.curve
         expected = ""
         if curve is not None and step in curve.step:
             expected = f" (predicted {curve.loss[curve.step.index(step)]:.4f})"
@@ -89,19 +103,20 @@ class Display:
         done, taken = step - self.last_step, wall_s - self.last_wall
         if taken > 2:
             self.last_step, self.last_wall = step, wall_s
-        return f"{done * self.plan.batch_tokens / taken:,.0f} tokens/s" if taken > 0 else ""
+        return f"{done * self.trainee.plan.batch_tokens / taken:,.0f} tokens/s" if taken > 0 else ""
 
     def _left(self, step: int, wall_s: float) -> str:
         """Time that the rest takes at the FLOPs a second so far; later stages are deeper."""
-        if self.first is None or step <= self.first[0] or step >= self.plan.steps:
+        plan = self.trainee.plan
+        if self.first is None or step <= self.first[0] or step >= plan.steps:
             return ""
         start, then = self.first
-        done, whole = plan_flops(self.plan, step), plan_flops(self.plan)
-        seconds = (wall_s - then) * (whole - done) / (done - plan_flops(self.plan, start))
+        done, whole = plan_flops(plan, step), plan_flops(plan)
+        seconds = (wall_s - then) * (whole - done) / (done - plan_flops(plan, start))
         return f"{duration(seconds)} left"
 
     def _countdown(self, step: int) -> str:
-        ahead = [stage for stage in self.plan.stages if stage.start_step > step]
+        ahead = [stage for stage in self.trainee.plan.stages if stage.start_step > step]
         return f"grows to {ahead[0].depth} in {ahead[0].start_step - step} steps" if ahead else ""
 
 

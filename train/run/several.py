@@ -74,7 +74,7 @@ def run_all(
     trunks = trunks or {}
     order = sorted(plans, key=plan_flops, reverse=not cheapest_first)
     waiting = _branches_of_plans(order, folder, trunks)
-    unfinished = {plan.name for plan in order if not RunDirectory(folder / plan.name).is_finished(plan)}
+    unfinished = {plan.name for plan in order if not RunDirectory(folder / plan.name).is_finished(plan.steps)}
     if not unfinished:
         return [read_record(folder / plan.name) for plan in plans]
     later = {plan.name for trunk in waiting if trunk in unfinished for plan in waiting[trunk]}
@@ -281,13 +281,12 @@ def run_one(plan: Plan, data: Path, out: Path, *, config: TrainConfig, trunk: Pa
         trunk: The run it is a branch of, if it is one.
     """
     from latebloom.train.run.branch import branch
-    from latebloom.train.run.checkpoint import checkpoints
     from latebloom.train.run.loop import resume, train
 
     directory = RunDirectory(out)
-    if directory.is_finished(plan):
+    if directory.is_finished(plan.steps):
         return read_record(out)
-    if directory.record_file.exists() and checkpoints(out):
+    if directory.record_file.exists() and directory.checkpoints():
         return resume(out, quiet=config.quiet)
     if trunk is not None:
         return branch(trunk, plan, out=out, data=data)

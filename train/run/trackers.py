@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any, Protocol
 
 from latebloom.theory.errors import InputError
-from latebloom.theory.plan import Plan
-from latebloom.train.config import TrainConfig, shown_settings
-from latebloom.train.run.directory import RunDirectory
 
-__all__ = ["Tracker", "check_tracker", "make_tracker"]
+__all__ = ["Nowhere", "Tracker", "check_tracker", "make_tracker"]
 
 
 class Tracker(Protocol):
@@ -23,31 +21,31 @@ class Tracker(Protocol):
         """No more rows come."""
 
 
-def make_tracker(name: str, run: RunDirectory, plan: Plan, config: TrainConfig, *, step: int = 0) -> Tracker:
+def make_tracker(name: str, *, run: str, run_id: str, settings: dict[str, Any], folder: Path, step: int = 0) -> Tracker:
     """The named tracker.
 
     Args:
         name: As in the settings.
-        run: The run, by whose name and id the services know it: a resumed run goes on in theirs.
-        plan: What is trained.
-        config: Settings, which the services keep.
+        run: The run's name, which the services show.
+        run_id: By which they know it again: a resumed run goes on in theirs.
+        settings: Which they keep.
+        folder: For TensorBoard.
         step: Updates done; TensorBoard drops rows of later ones, which come again after a crash.
 
     Raises:
         InputError: if its package is not installed.
     """
     if name == "none":
-        return _Nowhere()
+        return Nowhere()
     if name == "tensorboard":
         module = _import("torch.utils.tensorboard", "tensorboard")
         later = step + 1 if step else None
-        return _TensorBoard(module.SummaryWriter(str(run.path / "tensorboard"), purge_step=later))
-    settings = shown_settings(config) | {"plan": plan.digest}
+        return _TensorBoard(module.SummaryWriter(str(folder), purge_step=later))
     module = _import(name, name)
     if name == "wandb":
-        module.init(project="latebloom", name=run.name, id=run.id, resume="allow", config=settings)
+        module.init(project="latebloom", name=run, id=run_id, resume="allow", config=settings)
     else:  # Trackio knows a run again by its name
-        module.init(project="latebloom", name=f"{run.name}-{run.id}", resume="allow", config=settings)
+        module.init(project="latebloom", name=f"{run}-{run_id}", resume="allow", config=settings)
     return _Service(module)
 
 
@@ -64,7 +62,9 @@ def check_tracker(name: str) -> None:
         _import("torch.utils.tensorboard" if name == "tensorboard" else name, name)
 
 
-class _Nowhere:
+class Nowhere:
+    """Mirrors nothing."""
+
     def log(self, name: str, value: float, step: int) -> None:
         pass
 

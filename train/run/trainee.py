@@ -92,7 +92,7 @@ class Trainee:
     ):
         self.plan, self.config, self.device, self.ranks = plan, config, device, ranks
         self.step = self.stage = 0
-        self.sequences = sequences_in_pass(plan, config, ranks.world)
+        self.sequences = sequences_in_pass(batches.per_step, config.microbatch, ranks.world)
         if batches.per_step % (ranks.world * self.sequences):
             rule = f"does not divide the batch of {batches.per_step} sequences"
             if not ranks.alone:
@@ -410,15 +410,15 @@ class Trainee:
         return tensor.to(self.device)
 
 
-def sequences_in_pass(plan: Plan, config: TrainConfig, world: int = 1) -> int:
+def sequences_in_pass(batch: int, microbatch: int | None, world: int = 1) -> int:
     """Sequences in one forward and backward pass of one rank.
 
     Args:
-        plan: Gives the batch.
-        config: Gives the micro-batch; without one a pass takes the rank's whole share of the batch.
+        batch: Sequences of an update.
+        microbatch: Those asked for; without them a pass takes the rank's whole share of the batch.
         world: Number of ranks.
     """
-    return config.microbatch or max(1, plan.batch_tokens // plan.model.context // world)
+    return microbatch or max(1, batch // world)
 
 
 def _check_names(what: str, expected: Iterable[str], given: Iterable[str]) -> None:
