@@ -18,14 +18,14 @@ import numpy as np
 from latebloom.paper_figures.curves import Look, look
 from latebloom.paper_figures.page import render_page
 from latebloom.theory.controls import CONTROLS, control, controls_among
-from latebloom.theory.cost import flops_text, parameters, plan_flops
+from latebloom.theory.cost import parameters, plan_flops
 from latebloom.theory.errors import InputError
-from latebloom.theory.expansion import blocks_text
 from latebloom.theory.files import write_whole
 from latebloom.theory.fitting.curves import LossCurve
 from latebloom.theory.fitting.readers import is_record, read_curves
 from latebloom.theory.plan import Plan
 from latebloom.theory.record import RECORD_FILE, Record, read_record
+from latebloom.theory.words import amount_text, blocks_text
 
 __all__ = ["curves_report", "experiment_report", "run_report", "runs_report", "write_report"]
 
@@ -170,7 +170,7 @@ def _arms_table(records: dict[str, Record], result: dict[str, Any]) -> Table:
                 f"{gap['measured']:+.2%}" if gap else "",
                 _depths(plan),
                 f"{plan.steps:,}",
-                f"{flops_text(plan_flops(plan))} ({plan_flops(plan) / spent:.0%})",
+                f"{amount_text(plan_flops(plan))} ({plan_flops(plan) / spent:.0%})",
             )
         )
     head = (
@@ -227,7 +227,7 @@ def run_report(record: Record) -> str:
     step, loss = _curve_of(record)
     grown = plan.tau is not None
     said = "" if p.final_loss is None else f"{p.final_loss:.4f}"
-    rows = ((plan.name, _depths(plan), f"{plan.steps:,}", flops_text(plan_flops(plan)), said, f"{loss[-1]:.4f}"),)
+    rows = ((plan.name, _depths(plan), f"{plan.steps:,}", amount_text(plan_flops(plan)), said, f"{loss[-1]:.4f}"),)
     left = plan.steps - int(step[-1])
     ends = (
         f"This run ended at {loss[-1]:.3f} nats per token" if not left else f"At step {step[-1]}: {loss[-1]:.3f} nats"
@@ -371,7 +371,7 @@ def _lowest_text(
     plan = arms[lowest][0].plan
     what = _depths(plan).replace(" ", NO_BREAK) if grows(lowest) else blocks_text(plan.depth)
     ends = f"{what} ({lowest}) ends lowest, at {loss[lowest]:.3f}."
-    of = f"Of {len(order)} ways to spend {flops_text(flops[lowest])} FLOPs"
+    of = f"Of {len(order)} ways to spend {amount_text(flops[lowest])} FLOPs"
     beside = {arms[arm][0].plan.depth for arm in order if not grows(arm)}
     lacking = sorted({plan.stages[0].depth, plan.depth} - beside)
     if lacking:  # only of a run that grows
@@ -389,7 +389,14 @@ def _arm_cells(group: Sequence[Record], mean: float, lowest: float | None) -> tu
     error = f" ± {np.std(finals, ddof=1) / np.sqrt(len(finals)):.4f}" if len(finals) > 1 else ""
     above = "" if lowest is None else f"{mean - lowest:+.4f}"
     tokens = plan.steps * plan.batch_tokens / parameters(plan.model, plan.depth)
-    return _depths(plan), f"{plan.steps:,}", f"{tokens:.3g}", flops_text(plan_flops(plan)), f"{mean:.4f}{error}", above
+    return (
+        _depths(plan),
+        f"{plan.steps:,}",
+        amount_text(tokens),
+        amount_text(plan_flops(plan)),
+        f"{mean:.4f}{error}",
+        above,
+    )
 
 
 def _study_cells(study: Mapping[str, StudyArm] | None, arm: str) -> tuple[str, ...]:

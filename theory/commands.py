@@ -19,6 +19,7 @@ from latebloom.theory.options import LocalPath, settings
 from latebloom.theory.plan import Optimizer, Plan, Provenance, Stage, diff, read_plan, write_plan
 from latebloom.theory.plan_transfer import rates_text
 from latebloom.theory.planning import plan_expansion
+from latebloom.theory.words import blocks_text
 
 if TYPE_CHECKING:
     from latebloom.theory.fitting.landscape_fit import LandscapeFit
@@ -224,7 +225,7 @@ def show_command(path: Path, as_json: bool) -> None:
             grown += f", these at {stage.new_rate:g} times the rate"
         if stage.replayed_to is not None:
             grown = f", passed as {stage.replayed_to} with shared weights in order {stage.order}"
-        click.echo(f"  from step {stage.start_step}: depth {stage.depth}{grown}")
+        click.echo(f"  from step {stage.start_step}: {blocks_text(stage.depth)}{grown}")
     click.echo(f"  learning rate: {plan.schedule.__struct_config__.tag}, peak {plan.schedule.peak:.4g}")
     for line in rates_text(plan):
         click.echo(line)

@@ -19,6 +19,7 @@ from latebloom.theory.files import write_whole
 from latebloom.theory.options import LocalPath, settings
 from latebloom.theory.plan import Optimizer, Plan, Provenance, Stage, write_plan
 from latebloom.theory.prediction import Prediction
+from latebloom.theory.words import amount_text, blocks_text
 
 if TYPE_CHECKING:
     from latebloom.theory.fitting.annealed_ends import AnnealedEnd
@@ -102,7 +103,7 @@ def _conditions(
 
     if len({end.steps for end in ends if end.kind == "small"}) < FEWEST_SMALL_ENDS:
         return False, [
-            f"The conditions for growing need {FEWEST_SMALL_ENDS} annealed ends of depth {config.small_depth}."
+            f"The conditions for growing need {FEWEST_SMALL_ENDS} annealed ends of {blocks_text(config.small_depth)}."
         ]
     field = field_of_records(
         records, small_depth=config.small_depth, full_depth=base.depth, reference=base.schedule.total_area
@@ -113,8 +114,8 @@ def _conditions(
     if conditions.delta is None:
         least = min(row.needed.median for row in conditions.conditions)
         lines.append(
-            f"Stop here if you know that depth {base.depth} ends less than {least:.2g} nats "
-            f"({least / field.scale:.1%}) below depth {config.small_depth}: growing cannot be the best use then."
+            f"Stop here if you know that {blocks_text(base.depth)} would end less than {least:.2g} nats "
+            f"({least / field.scale:.1%}) below {blocks_text(config.small_depth)}: growing cannot be the best use then."
         )
     elif ruled_out:
         lines.append("Stop: growing can beat never growing with less than 10 % at every share; no pilot need grow.")
@@ -133,8 +134,9 @@ def _table(design: PilotDesign, out: Path) -> list[str]:
     lines.append(f"{'together':<{wide}}{design.flops:>10.3g}{sum(p.share_of_fixed for p in design.pilots):>10.3f}")
     if design.pilots[0].role == "small" and design.pilots[0].branch_of is None:
         lines.append(
-            f"The first is the beginning of every run that starts at depth {design.small_depth}: beside it the pilots "
-            f"cost {design.flops_beside_small:.3g} FLOPs, {design.share_of_fixed:.2f} of the fixed run."
+            f"The first is the beginning of every run that starts with {blocks_text(design.small_depth)}: beside it "
+            f"the pilots cost {amount_text(design.flops_beside_small)} FLOPs, {design.share_of_fixed:.2f} of the fixed "
+            "run."
         )
     lines.append(f"Run them: latebloom train-all {out}/*.json --data ... --out runs")
     lines.append("or one by one, each trunk, then its branches (the same --data and --seed for all):")

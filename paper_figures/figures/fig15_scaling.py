@@ -18,6 +18,7 @@ import numpy as np
 from latebloom.paper_figures.curves import depth_color
 from latebloom.paper_figures.fronts import DEMO, End, finished_ends
 from latebloom.paper_figures.tables import Table
+from latebloom.theory.words import blocks_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,7 +57,7 @@ def prepare(records: Mapping[str, Record]) -> list[Line]:
     ends = [e for e in finished_ends(records) if e.plan.steps >= SHORTEST]
     depths = sorted({e.plan.depth for e in ends if not e.grown})
     lines = [
-        _line(f"{depth} block{'' if depth == 1 else 's'}, fixed", depth_color(depth),
+        _line(f"{blocks_text(depth)}, fixed", depth_color(depth),
               [e for e in ends if not e.grown and e.plan.depth == depth])
         for depth in depths
     ]  # fmt: skip

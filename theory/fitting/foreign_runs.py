@@ -43,6 +43,7 @@ from latebloom.theory.plan import Plan, Stage
 from latebloom.theory.record import COLUMNS, RECORD_FILE, Header, Record, read_record
 from latebloom.theory.schedules import WSD, AnySchedule, Constant, Cosine, Linear, Piecewise, Tail
 from latebloom.theory.spec import Count, Fraction, Positive, Spec, from_plain
+from latebloom.theory.words import blocks_text
 
 __all__ = [
     "RunDescription",
@@ -501,8 +502,8 @@ def curve_text(record: Record) -> list[str]:
         record: Made by :func:`record_of_curve`.
     """
     plan, config = record.plan, record.header.config
-    depth = " > ".join(str(stage.depth) for stage in plan.stages)
-    lines = [f"{record.header.name}: depth {depth}, {plan.steps} steps, loss {record.final():.4f} ({config['loss']})"]
+    depths = blocks_text(*(stage.depth for stage in plan.stages))
+    lines = [f"{record.header.name}: {depths}, {plan.steps} steps, loss {record.final():.4f} ({config['loss']})"]
     shape = plan.schedule.__struct_config__.tag
     found = config.get("schedule", f"{shape}, as declared")
     lines.append(f"  peak learning rate {plan.schedule.peak:.4g}; schedule {found}")

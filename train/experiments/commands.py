@@ -15,6 +15,7 @@ import click
 from latebloom.theory.errors import InputError
 from latebloom.theory.optimizers import OptimizerName
 from latebloom.theory.options import settings
+from latebloom.theory.words import amount_text, count_text
 from latebloom.train.config import AblationConfig, LaunchConfig, LRTransferConfig, TrainConfig
 from latebloom.train.options import PATH, plan_of
 
@@ -161,7 +162,9 @@ def grid_command(
     runs, flops = len(study_arms(study)) * len(study.seeds), price(study)
     if price_only:
         click.echo(
-            json.dumps({"runs": runs, "flops": flops}) if as_json else f"{study.name}: {runs} runs, {flops:.3g} FLOPs"
+            json.dumps({"runs": runs, "flops": flops})
+            if as_json
+            else f"{study.name}: {count_text(runs, 'run')}, {amount_text(flops)} FLOPs"
         )
         return
     for name, value in {"--data": data, "--out": out}.items():
@@ -169,7 +172,7 @@ def grid_command(
             raise InputError(name, None, "is required to train", "give it, or --price")
     assert data is not None and out is not None
     console = Console(quiet=as_json or config.quiet)
-    console.print(f"[bold]{study.name}[/]  {runs} runs, {flops:.3g} FLOPs")
+    console.print(f"[bold]{study.name}[/]  {count_text(runs, 'run')}, {amount_text(flops)} FLOPs")
     records = run_study(study, data=data, out=out, config=config.replace(quiet=True), launch=launch, console=console)
     if parquet:
         for name, record in records.items():

@@ -14,6 +14,7 @@ from latebloom.theory.cost import flops_per_token, plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.plan import Plan
 from latebloom.theory.record import RecordWriter
+from latebloom.theory.words import blocks_text
 from latebloom.train.config import TrainConfig
 from latebloom.train.data.tokenizers import find_tokenizer
 from latebloom.train.run.checkpoint import State
@@ -120,7 +121,7 @@ class Measure:
         plan, depth, peak = self.trainee.plan, self.trainee.depth, self.config.peak_tflops
         speed = (step - self.speed_from[0]) * plan.batch_tokens / (wall_s - self.speed_from[1])
         self._row("train", "tokens_per_s", speed)
-        text = f"depth {depth}: {speed:,.0f} tokens/s"
+        text = f"{blocks_text(depth)}: {speed:,.0f} tokens/s"
         if peak:
             per_token = flops_per_token(plan.model, depth)
             mfu = speed * per_token / (peak * 1e12 * self.trainee.ranks.world)
