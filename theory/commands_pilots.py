@@ -19,11 +19,11 @@ from latebloom.theory.files import write_whole
 from latebloom.theory.options import LocalPath, settings
 from latebloom.theory.plan import Optimizer, Plan, Provenance, Stage, write_plan
 from latebloom.theory.prediction import Prediction
-from latebloom.theory.words import amount_text, blocks_text
+from latebloom.theory.words import amount_text, blocks_text, text_table
 
 if TYPE_CHECKING:
     from latebloom.theory.fitting.annealed_ends import AnnealedEnd
-    from latebloom.theory.pilot_design import PilotDesign
+    from latebloom.theory.pilot_design import DesignedPilot, PilotDesign
     from latebloom.theory.record import Record
 
 __all__ = ["next_command", "pilots_command"]
@@ -126,12 +126,10 @@ def _table(design: PilotDesign, out: Path) -> list[str]:
     """The pilots that are left, their prices and how to run them."""
     if not design.pilots:
         return [f"Nothing is left to run: `latebloom plan --pilot` now. {out / MANIFEST}"]
-    wide = max(22, *(len(pilot.name) for pilot in design.pilots)) + 2
-    lines = [f"{'pilot':<{wide}}{'FLOPs':>10}{'of fixed':>10}  how"]
-    for pilot in design.pilots:
-        what = "a trunk" if pilot.branch_of is None else f"a branch of {pilot.branch_of} at step {pilot.branch_at}"
-        lines.append(f"{pilot.name:<{wide}}{pilot.flops:>10.3g}{pilot.share_of_fixed:>10.3f}  {what}")
-    lines.append(f"{'together':<{wide}}{design.flops:>10.3g}{sum(p.share_of_fixed for p in design.pilots):>10.3f}")
+    rows = [(p.name, amount_text(p.flops), f"{p.share_of_fixed:.3f}", _how(p)) for p in design.pilots]
+    share = sum(p.share_of_fixed for p in design.pilots)
+    rows.append(("together", amount_text(design.flops), f"{share:.3f}", ""))
+    lines = [text_table("<>><", ("pilot", "FLOPs", "of fixed", "how"), rows)]
     if design.pilots[0].role == "small" and design.pilots[0].branch_of is None:
         lines.append(
             f"The first is the beginning of every run that starts with {blocks_text(design.small_depth)}: beside it "
@@ -152,6 +150,10 @@ def _table(design: PilotDesign, out: Path) -> list[str]:
         lines.append(f"  latebloom branch runs/{leaf.branch_of} {out / leaf.file} --out runs/{leaf.name}")
     lines += [SMALLER, str(out / MANIFEST)]
     return lines
+
+
+def _how(pilot: DesignedPilot) -> str:
+    return "a trunk" if pilot.branch_of is None else f"a branch of {pilot.branch_of} at step {pilot.branch_at}"
 
 
 @click.command("next")
