@@ -408,7 +408,8 @@ def schedule_of_rates(step: np.ndarray, lr: np.ndarray, *, steps: int) -> AnySch
     Raises:
         InputError: for rates that are not finite or negative, or end before the horizon.
     """
-    rates = rates_from_log(step, lr, updates=steps)  # checks them
+    done = bool(step[-1] >= steps and step[0] > 0)  # no update comes after the last one: rates are of the update done
+    rates = rates_from_log(np.asarray(step) - done, lr, updates=steps)  # checks them
     peak = float(np.max(lr))
     top = np.flatnonzero(lr >= (1 - 1e-6) * peak)
     before, after = slice(0, int(top[0])), slice(int(top[-1]) + 1, len(lr))
@@ -423,8 +424,6 @@ def schedule_of_rates(step: np.ndarray, lr: np.ndarray, *, steps: int) -> AnySch
             exact = schedule.lrs()[at[inside]]
             if np.all(np.abs(lr[inside] - exact) <= RATE_TOLERANCE * peak):
                 return schedule
-    if step[-1] >= steps and step[0] > 0:  # no update comes after the last one: what was logged is of the update done
-        rates = rates_from_log(np.asarray(step) - 1, lr, updates=steps)
     table = np.unique(np.append(np.round(np.linspace(0, steps, min(steps + 1, 5000))), steps)).astype(int)
     values = np.append(rates, rates[-1])[table]
     return Piecewise(at=tuple(table.tolist()), rate=tuple(values.tolist()))
