@@ -19,7 +19,7 @@ from latebloom.theory.options import LocalPath, settings
 from latebloom.theory.plan import Optimizer, Plan, Provenance, Stage, diff, read_plan, write_plan
 from latebloom.theory.plan_transfer import rates_text
 from latebloom.theory.planning import plan_expansion
-from latebloom.theory.words import blocks_text, text_table
+from latebloom.theory.words import blocks_text, count_text, text_table
 
 if TYPE_CHECKING:
     from latebloom.theory.fitting.landscape_fit import LandscapeFit
@@ -371,7 +371,7 @@ def record_command(run: Path, parquet: Path | None) -> None:
     last = f"validation loss {loss[-1]:.6f} after {step[-1]} of {record.plan.steps} steps" if len(step) else "no loss"
     if parquet is not None:
         write_parquet(record, parquet)
-    click.echo(f"{record.header.name}: {last}, {len(record)} rows, plan {record.header.plan_digest[:16]}")
+    click.echo(f"{record.header.name}: {last}, {count_text(len(record), 'row')}, plan {record.header.plan_digest[:16]}")
     if parquet is not None:
         click.echo(str(parquet))
 

@@ -11,7 +11,7 @@ import numpy as np
 from latebloom.paper_figures.curves import Look, loss_limits, mark_expansion, plot_run, told_depths
 from latebloom.paper_figures.tables import Table
 from latebloom.theory.cost import plan_flops
-from latebloom.theory.words import amount_text
+from latebloom.theory.words import amount_text, count_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,4 +57,4 @@ def caption(records: Mapping[str, Record]) -> str:
         f"{amount_text(plan_flops(records[name].plan))} FLOPs, {loss:.4f}"
         for name, loss in sorted(lasts.items(), key=lambda item: item[1])
     )
-    return f"Validation loss in nats per token of {len(records)} runs, lowest end first. {ends}."
+    return f"Validation loss in nats per token of {count_text(len(records), 'run')}, lowest end first. {ends}."

@@ -18,7 +18,7 @@ from latebloom.theory.landscapes.nqs import COSINE
 from latebloom.theory.landscapes.scaling import FLOPS_PER_PARAMETER_TOKEN, SizeLaw
 from latebloom.theory.record import read_record
 from latebloom.theory.spec import Spec
-from latebloom.theory.words import amount_text
+from latebloom.theory.words import amount_text, count_text
 
 __all__ = ["SIZE_LAWS", "SizeLawKind", "fit_sizes", "read_sizes"]
 
@@ -163,7 +163,7 @@ def fit_sizes(name: str, paths: Sequence[str | Path], *, seed: int = 0) -> dict[
             )
     return {
         "law": name,
-        "status": f"fitted to {len(names)} runs",
+        "status": f"fitted to {count_text(len(names), 'run')}",
         "parameters": {
             field: {"value": float(getattr(law, field)), "low": None, "high": None} for field in law.__struct_fields__
         },

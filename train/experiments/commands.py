@@ -217,4 +217,4 @@ def train_all_command(plan_paths: tuple[Path, ...], data: Path, out: Path, confi
     console = Console(quiet=config.quiet)
     trunks = share_trunks(plans, out, every=every)
     run_plans(plans, data, out, trunks=trunks, every=every, train=config, console=console, what="runs")
-    console.print(f"{out}: {len(plans)} runs finished", highlight=False)
+    console.print(f"{out}: {count_text(len(plans), 'run')} finished", highlight=False)
