@@ -216,6 +216,11 @@ def answers_text(answers: Answers, plan: Plan) -> str:
             f"Grow: {grown} ends {-gap:.2%} below the best fixed depth of equal compute, "
             f"{blocks_text(best.best_depth)}."
         )
+    elif best.tau == 0:
+        lines.append(
+            f"Do not grow: the best step for {grown} is the first, which is {blocks_text(plan.depth)} from the start: "
+            f"train {blocks_text(best.best_depth)}."
+        )
     else:
         lines.append(
             f"Do not grow: {grown} ends {gap:+.2%} from the best fixed depth of equal compute: "

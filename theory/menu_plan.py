@@ -443,10 +443,10 @@ def _text(
     expected = expected_of_arms(field, [best], measured=True)
     fixed = _iso_loss_flops(field, base, float(expected[0]))
     if fixed is not None:
-        net = 1 - (best.flops + costs.flops - costs.reused) / fixed
+        share, with_pilots = best.flops / fixed, (best.flops + costs.flops - costs.reused) / fixed
         lines.append(
-            f"Saving: {1 - best.flops / fixed:.0%} of what {blocks_text(base.depth)} alone need for that loss, "
-            f"{net:.0%} net of the pilots."
+            f"To reach that loss {blocks_text(base.depth)} alone need {amount_text(fixed)} FLOPs: this takes "
+            f"{share:.0%} of it, {with_pilots:.0%} with the pilots."
         )
     if decision.next_pilots and decision.too_short is None:  # else the sentence on too short pilots names the next
         lines.append(next_text(decision.next_pilots))

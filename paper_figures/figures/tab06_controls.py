@@ -37,7 +37,8 @@ def data(records: Mapping[str, Record]) -> Table:
         controls = []
         for name, run in GAPS[grown].items():
             runs = {seed: records[record_of(seed, run)] for seed in own if record_of(seed, run) in records}
-            told = f"{control(name).label} ({told_depths(runs[0].plan)})"
+            told, depths = control(name).label, told_depths(runs[0].plan)
+            told += "" if depths in told else f" ({depths})"
             controls.append(_row(told, runs, own, spent))
         rows += sorted(controls, key=lambda row: row[3])
     return Table(("run", "steps", "compute", "final loss", "grown − this run", "seeds"), rows)
