@@ -49,7 +49,7 @@ def figures_command(runs: tuple[Path, ...], only: tuple[str, ...], data: Path, o
             continue
         _say_figure(name, paths)
         drawn += 1
-    click.echo(f"{drawn} figures and tables in {out}")
+    click.echo(f"{'1 figure or table' if drawn == 1 else f'{drawn} figures and tables'} in {out}")
 
 
 def _say_figure(name: str, paths: list[Path]) -> None:

@@ -12,10 +12,10 @@ from latebloom.theory.architectures.model_config import ModelConfig
 from latebloom.theory.config import PlanConfig
 from latebloom.theory.controls import control
 from latebloom.theory.errors import InputError
-from latebloom.theory.expansion import blocks_text
 from latebloom.theory.optimizers import Optimizer
 from latebloom.theory.options import ChoosingGroup, LocalPath, settings
 from latebloom.theory.plan import read_plan
+from latebloom.theory.words import blocks_text
 from latebloom.train.config import DemoConfig, JobConfig, TrainConfig
 from latebloom.train.experiments.commands import grid_command
 from latebloom.train.options import PATH

@@ -24,6 +24,7 @@ __all__ = [
     "look",
     "loss_limits",
     "mark_expansion",
+    "plain_log_ticks",
     "plot_ends",
     "plot_predicted",
     "plot_run",
@@ -97,6 +98,20 @@ def look(name: str) -> Look:
         return GROWN[name]
     named = control(name)
     return Look(named.label, *CONTROL_STYLES[named.row])
+
+
+def plain_log_ticks(axes: Axes) -> None:
+    """A logarithmic vertical axis of less than a decade: a few round numbers in full.
+
+    Args:
+        axes: Whose limits are set.
+    """
+    from matplotlib.ticker import FormatStrFormatter, MaxNLocator, NullLocator
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(MaxNLocator(6))
+    axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def told_depths(plan: Plan) -> str:

@@ -18,14 +18,14 @@ import numpy as np
 from latebloom.paper_figures.curves import Look, look
 from latebloom.paper_figures.page import render_page
 from latebloom.theory.controls import CONTROLS, control, controls_among
-from latebloom.theory.cost import flops_text, parameters, plan_flops
+from latebloom.theory.cost import parameters, plan_flops
 from latebloom.theory.errors import InputError
-from latebloom.theory.expansion import blocks_text
 from latebloom.theory.files import write_whole
 from latebloom.theory.fitting.curves import LossCurve
 from latebloom.theory.fitting.readers import is_record, read_curves
 from latebloom.theory.plan import Plan
 from latebloom.theory.record import RECORD_FILE, Record, read_record
+from latebloom.theory.words import amount_text, blocks_text
 
 __all__ = ["curves_report", "experiment_report", "run_report", "runs_report", "write_report"]
 
@@ -172,7 +172,7 @@ def _arms_table(records: dict[str, Record], result: dict[str, Any]) -> Table:
                 f"{gap['measured']:+.2%}" if gap else "",
                 _depths(plan),
                 f"{plan.steps:,}",
-                f"{flops_text(plan_flops(plan))} ({plan_flops(plan) / spent:.0%})",
+                f"{amount_text(plan_flops(plan))} ({plan_flops(plan) / spent:.0%})",
             )
         )
     head = (
@@ -191,8 +191,8 @@ def _arms_table(records: dict[str, Record], result: dict[str, Any]) -> Table:
         caption += f" Measured: means over {result.get('seeds')} seeds where ± stands, with their standard error."
         caption += f" Curves are those of seed {records['progressive'].header.seed}."
     told = [i for i in range(len(head)) if any(row[i] for row in rows)]
-    head, rows = tuple(head[i] for i in told), [tuple(row[i] for i in told) for row in rows]
-    return Table(caption, head, tuple(rows), best_row)
+    shown = tuple(tuple(row[i] for i in told) for row in rows)
+    return Table(caption, tuple(head[i] for i in told), shown, best_row)
 
 
 def _decides(arm: str) -> bool:
@@ -235,7 +235,7 @@ def run_report(record: Record) -> str:
     step, loss = _curve_of(record)
     grown = plan.tau is not None
     said = "" if p.final_loss is None else f"{p.final_loss:.4f}"
-    rows = ((plan.name, _depths(plan), f"{plan.steps:,}", flops_text(plan_flops(plan)), said, f"{loss[-1]:.4f}"),)
+    rows = ((plan.name, _depths(plan), f"{plan.steps:,}", amount_text(plan_flops(plan)), said, f"{loss[-1]:.4f}"),)
     left = plan.steps - int(step[-1])
     ends = (
         f"This run ended at {loss[-1]:.3f} nats per token" if not left else f"At step {step[-1]}: {loss[-1]:.3f} nats"
@@ -380,7 +380,7 @@ def _lowest_text(
     what = _depths(plan).replace(" ", NO_BREAK) if grows(lowest) else blocks_text(plan.depth)
     verb = "ends" if grows(lowest) or plan.depth == 1 else "end"
     ends = f"{what} ({lowest}) {verb} lowest, at {loss[lowest]:.3f}."
-    of = f"Of {len(order)} ways to spend {flops_text(flops[lowest])} FLOPs"
+    of = f"Of {len(order)} ways to spend {amount_text(flops[lowest])} FLOPs"
     beside = {arms[arm][0].plan.depth for arm in order if not grows(arm)}
     lacking = sorted({plan.stages[0].depth, plan.depth} - beside)
     if lacking:  # only of a run that grows
@@ -397,7 +397,14 @@ def _arm_cells(group: Sequence[Record], mean: float, lowest: float | None) -> tu
     plan, finals = group[0].plan, [float(_curve_of(record)[1][-1]) for record in group]
     above = "" if lowest is None else f"{mean - lowest:+.4f}"
     tokens = plan.steps * plan.batch_tokens / parameters(plan.model, plan.depth)
-    return _depths(plan), f"{plan.steps:,}", f"{tokens:.3g}", flops_text(plan_flops(plan)), _mean_text(finals), above
+    return (
+        _depths(plan),
+        f"{plan.steps:,}",
+        amount_text(tokens),
+        amount_text(plan_flops(plan)),
+        _mean_text(finals),
+        above,
+    )
 
 
 def _mean_text(losses: Sequence[float]) -> str:

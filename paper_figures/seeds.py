@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from latebloom.theory.words import count_text
+
 if TYPE_CHECKING:
     from latebloom.theory.record import Record
 
@@ -77,4 +79,4 @@ def told_seeds(counts: Iterable[int]) -> str:
         counts: Of each mean that is told.
     """
     fewest, most = min(counts := sorted(counts)), max(counts)
-    return f"n = {fewest} to {most} seeds" if fewest < most else f"n = {most} seed{'' if most == 1 else 's'}"
+    return f"n = {fewest} to {most} seeds" if fewest < most else f"n = {count_text(most, 'seed')}"

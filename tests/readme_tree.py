@@ -6,9 +6,9 @@ import ast
 import re
 from pathlib import Path
 
-from .helpers import PACKAGES, ROOT
+from .helpers import PACKAGES, ROOT, with_between
 
-BEGIN, END = "<!-- tree: python -m tests.readme_tree -->", "<!-- end of tree -->"
+MARKS = ("<!-- tree: python -m tests.readme_tree -->\n", "<!-- end of tree -->")
 NAME_WIDTH = 30
 TEXT_WIDTH = 118 - NAME_WIDTH
 REST = (
@@ -56,12 +56,11 @@ def _is_named(path: Path) -> bool:
     return path.name != "__init__.py"
 
 
-def in_readme(text: str) -> str:
-    """What stands between the marks of README."""
-    return text.partition(BEGIN)[2].partition(END)[0]
+def written(page: str) -> str:
+    """The page with the tree as it is today."""
+    return with_between(page, MARKS, f"```\n{tree()}\n```\n")
 
 
 if __name__ == "__main__":
     readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    readme.write_text(text.replace(in_readme(text), f"\n```\n{tree()}\n```\n"), encoding="utf-8")
+    readme.write_text(written(readme.read_text(encoding="utf-8")), encoding="utf-8")

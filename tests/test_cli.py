@@ -46,7 +46,7 @@ def test_plan_round(capsys):
     assert "$.stages[1].start_step: 77915 ->" in out
     assert run(capsys, "plan", "diff", "a.json", "a.json") == (0, "", "")
     code, out, _ = run(capsys, "plan", "show", "a.json")
-    assert "from step 77915: depth 60, new blocks random in order stack" in out
+    assert "from step 77915: 60 blocks, new blocks random in order stack" in out
     assert json.loads(run(capsys, "plan", "schema")[1])["$ref"] == "#/$defs/Plan"
     assert run(capsys, *SEVEN_B, "--u-mix", "0.12", "--json", "--out", "c.json")[1].startswith("{")
 
@@ -204,5 +204,5 @@ def test_a_plan_from_short_pilots_says_what_they_leave_open(capsys, in_empty_dir
     plan = ["plan", "--model", "gpt2-tiny", "--steps", "6000", "--batch-tokens", "768", "--peak-lr", "0.015"]
     code, out, _ = run(capsys, *plan, "--law", "area", "--tolerance", "0.05", "--pilot", *pilots)
     assert code == 0
-    assert "A pilot of depth 1 alone for all 6000 steps would tell." in out
+    assert "A pilot of 1 block alone for all 6000 steps would tell." in out
     assert "Left open by the pilots" in read_plan("plan.json").provenance.reason

@@ -12,6 +12,7 @@ from latebloom.theory.controls import CONTROLS, Control, compared, control, cont
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.menu import schedule_for
 from latebloom.theory.verdict import WANTED, details, from_prediction, judge, sentence
+from latebloom.theory.words import blocks_text
 from latebloom.train.experiments import ablation
 from tests.helpers import tiny_plan, tiny_shape
 from tests.test_figures import experiment
@@ -44,7 +45,7 @@ def test_a_family_has_a_member_a_depth():
     for depth in (1, 2, 3, 4):
         member = family.at(depth)
         assert member == control(f"depth_equal_compute-{depth}")
-        assert (member.label, member.row) == (f"depth {depth}, equal compute", "depth_equal_compute")
+        assert (member.label, member.row) == (f"{blocks_text(depth)}, equal compute", "depth_equal_compute")
         plan = member.plan(PLAN)
         assert plan.depth == depth
         assert plan_flops(plan) == pytest.approx(plan_flops(PLAN), rel=0.5 / plan.steps)
@@ -72,7 +73,7 @@ def test_every_control_has_a_look():
     assert set(CONTROL_STYLES) == set(CONTROLS)
     looks = [look(name) for name in CONTROLS]
     assert len({(shown.color, shown.line) for shown in looks}) == len(looks)
-    assert look("small-2") == Look("depth 2, never grown", *CONTROL_STYLES["small"])
+    assert look("small-2") == Look("2 blocks, never grown", *CONTROL_STYLES["small"])
 
 
 def test_never_growing_at_equal_compute_is_judged_like_any_control():

@@ -213,14 +213,22 @@ def test_the_explorer_on_a_phone(plan, tmp_path, dark):
         assert page.read("[...document.querySelectorAll('input, select')].every((e) => e.labels.length === 1)")
 
 
+INSIDE = """[...document.querySelectorAll('.chart svg [aria-label=rule] line')].map((line) => {
+  const rule = line.getBoundingClientRect(), frame = line.closest('svg').getBoundingClientRect();
+  return frame.left <= rule.left && rule.right <= frame.right; })"""
+
+
 def test_the_report_in_chromium(tmp_path):
-    experiment(tmp_path)
+    """It grows early, while its losses are above those shown: the rule stands in its own chart all the same."""
+    experiment(tmp_path, tau=10)
     path = write_report(tmp_path)
     with browser() as page:
         for width in (1280, 390):
             page.open(path, width=width)
             page.until("document.querySelectorAll('.chart svg').length === 2")
             assert page.read("document.documentElement.scrollWidth") <= width
+            rules = page.read(INSIDE)
+            assert len(rules) > 1 and all(rules)
         finals = page.read("window.latebloom.curves.map((curve) => [curve.name, curve.loss[curve.loss.length - 1]])")
         assert dict(map(tuple, finals))["never grown, equal compute"] == pytest.approx(2.45)
         dots = page.read("document.querySelectorAll('#steps [aria-label=dot] circle').length")

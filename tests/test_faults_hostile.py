@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from tests.faults import hostile
+from tests.faults.hostile import watch
 from tests.helpers import ROOT, needs_checkout
 
 
@@ -50,7 +51,7 @@ def test_the_watch_sees_what_it_should(tmp_path, monkeypatch):
     base = tmp_path / "given"
     base.mkdir()
     (base / "plan.json").write_text("{}")
-    monkeypatch.setattr(hostile.cli, "main", evil)
+    monkeypatch.setattr(watch.cli, "main", evil)
     seen = hostile.watched("plan 1e999", tmp_path / "input", base)
     wrong = " ".join(hostile.judge(seen))
     assert all(word in wrong for word in ("ended as RuntimeError", "os.system", "canary", "escapes"))

@@ -189,9 +189,9 @@ def test_a_missing_record_is_named_and_nothing_is_drawn(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def experiment(folder, further=(), **result):
+def experiment(folder, further=(), tau=60, **result):
     """A finished experiment's directory, from losses that are given; ``further`` controls end at 2.7."""
-    plan = tiny_plan().replace(name="progressive")
+    plan = tiny_plan(tau=tau).replace(name="progressive")
     predicted = plan.predicted.replace(curve=Curve(step=(10, 60, 100), loss=(4.0, 3.0, 2.5)))
     plan = plan.replace(predicted=predicted)
     arms = {

@@ -13,6 +13,7 @@ from latebloom.paper_figures.paths import RECIPES
 from latebloom.train.experiments.study import price, read_study
 
 ROOT = Path(__file__).resolve().parent.parent
+ENDS_BEFORE = {"fig02", "fig03", "fig13", "fig14", "fig20"}  # they need records of names of their own
 RUN = ("plan", "transfer", "schedule", "pilots")  # cheap, and what they write others need: run as they stand
 
 
@@ -57,6 +58,18 @@ def test_a_recipe_is_made_of_commands_that_are_taken(name, tmp_path, monkeypatch
             continue
         result = CliRunner().invoke(cli.cli, words, catch_exceptions=False)
         assert result.exit_code == 0, (words, result.output)
+
+
+@pytest.mark.parametrize("name", registry.FIGURES)
+def test_a_recipe_draws_its_own_figure_or_the_runs_that_it_made(name):
+    drawn = [words[2:] for words in lines(registry.recipe(name)) if words[1] == "figures"]
+    for words in drawn:
+        if "--only" in words:
+            assert words[words.index("--only") + 1] == name and words.count("--only") == 1, words
+        else:
+            assert words[0].startswith("records"), words
+    ends = list(lines(registry.recipe(name)))[-1]
+    assert ends[1] == "figures" or name in ENDS_BEFORE, f"{ends} is the last command, and nothing is drawn"
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)

@@ -13,6 +13,7 @@ from latebloom.theory.landscapes.functional import FunctionalLaw
 from latebloom.theory.landscapes.registry import FittedLandscape, read_fitted
 from latebloom.theory.landscapes.scaling import ShapeLaw, SizeLaw
 from latebloom.theory.schedule_report import report, report_text
+from latebloom.theory.words import amount_text, blocks_text
 from tests.helpers import tiny_plan
 from tests.test_cli import run
 from tests.test_theory_landscapes import area, records
@@ -59,11 +60,11 @@ class TestAnswers:
         answers = answer(PLAN, [FittedLandscape(law=area(small_gap=small_gap))])
         assert answers.optimum.best_depth == depth
         text = answers_text(answers, PLAN)
-        assert f"best fixed depth    depth {depth} for" in text
+        assert f"best fixed depth    {blocks_text(depth)} for" in text
         if small_gap == 0:
             assert not answers.optimum.wins
             assert "Do not grow: " in text
-            assert f"the best fixed depth of equal compute, depth {depth}: train that." in text
+            assert f"the best fixed depth of equal compute: train {blocks_text(depth)}." in text
 
     def test_two_small_depths(self):
         """The better trunk is chosen: depth 2 with half the gap, at its own cost."""
@@ -208,7 +209,7 @@ class TestSizes:
         for name, row in table["parameters"].items():
             assert row["value"] == pytest.approx(getattr(self.SIZE, name), rel=0.02), name
         best = self.SIZE.optimum(6 * 1e9 * 1e11)
-        assert f"at {6e20:.3g} FLOPs (1 x the largest run): {best.parameters:.2g}"[:40] in text
+        assert f"at {amount_text(6e20)} FLOPs (1 x the largest run): {amount_text(best.parameters)} parameters" in text
         assert run(capsys, "fit", "runs.csv", "--law", "shape")[2].startswith("latebloom: column = 'width': is needed")
 
     def test_shape_law_from_a_table(self, capsys, plan_file, tmp_path):

@@ -124,7 +124,7 @@ def test_short_pilots_leave_the_final_loss_open_and_say_so():
     (line,) = fit.left_open(laws, wsd(steps=6000, peak_lr=0.05))
     assert "floor and trunk exponent are not told apart" in line
     assert "seen for 10% of the learning-rate area of 6000 steps" in line
-    assert "A pilot of depth 1 alone for all 6000 steps would tell." in line
+    assert "A pilot of 1 block alone for all 6000 steps would tell." in line
     low, high = map(float, re.search(r"anything from (\S+) to (\S+) ", line).groups())
     plan = fixed_depth(pilot(steps=6000, tau=3000), name="f")
     assert low < float(TRUTH.loss(plan)) < high

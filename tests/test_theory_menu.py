@@ -50,7 +50,7 @@ def test_every_arm_costs_the_budget(experiments):
         assert arm.flops == pytest.approx(small * (arm.tau or 0) + last * (arm.steps - (arm.tau or 0)))
         assert arm.flops == pytest.approx(budget, rel=2e-3)  # a whole number of steps
     assert [arm.depths for arm in menu[:3]] == [(1,), (2,), (4,)]
-    assert menu[0].name == "depth 1" and menu[0].area_after == 0 and menu[2].area_before == 0
+    assert menu[0].name == "1 block" and menu[0].area_after == 0 and menu[2].area_before == 0
     assert "1 -> 4 at" in menu[5].name
 
 
@@ -70,7 +70,7 @@ def test_data_cap_the_steps(experiments):
 @pytest.mark.parametrize(
     ("changes", "name", "words"),
     [
-        ({"budget": 1e9}, "budget", "below the cheapest arm, depth 1"),
+        ({"budget": 1e9}, "budget", "below the cheapest arm, 1 block"),
         ({"depths": (7,)}, "depths", "from 1 to 4"),
     ],
 )
@@ -165,7 +165,7 @@ def test_seeds_of_todays_demo_make_one_decision():
     decisions = [demo_decision(seed) for seed in DEMO_SEEDS]
     for decision in decisions:
         best = decision.choices[decision.best]
-        assert best.arm.name == "depth 1" and best.p_best >= 0.9 and decision.head == "do not grow"
+        assert best.arm.name == "1 block" and best.p_best >= 0.9 and decision.head == "do not grow"
     for gaps in ([d.fixed for d in decisions], [d.equal_compute for d in decisions], [d.never for d in decisions]):
         assert max(gap.gap.low for gap in gaps) < min(gap.gap.high for gap in gaps)
     grown, never = (
@@ -219,7 +219,7 @@ def test_decisions_are_the_same_twice(experiments):
 
 
 def test_nothing_is_decided_from_the_small_depth_alone(experiments):
-    with pytest.raises(InputError, match="nothing was trained at depth 4.*step 200"):
+    with pytest.raises(InputError, match="no run has 4 blocks.*step 200"):
         decide(field_of(experiments[0], SMALL_ENDS), menu_of(experiments[0]), experiments[0].plan)
 
 
@@ -237,9 +237,9 @@ def test_a_menu_without_growth_and_an_empty_one(experiments):
 
 def test_candidates_leave_out_what_was_run(experiments):
     names = [p.name for p in candidate_pilots(field_of(experiments[0]), experiments[0].plan, horizon=800)]
-    assert "depth 4 to step 400, annealed" in names
-    assert "depth 4 to step 200, annealed" not in names
-    assert "depth 1 to step 800, annealed" not in names
+    assert "4 blocks to step 400, annealed" in names
+    assert "4 blocks to step 200, annealed" not in names
+    assert "1 block to step 800, annealed" not in names
 
 
 def test_a_trunk_that_is_there_costs_nothing_again(experiments):

@@ -85,21 +85,21 @@ def test_gaps_of_the_file_are_those_of_the_draws(plans):
         spread = (gap.gap.high - gap.gap.low) / 2
         assert np.median(relative) == pytest.approx(gap.gap.median, abs=0.3 * spread)
         assert np.mean(relative < 0) == pytest.approx(gap.p_below, abs=0.12)
-    assert p.gaps.best_fixed.against == "depth 1"
+    assert p.gaps.best_fixed.against == "1 block"
 
 
 def test_a_run_on_the_seed_of_the_pilots_is_better_known_than_the_mean_over_seeds(plans):
     """The seed's own shift is in the pilots: a measured name varies less than the same run expected over seeds."""
     p = plans.best.predicted
     draws = dict(zip(p.draws.names, np.array(p.draws.losses).T, strict=True))
-    assert dict(zip(p.draws.names, p.draws.measured, strict=True))["depth 1"] is False
-    assert np.std(draws["never"]) < np.std(draws["depth 1"])
+    assert dict(zip(p.draws.names, p.draws.measured, strict=True))["1 block"] is False
+    assert np.std(draws["never"]) < np.std(draws["1 block"])
 
 
 def test_a_plan_that_does_not_grow_has_no_expansion_step(plans):
     p = plans.best.predicted
     assert p.tau_star is None and p.fixed_final_loss is None
-    assert p.decision.head == "do not grow" and p.decision.best == "depth 1"
+    assert p.decision.head == "do not grow" and p.decision.best == "1 block"
 
 
 def test_what_is_printed(plans):

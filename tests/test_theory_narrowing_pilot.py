@@ -11,6 +11,7 @@ from latebloom.theory.controls import fixed_depth
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.landscapes.area import Signal
 from latebloom.theory.narrowing_pilot import narrowing_pilot
+from latebloom.theory.words import amount_text
 
 SCHEDULE = wsd(steps=2000, peak_lr=0.02)
 TOLERANCE = 0.01
@@ -49,7 +50,7 @@ def test_a_pilot_that_grows_narrows_what_only_growth_shows():
     low, high = np.quantile([star(each, plan) for each in REPLICAS], [0.05, 0.95])
     assert low < found.interval.low < star(law(), plan) < found.interval.high < high
     assert found.interval.high - found.interval.low < 0.8 * (high - low)
-    assert f"({plan_flops(found.pilot):.3g} FLOPs) would narrow the step to grow to" in found.sentence()
+    assert f"({amount_text(plan_flops(found.pilot))} FLOPs) would narrow the step to grow to" in found.sentence()
 
 
 def test_the_interval_is_the_one_that_the_agreeing_replicas_have():

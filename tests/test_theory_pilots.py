@@ -146,7 +146,7 @@ def test_pilots_command(capsys, in_empty_directory):
         assert read_plan(in_empty_directory / "pilots" / pilot.file) == pilot.plan
     code, out, _ = run(capsys, "pilots", *TARGET, "--out", "rest", "--after", *runs(*SMALL))
     assert code == 0
-    assert "The small depth still falls" in out and "Stop here if you know that depth 4 ends less than" in out
+    assert "The small depth still falls" in out and "Stop here if you know that 4 blocks would end less than" in out
     assert not (in_empty_directory / "rest" / "small-800.json").exists()
     code, out, _ = run(capsys, "pilots", *TARGET, "--after", *runs("s0_small-200"), "--json")
     assert json.loads(out)["small_depth"] == 1
@@ -204,13 +204,13 @@ def test_plan_command_from_the_field(capsys):
             SMALL[:2],
             "too few annealed ends of the small depth: its slope needs 3 horizons; anneal the small depth's",
         ),
-        ([], SMALL, "nothing was trained at depth 4; train depth 4 to step 200, or grow the small depth's trunk"),
+        ([], SMALL, "no run has 4 blocks; train 4 blocks to step 200, or grow the small depth's trunk"),
         ([], ("s0_full-200", "s0_grown-600"), "hold no run of the small depth alone; train the small depth to"),
         ([], (*SMALL, "s1_full-200"), "is unpaired: no run of the small depth has its seed 1"),
         ([], (*SMALL, "s0_pfull-100"), "differs from the warm-up of the other runs, 16 steps; train it again with"),
         ([], (*SMALL, "s0_lr0.03-d4"), "differs from the peak learning rate of the other runs, 0.015"),
         (["--init", "copy"], (*SMALL, "s0_grown-600"), "say --init and --order as the pilots have them"),
-        (["--budget", "0.001"], (*SMALL, "s0_full-200"), "below the cheapest arm, depth 1 for 18 steps"),
+        (["--budget", "0.001"], (*SMALL, "s0_full-200"), "below the cheapest arm, 1 block for 18 steps"),
         (
             ["--warmup", "0.05"],
             (*SMALL, "s0_full-200"),

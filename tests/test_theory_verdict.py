@@ -92,7 +92,7 @@ def test_controls_of_other_compute_do_not_decide():
 def test_growing_is_never_advised_without_the_run_that_never_grew():
     made = verdict(without=("small_equal_compute",), progressive=4.40)
     assert made.head == "not decided"
-    assert sentence(made).startswith("Not decided: 1 -> 4 ends lowest, but depth 1 at this compute was not run.")
+    assert sentence(made).startswith("Not decided: 1 -> 4 ends lowest, but 1 block at this compute was not run.")
     assert verdict(without=("small_equal_compute",)).head == "do not grow"  # depth 2 is lower still
 
 

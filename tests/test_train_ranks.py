@@ -33,6 +33,7 @@ from latebloom.train.run.branch import branch
 from latebloom.train.run.directory import RunDirectory
 from latebloom.train.run.dryrun import dry_run
 from latebloom.train.run.loop import TrainConfig, make_trainee, resume, train
+from latebloom.train.run.progress import Display
 from latebloom.train.run.trainee import Trainee
 from tests.fake_ranks import peak_bytes
 from tests.helpers import COMPILES, ROOT, batches_of, needs_checkout, tiny_plan
@@ -67,6 +68,14 @@ UNTIED = plan_of().model.replace(tied_head=False)
 
 def run(plan, data, out, config=CONFIG):
     return train(plan, data=data, out=out, config=config).final()
+
+
+def run_with_samples(plan, data, out, config):
+    """The final loss, and what this rank was given to show of samples."""
+    shown = []
+    Display.note = lambda self, text: shown.append(text)
+    final = run(plan, data, out, config.replace(quiet=False, prompt="late"))
+    return final, [text for text in shown if ": 'late" in text or ': "late' in text]
 
 
 def go_on(out):
@@ -458,7 +467,9 @@ def test_the_dry_run_of_a_rank_is_what_a_fake_rank_holds(world, shard, depth, se
 def test_groups_of_ranks_hold_replicas(world, shard, data, tmp_path):
     """Hybrid sharding: losses and weights of one process through growth; one group writes, and any number goes on."""
     config = CONFIG.replace(microbatch=1, shard=shard)
-    finals = on_ranks(run, world, plan_of(), data, tmp_path / "grouped", config)
+    shown = on_ranks(run_with_samples, world, plan_of(), data, tmp_path / "grouped", config)
+    finals, samples = map(list, zip(*shown, strict=True))
+    assert len(samples[0]) >= 4 and len(set(map(tuple, samples))) == 1  # ranks talk while they draw: all draw the same
     final = run(plan_of(), data, tmp_path / "one", CONFIG.replace(microbatch=1))
     assert finals == pytest.approx([final] * world, abs=1e-4)
     saved = RunDirectory(tmp_path / "grouped").checkpoints()[-1]
@@ -508,7 +519,9 @@ def test_blocks_gathered_in_bfloat16_train_nearly_alike(model, data, tmp_path):
     plan = plan_of(steps=8, tau=4).replace(model=model)
     config = CONFIG.replace(dtype="bfloat16")
     exact = on_ranks(run, 2, plan, data, tmp_path / "exact", config)[0]
-    rounded = on_ranks(run, 2, plan, data, tmp_path / "rounded", config.replace(gather="bfloat16"))[0]
+    gathered = config.replace(gather="bfloat16")
+    (rounded, first), (_, second) = on_ranks(run_with_samples, 2, plan, data, tmp_path / "rounded", gathered)
+    assert first == second != []
     assert rounded != exact and rounded == pytest.approx(exact, abs=0.02)
     assert all(tensor.dtype == torch.float32 for tensor in held(tmp_path / "rounded")[1].values())
     with pytest.raises(InputError, match="--gather"):

@@ -31,6 +31,7 @@ from latebloom.theory import (
     tradeoff,
     transfer,
     verdict,
+    words,
 )
 from latebloom.theory.architectures import model_config, tensors
 from latebloom.theory.config import PlanConfig
@@ -177,8 +178,6 @@ CALLS = {
     "cost:flops_per_token": Case(cost.flops_per_token, {"depth": 2}, zero="depth", fixed={"model": SHAPE}),
     "cost:parameters": Case(cost.parameters, {"depth": 2}, zero="depth", fixed={"model": SHAPE}),
     "cost:plan_flops": Case(cost.plan_flops, {"step": 3}, zero="step", fixed={"plan": PLAN}),
-    "cost:flops_text": Case(cost.flops_text, {"flops": 2.65e12}, zero="flops"),
-    "expansion:blocks_text": Case(expansion.blocks_text, {"depth": 4}, zero="depth"),
     "expansion:placement": Case(expansion.placement, {"old": 2, "new": 4}, zero="old", fixed={"order": "inter"}),
     "expansion:sources": Case(expansion.sources, {"old": 2, "new": 4}, fixed={"order": "inter"}),
     "fitting.area:fit_area_law": Case(
@@ -493,4 +492,9 @@ CALLS = {
             "optimizer": "adamw",
         },
     ),
+    "words:amount_text": Case(words.amount_text, {"amount": 2.65e12, "digits": 3}, zero="amount"),
+    "words:blocks_text": Case(
+        lambda depth, later: words.blocks_text(depth, later), {"depth": 1, "later": 4}, zero="depth later"
+    ),
+    "words:count_text": Case(words.count_text, {"number": 4}, zero="number", fixed={"noun": "seed"}),
 }

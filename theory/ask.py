@@ -20,6 +20,7 @@ from latebloom.theory.plan import Plan
 from latebloom.theory.spec import Spec
 from latebloom.theory.timing import TimingIntervals, timing_intervals
 from latebloom.theory.tradeoff import BestRun, Tradeoff
+from latebloom.theory.words import amount_text, blocks_text
 
 __all__ = ["Answers", "answer", "answers_text"]
 
@@ -195,27 +196,35 @@ def answers_text(answers: Answers, plan: Plan) -> str:
     best = answers.optimum
     grown = f"growing {best.small_depth} -> {plan.depth}"
     known = ", ".join(map(str, answers.fixed_depths))
-    lines = [f"At {answers.flops:.3g} FLOPs, by the {answers.landscape} law (fixed depths compared: {known}):"]
+    lines = [f"At {amount_text(answers.flops)} FLOPs, by the {answers.landscape} law (fixed depths compared: {known}):"]
     share = best.tau / best.steps
     lines.append(
-        f"  best grown run      depth {best.small_depth} for {best.tau} of {best.steps} steps ({share:.0%}), then "
-        f"{plan.depth}; peak {best.peak_lr:.4g}; loss {best.loss:.4f}"
+        f"  best grown run      {blocks_text(best.small_depth)} for {best.tau} of {best.steps} steps ({share:.0%}), "
+        f"then {plan.depth}; peak {best.peak_lr:.4g}; loss {best.loss:.4f}"
     )
     lines.append(
-        f"  best fixed depth    depth {best.best_depth} for {best.best_steps} steps; peak {best.best_peak_lr:.4g}; "
-        f"loss {best.best_loss:.4f}"
+        f"  best fixed depth    {blocks_text(best.best_depth)} for {best.best_steps} steps; peak "
+        f"{best.best_peak_lr:.4g}; loss {best.best_loss:.4f}"
     )
     lines.append(
-        f"  full depth          depth {plan.depth} for {best.fixed_steps} steps; peak {best.fixed_peak_lr:.4g}; "
+        f"  full depth          {blocks_text(plan.depth)} for {best.fixed_steps} steps; peak {best.fixed_peak_lr:.4g}; "
         f"loss {best.fixed_loss:.4f}"
     )
     gap = best.loss / best.best_loss - 1
     if best.wins:
-        lines.append(f"Grow: {grown} ends {-gap:.2%} below the best fixed depth of equal compute ({best.best_depth}).")
+        lines.append(
+            f"Grow: {grown} ends {-gap:.2%} below the best fixed depth of equal compute, "
+            f"{blocks_text(best.best_depth)}."
+        )
+    elif best.tau == 0:
+        lines.append(
+            f"Do not grow: the best step for {grown} is the first, which is {blocks_text(plan.depth)} from the start: "
+            f"train {blocks_text(best.best_depth)}."
+        )
     else:
         lines.append(
-            f"Do not grow: {grown} ends {gap:+.2%} from the best fixed depth of equal compute, depth "
-            f"{best.best_depth}: train that."
+            f"Do not grow: {grown} ends {gap:+.2%} from the best fixed depth of equal compute: "
+            f"train {blocks_text(best.best_depth)}."
         )
     if best.at_edge:
         lines.append("  A best peak lies at an end of the range searched: widen --peaks.")
@@ -225,7 +234,11 @@ def answers_text(answers: Answers, plan: Plan) -> str:
     ):
         where = f"nowhere within {WINNING_RANGE:g} x this compute"
         if low is not None:
-            where = f"from {low:.3g} FLOPs on" if high is None else f"from {low:.3g} to {high:.3g} FLOPs"
+            where = (
+                f"from {amount_text(low)} FLOPs on"
+                if high is None
+                else f"from {amount_text(low)} to {amount_text(high)} FLOPs"
+            )
         lines.append(f"  beats {name}: {where}")
     if answers.closed_form is not None:
         closed = answers.closed_form

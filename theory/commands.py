@@ -19,6 +19,7 @@ from latebloom.theory.options import LocalPath, settings
 from latebloom.theory.plan import Optimizer, Plan, Provenance, Stage, diff, read_plan, write_plan
 from latebloom.theory.plan_transfer import rates_text
 from latebloom.theory.planning import plan_expansion
+from latebloom.theory.words import blocks_text, count_text, text_table
 
 if TYPE_CHECKING:
     from latebloom.theory.fitting.landscape_fit import LandscapeFit
@@ -224,7 +225,7 @@ def show_command(path: Path, as_json: bool) -> None:
             grown += f", these at {stage.new_rate:g} times the rate"
         if stage.replayed_to is not None:
             grown = f", passed as {stage.replayed_to} with shared weights in order {stage.order}"
-        click.echo(f"  from step {stage.start_step}: depth {stage.depth}{grown}")
+        click.echo(f"  from step {stage.start_step}: {blocks_text(stage.depth)}{grown}")
     click.echo(f"  learning rate: {plan.schedule.__struct_config__.tag}, peak {plan.schedule.peak:.4g}")
     for line in rates_text(plan):
         click.echo(line)
@@ -370,7 +371,7 @@ def record_command(run: Path, parquet: Path | None) -> None:
     last = f"validation loss {loss[-1]:.6f} after {step[-1]} of {record.plan.steps} steps" if len(step) else "no loss"
     if parquet is not None:
         write_parquet(record, parquet)
-    click.echo(f"{record.header.name}: {last}, {len(record)} rows, plan {record.header.plan_digest[:16]}")
+    click.echo(f"{record.header.name}: {last}, {count_text(len(record), 'row')}, plan {record.header.plan_digest[:16]}")
     if parquet is not None:
         click.echo(str(parquet))
 
@@ -417,28 +418,25 @@ def _are_pilots(paths: tuple[Path, ...]) -> bool:
 
 def _fit_text(table: dict) -> str:
     lines = []
-    names = [name for part in ("held_out", "parameters", "runs", "predicted") for name in table.get(part) or ()]
-    wide = max(16, *map(len, names)) + 2
     if table.get("held_out"):
-        lines.append(f"{'law':<{wide}}{'held-out error':>14}")
-        for name, by_run in sorted(table["held_out"].items(), key=lambda item: sum(item[1].values())):
-            lines.append(f"{name:<{wide}}{sum(by_run.values()) / len(by_run):>14.3%}")
+        league = {name: sum(by_run.values()) / len(by_run) for name, by_run in table["held_out"].items()}
+        rows = [(name, f"{error:.3%}") for name, error in sorted(league.items(), key=lambda item: item[1])]
+        lines.append(text_table("<>", ("law", "held-out error"), rows))
     if "law" in table:
         lines.append(f"{table['law']}: {table['status']}")
-    lines.append(f"{'parameter':<{wide}}{'value':>12}  90% interval")
+    parameters = []
     left_open = {line.partition(":")[0] for line in table["identifiability"] if "law" in table}
     for name, row in table["parameters"].items():
         interval = f"{row['low']:.5g} ... {row['high']:.5g}" if row["low"] is not None else "no bootstrap"
         if name in left_open:  # held where the law expects it, in every replica
             interval = "left open, see below"
-        lines.append(f"{name:<{wide}}{row['value']:>12.5g}  {interval}  {row.get('unit', '')}".rstrip())
-    lines.append(f"{'run':<{wide}}{'mean error':>12}  worst error")
-    for name, row in table["runs"].items():
-        lines.append(f"{name:<{wide}}{row['mean']:>12.3%}  {row['worst']:.3%}")
+        parameters.append((name, f"{row['value']:.5g}", interval, row.get("unit", "")))
+    lines.append(text_table("<><<", ("parameter", "value", "90% interval", ""), parameters))
+    runs = [(name, f"{row['mean']:.3%}", f"{row['worst']:.3%}") for name, row in table["runs"].items()]
+    lines.append(text_table("<>>", ("run", "mean error", "worst error"), runs))
     if table.get("predicted"):
-        lines.append(f"{'predicted run':<{wide}}{'alone':>12}  carried")
-        for name, row in table["predicted"].items():
-            lines.append(f"{name:<{wide}}{row['alone']:>12.3%}  {row['carried']:.3%}")
+        predicted = [(name, f"{row['alone']:.3%}", f"{row['carried']:.3%}") for name, row in table["predicted"].items()]
+        lines.append(text_table("<>>", ("predicted run", "alone", "carried"), predicted))
     lines.extend(table["identifiability"])
     lines.extend(table.get("answers", ()))
     return "\n".join(lines)

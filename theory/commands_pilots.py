@@ -19,10 +19,11 @@ from latebloom.theory.files import write_whole
 from latebloom.theory.options import LocalPath, settings
 from latebloom.theory.plan import Optimizer, Plan, Provenance, Stage, write_plan
 from latebloom.theory.prediction import Prediction
+from latebloom.theory.words import amount_text, blocks_text, text_table
 
 if TYPE_CHECKING:
     from latebloom.theory.fitting.annealed_ends import AnnealedEnd
-    from latebloom.theory.pilot_design import PilotDesign
+    from latebloom.theory.pilot_design import DesignedPilot, PilotDesign
     from latebloom.theory.record import Record
 
 __all__ = ["next_command", "pilots_command"]
@@ -102,7 +103,7 @@ def _conditions(
 
     if len({end.steps for end in ends if end.kind == "small"}) < FEWEST_SMALL_ENDS:
         return False, [
-            f"The conditions for growing need {FEWEST_SMALL_ENDS} annealed ends of depth {config.small_depth}."
+            f"The conditions for growing need {FEWEST_SMALL_ENDS} annealed ends of {blocks_text(config.small_depth)}."
         ]
     field = field_of_records(
         records, small_depth=config.small_depth, full_depth=base.depth, reference=base.schedule.total_area
@@ -113,8 +114,8 @@ def _conditions(
     if conditions.delta is None:
         least = min(row.needed.median for row in conditions.conditions)
         lines.append(
-            f"Stop here if you know that depth {base.depth} ends less than {least:.2g} nats "
-            f"({least / field.scale:.1%}) below depth {config.small_depth}: growing cannot be the best use then."
+            f"Stop here if you know that {blocks_text(base.depth)} would end less than {least:.2g} nats "
+            f"({least / field.scale:.1%}) below {blocks_text(config.small_depth)}: growing cannot be the best use then."
         )
     elif ruled_out:
         lines.append("Stop: growing can beat never growing with less than 10 % at every share; no pilot need grow.")
@@ -125,16 +126,15 @@ def _table(design: PilotDesign, out: Path) -> list[str]:
     """The pilots that are left, their prices and how to run them."""
     if not design.pilots:
         return [f"Nothing is left to run: `latebloom plan --pilot` now. {out / MANIFEST}"]
-    wide = max(22, *(len(pilot.name) for pilot in design.pilots)) + 2
-    lines = [f"{'pilot':<{wide}}{'FLOPs':>10}{'of fixed':>10}  how"]
-    for pilot in design.pilots:
-        what = "a trunk" if pilot.branch_of is None else f"a branch of {pilot.branch_of} at step {pilot.branch_at}"
-        lines.append(f"{pilot.name:<{wide}}{pilot.flops:>10.3g}{pilot.share_of_fixed:>10.3f}  {what}")
-    lines.append(f"{'together':<{wide}}{design.flops:>10.3g}{sum(p.share_of_fixed for p in design.pilots):>10.3f}")
+    rows = [(p.name, amount_text(p.flops), f"{p.share_of_fixed:.3f}", _how(p)) for p in design.pilots]
+    share = sum(p.share_of_fixed for p in design.pilots)
+    rows.append(("together", amount_text(design.flops), f"{share:.3f}", ""))
+    lines = [text_table("<>><", ("pilot", "FLOPs", "of fixed", "how"), rows)]
     if design.pilots[0].role == "small" and design.pilots[0].branch_of is None:
         lines.append(
-            f"The first is the beginning of every run that starts at depth {design.small_depth}: beside it the pilots "
-            f"cost {design.flops_beside_small:.3g} FLOPs, {design.share_of_fixed:.2f} of the fixed run."
+            f"The first is the beginning of every run that starts with {blocks_text(design.small_depth)}: beside it "
+            f"the pilots cost {amount_text(design.flops_beside_small)} FLOPs, {design.share_of_fixed:.2f} of the fixed "
+            "run."
         )
     lines.append(f"Run them: latebloom train-all {out}/*.json --data ... --out runs")
     lines.append("or one by one, each trunk, then its branches (the same --data and --seed for all):")
@@ -150,6 +150,10 @@ def _table(design: PilotDesign, out: Path) -> list[str]:
         lines.append(f"  latebloom branch runs/{leaf.branch_of} {out / leaf.file} --out runs/{leaf.name}")
     lines += [SMALLER, str(out / MANIFEST)]
     return lines
+
+
+def _how(pilot: DesignedPilot) -> str:
+    return "a trunk" if pilot.branch_of is None else f"a branch of {pilot.branch_of} at step {pilot.branch_at}"
 
 
 @click.command("next")

@@ -23,6 +23,7 @@ from latebloom.theory.options import ChoosingGroup, LocalPath, settings
 from latebloom.theory.plan import Plan, Stage, read_plan, write_plan
 from latebloom.theory.record import RECORD_FILE, Record, RecordWriter
 from latebloom.theory.schedules import Constant
+from latebloom.theory.words import amount_text, count_text, text_table
 
 __all__ = ["controls_command", "import_command", "write_arms"]
 
@@ -64,16 +65,16 @@ def controls_command(path: Path, out: Path, between: tuple[int, ...], as_json: b
         ]  # fmt: skip
         click.echo(json.dumps(rows, indent=2))
         return
-    click.echo("\n".join([*_controls_table(plans, reasons), f"{out}: {len(plans)} plans"]))
+    click.echo(f"{_controls_table(plans, reasons)}\n{out}: {count_text(len(plans), 'plan')}")
 
 
-def _controls_table(plans: dict[str, Plan], reasons: dict[str, str]) -> list[str]:
-    wide = max(22, *map(len, plans)) + 2
-    lines = [f"{'plan':<{wide}}{'depth':>8}{'steps':>10}{'FLOPs':>10}  its difference to the plan is"]
-    for name, made in plans.items():
-        depth = " > ".join(str(stage.depth) for stage in made.stages)
-        lines.append(f"{name:<{wide}}{depth:>8}{made.steps:>10}{plan_flops(made):>10.3g}  {reasons[name]}")
-    return lines
+def _controls_table(plans: dict[str, Plan], reasons: dict[str, str]) -> str:
+    rows = [
+        (name, " -> ".join(str(stage.depth) for stage in made.stages), str(made.steps), amount_text(plan_flops(made)),
+         reasons[name])
+        for name, made in plans.items()
+    ]  # fmt: skip
+    return text_table("<>>><", ("plan", "blocks", "steps", "FLOPs", "its difference to the plan is"), rows)
 
 
 @click.command("curve")

@@ -29,6 +29,7 @@ from latebloom.theory.errors import InputError, nearest
 from latebloom.theory.menu import schedule_for
 from latebloom.theory.plan import Plan, Prediction, Provenance, Stage
 from latebloom.theory.schedules import AnySchedule, Tail
+from latebloom.theory.words import blocks_text
 
 __all__ = [
     "COMPARED",
@@ -137,7 +138,7 @@ class Control:
         """
         checks.whole("depth", depth, 0, fix="give the number of blocks")
         return dataclasses.replace(
-            self, name=f"{self.name}-{depth}", label=f"depth {depth}, {self.label}", depth=depth, family=self.row
+            self, name=f"{self.name}-{depth}", label=f"{blocks_text(depth)}, {self.label}", depth=depth, family=self.row
         )
 
     def plan(self, progressive: Plan, *, name: str | None = None) -> Plan:
@@ -249,7 +250,7 @@ def control(name: str) -> Control:
     """The control called ``name``.
 
     >>> control("depth_equal_compute-2").label
-    'depth 2, equal compute'
+    '2 blocks, equal compute'
 
     Args:
         name: A row of :data:`CONTROLS`, or a row at a depth, as ``small-2``.

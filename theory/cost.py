@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from latebloom.theory import checks
 from latebloom.theory.architectures.shape import GPT2Shape, block_tensors, outer_tensors
 from latebloom.theory.architectures.tensors import MATRIX_KINDS
 from latebloom.theory.errors import InputError
@@ -32,7 +31,6 @@ __all__ = [
     "active_parameters",
     "depth_cost_ratio",
     "flops_per_token",
-    "flops_text",
     "parameters",
     "plan_flops",
     "stage_flops",
@@ -134,21 +132,6 @@ def plan_flops(plan: Plan, step: float | None = None, *, head: bool = True) -> f
         stage_flops(plan, stage, head=head) * max(0, min(done, end) - stage.start_step)
         for stage, end in zip(plan.stages, ends, strict=True)
     )
-
-
-def flops_text(flops: float) -> str:
-    """An amount of compute for people, in three digits.
-
-    Args:
-        flops: Floating-point operations, >= 0.
-
-    Raises:
-        InputError: if it is negative or not finite.
-
-    >>> flops_text(2.649e12)
-    '2.65e12'
-    """
-    return f"{float(checks.non_negative('flops', flops)):.3g}".replace("e+", "e")
 
 
 def _check_depth(depth: float) -> None:

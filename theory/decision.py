@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latebloom.theory.cost import flops_text
 from latebloom.theory.errors import InputError
-from latebloom.theory.expansion import blocks_text
 from latebloom.theory.menu import MenuArm, draws_of_arms, expected_of_arms, growth_controls
 from latebloom.theory.pilot_reach import short_pilots_text
 from latebloom.theory.pilot_value import SURE, UNLIKELY, Pilot, PilotValue, pilot_value
 from latebloom.theory.prediction import Head, Quantiles
+from latebloom.theory.words import amount_text, blocks_text
 
 if TYPE_CHECKING:
     from latebloom.theory.fitting.recovery_field import RecoveryField
@@ -131,8 +130,8 @@ def decide(
         raise InputError("menu", [], "holds no arm", "allow more FLOPs")
     if not any(end.kind in ("full", "grown") for end in field.ends):
         longest = max(end.steps for end in field.ends)
-        rule = f"too few annealed ends: nothing was trained at depth {field.full_depth}"
-        fix = f"train depth {field.full_depth} to step {max(1, longest // 4)}, or grow the small depth's trunk"
+        rule = f"too few annealed ends: no run has {blocks_text(field.full_depth)}"
+        fix = f"train {blocks_text(field.full_depth)} to step {max(1, longest // 4)}, or grow the small depth's trunk"
         raise InputError("pilots", [end.name for end in field.ends], rule, fix)
     grows = np.array([arm.tau is not None for arm in menu])
     controls: list[MenuArm] = []
@@ -237,7 +236,8 @@ def sentences(decision: Decision) -> list[str]:
     if decision.head == "not decided" and decision.too_short is None and decision.next_pilots:
         value = max(decision.next_pilots, key=lambda v: v.p_decides)
         pilot = (
-            f"{value.pilot.name} ({value.pilot.flops:.3g} FLOPs) would decide with probability {value.p_decides:.2g}"
+            f"{value.pilot.name} ({amount_text(value.pilot.flops)} FLOPs) would decide with probability "
+            f"{value.p_decides:.2g}"
             if value.p_decides >= UNLIKELY
             else "no single pilot that was looked at is likely to decide it"
         )
@@ -256,7 +256,7 @@ def _headline(decision: Decision, best: Choice) -> str:
     if decision.head == ("do not grow" if arm.tau is None else "grow"):
         told = f"{decision.head.capitalize()}:"
     return (
-        f"{told} {what}. At this compute ({flops_text(arm.flops)} FLOPs) it is best with probability "
+        f"{told} {what}. At this compute ({amount_text(arm.flops)} FLOPs) it is best with probability "
         f"{_probability(best.p_best)}, growing with {_probability(decision.p_grow)}; "
         f"expected regret {best.regret:.2g} nats."
     )

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from latebloom.theory.words import amount_text, blocks_text
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -76,12 +78,12 @@ def plan_html(plan: Plan) -> str:
     """
     from latebloom.theory.cost import plan_flops
 
-    stages = [f"{_blocks(stage.depth)} from step {stage.start_step}" for stage in plan.stages]
+    stages = [f"{blocks_text(stage.depth)} from step {stage.start_step}" for stage in plan.stages]
     shape = plan.schedule.__struct_config__.tag
     rows: list[tuple[str, str]] = [
         ("model", plan.model.name),
         ("depth", ", ".join(stages)),
-        ("training", f"{plan.steps} steps of {plan.batch_tokens} tokens, {plan_flops(plan):.3g} FLOPs"),
+        ("training", f"{plan.steps} steps of {plan.batch_tokens} tokens, {amount_text(plan_flops(plan))} FLOPs"),
         ("learning rate", f"{shape}, peak {plan.schedule.peak:.4g}, {plan.optimizer.name}"),
     ]
     if plan.provenance.reason:
@@ -132,7 +134,7 @@ def verdict_html(verdict: Verdict) -> str:
         if name != "progressive":
             error = verdict.standard_error(name)
             above = f"{-verdict.difference(name):+.4f}" + ("" if error is None else f" ± {error:.4f}")
-        rows.append((arm.label, kind, arm.steps, f"{arm.flops:.3g}", f"{arm.loss:.4f}", above))
+        rows.append((arm.label, kind, arm.steps, amount_text(arm.flops), f"{arm.loss:.4f}", above))
     head = ("depth", "kind of run", "steps", "FLOPs", "final loss", "above growing")
     title = "Measured" if verdict.measured else "Predicted"
     return f"<p>{escape(sentence(verdict))}</p>" + table_html(title, head, rows)
@@ -207,7 +209,7 @@ def plot_verdict(verdict: Verdict, axes: Axes | None = None) -> Axes:
     axes.set_yticks(rows, [arm.label for _, arm in menu])
     axes.set_ylim(len(menu) - 0.5, -0.5)
     axes.margins(x=0.2)
-    axes.set_xlabel(f"final loss for {verdict.flops:.3g} FLOPs (nats/token)")
+    axes.set_xlabel(f"final loss for {amount_text(verdict.flops)} FLOPs (nats/token)")
     axes.set_title("measured" if verdict.measured else "predicted")
     return axes
 

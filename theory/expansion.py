@@ -60,7 +60,6 @@ __all__ = [
     "StateRule",
     "Weights",
     "Zeroed",
-    "blocks_text",
     "check_init",
     "placement",
     "sources",
@@ -242,22 +241,6 @@ def placement(order: Order, old: int, new: int) -> list[int]:
     if rule.old_block == "last":
         return [new - 1 - continued[::-1].index(block) for block in range(old)]
     return [continued.index(block) for block in range(old)]
-
-
-def blocks_text(depth: int) -> str:
-    """A depth for people.
-
-    Args:
-        depth: Number of blocks, >= 0.
-
-    Raises:
-        InputError: if it is not a whole number >= 0.
-
-    >>> blocks_text(1), blocks_text(4)
-    ('1 block', '4 blocks')
-    """
-    checks.whole("depth", depth, 0, fix="give the number of blocks")
-    return f"{depth} block{'' if depth == 1 else 's'}"
 
 
 def _order(order: Order) -> BlockOrder:

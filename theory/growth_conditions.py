@@ -23,6 +23,7 @@ from latebloom.theory.cost import flops_per_token
 from latebloom.theory.errors import InputError
 from latebloom.theory.menu import schedule_for
 from latebloom.theory.prediction import Condition, GrowthConditions, Quantiles
+from latebloom.theory.words import amount_text
 
 if TYPE_CHECKING:
     from latebloom.theory.fitting.recovery_field import RecoveryField
@@ -155,7 +156,7 @@ def conditions_text(conditions: GrowthConditions, *, smallest: float | None = No
     elif possible[0] > conditions.conditions[0].share:
         text += f" It can only from {possible[0]:.0%} of the run on."
     if smallest is not None and smallest > conditions.budget:
-        text += f" At {middle.share:.0%} it could from {smallest:.2g} FLOPs on, by extrapolation."
+        text += f" At {middle.share:.0%} it could from {amount_text(smallest, digits=2)} FLOPs on, by extrapolation."
     return text
 
 

@@ -28,6 +28,7 @@ import numpy as np
 from latebloom.theory import checks
 from latebloom.theory.cost import flops_per_token
 from latebloom.theory.errors import InputError
+from latebloom.theory.words import amount_text, blocks_text
 
 if TYPE_CHECKING:
     from latebloom.theory.fitting.field_kernel import Points
@@ -71,9 +72,9 @@ class MenuArm:
 
     @property
     def name(self) -> str:
-        """For people, such as ``depth 1``, ``1 -> 4 at 360`` or ``1 -> 2 at 200 -> 4 at 500``."""
+        """For people, such as ``1 block``, ``1 -> 4 at 360`` or ``1 -> 2 at 200 -> 4 at 500``."""
         if self.tau is None:
-            return f"depth {self.depths[0]}"
+            return blocks_text(self.depths[0])
         if self.second_tau is not None:
             small, between, full = self.depths
             return f"{small} -> {between} at {self.tau} -> {full} at {self.second_tau}"
@@ -159,9 +160,8 @@ def equal_compute_menu(
     price = {d: float(plan.batch_tokens) * flops_per_token(plan.model, d) for d in {small_depth, full_depth, *depths}}
     shortest = getattr(plan.schedule, "warmup_steps", 0) + 2
     if budget < shortest * price[small_depth]:
-        rule = (
-            f"is below the cheapest arm, depth {small_depth} for {shortest} steps: {shortest * price[small_depth]:.3g}"
-        )
+        least = amount_text(shortest * price[small_depth])
+        rule = f"is below the cheapest arm, {blocks_text(small_depth)} for {shortest} steps: {least}"
         raise InputError("budget", budget, rule, "allow more FLOPs, or shorten the warm-up")
     arms = []
     for depth in sorted(price):

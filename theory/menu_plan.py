@@ -49,6 +49,7 @@ from latebloom.theory.prediction import (
     Prediction,
     Quantiles,
 )
+from latebloom.theory.words import amount_text, blocks_text
 
 __all__ = ["MenuPlans", "field_summary", "next_text", "pilot_costs", "plan_from_menu"]
 
@@ -435,17 +436,17 @@ def _text(
         lines += _condition_lines(conditions)
     costs = pilot_costs(field.ends, base, decision.choices[decision.best].arm)
     lines.append(
-        f"Pilots: {costs.flops:.3g} FLOPs, of which the plan goes on from {costs.reused:.3g}; the rest is "
-        f"{costs.share_of_fixed:.2f} of depth {base.depth} for {base.steps} steps."
+        f"Pilots: {amount_text(costs.flops)} FLOPs, of which the plan goes on from {amount_text(costs.reused)}; the "
+        f"rest is {costs.share_of_fixed:.2f} of {blocks_text(base.depth)} for {base.steps} steps."
     )
     best = decision.choices[decision.best].arm
     expected = expected_of_arms(field, [best], measured=True)
     fixed = _iso_loss_flops(field, base, float(expected[0]))
     if fixed is not None:
-        net = 1 - (best.flops + costs.flops - costs.reused) / fixed
+        share, with_pilots = best.flops / fixed, (best.flops + costs.flops - costs.reused) / fixed
         lines.append(
-            f"Saving: {1 - best.flops / fixed:.0%} of what depth {base.depth} alone needs for that loss, {net:.0%} net "
-            f"of the pilots."
+            f"To reach that loss {blocks_text(base.depth)} alone need {amount_text(fixed)} FLOPs: this takes "
+            f"{share:.0%} of it, {with_pilots:.0%} with the pilots."
         )
     if decision.next_pilots and decision.too_short is None:  # else the sentence on too short pilots names the next
         lines.append(next_text(decision.next_pilots))
@@ -467,8 +468,8 @@ def next_text(values: Sequence[PilotValue]) -> str:
         else "alone unlikely to decide between growing and not"
     )
     return (
-        f"Most worth knowing next: {value.pilot.name}, {value.pilot.flops:.3g} FLOPs: expected to lower the regret of "
-        f"the choice by {value.regret_fall:.2g} nats, {decides}.{_narrowed_text(value)}"
+        f"Most worth knowing next: {value.pilot.name}, {amount_text(value.pilot.flops)} FLOPs: expected to lower the "
+        f"regret of the choice by {value.regret_fall:.2g} nats, {decides}.{_narrowed_text(value)}"
     )
 
 

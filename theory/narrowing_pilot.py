@@ -14,12 +14,12 @@ import numpy as np
 
 from latebloom.theory.controls import fixed_depth
 from latebloom.theory.cost import plan_flops
-from latebloom.theory.expansion import blocks_text
 from latebloom.theory.fitting.bootstrap import LEVEL
 from latebloom.theory.fitting.landscape_fit import LandscapeFit
 from latebloom.theory.landscapes.growth import GrowthLandscape
 from latebloom.theory.plan import Plan
 from latebloom.theory.prediction import Interval
+from latebloom.theory.words import amount_text, blocks_text
 
 __all__ = ["Narrowing", "narrowing_pilot"]
 
@@ -45,8 +45,8 @@ class Narrowing(NamedTuple):
         pilot, low, high = self.pilot, self.interval.low, self.interval.high
         what = f"A pilot of {blocks_text(pilot.depth)}"
         if pilot.tau is not None:
-            what = f"A pilot of {pilot.stages[0].depth} -> {blocks_text(pilot.depth)} grown at step {pilot.tau}"
-        cost = f"{pilot.steps} steps ({plan_flops(pilot):.3g} FLOPs)"
+            what = f"A pilot of {blocks_text(pilot.stages[0].depth, pilot.depth)} grown at step {pilot.tau}"
+        cost = f"{pilot.steps} steps ({amount_text(plan_flops(pilot))} FLOPs)"
         step = f"the step to grow to {low:.0f} ... {high:.0f}"
         return f"{what} for {cost} would narrow {step}, if it ends as the law expects."
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latebloom.theory.expansion import blocks_text
+from latebloom.theory.words import blocks_text
 
 if TYPE_CHECKING:
     from latebloom.theory.fitting.annealed_ends import AnnealedEnd

@@ -17,6 +17,7 @@ from latebloom.theory import checks
 from latebloom.theory.cost import flops_per_token
 from latebloom.theory.menu import MenuArm, branch_schedule, combined_points, schedule_for
 from latebloom.theory.prediction import Interval
+from latebloom.theory.words import blocks_text
 
 if TYPE_CHECKING:
     from latebloom.theory.fitting.recovery_field import RecoveryField
@@ -113,7 +114,7 @@ def candidate_pilots(
             rates = schedule_for(plan.schedule, steps)
             before = rates.total_area if depth == small else 0.0
             flops = price[depth] * max(steps - reached[depth], decay * steps, 1)
-            name = f"depth {depth} to step {steps}, annealed"
+            name = f"{blocks_text(depth)} to step {steps}, annealed"
             pilots.append(_pilot(name, before, rates.total_area, depth, flops, steps))
     for share in (0.25, 0.5, 0.75):
         for later in (0.06, 0.12):

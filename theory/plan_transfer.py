@@ -28,6 +28,7 @@ from latebloom.theory.architectures.tensors import KINDS
 from latebloom.theory.optimizers import OPTIMIZERS, Optimizer, OptimizerName
 from latebloom.theory.plan import Plan
 from latebloom.theory.transfer import Size, transfer
+from latebloom.theory.words import blocks_text
 
 __all__ = ["Scaled", "lr_rows", "peak_rates", "rates_text", "size_factors", "transfer_factors"]
 
@@ -132,6 +133,6 @@ def rates_text(plan: Plan) -> list[str]:
         shares = (f"{kind} {rate:.4g} (x {rate / plan.schedule.peak:.4g})" for kind, rate in rates.items())
         lines.append(f"  from step {stage['start_step']} at the peak: {', '.join(shares)}")
     if base is not None:
-        depth = "one rate at every depth" if base.depth is None else f"depth {base.depth}"
+        depth = "one rate at every depth" if base.depth is None else blocks_text(base.depth)
         lines.insert(0, f"  tuned at width {base.width}, {depth}; factors of latebloom.theory.transfer")
     return lines

@@ -17,7 +17,6 @@ from latebloom.theory import verdict
 from latebloom.theory.controls import compared, equal_compute, fixed_depth
 from latebloom.theory.cost import flops_per_token, plan_flops
 from latebloom.theory.errors import InputError
-from latebloom.theory.expansion import blocks_text as blocks
 from latebloom.theory.fitting.bootstrap import interval
 from latebloom.theory.landscapes.growth import GrowthLandscape
 from latebloom.theory.plan import (
@@ -30,6 +29,7 @@ from latebloom.theory.plan import (
     Stage,
 )
 from latebloom.theory.timing import tau_star
+from latebloom.theory.words import amount_text, blocks_text
 
 if TYPE_CHECKING:
     from latebloom.theory.schedules import AnySchedule
@@ -207,9 +207,9 @@ def _control_losses(plan: Plan, law: GrowthLandscape) -> dict[str, float]:
 def explain(plan: Plan, *, tolerance: float | None, budget: float | None) -> str:
     """Why the plan is what it is, in plain English; ``tolerance`` None where the mixing area was given."""
     p, tau = plan.predicted, plan.tau
-    assert tau is not None
-    full = blocks(plan.depth)
-    text = [f"Train {blocks(plan.stages[0].depth)} for {tau} of {plan.steps} steps, then grow to {plan.depth}."]
+    assert tau is not None and p.flops is not None
+    full = blocks_text(plan.depth)
+    text = [f"Train {blocks_text(plan.stages[0].depth)} for {tau} of {plan.steps} steps, then grow to {plan.depth}."]
     if budget is not None:
         text.append(f"It is the earliest step that spends at most {budget:.0%} of what {full} for as long cost.")
         if p.tau_star:
@@ -225,7 +225,7 @@ def explain(plan: Plan, *, tolerance: float | None, budget: float | None) -> str
         of = f", {tolerance:.1%} of the final loss" if tolerance and p.mixing_area and budget is None else ""
         text.append(f"Expected price: {abs(price):.2g} nats {where} {full} from the start{of}.")
     text += _confidence(plan)
-    text.append(f"It takes {p.flops:.3g} FLOPs, {p.saving_same_horizon:.1%} less than {full} for as long.")
+    text.append(f"It takes {amount_text(p.flops)} FLOPs, {p.saving_same_horizon:.1%} less than {full} for as long.")
     if p.verdict:
         return " ".join([*text, p.verdict])
     return " ".join([*text, f"Against {full} of equal compute nothing is predicted: that needs pilots (--pilot)."])

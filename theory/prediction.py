@@ -103,7 +103,7 @@ class MenuRow(Spec, frozen=True, kw_only=True):
     """One way to spend the budget, and what is expected of it.
 
     Attributes:
-        name: For people, such as ``depth 1`` or ``1 -> 4 at 360``.
+        name: For people, such as ``1 block`` or ``1 -> 4 at 360``.
         depths: One depth, the small and the full one, or the small, one between and the full one.
         tau: Expansion step, the first; None for a run of one depth.
         steps: Horizon.
@@ -127,7 +127,7 @@ class PredictedGap(Spec, frozen=True, kw_only=True):
     """The best growing row against one control, relative to the control's loss.
 
     Attributes:
-        against: The control, for people, such as ``depth 4``.
+        against: The control, for people, such as ``4 blocks``.
         steps: Its horizon.
         flops: Its training FLOPs.
         gap: Of (grown - control)/control as runs of the pilots' seed will show it.

@@ -39,6 +39,7 @@ from latebloom.theory.architectures.tensors import MATRIX_KINDS
 from latebloom.theory.errors import InputError
 from latebloom.theory.optimizers import ANY, COMPLETE, MUP, NONE, OPTIMIZERS, SPECTRAL, UPDATE_RULES, OptimizerName
 from latebloom.theory.spec import Positive, Spec
+from latebloom.theory.words import text_table
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -454,11 +455,8 @@ def table(rows: tuple[Factor, ...]) -> str:
         rows: From :func:`transfer`.
     """
     head = ("quantity", "group", "factor", "rule", "source", "regime")
-    body = [(r.quantity, r.group, f"{r.factor:.4g}", r.rule, r.source, r.regime) for r in rows]
-    widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in [head, *body]
+    return text_table(
+        "<<<<<<", head, [(r.quantity, r.group, f"{r.factor:.4g}", r.rule, r.source, r.regime) for r in rows]
     )
 
 

@@ -26,14 +26,14 @@ from msgspec import Meta
 
 from latebloom.theory import checks
 from latebloom.theory.controls import Control, control
-from latebloom.theory.cost import flops_text, plan_flops
+from latebloom.theory.cost import plan_flops
 from latebloom.theory.errors import InputError
-from latebloom.theory.expansion import blocks_text
 from latebloom.theory.menu import schedule_for
 from latebloom.theory.plan import Plan, Prediction, Provenance
 from latebloom.theory.record import Record
 from latebloom.theory.schedules import Schedule
 from latebloom.theory.spec import Count, NonNegative, Spec
+from latebloom.theory.words import amount_text, blocks_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -439,9 +439,9 @@ def _check_compute(each: Control, record: Record, spent: float) -> None:
     """Refuse a control of equal compute that costs something else than ``spent`` FLOPs."""
     flops = plan_flops(record.plan)
     if each.at_equal_compute and abs(flops / spent - 1) > COMPUTE_TOLERANCE:
-        rule = f"must cost what the progressive run costs, {spent:.4g} FLOPs"
+        rule = f"must cost what the progressive run costs, {amount_text(spent, digits=4)} FLOPs"
         fix = f"make its plan with latebloom.theory.{each.make.__name__}"
-        raise InputError(each.name, f"{flops:.4g} FLOPs", rule, fix)
+        raise InputError(each.name, f"{amount_text(flops, digits=4)} FLOPs", rule, fix)
 
 
 def from_prediction(plan: Plan) -> Verdict:
@@ -475,13 +475,13 @@ def sentence(v: Verdict) -> str:
     """
     (lowest, loss), *others = _menu_in_digits(v)
     told = [f"{lowest.label} {_ends(v, lowest)} at {loss}", *(f"{arm.label} at {other}" for arm, other in others)]
-    text = [_headline(v), f"At this compute ({flops_text(v.flops)} FLOPs) {', '.join(told)}."]
+    text = [_headline(v), f"At this compute ({amount_text(v.flops)} FLOPs) {', '.join(told)}."]
     if v.measured:
         known = v.resolution is not None
         noise = f"differences under {v.resolution:.1g} are noise" if known else "how much is noise is not known"
         text.append(f"{_seeds_text(v)}; {noise}.")
     if v.pilot_flops is not None:
-        text.append(f"Pilots cost another {flops_text(v.pilot_flops)} FLOPs.")
+        text.append(f"Pilots cost another {amount_text(v.pilot_flops)} FLOPs.")
     return " ".join(text)
 
 
@@ -509,16 +509,15 @@ def _headline(v: Verdict) -> str:
     of_small = best.depths == grown.depths[:1]
     train = f"train {best.label} {'longer' if of_small else f'for {best.steps} steps from the start'}"
     if v.head == "grow":
-        before = " -> ".join(map(str, grown.depths[:-1]))
-        first = f"{before} blocks" if len(grown.depths) > 2 else blocks_text(grown.depths[0])
+        first = blocks_text(*grown.depths[:-1])
         return f"Grow: train {first} for {grown.tau} of {grown.steps} steps, then grow to {grown.depths[-1]}."
     if v.head == "do not grow":
         return f"Do not grow: {train}."
     lacks = {NEVER: grown.depths[0], FULL: grown.depths[-1]}
-    not_run = [f"depth {depth}" for name, depth in lacks.items() if name not in v.arms]
+    not_run = [blocks_text(depth) for name, depth in lacks.items() if name not in v.arms]
     if v.best == "progressive" and not_run:
         ends = f"{grown.label} ends lowest, but " if len(v.menu) > 1 else ""
-        was = "was" if len(not_run) == 1 else "were"
+        was = "was" if not_run == [blocks_text(1)] else "were"
         return f"Not decided: {ends}{' and '.join(not_run)} at this compute {was} not run."
     if v.best == "progressive":
         rival = next(arm for name, arm in v.menu.items() if name != "progressive")
@@ -555,7 +554,7 @@ def details(v: Verdict) -> tuple[str, ...]:
         small = v.arms["small"]
         told.append(
             f"Never grown, {small.label} {_ends(v, small)} at {small.loss:.3f} after as many steps, "
-            f"for {flops_text(small.flops)} FLOPs: growing ends {_beside(v.gap('small'))} that."
+            f"for {amount_text(small.flops)} FLOPs: growing ends {_beside(v.gap('small'))} that."
         )
     shown = {"progressive", "fixed", "cold_start", "small", *v.menu}
     for name, arm in v.arms.items():

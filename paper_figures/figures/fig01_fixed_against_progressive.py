@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 
 from latebloom.paper_figures.curves import look, loss_limits, mark_expansion, plot_run, told_depths
 from latebloom.theory.cost import plan_flops
+from latebloom.theory.words import amount_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -81,13 +82,14 @@ def caption(records: dict[str, Record]) -> str:
     plan = records[GROWN].plan
     menu = _menu(records)
     grown = plan.tau is not None and menu[0].plan.tau is not None
+    fixed = amount_text(plan_flops(records["stdlib_fixed"].plan))
     ends = ", ".join(f"{told_depths(record.plan)} {record.final():.3f}" for record in menu)
     return (
         f"Validation loss of a {plan.model.name} (width {plan.model.width}, vocabulary {plan.model.vocab_size}) on the "
         f"Python standard library, one seed. Final losses at the compute of growing 1 → {plan.depth} at step "
-        f"{plan.tau} of {plan.steps} ({plan_flops(plan):.3g} FLOPs), in nats per token: {ends}; "
+        f"{plan.tau} of {plan.steps} ({amount_text(plan_flops(plan))} FLOPs), in nats per token: {ends}; "
         f"{'growing is best' if grown else 'growing is not worth it'} here. Four blocks from the start end at "
-        f"{final['fixed']:.3f} after as many steps, for {plan_flops(records['stdlib_fixed'].plan):.3g} FLOPs; from a "
+        f"{final['fixed']:.3f} after as many steps, for {fixed} FLOPs; from a "
         f"cold start (only the steps after the expansion) {final['cold_start']:.3f}; grown from no block "
         f"{final['zero_layer']:.3f}."
     )

@@ -11,23 +11,25 @@ Records: runs of the demo's corpus and model, 1 -> 4 blocks, branches of constan
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from latebloom.paper_figures.curves import CONTROL_STYLES
+from latebloom.paper_figures.curves import CONTROL_STYLES, told_depths
+from latebloom.paper_figures.seeds import told_seeds
 from latebloom.paper_figures.tables import Table
-from latebloom.theory.controls import CONTROLS, control
+from latebloom.theory.controls import control
 from latebloom.theory.fitting.recovery_field import field_of_records
 from latebloom.theory.scoring import draws_of, gap_draws, pit, quantiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from latebloom.theory.plan import Plan
     from latebloom.theory.record import Record
 
-SEEDS = (0, 1, 2)
 PILOTS = ("small-200", "small-400", "small-800", "full-200", "grown200-90")
 GAPS = {  # by grown run, its controls that were trained; seeds 1 and 2 have theirs of 1115 steps as small-trunk
     "grown-160": {"fixed": "full-800", "small": "small-800"},
@@ -40,32 +42,40 @@ GAPS = {  # by grown run, its controls that were trained; seeds 1 and 2 have the
         "depth_equal_compute-2": "two-760",
     },
 }  # fmt: skip
-ONE_SEED = ("small-942", "two-760", "two-900")  # trained with seed 0 alone
+LONGEST = "small-1115"  # of seeds 1 and 2 it is their trunk, called so
 DRAWS = 1000
 
 
 def record_of(seed: int, name: str) -> str:
     """Name of the record of run ``name``; the longest small run of seeds 1 and 2 is their trunk."""
-    if seed and name == "small-1115":
-        name = "small-trunk"
-    return f"demo_scale/s{seed}_{name}"
+    return f"demo_scale/s{seed}_{'small-trunk' if seed and name == LONGEST else name}"
 
 
-def _gaps_of(seed: int) -> list[tuple[str, str, str]]:
-    """(grown run, control, its run) of one seed."""
-    every = [(grown, each, run) for grown, controls in GAPS.items() for each, run in controls.items()]
-    return [gap for gap in every if seed == 0 or gap[2] not in ONE_SEED]
+def records_of(names: Iterable[str]) -> list[str]:
+    """Records for ``RECORDS``: those of seed 0, which must be there, and what other seeds have of them.
+
+    Args:
+        names: Of runs.
+    """
+    both = [(record_of(0, name), record_of(1, name).replace("/s1_", "/s[1-9]*_")) for name in dict.fromkeys(names)]
+    return [record for pair in both for record in pair]
 
 
-RECORDS = list(
-    dict.fromkeys(
-        record_of(seed, name) for seed in SEEDS for name in (*PILOTS, *GAPS, *(run for _, _, run in _gaps_of(seed)))
-    )
-)
+def seeds_of(records: Mapping[str, Record], run: str) -> list[int]:
+    """The seeds of which there is a run.
+
+    Args:
+        records: By name.
+        run: Its name, without the seed.
+    """
+    return sorted({r.header.seed for name, r in records.items() if name == record_of(r.header.seed, run)})
+
+
+RECORDS = records_of([*PILOTS, *GAPS, *(run for controls in GAPS.values() for run in controls.values())])
 
 
 class Gap(NamedTuple):
-    """One gap: its control's row, predicted quantiles, what was measured, and where that fell."""
+    """One gap: its control's row, predicted quantiles, what was measured and where that fell; whose gap it is."""
 
     row: str
     low: float
@@ -73,17 +83,26 @@ class Gap(NamedTuple):
     high: float
     measured: float
     pit: float
+    plan: Plan
+    seed: int
 
 
 def prepare(records: dict[str, Record]) -> list[Gap]:
-    """Every gap of every seed."""
+    """Every gap of every seed whose pilots are there."""
     gaps = []
-    for seed in SEEDS:
+    for seed in seeds_of(records, PILOTS[-1]):
         runs = {name: records[record_of(seed, name)] for name in (*PILOTS, *GAPS)}
-        fixed = runs[PILOTS[2]].plan
+        small, full = (runs[name].plan for name in PILOTS[2:4])
         pilots = [runs[name] for name in PILOTS]
-        field = field_of_records(pilots, small_depth=1, full_depth=4, reference=fixed.schedule.total_area)
-        wanted = _gaps_of(seed)
+        field = field_of_records(
+            pilots, small_depth=small.depth, full_depth=full.depth, reference=small.schedule.total_area
+        )
+        wanted = [
+            (grown, each, run)
+            for grown, controls in GAPS.items()
+            for each, run in controls.items()
+            if record_of(seed, run) in records
+        ]
         controls = {run: records[record_of(seed, run)] for _, _, run in wanted}
         asked = {name: runs[name].plan for name in GAPS} | {name: record.plan for name, record in controls.items()}
         draws = draws_of(field, asked, number=DRAWS, seed=seed)
@@ -92,7 +111,7 @@ def prepare(records: dict[str, Record]) -> list[Gap]:
             measured = runs[grown].final() / controls[run].final() - 1
             row = control(each).row
             q = quantiles(drawn)
-            gaps.append(Gap(row, q.low, q.median, q.high, measured, pit(drawn, measured)))
+            gaps.append(Gap(row, q.low, q.median, q.high, measured, pit(drawn, measured), runs[grown].plan, seed))
     return gaps
 
 
@@ -102,7 +121,7 @@ def make(gaps: list[Gap]) -> Figure:
     for row in dict.fromkeys(gap.row for gap in gaps):
         here = [gap for gap in gaps if gap.row == row]
         color = CONTROL_STYLES[row][0] if row != "small" else "#CC79A7"
-        label = {"depth_equal_compute": "depth 2, equal compute"}.get(row, CONTROLS[row].label)
+        label = control("depth_equal_compute-2" if row == "depth_equal_compute" else row).label
         measured = 100 * np.array([gap.measured for gap in here])
         low, median, high = (100 * np.array([gap[i] for gap in here]) for i in (1, 2, 3))
         left.vlines(measured, low, high, color=color, linewidth=0.9, alpha=0.6)
@@ -125,16 +144,20 @@ def make(gaps: list[Gap]) -> Figure:
 
 def data(gaps: list[Gap]) -> Table:
     """Every gap, shares of the control's loss."""
-    return Table(("control", "low", "median", "high", "measured", "predicted chance of a smaller gap"), gaps)
+    return Table(
+        ("control", "low", "median", "high", "measured", "predicted chance of a smaller gap"), [gap[:6] for gap in gaps]
+    )
 
 
 def caption(gaps: list[Gap]) -> str:
     """The caption, its numbers computed."""
     covered = sum(gap.low <= gap.measured <= gap.high for gap in gaps)
     error = np.median([abs(gap.median - gap.measured) for gap in gaps])
+    plan, taus = gaps[0].plan, ", ".join(map(str, sorted({gap.plan.tau for gap in gaps if gap.plan.tau})))
+    seeds = told_seeds([len({gap.seed for gap in gaps})])
     return (
-        f"{len(gaps)} gaps between grown runs (1 → 4 blocks at step 160, 360 and 600 of 800) and their controls, three "
-        f"seeds, each predicted from {len(PILOTS)} pilots of its seed: {covered} lie in their 90 % intervals, the "
+        f"{len(gaps)} gaps between grown runs ({told_depths(plan)} at step {taus} of {plan.steps}) and their controls, "
+        f"{seeds}, each predicted from {len(PILOTS)} pilots of its seed: {covered} lie in their 90 % intervals, the "
         f"median error is {error:.2%} of the loss. Right: how probable a smaller gap than the measured one was called, "
         "in order; below the diagonal the gaps come out larger than predicted. Gaps of one seed share runs and are not "
         "independent."

@@ -19,6 +19,7 @@ from latebloom.paper_figures.fronts import Front, finished_ends
 from latebloom.paper_figures.seeds import finals, records_of_seeds, runs_of, told_mean, told_seeds
 from latebloom.paper_figures.tables import Table
 from latebloom.theory.cost import plan_flops
+from latebloom.theory.words import amount_text, blocks_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,7 +49,7 @@ def make(records: Mapping[str, Record]) -> Figure:
         plot_seeds(left, list(runs_of(records, name).values()), Look(*shown), against="flops")
     fixed = [end for end in finished_ends(_one_seed(records)) if not end.grown]
     for depth, (cost, loss) in Front(fixed).curves.items():
-        label = f"{depth} block{'' if depth == 1 else 's'}, fixed"
+        label = f"{blocks_text(depth)}, fixed"
         right.plot(cost, loss, ".-", color=depth_color(depth), label=label, linewidth=1)
     for name, color in zip(GROWN, RUNS.values(), strict=True):
         runs = list(runs_of(records, name).values())
@@ -88,7 +89,9 @@ def data(records: Mapping[str, Record]) -> Table:
 
 def caption(records: Mapping[str, Record]) -> str:
     """The caption, its numbers computed."""
-    told = "; ".join(f"{name}: {flops:.3g} FLOPs, {told_mean(losses, '.3f')}" for name, flops, losses in _rows(records))
+    told = "; ".join(
+        f"{name}: {amount_text(flops)} FLOPs, {told_mean(losses, '.3f')}" for name, flops, losses in _rows(records)
+    )
     seeds = told_seeds(len(runs_of(records, name)) for name in (*GROWN, *FIXED))
     others = "" if seeds == "n = 1 seed" else ", fixed depths of other compute n = 1"
     return (

@@ -17,6 +17,7 @@ import numpy as np
 from latebloom.paper_figures.curves import depth_color
 from latebloom.paper_figures.fronts import DEMO, End, Front, finished_ends, fronts_of, told_model
 from latebloom.paper_figures.tables import Table
+from latebloom.theory.words import blocks_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +55,7 @@ def make(panels: list[Panel]) -> Figure:
     figure, axes = plt.subplots(1, len(panels), figsize=(3.5 * len(panels), 3.6), squeeze=False)
     for axis, panel in zip(axes[0], panels, strict=True):
         for depth, (cost, loss) in panel.front.curves.items():
-            label = f"{depth} block{'' if depth == 1 else 's'}, fixed"
+            label = f"{blocks_text(depth)}, fixed"
             axis.plot(cost, loss, "-", color=depth_color(depth), label=label, marker=".", markersize=5, linewidth=1,
                       zorder=3)  # fmt: skip
         grid = np.geomspace(min(e.flops for e in panel.ends), max(e.flops for e in panel.ends), 200)

@@ -4,7 +4,7 @@ Each line is L = A C^-alpha, least squares in logarithms over what was measured;
 are local and may be compared on the same range only.
 
 Source: arXiv 2511.04981 compares scaling of fixed and grown runs. Records: of the demo's corpus and model (see figure
-4), grown from 1 to 4 blocks at .45 of the steps, and the study `depths_bytes_w64`.
+4), grown from 1 to 4 blocks at .45 of the steps; studies whose names begin with `scaling_` are drawn too.
 """
 
 from __future__ import annotations
@@ -15,17 +15,22 @@ from typing import TYPE_CHECKING, NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 
-from latebloom.paper_figures.curves import depth_color
-from latebloom.paper_figures.fronts import DEMO, End, finished_ends
+from latebloom.paper_figures.curves import depth_color, plain_log_ticks
+from latebloom.paper_figures.fronts import DEMO, End, depths_passed, finished_ends
+from latebloom.paper_figures.missing import require
+from latebloom.paper_figures.seeds import told_seeds
 from latebloom.paper_figures.tables import Table
+from latebloom.theory.words import blocks_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from latebloom.theory.record import Record
 
-RECORDS = list(DEMO)
-SHARE = (0.44, 0.46)  # tau/T of the grown runs shown, at every horizon
+RECORDS = [*DEMO, "studies/scaling_*/*"]
+MADE_BY = "paper_figures/recipes/fig15_scaling.sh"
+FEWEST = 3  # runs of a line: two parameters and an error
+SHARE = 0.45  # tau/T of the grown runs shown, at every horizon, to .01
 SHORTEST = 200  # steps: below, the warm-up is much of the run
 
 
@@ -54,14 +59,15 @@ def _line(label: str, color: str, ends: list[End]) -> Line:
 def prepare(records: Mapping[str, Record]) -> list[Line]:
     """Fixed depths, and the runs that grow at one share of their steps."""
     ends = [e for e in finished_ends(records) if e.plan.steps >= SHORTEST]
-    depths = sorted({e.plan.depth for e in ends if not e.grown})
-    lines = [
-        _line(f"{depth} block{'' if depth == 1 else 's'}, fixed", depth_color(depth),
-              [e for e in ends if not e.grown and e.plan.depth == depth])
-        for depth in depths
-    ]  # fmt: skip
-    grown = [e for e in ends if e.plan.tau is not None and SHARE[0] <= e.plan.tau / e.plan.steps <= SHARE[1]]
-    return [*lines, _line("1 → 4 at .45 T", "#000000", grown)]
+    groups: dict[tuple[str, str], list[End]] = {}  # by label and color
+    for end in sorted(ends, key=lambda end: (end.grown, end.plan.depth)):
+        if end.plan.tau is None:
+            groups.setdefault((f"{blocks_text(end.plan.depth)}, fixed", depth_color(end.plan.depth)), []).append(end)
+        elif abs(end.plan.tau / end.plan.steps - SHARE) <= 0.01:
+            groups.setdefault((f"{depths_passed(end.plan)} at .{SHARE * 100:.0f} T", "#000000"), []).append(end)
+    lines = [_line(*look, ends) for look, ends in groups.items() if len(ends) >= FEWEST]
+    require(any("→" in line.label for line in lines), "runs that grow at one share of their steps", MADE_BY)
+    return lines
 
 
 def make(lines: list[Line]) -> Figure:
@@ -73,10 +79,8 @@ def make(lines: list[Line]) -> Figure:
         slope, intercept = np.polyfit(np.log(line.flops), np.log(line.loss), 1)
         dashes = "--" if "→" in line.label else "-"
         left.plot(grid, np.exp(intercept + slope * np.log(grid)), dashes, color=line.color, label=line.label)
-    left.set(xscale="log", yscale="log", xlabel="training FLOPs", ylabel="final validation loss (nats/token)")
-    ticks = (4.2, 4.4, 4.6, 4.8, 5.0, 5.2, 5.4, 5.6)
-    left.set_yticks(ticks, [f"{t:g}" for t in ticks])
-    left.set_yticks([], minor=True)
+    left.set(xscale="log", xlabel="training FLOPs", ylabel="final validation loss (nats/token)")
+    plain_log_ticks(left)
     left.set_title("runs and power laws")
     left.legend()
     for place, line in enumerate(lines):
@@ -99,10 +103,9 @@ def data(lines: list[Line]) -> Table:
 def caption(lines: list[Line]) -> str:
     """The caption, its numbers computed."""
     told = "; ".join(f"{line.label} {line.exponent:.4f} ± {line.error:.4f} ({len(line.loss)} runs)" for line in lines)
+    seeds = told_seeds([len({int(seed) for line in lines for seed in line.seeds})])
     return (
-        "Final loss over training compute of fixed depths and of runs that grow from 1 to 4 blocks at .45 of their "
-        "steps (the "
-        "demo's corpus and model, 200 to 1372 steps, three seeds). Exponents α of L = A C^-α, without a floor, with "
-        "standard "
-        f"errors: {told}. At this size the shallower model is lower and falls as fast over the whole range."
+        f"Final loss over training compute of fixed depths and of runs that grow at {SHARE:.0%} of their steps, "
+        f"{SHORTEST} steps or more, {seeds}. Exponents α of L = A C^-α, without a floor, with standard errors: {told}. "
+        "They hold on this range of compute alone."
     )

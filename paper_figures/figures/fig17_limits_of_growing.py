@@ -20,6 +20,7 @@ from latebloom.paper_figures.fronts import DEMO, STUDIES, finished_ends, fronts_
 from latebloom.paper_figures.missing import require
 from latebloom.paper_figures.tables import Table
 from latebloom.theory.limits import loss_equal_limit, one_expansion_limit
+from latebloom.theory.words import blocks_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -81,7 +82,7 @@ def make(savings: list[Saving]) -> Figure:
     left.legend(fontsize=6.3, ncols=1, loc="upper left")
     for small in sorted({s.small for s in savings}):
         here = [s for s in savings if s.small == small]
-        label = f"from {small} block{'' if small == 1 else 's'}"
+        label = f"from {blocks_text(small)}"
         right.plot([s.tokens_per_parameter for s in here], [s.ratio for s in here], "D", color=depth_color(small),
                    label=label, markersize=3.5, alpha=0.8, markeredgewidth=0)  # fmt: skip
     right.axhline(1, color="#000000", linewidth=0.9)

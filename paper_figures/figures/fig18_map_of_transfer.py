@@ -20,6 +20,7 @@ from latebloom.paper_figures.curves import depth_color
 from latebloom.paper_figures.fronts import DEMO, STUDIES, GrownArm, finished_ends, grown_arms
 from latebloom.paper_figures.missing import require
 from latebloom.paper_figures.tables import Table
+from latebloom.theory.words import blocks_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,7 +56,7 @@ def make(arms: list[GrownArm]) -> Figure:
             rho, price = np.array([_mean(arm.rho) for arm in here]), np.array([arm.price for arm in here])
             equal = np.array([_mean(arm.loss_equal) for arm in here])
             compute = [arm.tokens_per_parameter for arm in here]
-            label = f"from {small} block{'' if small == 1 else 's'}, {'bytes' if bytes_alone else 'BPE'}"
+            label = f"from {blocks_text(small)}, {'bytes' if bytes_alone else 'BPE'}"
             style = {"color": depth_color(small), "markersize": 4, "alpha": 0.85, "markeredgewidth": 0}
             left.plot(price, rho, marker, label=label, **style)
             right.plot(equal, rho, marker, label=f"_{label}", **style)

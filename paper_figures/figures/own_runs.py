@@ -11,6 +11,7 @@ import numpy as np
 from latebloom.paper_figures.curves import Look, loss_limits, mark_expansion, plot_run, told_depths
 from latebloom.paper_figures.tables import Table
 from latebloom.theory.cost import plan_flops
+from latebloom.theory.words import amount_text, count_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,7 +54,7 @@ def caption(records: Mapping[str, Record]) -> str:
     lasts = {name: float(record.curve()[1][-1]) for name, record in records.items()}
     ends = "; ".join(
         f"{name}: {told_depths(records[name].plan)}, {records[name].plan.steps} steps, "
-        f"{plan_flops(records[name].plan):.3g} FLOPs, {loss:.4f}"
+        f"{amount_text(plan_flops(records[name].plan))} FLOPs, {loss:.4f}"
         for name, loss in sorted(lasts.items(), key=lambda item: item[1])
     )
-    return f"Validation loss in nats per token of {len(records)} runs, lowest end first. {ends}."
+    return f"Validation loss in nats per token of {count_text(len(records), 'run')}, lowest end first. {ends}."

@@ -19,7 +19,7 @@ from latebloom.paper_figures.fronts import EQUAL, End, Front, finished_ends, fro
 from latebloom.paper_figures.missing import require
 from latebloom.paper_figures.seeds import told_mean
 from latebloom.paper_figures.tables import Table, draw_table
-from latebloom.theory.expansion import blocks_text
+from latebloom.theory.words import amount_text, blocks_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,7 +71,7 @@ def _row(runs: list[End], fronts: Mapping[tuple[str, int], Front]) -> tuple[str,
         f"{told_model(its[0].plan)}, rate {its[0].plan.schedule.peak:g}",
         str(its[0].plan.batch_tokens),
         f"{float(f'{its[0].tokens_per_parameter:.2g}'):g}",
-        f"{its[0].flops:.3g}",
+        amount_text(its[0].flops),
         f"{blocks_text(best)}: {np.mean([front.loss_at(run.flops) for front, run in found]):.3f}",
         f"{way}: {np.mean([run.loss for run in its]):.3f}",
         f"{blocks_text(its[0].plan.depth)}: {full.mean():.3f}",

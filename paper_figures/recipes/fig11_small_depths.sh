@@ -4,5 +4,5 @@
 set -e
 # Data: any text of tens of billions of tokens, chosen by us.
 latebloom data prepare books/ --tokenizer gpt2 --bpe-dir bpe --out data/owt
-latebloom study paper_figures/recipes/gpt2_124m_depths.toml --out records/studies/gpt2_124m_depths --data data/owt --dtype bfloat16 --compile --repeat-data
-latebloom figures --only fig17 --only fig18 --only fig21 --data records
+latebloom study paper_figures/recipes/gpt2_124m_depths.toml --out records/studies/depths_124m --data data/owt --dtype bfloat16 --compile --repeat-data
+latebloom figures --only fig11 --data records

@@ -4,3 +4,4 @@
 set -e
 python -m tests.faults.kills --out kills
 python -m tests.faults.kills --out kills --record records/kills.parquet
+latebloom figures --only kills --data records

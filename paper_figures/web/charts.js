@@ -8,7 +8,7 @@ export function short(value, digits = 3) {
   if (value === 0) return "0";
   const size = Math.abs(value);
   if (size < 1e6 && size >= 1e-3) return Number(value.toPrecision(digits)).toLocaleString("en");
-  return value.toExponential(digits - 1).replace("e+", "e");
+  return Number(value.toPrecision(digits)).toExponential().replace("e+", "e");
 }
 
 export const blocks = (depth) => `${depth} block${depth === 1 ? "" : "s"}`;

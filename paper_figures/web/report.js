@@ -22,9 +22,10 @@ function drawAgainst(id, x, label) {
   const domain = shownLosses(), lines = curves.filter((curve) => curve[x] && curve[x].length);
   const points = lines.flatMap(pointsOf), visible = points.filter((point) => point.loss <= domain[1] && !point.curve.faint);
   if (!visible.length) return;
-  const range = [Math.min(...visible.map((point) => point[x])), Math.max(...visible.map((point) => point[x]))];
   const grown = lines.filter((curve) => curve.tau !== null && !curve.faint);
   const expansions = [...new Set(grown.map((curve) => (x === "step" ? curve.tau : curve.flops[curve.step.findIndex((step) => step >= curve.tau)])))];
+  const shown = [...visible.map((point) => point[x]), ...expansions];  // a rule outside would cross the chart beside
+  const range = [Math.min(...shown), Math.max(...shown)];
   chart(id, `Validation loss against ${label}, a line for each run`, (width) => ({
     height: Math.round(Math.min(400, Math.max(270, 0.62 * width))),
     x: { ...logTicks(width), label: `${label} →`, domain: range },

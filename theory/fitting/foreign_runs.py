@@ -43,6 +43,7 @@ from latebloom.theory.plan import Plan, Stage
 from latebloom.theory.record import COLUMNS, RECORD_FILE, Header, Record, read_record
 from latebloom.theory.schedules import WSD, AnySchedule, Constant, Cosine, Linear, Piecewise, Tail
 from latebloom.theory.spec import Count, Fraction, Positive, Spec, from_plain
+from latebloom.theory.words import blocks_text
 
 __all__ = [
     "RunDescription",
@@ -407,7 +408,8 @@ def schedule_of_rates(step: np.ndarray, lr: np.ndarray, *, steps: int) -> AnySch
     Raises:
         InputError: for rates that are not finite or negative, or end before the horizon.
     """
-    rates = rates_from_log(step, lr, updates=steps)  # checks them
+    done = bool(step[-1] >= steps and step[0] > 0)  # no update comes after the last one: rates are of the update done
+    rates = rates_from_log(np.asarray(step) - done, lr, updates=steps)  # checks them
     peak = float(np.max(lr))
     top = np.flatnonzero(lr >= (1 - 1e-6) * peak)
     before, after = slice(0, int(top[0])), slice(int(top[-1]) + 1, len(lr))
@@ -422,8 +424,6 @@ def schedule_of_rates(step: np.ndarray, lr: np.ndarray, *, steps: int) -> AnySch
             exact = schedule.lrs()[at[inside]]
             if np.all(np.abs(lr[inside] - exact) <= RATE_TOLERANCE * peak):
                 return schedule
-    if step[-1] >= steps and step[0] > 0:  # no update comes after the last one: what was logged is of the update done
-        rates = rates_from_log(np.asarray(step) - 1, lr, updates=steps)
     table = np.unique(np.append(np.round(np.linspace(0, steps, min(steps + 1, 5000))), steps)).astype(int)
     values = np.append(rates, rates[-1])[table]
     return Piecewise(at=tuple(table.tolist()), rate=tuple(values.tolist()))
@@ -501,8 +501,8 @@ def curve_text(record: Record) -> list[str]:
         record: Made by :func:`record_of_curve`.
     """
     plan, config = record.plan, record.header.config
-    depth = " > ".join(str(stage.depth) for stage in plan.stages)
-    lines = [f"{record.header.name}: depth {depth}, {plan.steps} steps, loss {record.final():.4f} ({config['loss']})"]
+    depths = blocks_text(*(stage.depth for stage in plan.stages))
+    lines = [f"{record.header.name}: {depths}, {plan.steps} steps, loss {record.final():.4f} ({config['loss']})"]
     shape = plan.schedule.__struct_config__.tag
     found = config.get("schedule", f"{shape}, as declared")
     lines.append(f"  peak learning rate {plan.schedule.peak:.4g}; schedule {found}")

@@ -18,6 +18,7 @@ from latebloom.theory.fitting.curves import LossCurve
 from latebloom.theory.landscapes.growth import GrowthLandscape
 from latebloom.theory.plan import Provenance
 from latebloom.theory.schedules import AnySchedule
+from latebloom.theory.words import blocks_text
 
 __all__ = ["LandscapeFit", "curve_of"]
 
@@ -157,8 +158,8 @@ class LandscapeFit:
         return [
             f"{self._confounded(replicas, level)}: the small depth is seen for {max(small) / area:.0%} of the "
             f"learning-rate area of {steps} steps, so the full depth's final loss there may be anything from "
-            f"{losses.low:.4g} to {losses.high:.4g} (+-{half / final:.1%}). A pilot of depth {self.law.small_depth} "
-            f"alone for all {steps} steps would tell."
+            f"{losses.low:.4g} to {losses.high:.4g} (+-{half / final:.1%}). A pilot of "
+            f"{blocks_text(self.law.small_depth)} alone for all {steps} steps would tell."
         ]
 
     def _confounded(self, replicas: Sequence[GrowthLandscape], level: float) -> str:

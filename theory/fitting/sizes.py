@@ -18,6 +18,7 @@ from latebloom.theory.landscapes.nqs import COSINE
 from latebloom.theory.landscapes.scaling import FLOPS_PER_PARAMETER_TOKEN, SizeLaw
 from latebloom.theory.record import read_record
 from latebloom.theory.spec import Spec
+from latebloom.theory.words import amount_text, count_text
 
 __all__ = ["SIZE_LAWS", "SizeLawKind", "fit_sizes", "read_sizes"]
 
@@ -157,12 +158,12 @@ def fit_sizes(name: str, paths: Sequence[str | Path], *, seed: int = 0) -> dict[
         for factor in (1, 10, 100):
             best = law.optimum(factor * largest)
             answers.append(
-                f"at {factor * largest:.3g} FLOPs ({factor} x the largest run): {best.parameters:.4g} parameters on "
-                f"{best.tokens:.4g} tokens, loss {best.loss:.4f}"
+                f"at {amount_text(factor * largest)} FLOPs ({factor} x the largest run): "
+                f"{amount_text(best.parameters)} parameters on {amount_text(best.tokens)} tokens, loss {best.loss:.4f}"
             )
     return {
         "law": name,
-        "status": f"fitted to {len(names)} runs",
+        "status": f"fitted to {count_text(len(names), 'run')}",
         "parameters": {
             field: {"value": float(getattr(law, field)), "low": None, "high": None} for field in law.__struct_fields__
         },

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from latebloom.theory.words import count_text
 from latebloom.train.options import PATH
 
 __all__ = ["data_command"]
@@ -87,7 +88,9 @@ def prepare_command(
         return
     counts = ", ".join(f"{entry.split} {entry.tokens:,} tokens" for entry in manifest.files)
     end = "no token at their ends" if manifest.end_token is None else f"each ends with token {manifest.end_token}"
-    click.echo(f"{out}: {manifest.source_files} documents, {counts}, vocabulary {manifest.vocab_size}; {end}")
+    click.echo(
+        f"{out}: {count_text(manifest.source_files, 'document')}, {counts}, vocabulary {manifest.vocab_size}; {end}"
+    )
     left = manifest.left_out or ()
     for line in left[:SHOWN]:
         click.echo(f"left out {line}")

@@ -28,6 +28,7 @@ from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import INITS, Init, Order, placement, sources
 from latebloom.theory.plan import Plan, Stage
 from latebloom.theory.record import Record
+from latebloom.theory.words import count_text
 from latebloom.train.config import AblationConfig, TrainConfig
 from latebloom.train.run.several import run_all
 
@@ -183,7 +184,9 @@ def ablate(
     numbers = range(config.seed, config.seed + seeds)
     for seed in numbers:
         trunk = config.replace(seed=seed, checkpoint_every=every, keep_checkpoints=math.ceil(plan.steps / every) + 1)
-        console.print(f"[bold]seed {seed}[/]  {len(arms)} controls, then {len(grown)} ways of growing")
+        console.print(
+            f"[bold]seed {seed}[/]  {count_text(len(arms), 'control')}, then {count_text(len(grown), 'grown run')}"
+        )
         for plans, trunks in ((arms, {}), (grown, {n: f"{TRUNK}-{p.stages[0].depth}" for n, p in grown.items()})):
             named = [p.replace(name=f"{name}-s{seed}") for name, p in plans.items()]
             places = {f"{name}-s{seed}": out / f"{of}-s{seed}" for name, of in trunks.items()}

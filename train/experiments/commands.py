@@ -15,6 +15,7 @@ import click
 from latebloom.theory.errors import InputError
 from latebloom.theory.optimizers import OptimizerName
 from latebloom.theory.options import settings
+from latebloom.theory.words import amount_text, count_text, text_table
 from latebloom.train.config import AblationConfig, LaunchConfig, LRTransferConfig, TrainConfig
 from latebloom.train.options import PATH, plan_of
 
@@ -57,12 +58,12 @@ def ablate_command(
         rows = [{"arm": a.name, "losses": a.losses, "flops": a.flops} for a in ranking.arms]
         click.echo(json.dumps(rows))
         return
-    wide = max(26, *(len(arm.name) for arm in ranking.arms)) + 2
-    click.echo(f"{'arm':<{wide}}{'final loss':>11}{'against fixed':>22}{'compute':>9}")
+    table = []
     for arm in ranking.arms:
         mean, error = ranking.against(arm)
         spread = f"{mean:+.4f}" + (f" +- {error:.4f}" if ways.seeds > 1 else "")
-        click.echo(f"{arm.name:<{wide}}{arm.mean:>11.4f}{spread:>22}{arm.flops / ranking.fixed.flops:>9.0%}")
+        table.append((arm.name, f"{arm.mean:.4f}", spread, f"{arm.flops / ranking.fixed.flops:.0%}"))
+    click.echo(text_table("<>>>", ("arm", "final loss", "against fixed", "compute"), table))
     for told in lowest_of_each_start(ranking):
         click.echo(told)
 
@@ -161,7 +162,9 @@ def grid_command(
     runs, flops = len(study_arms(study)) * len(study.seeds), price(study)
     if price_only:
         click.echo(
-            json.dumps({"runs": runs, "flops": flops}) if as_json else f"{study.name}: {runs} runs, {flops:.3g} FLOPs"
+            json.dumps({"runs": runs, "flops": flops})
+            if as_json
+            else f"{study.name}: {count_text(runs, 'run')}, {amount_text(flops)} FLOPs"
         )
         return
     for name, value in {"--data": data, "--out": out}.items():
@@ -169,7 +172,7 @@ def grid_command(
             raise InputError(name, None, "is required to train", "give it, or --price")
     assert data is not None and out is not None
     console = Console(quiet=as_json or config.quiet)
-    console.print(f"[bold]{study.name}[/]  {runs} runs, {flops:.3g} FLOPs")
+    console.print(f"[bold]{study.name}[/]  {count_text(runs, 'run')}, {amount_text(flops)} FLOPs")
     records = run_study(study, data=data, out=out, config=config.replace(quiet=True), launch=launch, console=console)
     if parquet:
         for name, record in records.items():
@@ -179,11 +182,13 @@ def grid_command(
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows]))
         return
-    click.echo(f"{'compute':>8}  {'arm':<44}{'steps':>8}{'loss':>9}{'above best fixed':>24}{'rho':>7}{'n':>7}")
+    lines = []
     for row in rows:
         above = f"{row.above_best_fixed:+.4f}" + (f" +- {row.standard_error:.4f}" if len(study.seeds) > 1 else "")
-        efficiency = f"{row.rho:>7.2f}{row.n:>7.2f}" if row.grown else ""
-        click.echo(f"{row.compute:>8}  {row.arm:<44}{row.steps:>8}{row.mean:>9.4f}{above:>24}{efficiency}")
+        efficiency = (f"{row.rho:.2f}", f"{row.n:.2f}") if row.grown else ("", "")
+        lines.append((f"{row.compute}", row.arm, str(row.steps), f"{row.mean:.4f}", above, *efficiency))
+    head = ("compute", "arm", "steps", "loss", "above best fixed", "rho", "n")
+    click.echo(text_table("><>>>>>", head, lines))
     for told in study_text(rows):
         console.print(told, highlight=False)
 
@@ -214,4 +219,4 @@ def train_all_command(plan_paths: tuple[Path, ...], data: Path, out: Path, confi
     console = Console(quiet=config.quiet)
     trunks = share_trunks(plans, out, every=every)
     run_plans(plans, data, out, trunks=trunks, every=every, train=config, console=console, what="runs")
-    console.print(f"{out}: {len(plans)} runs finished", highlight=False)
+    console.print(f"{out}: {count_text(len(plans), 'run')} finished", highlight=False)

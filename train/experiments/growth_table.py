@@ -28,6 +28,7 @@ from latebloom.theory.expansion import INITS, ORDERS, Init, Order
 from latebloom.theory.plan import Optimizer, Plan, Stage
 from latebloom.theory.record import Record, header, values_record, write_parquet
 from latebloom.theory.schedules import Constant
+from latebloom.theory.words import text_table
 from latebloom.train.experiments.feature_probe import BlockKind, probe_batch, probe_shape, residual_stream, update_
 from latebloom.train.growth.operators import grow_blocks
 from latebloom.train.model.tensors import describe
@@ -134,14 +135,13 @@ def table_text(rows: Sequence[OperatorRow]) -> str:
         rows: From :func:`growth_table`.
     """
     yes = {True: "yes", False: "no"}
-    lines = ["init            order  change  reached    feature          keeps function  trainable  learns features"]
-    lines += [
-        f"{r.init:<15} {r.order:<6} {r.change:<7.4f} {r.reached[0]:.2f} {r.reached[1]:.2f}  "
-        f"{' '.join(f'{f:.4f}' for f in r.feature):<16} {yes[r.keeps_function]:<15} {yes[r.trainable]:<10} "
-        f"{yes[r.learns_features]}"
+    head = ("init", "order", "change", "reached", "feature", "keeps function", "trainable", "learns features")
+    cells = [
+        (r.init, r.order, f"{r.change:.4f}", " ".join(f"{x:.2f}" for x in r.reached),
+         " ".join(f"{x:.4f}" for x in r.feature), yes[r.keeps_function], yes[r.trainable], yes[r.learns_features])
         for r in rows
-    ]
-    return "\n".join(lines)
+    ]  # fmt: skip
+    return text_table("<<><<<<<", head, cells)
 
 
 def _trained(width: int, seed: int, blocks: BlockKind) -> tuple[GPT2, Tensor]:

@@ -30,6 +30,7 @@ from latebloom.theory.pilot_design import PilotDesign, design_pilots
 from latebloom.theory.plan import Plan, Stage, write_plan
 from latebloom.theory.record import Record
 from latebloom.theory.verdict import Verdict, judge
+from latebloom.theory.words import amount_text
 from latebloom.train.config import TrainConfig
 from latebloom.train.run.branch import Trunk, share_trunks
 from latebloom.train.run.several import run_all
@@ -129,8 +130,9 @@ def job_price(base: Plan, config: PlanConfig, *, seeds: int = 1) -> str:
     again = f", each on {seeds} seeds" if seeds > 1 else ""
     return (
         f"{base.model.name}, {config.small_depth} to {base.depth} blocks, {base.steps} steps of {base.batch_tokens} "
-        f"tokens. Pilots: {design.flops:.3g} FLOPs. Then {len(depths) + 1} runs of {budget:.3g} FLOPs each, one that "
-        f"grows and depths {', '.join(map(str, depths))} that do not{again}, and three more to compare with."
+        f"tokens. Pilots: {amount_text(design.flops)} FLOPs. Then {len(depths) + 1} runs of {amount_text(budget)} "
+        f"FLOPs each, one that grows and {', '.join(map(str, depths))} blocks that do not{again}, and three more to "
+        "compare with."
     )
 
 

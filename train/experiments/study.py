@@ -31,7 +31,7 @@ import numpy as np
 from msgspec import Meta
 from rich.console import Console
 
-from latebloom.theory.cost import flops_per_token, flops_text, plan_flops
+from latebloom.theory.cost import flops_per_token, plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.expansion import INITS, Init, Order, StatePolicy
 from latebloom.theory.limits import transfer_efficiency
@@ -40,6 +40,7 @@ from latebloom.theory.record import Record
 from latebloom.theory.schedules import WSD, Piecewise
 from latebloom.theory.spec import Count, Fraction, Positive, Spec, finite_plain, from_plain
 from latebloom.theory.verdict import resolution_of_seeds
+from latebloom.theory.words import amount_text
 from latebloom.train.config import LaunchConfig, TrainConfig
 from latebloom.train.run.branch import agree_until
 from latebloom.train.run.several import run_all
@@ -504,7 +505,7 @@ def _won_or_lost(grown: StudyRow, fixed: Sequence[StudyRow]) -> str:
     for row in fixed:
         ends, others = (dict(zip(r.seeds, r.losses, strict=True)) for r in (grown, row))
         beside.append(np.array([ends[seed] - others[seed] for seed in ends if seed in others]))
-    where = f"At {flops_text(grown.flops)} FLOPs {grown.arm} ends at {grown.mean:.4f}"
+    where = f"At {amount_text(grown.flops)} FLOPs {grown.arm} ends at {grown.mean:.4f}"
     least = beside[0]
     if not len(least):
         return f"{where}; {fixed[0].arm}, the best fixed depth, was not trained on its seeds."

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from latebloom.theory.words import text_table
 from latebloom.train.options import PATH
 
 __all__ = ["eval_command", "export_command", "hellaswag_command", "sample_command"]
@@ -67,11 +68,11 @@ def eval_command(
     if as_json:
         click.echo(json.dumps(scores))
         return
-    wide = max(len(name) for name in ("task", *scores)) + 2
-    click.echo(f"{'task':<{wide}}scores")
-    for name, row in scores.items():
-        shown = [f"{key} {row[key]:.4f}" for key in row if "stderr" not in key and key != "sample_len"]
-        click.echo(f"{name:<{wide}}{', '.join(shown)}")
+    rows = [
+        (name, ", ".join(f"{key} {row[key]:.4f}" for key in row if "stderr" not in key and key != "sample_len"))
+        for name, row in scores.items()
+    ]
+    click.echo(text_table("<<", ("task", "scores"), rows))
 
 
 @click.command("hellaswag")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import torch
-import torch.nn.functional as F
 
 from latebloom.theory.errors import InputError
 from latebloom.train.data.tokenizers import END, find_tokenizer
@@ -104,7 +103,7 @@ def sample(
     draws = generator(seed, "sample")
     for _ in range(tokens):
         window = torch.tensor([ids[-model.shape.context :]], device=device)
-        logits = F.linear(model.features(window)[0, -1], model.head_weight)[:known].float().cpu()
+        logits = model.next_logits(window)[0, :known].float().cpu()
         if temperature == 0:
             ids.append(int(logits.argmax()))
             continue

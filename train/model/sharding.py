@@ -63,7 +63,8 @@ def sharded_model(
             block.compile(backend=compile_backend, dynamic=False)
         fully_shard(block, mesh=mesh, reshard_after_forward=True, mp_policy=precision)
     fully_shard(model, mesh=mesh, reshard_after_forward=False)
-    register_fsdp_forward_method(model, "loss")
+    for method in ("loss", "next_logits"):
+        register_fsdp_forward_method(model, method)
     return model.to_empty(device=device)
 
 

@@ -117,6 +117,14 @@ class GPT2(nn.Module):
         """
         return F.linear(self.features(ids_BT), self.head_weight)
 
+    def next_logits(self, ids_BT: Tensor) -> Tensor:
+        """Logits of the token after the last one, (B, V).
+
+        Args:
+            ids_BT: Tokens.
+        """
+        return F.linear(self.features(ids_BT)[:, -1], self.head_weight)
+
     def loss(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """Mean cross-entropy of ``targets_BT``, nats per token.
 

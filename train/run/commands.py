@@ -13,6 +13,7 @@ import click
 
 from latebloom.theory.errors import InputError
 from latebloom.theory.options import settings
+from latebloom.theory.words import blocks_text
 from latebloom.train.config import TrainConfig
 from latebloom.train.options import PATH, plan_of, use_threads
 from latebloom.train.ranks import speaks
@@ -170,7 +171,7 @@ def verify_command(checkpoint: Path) -> None:
     from latebloom.train.run.checkpoint import verify
 
     manifest = verify(checkpoint)
-    click.echo(f"{checkpoint}: step {manifest.step}, depth {manifest.depth}, plan {manifest.plan_digest}")
+    click.echo(f"{checkpoint}: step {manifest.step}, {blocks_text(manifest.depth)}, plan {manifest.plan_digest}")
     for file in manifest.files:
         click.echo(f"  {file.name}: {file.bytes:,} bytes, SHA-256 as written")
 

@@ -37,6 +37,7 @@ from latebloom.theory.cost import flops_per_token, parameters, plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.optimizers import UPDATE_RULES, rule_of
 from latebloom.theory.plan import Plan
+from latebloom.theory.words import amount_text, blocks_text, count_text
 from latebloom.train.config import Activations, DType
 from latebloom.train.model.memory import activation_bytes, head_bytes, kept_bytes
 from latebloom.train.run.progress import duration
@@ -141,14 +142,16 @@ class DryRun:
         lines = []
         for p in self.phases:
             lines.append(
-                f"from step {p.start_step}: depth {p.depth}, {p.steps} steps, parameters {_parameters(p.parameters)}, "
-                f"FLOPs per token {_flops(p.flops_per_token)} (head {p.head_share:.0%}), {duration(p.seconds)}"
+                f"from step {p.start_step}: {blocks_text(p.depth)}, {p.steps} steps, parameters "
+                f"{_parameters(p.parameters)}, FLOPs per token {_flops(p.flops_per_token)} (head {p.head_share:.0%}), "
+                f"{duration(p.seconds)}"
             )
         full = self.phases[-1]
         where = "one device" if self.devices == 1 else f"each of {self.devices} devices"
         lines += [
             f"full depth: parameters {_parameters(full.parameters)}, FLOPs per token {_flops(full.flops_per_token)}",
-            f"total: {self.flops:.4g} FLOPs, {1 - self.flops / self.fixed_depth_flops:.1%} less than fixed depth",
+            f"total: {amount_text(self.flops)} FLOPs, {1 - self.flops / self.fixed_depth_flops:.1%} less than fixed "
+            "depth",
             f"memory on {where}: {_bytes(self.memory)}",
             f"  of them {_bytes(self.states)} of weights ({_bytes(self.weights)}), "
             f"gradients ({_bytes(self.gradients)}) and optimizer state ({_bytes(self.optimizer_state)}), "
@@ -157,8 +160,8 @@ class DryRun:
             "activations: "
             + ", ".join(f"{mode} {_bytes(size)}" for mode, size in self.activations.items())
             + f"; head {_bytes(self.head)}, bfloat16 weights {_bytes(self.bfloat16_weights)}",
-            f"time: {duration(self.seconds)} on {self.devices} device(s) at {self.mfu:.0%} of {self.peak_tflops:g} "
-            "TFLOP/s",
+            f"time: {duration(self.seconds)} on {count_text(self.devices, 'device')} at {self.mfu:.0%} of "
+            f"{self.peak_tflops:g} TFLOP/s",
         ]
         if self.devices > 1:
             lines.insert(

@@ -13,6 +13,7 @@ import torch
 from latebloom.theory.cost import flops_per_token, plan_flops
 from latebloom.theory.errors import InputError
 from latebloom.theory.record import RecordWriter
+from latebloom.theory.words import blocks_text
 from latebloom.train.config import TrainConfig
 from latebloom.train.data.tokenizers import find_tokenizer
 from latebloom.train.run.checkpoint import State
@@ -102,21 +103,15 @@ class Measure:
         if bits is not None and self.writer is not None and metric == "loss":
             self.tracker.log("val/bits_per_byte", bits, self.trainee.step)
         self.display.validation(loss, bits)
-        if self.config.prompt is not None and metric == "loss" and not self.display.quiet:
-            self._show_sample(self.config.prompt)
+        if self.config.prompt is not None and metric == "loss" and not self.config.quiet:  # on every rank
+            text = self.trainee.continued(self._tokenizer, self.config.prompt, tokens=SAMPLE_TOKENS)
+            self.display.note(f"step {self.trainee.step}: {text!r}")
 
     @functools.cached_property
     def _tokenizer(self) -> Tokenizer:
         """Of the prompt."""
         assert self.config.prompt is not None
         return check_prompt(self.config.prompt, self.trainee)
-
-    def _show_sample(self, prompt: str) -> None:
-        from latebloom.train.interop.sample import sample  # it reads runs, which are made here
-
-        trainee = self.trainee
-        text = sample(trainee.model, self._tokenizer, prompt, tokens=SAMPLE_TOKENS, seed=self.config.seed)
-        self.display.note(f"step {trainee.step}: {text!r}")
 
     def log_speed(self) -> None:
         """Speed of the stage that ends, and its share of the device's peak, with formula and head."""
@@ -126,7 +121,7 @@ class Measure:
         plan, depth, peak = self.trainee.plan, self.trainee.depth, self.config.peak_tflops
         speed = (step - self.speed_from[0]) * plan.batch_tokens / (wall_s - self.speed_from[1])
         self._row("train", "tokens_per_s", speed)
-        text = f"depth {depth}: {speed:,.0f} tokens/s"
+        text = f"{blocks_text(depth)}: {speed:,.0f} tokens/s"
         if peak:
             per_token = flops_per_token(plan.model, depth)
             mfu = speed * per_token / (peak * 1e12 * self.trainee.ranks.world)
@@ -172,15 +167,12 @@ def check_prompt(prompt: str, trainee: Trainee) -> Tokenizer:
         trainee: Whose data and processes they are.
 
     Raises:
-        InputError: if the data have none, or several processes share the model.
+        InputError: if the data have none.
     """
     tokenizer = find_tokenizer(trainee.data)
     if tokenizer is None:
         rule, fix = "needs the data's tokenizer.json, which is not there", "put it beside the shards, or leave it out"
         raise InputError("--prompt", prompt, rule, fix)
-    if trainee.ranks.world > 1:
-        rule = f"is asked of {trainee.ranks.world} processes, which share the model"
-        raise InputError("--prompt", prompt, rule, "leave it out, and use `latebloom sample` on checkpoints")
     return tokenizer
 
 

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -37,6 +38,9 @@ from latebloom.train.optim.owners import Owners
 from latebloom.train.optim.plan_lr import PlanLR
 from latebloom.train.optim.state import load_named_state, named_state
 from latebloom.train.ranks import ALONE, Ranks
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 __all__ = ["NonFiniteLoss", "Trainee", "Update", "sequences_in_pass"]
 
@@ -278,6 +282,22 @@ class Trainee:
         if self.rows is not None:
             self.rows.end_pass()
         return float(np.average(self.ranks.sum(losses), weights=[len(x_BT) for x_BT, _ in parts]))
+
+    def continued(self, tokenizer: Tokenizer, prompt: str, *, tokens: int) -> str:
+        """``prompt`` and what the model goes on with, eagerly; every rank draws the same, as they talk in each pass.
+
+        Args:
+            tokenizer: Of the data.
+            prompt: Text.
+            tokens: How many are drawn.
+        """
+        from latebloom.train.interop.sample import sample  # it reads runs, which are made here
+
+        with self._autocast(), torch.compiler.set_stance("force_eager"):
+            text = sample(self.model, tokenizer, prompt, tokens=tokens, seed=self.config.seed)
+        if self.rows is not None:
+            self.rows.end_pass()
+        return text
 
     def close(self) -> None:
         """End the thread that makes batches."""
