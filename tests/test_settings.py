@@ -33,7 +33,7 @@ SPECS = {
     "simulate": ((SimulationConfig,), set()),
     "train": ((TrainConfig,), set()),
     "ablate": ((AblationConfig, TrainConfig), TRUNKS),
-    "study job": ((ModelConfig, PlanConfig, Optimizer, TrainConfig), {*JOBS, *TRUNKS}),
+    "study job": ((ModelConfig, PlanConfig, Optimizer, JobConfig, TrainConfig), {*JOBS, *TRUNKS}),
     "study grid": ((LaunchConfig, TrainConfig), {*TRUNKS, (TrainConfig, "seed")}),
     "train-all": ((TrainConfig,), TRUNKS),
     "import curve": ((ModelConfig, RunDescription), {(ModelConfig, "depth")}),  # a run has depths
