@@ -40,8 +40,8 @@ NOT_OF_JOBS = (  # settings of a plan that the job decides itself, or that belon
     show_default=True,
     help="Directory.",
 )
-@settings({"model": ModelConfig, "config": DemoConfig, "train": TrainConfig})
-def demo_command(out: Path, model: ModelConfig, config: DemoConfig, train: TrainConfig) -> None:
+@settings({"model": ModelConfig, "config": DemoConfig, "job": JobConfig, "train": TrainConfig})
+def demo_command(out: Path, model: ModelConfig, config: DemoConfig, job: JobConfig, train: TrainConfig) -> None:
     """Pilots, fit, plan, the run that grows and every other way to spend its compute on this computer, then a report.
 
     No download, no GPU, no account: the corpus is the text of this Python's own standard library. Interrupted, the same
@@ -52,7 +52,8 @@ def demo_command(out: Path, model: ModelConfig, config: DemoConfig, train: Train
     from latebloom.train.experiments.demo import demo
 
     console = Console(quiet=train.quiet)
-    _show_verdict(demo(out, config, model=model, train=train, console=console), out, console)
+    verdict = demo(out, config, model=model, train=train, console=console, seeds=job.seeds)
+    _show_verdict(verdict, out, console)
 
 
 @click.command("job")

@@ -87,7 +87,7 @@ def test_more_seeds_are_added_to_what_is_there(finished, monkeypatch):
     out, verdict = finished
     in_this_process(monkeypatch)
     before = {p: p.stat().st_mtime_ns for p in out.glob("*/*/record.jsonl")}
-    several = demo(out, SMALL.replace(seeds=2), model=NARROW, train=TRAIN, console=QUIET)
+    several = demo(out, SMALL, model=NARROW, train=TRAIN, console=QUIET, seeds=2)
     after = {p: p.stat().st_mtime_ns for p in out.glob("*/*/record.jsonl")}
     assert {p: after[p] for p in before} == before
     assert {p.parent.name for p in after.keys() - before.keys()} == {f"{name}-s1" for name in verdict.menu}

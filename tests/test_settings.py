@@ -20,7 +20,7 @@ from latebloom.theory.fitting.foreign_runs import RunDescription
 from latebloom.theory.options import SettingOption, attribute_lines
 from latebloom.theory.plan import Optimizer
 from latebloom.theory.planning import plan_expansion
-from latebloom.train.config import AblationConfig, DemoConfig, LaunchConfig, LRTransferConfig, TrainConfig
+from latebloom.train.config import AblationConfig, DemoConfig, JobConfig, LaunchConfig, LRTransferConfig, TrainConfig
 
 # What a command decides itself, and so does not take.
 PLAN_BASE = {(Optimizer, "base")}  # --base-width, --base-depth
@@ -38,7 +38,7 @@ SPECS = {
     "train-all": ((TrainConfig,), TRUNKS),
     "import curve": ((ModelConfig, RunDescription), {(ModelConfig, "depth")}),  # a run has depths
     "lr-transfer": ((LRTransferConfig, TrainConfig), {(TrainConfig, "evals")}),  # only the final loss is read
-    "demo": ((ModelConfig, DemoConfig, TrainConfig), set()),
+    "demo": ((ModelConfig, DemoConfig, JobConfig, TrainConfig), set()),
     "figures": ((FigureConfig,), set()),
 }
 ARGUMENTS = {  # what a command needs beside its settings

@@ -113,7 +113,6 @@ class DemoConfig(Spec, frozen=True, kw_only=True):
         tokenizer: ``bpe`` (trained on the spot) or ``bytes``.
         init: How new blocks begin; those with zero in their name, and identity, keep the function.
         order: Where new blocks stand: on top (stack, last), between the old (inter, middle) or below (first).
-        seeds: On which the runs that decide are trained; --seed is the first, and the one of the pilots.
     """
 
     steps: Annotated[int, Meta(ge=160, le=10**6)] = 800
@@ -124,7 +123,6 @@ class DemoConfig(Spec, frozen=True, kw_only=True):
     tokenizer: Literal["bpe", "bytes"] = "bpe"
     init: Init = "random"
     order: Order = "stack"
-    seeds: AtLeastOne = 1
 
 
 class JobConfig(Spec, frozen=True, kw_only=True):

@@ -31,6 +31,7 @@ def demo(
     model: ModelConfig | None = None,
     train: TrainConfig | None = None,
     console: Console | None = None,
+    seeds: int = 1,
 ) -> Verdict:
     """Run the whole job in ``out``; a run that was interrupted goes on where it stopped.
 
@@ -42,6 +43,7 @@ def demo(
         model: What is trained; a tiny GPT-2 by default.
         train: How its runs are executed; its seed is also the fit's.
         console: Where progress is shown.
+        seeds: On which the runs that decide are trained; more may be added to what is there.
 
     Raises:
         InputError: if ``out`` is in other use, or the small depth is not below the full one.
@@ -56,7 +58,6 @@ def demo(
             "--small-depth", config.small_depth, f"must be below the full depth {depth}", "start shallower"
         )
     used = msgspec.to_builtins(model) | msgspec.to_builtins(config) | msgspec.to_builtins(train.replace(quiet=False))
-    del used["seeds"]  # more of them may be added to what is there
     with claimed_directory(out, used, what="demo"):
         data = out / "data"
         if not (data / "manifest.json").exists():
@@ -64,7 +65,7 @@ def demo(
             prepare(python_stdlib_corpus(), data, tokenizer=config.tokenizer, vocab_size=shape.vocab_size)
         plans = plan_config(config)
         base = base_plan(model, plans, Optimizer(), vocab_size=open_shards(data).vocab_size)
-        return run_job(base, data, out, config=plans, train=train, console=console, seeds=config.seeds)
+        return run_job(base, data, out, config=plans, train=train, console=console, seeds=seeds)
 
 
 def plan_config(config: DemoConfig) -> PlanConfig:
