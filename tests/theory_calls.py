@@ -431,6 +431,9 @@ CALLS = {
         {"steps": [100.0, 400.0, 1600.0], "rates": [0.04, 0.02, 0.01], "level": 0.9},
     ),
     "verdict:resolution": Case(verdict.resolution, {"noise": 0.01}, zero="noise"),
+    "verdict:resolution_of_seeds": Case(
+        verdict.resolution_of_seeds, {"standard_error": 0.01, "seeds": 4}, zero="standard_error"
+    ),
     "plan_transfer:lr_rows": Case(plan_transfer.lr_rows, {"every": 100}, fixed={"plan": PLAN}),
     "plan_transfer:size_factors": Case(
         plan_transfer.size_factors,
