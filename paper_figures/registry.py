@@ -30,7 +30,7 @@ from latebloom.paper_figures.paths import DATA, RECIPES, STYLE
 from latebloom.paper_figures.pictures import write_picture
 from latebloom.paper_figures.tables import csv_text, line_points
 from latebloom.theory.errors import InputError, nearest
-from latebloom.theory.record import RECORD_FILE, Record, checkout_commit, read_record
+from latebloom.theory.record import RECORD_FILE, Record, checkout_commit, read_record, record_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -179,7 +179,7 @@ def save_runs(runs: Sequence[Path], output: Path, config: FigureConfig | None = 
         InputError: if one is no record, or there is none.
     """
     found = [inner for path in runs for inner in _runs_at(path)]
-    paths = {path.stem if path.suffix else path.name: path for path in found}
+    paths = {record_name(path): path for path in found}
     if len(paths) < len(found):  # runs of one name in different folders
         paths = {str(path): path for path in found}
     made = importlib.import_module(f"latebloom.paper_figures.figures.{RUNS}")
@@ -212,8 +212,7 @@ def _paths(names: Sequence[str], folder: Path, made_by: str) -> dict[str, Path]:
     for name in names:
         if PATTERN in name:
             files = [*folder.glob(f"{name}.parquet"), *(f.parent for f in folder.glob(f"{name}/{RECORD_FILE}"))]
-            found = {str(path.relative_to(folder).with_suffix("")): path for path in files if path.suffix}
-            found |= {str(path.relative_to(folder)): path for path in files if not path.suffix}
+            found = {str(path.relative_to(folder).with_name(record_name(path))): path for path in files}
         elif (folder / f"{name}.parquet").exists():
             found = {name: folder / f"{name}.parquet"}
         else:

@@ -24,7 +24,7 @@ from latebloom.theory.files import write_whole
 from latebloom.theory.fitting.curves import LossCurve
 from latebloom.theory.fitting.readers import is_record, read_curves
 from latebloom.theory.plan import Plan
-from latebloom.theory.record import RECORD_FILE, Record, read_record
+from latebloom.theory.record import RECORD_FILE, Record, read_record, record_name
 from latebloom.theory.words import amount_text, blocks_text
 
 __all__ = ["curves_report", "experiment_report", "run_report", "runs_report", "write_report"]
@@ -100,9 +100,9 @@ def write_report(source: str | Path, *further: str | Path, out: str | Path | Non
 
 def _records(paths: Sequence[Path]) -> dict[str, Record]:
     """Records by the names of their runs; by their paths where two runs have one name."""
-    named = {path.parent.name if path.name == RECORD_FILE else path.stem: path for path in paths}
+    named = {record_name(path): path for path in paths}
     if len(named) < len(paths):
-        named = {str(path.with_suffix("")): path for path in paths}
+        named = {str(path): path for path in paths}
     return {name: read_record(path) for name, path in named.items()}
 
 

@@ -360,6 +360,12 @@ def test_report_of_several_records_wherever_they_lie(tmp_path):
     assert "To say &#39;grow&#39; takes 1 block of this compute, too." in write_report(files).read_text()
     page = write_report(runs / "fixed", runs / "cold_start", out=tmp_path / "b").read_text()
     assert "<strong>No two runs cost the same: fixed ends lowest, at 2.400, for its own compute.</strong>" in page
+    dotted = ("grown-x0.45", "grown-x0.8")  # as studies call their runs
+    for name, other in zip(("fixed", "cold_start"), dotted, strict=True):
+        (runs / name).rename(runs / other)
+    page = write_report(*(runs / name for name in dotted), out=tmp_path / "c").read_text()
+    assert all(name in page for name in dotted)
+    assert {f"runs/{name}" for name in dotted} <= set(registry.load_records(["runs/*"], tmp_path))
 
 
 def test_report_of_a_single_run_says_that_it_has_no_verdict(tmp_path):

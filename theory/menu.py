@@ -28,7 +28,7 @@ import numpy as np
 from latebloom.theory import checks
 from latebloom.theory.cost import flops_per_token
 from latebloom.theory.errors import InputError
-from latebloom.theory.words import amount_text, blocks_text
+from latebloom.theory.words import amount_text, blocks_text, count_text
 
 if TYPE_CHECKING:
     from latebloom.theory.fitting.field_kernel import Points
@@ -93,7 +93,7 @@ def schedule_for(schedule: AnySchedule, steps: int) -> AnySchedule:
     """
     warmup = getattr(schedule, "warmup_steps", 0)
     if steps <= warmup:
-        raise InputError("steps", steps, f"does not hold the warm-up of {warmup} steps", "train longer")
+        raise InputError("steps", steps, f"does not hold the warm-up of {count_text(warmup, 'step')}", "train longer")
     scaled = schedule.with_steps(steps)
     if not warmup:
         return scaled

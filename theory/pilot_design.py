@@ -28,6 +28,7 @@ from latebloom.theory.pilot_value import SURE
 from latebloom.theory.plan import Plan, Stage
 from latebloom.theory.prediction import GrowthConditions
 from latebloom.theory.spec import Count, NonNegative, Spec
+from latebloom.theory.words import count_text
 
 __all__ = ["DesignedPilot", "PilotDesign", "design_pilots", "growth_is_ruled_out", "pilot_plan", "pilots_left"]
 
@@ -147,7 +148,7 @@ def design_pilots(base: Plan, *, small_depth: int, growth: Stage) -> PilotDesign
     shortest = min(SMALL_SHARES) * horizon
     if shortest < warmup + SHORTEST_TAIL or min(GROWN_TAILS) * horizon < SHORTEST_TAIL:
         needed = math.ceil(max((warmup + SHORTEST_TAIL) / min(SMALL_SHARES), SHORTEST_TAIL / min(GROWN_TAILS)))
-        rule = f"is too short for pilots: an eighth of it holds no warm-up of {warmup} steps and a decay"
+        rule = f"is too short for pilots: an eighth of it holds no warm-up of {count_text(warmup, 'step')} and a decay"
         raise InputError("steps", horizon, rule, f"plan at least {needed} steps, or shorten the warm-up")
     make = functools.partial(pilot_plan, base, small_depth=small_depth, growth=growth)
     tau = round(GROWN_AT * horizon)

@@ -46,6 +46,7 @@ __all__ = [
     "read_header",
     "read_record",
     "read_records",
+    "record_name",
     "values_record",
     "write_parquet",
 ]
@@ -276,6 +277,22 @@ def values_record(header: Header, values: Iterable[tuple[str, str, float | None]
         "value": np.array([np.nan if value is None else float(value) for _, _, value in rows]),
     }
     return Record(header=header, columns=columns)
+
+
+def record_name(path: Path) -> str:
+    """How a record is called by where it lies: its run's directory, or its file without the ending.
+
+    A directory's name may hold dots, as ``grown-1-4-x0.45``.
+
+    Args:
+        path: A record file or a run directory.
+
+    >>> record_name(Path("runs/x0.45/record.jsonl")), record_name(Path("runs/x0.45")), record_name(Path("x.parquet"))
+    ('x0.45', 'x0.45', 'x')
+    """
+    if path.name == RECORD_FILE:
+        return path.absolute().parent.name
+    return path.name.removesuffix(".parquet").removesuffix(".jsonl")
 
 
 def read_record(path: str | Path) -> Record:

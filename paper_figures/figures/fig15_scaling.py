@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 RECORDS = [*DEMO, "studies/scaling_*/*"]
 MADE_BY = "paper_figures/recipes/fig15_scaling.sh"
 FEWEST = 3  # runs of a line: two parameters and an error
-SHARE = 0.45  # tau/T of the grown runs shown, at every horizon, to .01
+SHARE = 0.45  # tau/T of the grown runs shown, at every horizon, to .02: studies grow at multiples of some steps
 SHORTEST = 200  # steps: below, the warm-up is much of the run
 
 
@@ -63,7 +63,7 @@ def prepare(records: Mapping[str, Record]) -> list[Line]:
     for end in sorted(ends, key=lambda end: (end.grown, end.plan.depth)):
         if end.plan.tau is None:
             groups.setdefault((f"{blocks_text(end.plan.depth)}, fixed", depth_color(end.plan.depth)), []).append(end)
-        elif abs(end.plan.tau / end.plan.steps - SHARE) <= 0.01:
+        elif abs(end.plan.tau / end.plan.steps - SHARE) <= 0.02:
             groups.setdefault((f"{depths_passed(end.plan)} at .{SHARE * 100:.0f} T", "#000000"), []).append(end)
     lines = [_line(*look, ends) for look, ends in groups.items() if len(ends) >= FEWEST]
     require(any("→" in line.label for line in lines), "runs that grow at one share of their steps", MADE_BY)

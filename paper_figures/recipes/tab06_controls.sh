@@ -4,6 +4,7 @@
 set -e
 # Data: any text of tens of billions of tokens, chosen by us.
 latebloom data prepare books/ --tokenizer gpt2 --bpe-dir bpe --out data/owt
+# Figure 4's recipe trains these runs, too: after it the last line is all that is left to do.
 # The figure finds its records by their names, those of the demo's runs whatever the steps are.
 latebloom plan --model gpt2-124m --steps 20000 --batch-tokens 524288 --peak-lr 0.0707 --budget 0.7 --out middle.json
 latebloom plan --model gpt2-124m --steps 20000 --batch-tokens 524288 --peak-lr 0.0707 --budget 0.5 --out late.json
