@@ -40,9 +40,8 @@ from latebloom.theory.plan import Plan
 from latebloom.theory.words import amount_text, blocks_text, count_text
 from latebloom.train.config import Activations, DType
 from latebloom.train.model.memory import activation_bytes, head_bytes, kept_bytes
-from latebloom.train.run.progress import duration
 
-__all__ = ["DryRun", "PhaseCost", "checkpoint_bytes", "dry_run", "fit_text"]
+__all__ = ["DryRun", "PhaseCost", "checkpoint_bytes", "dry_run", "duration", "fit_text"]
 
 GIB = 2**30
 MACHINE = 8  # devices of one machine
@@ -395,6 +394,18 @@ def _sending(parameters: int, outer: int, devices: int, shard: int, passes: int,
         over_replicas=2 * (replicas - 1) / replicas * 4 * parameters / shard,
         updates=(devices - 1) / devices * 2 * (parameters / devices + parameters * replicas / devices),
     )
+
+
+def duration(seconds: float) -> str:
+    """In the unit in which a person says it.
+
+    Args:
+        seconds: How many.
+    """
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} seconds" if seconds >= 0.1 else "under 0.1 seconds"
 
 
 def _bytes(size: float) -> str:

@@ -9,11 +9,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from latebloom.theory.cost import plan_flops
+from latebloom.train.run.dryrun import duration
 
 if TYPE_CHECKING:
     from latebloom.train.run.trainee import Trainee
 
-__all__ = ["Display", "duration"]
+__all__ = ["Display"]
 
 PLAIN_EVERY_S = 10.0
 
@@ -118,15 +119,3 @@ class Display:
     def _countdown(self, step: int) -> str:
         ahead = [stage for stage in self.trainee.plan.stages if stage.start_step > step]
         return f"grows to {ahead[0].depth} in {ahead[0].start_step - step} steps" if ahead else ""
-
-
-def duration(seconds: float) -> str:
-    """In the unit in which a person says it.
-
-    Args:
-        seconds: How many.
-    """
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} seconds" if seconds >= 0.1 else "under 0.1 seconds"
