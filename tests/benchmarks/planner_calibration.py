@@ -216,9 +216,9 @@ the sum; f1 f2 f3 are what d adds to s, to A and to z on an untrained trunk:
 By the score alone a line above the last would stand. The one with .0025^2 instead of .003^2 and f2 .3 did, for one
 look at unseen runs: coverage of their gaps .687 -> .770, but with the full depth at T/4 intervals got *narrower* (.775
 -> .725): what d may add was taken for what is there, A for small, and three blocks at the largest compute of
-``ladder_w16`` were no longer named, on either seed. So d, which is made of the losses that are fitted, only widens; that is
-the last line, and the third look. Adding to A^2 as well then widens GPTs' gaps (43 of 45, .955 pooled; .95 is the
-limit): left out, though no other change helped pilots that end before the fall, d = 0, as much (.811 -> .840).
+``ladder_w16`` were no longer named, on either seed. So d, which is made of the losses that are fitted, only widens;
+that is the last line, and the third look. Adding to A^2 as well then widens GPTs' gaps (43 of 45, .955 pooled; .95 is
+the limit): left out, though no other change helped pilots that end before the fall, d = 0, as much (.811 -> .840).
 """
 
 from __future__ import annotations
