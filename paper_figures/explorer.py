@@ -255,6 +255,7 @@ def posterior_of(field: FieldSummary) -> RecoveryField:
         curve = TrunkCurve(area=field.curve.area, loss=field.curve.loss, noise=field.curve.noise)
     known = {name: value for name, value in field.prior.items() if hasattr(FieldPrior(), name)}
     known.setdefault("half_retained", known["p0"])  # older plans have one name for both
+    known.setdefault("fall", 0.0)  # older plans took no heed of it
     prior = dataclasses.replace(FieldPrior(), **known)  # type: ignore[arg-type]  # numbers all of them
     return fit_recovery_field(
         ends, full_depth=field.full_depth, reference=field.reference, prior=prior, trunk_curve=curve

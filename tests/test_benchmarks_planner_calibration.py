@@ -8,6 +8,7 @@ from latebloom.theory.fitting.annealed_ends import AnnealedEnd
 from latebloom.theory.schedules import WSD
 from tests.benchmarks.pilot_sizes import SIZES, pilot_size
 from tests.benchmarks.planner_calibration import Score, coverage_interval
+from tests.benchmarks.planner_plateaus import plateau_world
 from tests.benchmarks.planner_unseen import Question
 
 
@@ -63,3 +64,15 @@ def test_pilots_of_an_unseen_question_cost_at_most_half_of_it_and_hold_no_contro
     assert seen[0.5] == []  # 200 steps of depth 4 cost 400 of 500: more than half
     assert asked.measured("full", 250) == pytest.approx(5 - np.log(250) / 10, abs=1e-12)  # linear in ln T between ends
     assert asked.measured("small", 1000) is None and asked.measured("full", 30) is None
+
+
+def test_a_planted_plateau_ends_at_its_time_and_growing_at_once_is_the_full_depth():
+    """Each mode is whole at first and gone long after its time; grown at once is the full depth."""
+    world = plateau_world(np.random.default_rng([3, 0]))
+    mode = max(world.modes, key=lambda mode: mode.size)
+    left = mode.left(mode.time * np.array([0.0, 1.0, 6.0]), np.zeros(3), np.ones(3))
+    assert left[0] == pytest.approx(1, abs=1e-12) and 0.2 < left[1] < 0.4 and left[2] < 1e-4
+    late = mode.time * np.exp(mode.lag)
+    assert mode.left(0.0, late, 0.0) == pytest.approx(mode.left(mode.time, 0.0, 1.0), rel=1e-12)
+    at_once, full = world.loss([1e-9, 0.0], [1.0, 1.0])
+    assert at_once == pytest.approx(full, rel=1e-6)

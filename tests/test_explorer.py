@@ -83,6 +83,7 @@ def test_theory_in_node_is_theory(plan, tmp_path):
 
 def test_a_plan_holds_all_that_its_posterior_follows_from(plan):
     field, again = example_field(), posterior_of(plan.predicted.field)
+    assert again.prior == field.prior and field.prior.fall > 0  # so that Node computes what a fall adds
     menu = equal_compute_menu(plan, small_depth=1, full_depth=4, budget=plan.predicted.flops, depths=(2,))
     np.testing.assert_allclose(
         again.expected(points_of(again, menu)), field.expected(points_of(field, menu)), rtol=EXACT

@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 
 from latebloom.theory.errors import InputError
-from latebloom.theory.fitting.annealed_ends import AnnealedEnd, TrunkCurve, ends_of, trunk_curve_of
-from latebloom.theory.fitting.field_kernel import depth_share
+from latebloom.theory.fitting.annealed_ends import AnnealedEnd, TrunkCurve, ends_of, falls, trunk_curve_of
+from latebloom.theory.fitting.field_kernel import (
+    FieldKernel,
+    FieldPrior,
+    FieldRuns,
+    Points,
+    depth_share,
+    fall_seen,
+)
 from latebloom.theory.fitting.recovery_field import field_of_records, fit_recovery_field
 from latebloom.theory.landscapes.field import FieldLaw
 from latebloom.theory.plan import Stage
@@ -91,11 +98,43 @@ def test_growing_after_the_last_step_is_never_growing(field):
     assert np.abs(draws[:, 0] - draws[:, 1]).max() <= EXACT
 
 
-def test_exact_limits_hold_with_a_trunk_curve():
-    field = fit(pilots(), trunk_curve=trunk_curve(noise=0.02))
+@pytest.mark.parametrize("fall", [0.0, 0.05])
+def test_exact_limits_hold_with_a_trunk_curve(fall):
+    field = fit(pilots(), trunk_curve=trunk_curve(noise=0.02), prior=FieldPrior(fall=fall))
     draws = field.draws(field.points([0.0, 0.0, REFERENCE, REFERENCE], [REFERENCE, REFERENCE, 0.0, 0.0], [4, 4, 4, 1]))
     assert np.abs(draws[:, 0] - draws[:, 1]).max() <= EXACT
     assert np.abs(draws[:, 2] - draws[:, 3]).max() <= EXACT
+
+
+@pytest.mark.parametrize("exponent", [0.05, 0.3, 1.5])
+def test_no_power_law_is_a_fall(exponent):
+    ends = [end("small", t, 3.0 + (t / 800) ** -exponent) for t in (100, 110, 200, 400, 800)]
+    assert fall_seen(ends) == 0.0
+    chosen, shares = falls(ends, "small")
+    assert [e.steps for e in chosen] == [110, 200, 400, 800] and len(shares) == 3 and falls(ends, "full")[0] == []
+
+
+def test_a_fall_that_gets_faster_leaves_more_open():
+    """A plateau that depth 1 leaves after 400 steps; what that adds to the prior of s, of z, of z at the first step."""
+    plateau = [dataclasses.replace(e, loss=e.loss * (0.9 if e.steps > 400 else 1.0)) for e in pilots()]
+    fall = fall_seen(plateau)
+    assert fall > 0.05 and fit(plateau).prior.fall == fall and fit(pilots()).prior.fall == 0.0
+    asked = FieldRuns(
+        points=Points(
+            before=np.array([1.0, 0.5, 0.0]), after=np.array([0.0, 0.5, 1.0]), share=np.array([0.0, 1.0, 1.0])
+        ),
+        seeds=[None] * 3,
+        trunks=[""] * 3,
+        curve_noise=np.full(3, np.nan),
+    )
+    grid = np.array([[0.01, 0.3, 0.002, 0.001, 0.0]])
+    none, seen = (
+        FieldKernel(prior=FieldPrior(fall=value), grid=grid).covariance(asked, asked)[0].diagonal()
+        for value in (0.0, fall)
+    )
+    added = np.sqrt(seen - none) / fall
+    assert added[0] == pytest.approx(FieldPrior().fall_never, rel=EXACT)
+    assert added[2] > 1.02 * added[1] > added[0]
 
 
 @pytest.mark.parametrize("offset", [0.05, 0.5])

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from latebloom.theory.fitting.annealed_ends import falls
 from latebloom.theory.words import blocks_text
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ __all__ = ["short_pilots_text"]
 
 FASTER = 1.5  # of the share before
 SLOW = 0.02  # a smaller share of the loss an e-fold is no cliff
-APART = 1.25  # ratio of areas from which two ends show a share an e-fold: those of nearer ones show their noise
 BEYOND = 1.1  # multiple of the longest pilot's area up to which an arm counts as seen
 
 
@@ -38,16 +36,11 @@ def short_pilots_text(ends: Sequence[AnnealedEnd], menu: Sequence[MenuArm]) -> s
         beyond the pilots.
     """
     small = [end for end in ends if end.kind == "small"]
-    longest: list[AnnealedEnd] = []  # longest first, each well below the one before
-    for end in sorted(small, key=lambda end: -end.area):
-        if not longest or end.area * APART <= longest[-1].area:
-            longest.append(end)
-    if len(longest) < 3:
+    ends_apart, shares = falls(ends, "small")
+    if len(shares) < 2:
         return None
-    chosen = longest[2::-1]
+    chosen, (before, last) = ends_apart[-3:], shares[-2:]
     arms = [arm for arm in menu if arm.depths == (small[0].depth,) and arm.area_before > BEYOND * chosen[-1].area]
-    logs = [np.mean([np.log(other.loss) for other in small if other.area == end.area]) for end in chosen]
-    before, last = -np.diff(logs) / np.diff(np.log([end.area for end in chosen]))
     if not arms or last < max(FASTER * before, SLOW):
         return None
     wanted = max(arm.steps for arm in arms)

@@ -248,6 +248,12 @@ const STEEPEST_BEND = 1;
 /** q = ln((d + 1)/(l + 1)) / ln((L + 1)/(l + 1)). */
 export const depthShare = (depth, small, full) => Math.log((depth + 1) / (small + 1)) / Math.log((full + 1) / (small + 1));
 
+/** Matern 5/2 correlation. */
+const matern = (distance) => {
+  const apart = Math.sqrt(5) * Math.abs(distance);
+  return (1 + apart + apart ** 2 / 3) * Math.exp(-apart);
+};
+
 const VAGUE = 4; // columns of what is vague
 
 /** The posterior of what growing recovers. `data` holds small_depth, full_depth, reference, ends and curve of a plan's
@@ -286,7 +292,7 @@ export class RecoveryField {
       for (const amplitude of p.amplitudes)
         for (const discrepancy of p.discrepancies)
           for (const noise of p.noises) {
-            const point = { amplitude, shape, discrepancy, noise };
+            const point = { amplitude, shape, discrepancy, noise, columns, fall: 0 };
             const given = this.#condition(pairs, columns, point);
             let log = given.likelihood - p.onset_power * Math.log1p(shape.onset);
             log -= 0.5 * (Math.log(noise / p.noise_typical) / p.noise_spread) ** 2;
@@ -302,6 +308,7 @@ export class RecoveryField {
     while (sum < KEPT_WEIGHT && count < all.length) sum += all[count++].weight;
     this.kept = all.slice(0, count);
     this.kept.forEach((point) => (point.weight /= sum));
+    if (p.fall) this.kept.forEach((point) => Object.assign(point, this.#condition(pairs, point.columns, Object.assign(point, { fall: p.fall }))));
     this.#prepareMeans();
   }
 
@@ -340,8 +347,9 @@ export class RecoveryField {
     const n = this.runs.length, zeros = () => new Float64Array(n);
     this.floor = 0;
     this.matern = zeros();
+    this.late = zeros();
     this.byShape = new Map();
-    for (const { weight, factor, residuals, coefficients, amplitude, shape, discrepancy } of this.kept) {
+    for (const { weight, factor, residuals, coefficients, amplitude, shape, discrepancy, fall } of this.kept) {
       const alpha = backward(factor, residuals, n);
       if (!this.byShape.has(shape)) {
         const lifts = this.runs.map((run) => this.#lift(run.after, shape));
@@ -352,8 +360,9 @@ export class RecoveryField {
       sums.amplitude += weight * amplitude;
       sums.fallen += weight * coefficients[1];
       for (let i = 0; i < n; i++) {
-        this.matern[i] += weight * alpha[i] * discrepancy ** 2;
-        sums.recovery[i] += weight * alpha[i] * amplitude ** 2;
+        this.matern[i] += weight * alpha[i] * this.#never(discrepancy, fall);
+        this.late[i] += weight * alpha[i] * (this.prior.fall_lag * fall) ** 2;
+        sums.recovery[i] += weight * alpha[i] * this.#recovers(amplitude, fall);
       }
     }
   }
@@ -363,11 +372,13 @@ export class RecoveryField {
     const p = this.prior, pairs = alone ? a.map((x, i) => [x, b[i]]) : a.flatMap((x) => b.map((y) => [x, y]));
     const columns = { curve: new Float64Array(pairs.length), seeds: new Float64Array(pairs.length) };
     Object.assign(columns, { matern: new Float64Array(pairs.length), error: new Float64Array(pairs.length) });
+    columns.late = new Float64Array(pairs.length);
     pairs.forEach(([x, y], i) => {
       const own = same && x === y, paired = x.seed !== null && x.seed === y.seed;
       if (own && x.curve !== null) columns.curve[i] = Math.max(x.curve, p.curve_noise) ** 2;
       columns.seeds[i] = paired ? 1 : 0;
       columns.matern[i] = this.#matern(x, y);
+      columns.late[i] = this.#lag(x, y);
       columns.error[i] = p.trunk_share * (paired && x.trunk === y.trunk ? 1 : 0) + (1 - p.trunk_share) * (own && x.seed !== null ? 1 : 0);
     });
     return { pairs, ...columns, byShape: new Map() };
@@ -393,19 +404,36 @@ export class RecoveryField {
   }
 
   /** Prior covariances of the pairs' logarithms at a point of the grid without what is vague. */
-  #covariance(pairs, { amplitude, shape, discrepancy, noise }) {
-    const recovery = this.#recovered(pairs, shape), { matern, seeds, error, curve } = pairs;
+  #covariance(pairs, { amplitude, shape, discrepancy, noise, fall }) {
+    const recovery = this.#recovered(pairs, shape), { matern, late, seeds, error, curve } = pairs;
     const made = new Float64Array(recovery.length), seed = this.prior.seed ** 2;
+    const never = this.#never(discrepancy, fall), recovers = this.#recovers(amplitude, fall), lag = (this.prior.fall_lag * fall) ** 2;
     for (let i = 0; i < made.length; i++) {
-      const field = discrepancy ** 2 * matern[i] + amplitude ** 2 * recovery[i];
+      const field = never * matern[i] + recovers * recovery[i] + lag * late[i];
       made[i] = field + seed * seeds[i] + noise ** 2 * error[i] + curve[i];
     }
     return made;
   }
 
+  /** Variance of s about its power law: wider where pilots fell faster than one. */
+  #never(discrepancy, fall) {
+    return discrepancy ** 2 + (this.prior.fall_never * fall) ** 2;
+  }
+
+  /** Variance of what growing recovers at A, likewise. */
+  #recovers(amplitude, fall) {
+    return amplitude ** 2 + (this.prior.fall_recovery * fall) ** 2;
+  }
+
   #matern(x, y) {
-    const apart = (Math.sqrt(5) * Math.abs(x.logT - y.logT)) / this.prior.discrepancy_range;
-    return (1 + apart + apart ** 2 / 3) * Math.exp(-apart);
+    return matern((x.logT - y.logT) / this.prior.discrepancy_range);
+  }
+
+  /** Correlation of what a deeper net is early or late by, which a trained trunk does not take over. */
+  #lag(x, y) {
+    if (!(x.after > 0 && x.share > 0 && y.after > 0 && y.share > 0)) return 0;
+    const p = this.prior, fresh = (x.share * y.share) ** p.depth_power * Math.exp(-(x.before + y.before) / p.p0);
+    return fresh * matern(Math.log(x.after / y.after));
   }
 
   /** Covariance of z at A = 1. */
@@ -441,7 +469,7 @@ export class RecoveryField {
     return this.#asked(arms).map((x) => {
       const shared = this.runs.map((y) => this.#shared(x, y));
       let sum = 0, vague = p.vague * this.floor;
-      this.runs.forEach((y, i) => (sum += this.#matern(x, y) * this.matern[i]));
+      this.runs.forEach((y, i) => (sum += this.#matern(x, y) * this.matern[i] + this.#lag(x, y) * this.late[i]));
       for (const [shape, { fallen, amplitude, recovery, lifts }] of shapes) {
         vague += p.vague_slope * fall(x.t, shape) * fallen;
         const lift = this.#lift(x.after, shape);

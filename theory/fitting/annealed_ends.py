@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from latebloom.theory.plan import Plan
     from latebloom.theory.record import Record
 
-__all__ = ["FEWEST_SMALL_ENDS", "AnnealedEnd", "TrunkCurve", "check_ends", "ends_of", "trunk_curve_of"]
+__all__ = ["FEWEST_SMALL_ENDS", "AnnealedEnd", "TrunkCurve", "check_ends", "ends_of", "falls", "trunk_curve_of"]
 
 Kind = Literal["small", "between", "full", "grown"]
 FEWEST_SMALL_ENDS = 3  # a power law has three numbers
+APART = 1.25  # ratio of areas from which two ends show a share an e-fold: those of nearer ones show their noise
 CURVE_BEGIN = 0.1  # of the trunk's area: earlier, the curve of a steep power law is worse conditioned than the ends
 CURVE_POINTS = 12
 FEWEST_CURVE_POINTS = 5
@@ -213,6 +214,27 @@ def _trunk(plan: Plan) -> str:
     schedule = plan.schedule
     start = f"{schedule.peak} {_warmup_steps(plan)}" if _has_trunk(plan) else plan.digest
     return f"depth {plan.stages[0].depth}, {plan.batch_tokens} tokens, {plan.optimizer}, {start}"
+
+
+def falls(ends: Sequence[AnnealedEnd], kind: Kind) -> tuple[list[AnnealedEnd], np.ndarray]:
+    """What a fixed depth loses of its loss an e-fold of area, -d ln loss/d ln area, from each horizon to the next.
+
+    Args:
+        ends: Of pilots.
+        kind: ``small`` or ``full``.
+
+    Returns:
+        One end of each horizon, shortest first, counted from the longest down and each well below the next; and the
+        shares between them, over seeds of a horizon their mean, one fewer.
+    """
+    alike = sorted((end for end in ends if end.kind == kind), key=lambda end: -end.area)
+    chosen: list[AnnealedEnd] = []
+    for end in alike:
+        if not chosen or end.area * APART <= chosen[-1].area:
+            chosen.append(end)
+    chosen = chosen[::-1]
+    logs = [np.mean([np.log(other.loss) for other in alike if other.area == end.area]) for end in chosen]
+    return chosen, -np.diff(logs) / np.diff(np.log([end.area for end in chosen]))
 
 
 def check_ends(ends: Sequence[AnnealedEnd]) -> None:

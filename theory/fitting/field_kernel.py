@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from latebloom.theory import checks
-from latebloom.theory.fitting.annealed_ends import AnnealedEnd, TrunkCurve
+from latebloom.theory.fitting.annealed_ends import AnnealedEnd, TrunkCurve, falls
 
-__all__ = ["FieldKernel", "FieldPrior", "FieldRuns", "Points", "depth_share", "field_runs", "prior_of"]
+__all__ = ["FieldKernel", "FieldPrior", "FieldRuns", "Points", "depth_share", "fall_seen", "field_runs", "prior_of"]
 
 GRADIENT_SLOPE = 0.4  # g under gradient descent
+FASTER = 1.25  # ratio of two shares an e-fold next to one another up to which a fall is no faster than before
 STEEPEST_BEND = 1.0  # of |k| in l: z at most as v or 1/v
 
 
@@ -56,6 +57,10 @@ class FieldPrior:
         common: c, the part of z that does not depend on S.
         depth_power: v.
         depth_range: q1.
+        fall: d, by how much pilots fell faster than before, see :func:`fall_seen`; None: of the ends that are fitted.
+        fall_never: f1, standard deviation that it adds to the discrepancy of s, in units of d.
+        fall_recovery: f2, the same for A.
+        fall_lag: f3, the same for z on a trunk that is not trained.
     """
 
     amplitudes: tuple[float, ...] = (0.0008, 0.0016, 0.0032, 0.0064, 0.0128, 0.0256, 0.0512, 0.1024)
@@ -89,6 +94,10 @@ class FieldPrior:
     common: float = 0.85
     depth_power: float = 0.5
     depth_range: float = 8.0
+    fall: float | None = None
+    fall_never: float = 0.7
+    fall_recovery: float = 0.3
+    fall_lag: float = 0.3
 
 
 def prior_of(optimizer: str) -> FieldPrior:
@@ -197,13 +206,16 @@ class FieldKernel:
         amplitude, _, discrepancy, noise, _ = (column[:, None, None] for column in self.grid.T)
         t, t2 = (runs.points.before + runs.points.after for runs in (a, b))
         distance = np.log(t)[:, None] - np.log(t2)[None, :]
-        apart = np.sqrt(5) * np.abs(distance) / prior.discrepancy_range
-        never = discrepancy**2 * (1 + apart + apart**2 / 3) * np.exp(-apart)
+        fall = prior.fall or 0.0
+        never = (discrepancy**2 + (prior.fall_never * fall) ** 2) * _matern(distance / prior.discrepancy_range)
         seeds = np.array([[s is not None and s == s2 for s2 in b.seeds] for s in a.seeds], float)
         trunks = np.array([[trunk == trunk2 for trunk2 in b.trunks] for trunk in a.trunks], float) * seeds
         own = np.diag([float(s is not None) for s in a.seeds]) if same else 0.0
         error = prior.trunk_share * trunks + (1 - prior.trunk_share) * own
-        field = never + amplitude**2 * self._recovery(a.points, b.points)
+        size = amplitude**2 + (prior.fall_recovery * fall) ** 2
+        field = never + size * self._recovery(a.points, b.points)
+        if fall and prior.fall_lag:
+            field = field + (prior.fall_lag * fall) ** 2 * self._lag(a.points, b.points)
         ends = field + prior.seed**2 * seeds + noise**2 * error
         return ends + self._curve_noise(a) if same else ends
 
@@ -269,6 +281,16 @@ class FieldKernel:
         grown = np.outer((a.after > 0) & (a.share > 0), (b.after > 0) & (b.share > 0))
         return self._of_bends(lambda power: self._along(a.after, b.after, power)) * memory * depth * grown
 
+    def _lag(self, a: Points, b: Points) -> np.ndarray:
+        """Covariance of what a deeper net is early or late by, which a trained trunk does not take over."""
+        prior = self.prior
+        fresh, fresh2 = (
+            np.where(x.share > 0, x.share, 0.0) ** prior.depth_power * np.exp(-x.before / prior.p0) * (x.after > 0)
+            for x in (a, b)
+        )
+        l, l2 = (np.log(np.where(x.after > 0, x.after, 1.0)) for x in (a, b))
+        return np.outer(fresh, fresh2) * _matern(l[:, None] - l2[None, :])
+
     def _along(self, after: np.ndarray, after2: np.ndarray, power: float) -> np.ndarray:
         """Covariance of z along u, a level, a slope and a Brownian part in l."""
         prior = self.prior
@@ -277,6 +299,28 @@ class FieldKernel:
         same_side = np.sign(l)[:, None] == np.sign(l2)[None, :]
         wander = np.where(same_side, np.minimum(np.abs(l)[:, None], np.abs(l2)[None, :]), 0.0)
         return prior.level**2 * level + prior.slope**2 * np.outer(l, l2) + prior.wander**2 * wander
+
+
+def _matern(distance: np.ndarray) -> np.ndarray:
+    """Matern 5/2 correlation."""
+    apart = np.sqrt(5) * np.abs(distance)
+    return (1 + apart + apart**2 / 3) * np.exp(-apart)
+
+
+def fall_seen(ends: Sequence[AnnealedEnd]) -> float:
+    """How far from any power law the fixed depths among pilots fall: d = max (f2 - FASTER max(f1, 0)), at least 0.
+
+    f1, f2 are shares of the loss an e-fold of area between horizons next to one another, f2 of the longer ones. A power
+    law of any exponent has f2 < f1; a net that leaves a plateau has not, and what comes next no such law can say.
+
+    Args:
+        ends: Of pilots.
+    """
+    found = [0.0]
+    for kind in ("small", "full"):
+        _, shares = falls(ends, kind)
+        found += list(shares[1:] - FASTER * np.maximum(shares[:-1], 0))
+    return float(max(found))
 
 
 def field_runs(

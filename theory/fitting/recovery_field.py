@@ -20,14 +20,20 @@ Notation
 Both limits are exact, not fitted: a run grown at step 0 *is* the fixed run (the same S = 0, u), and z(., 0) = 0.
 
     s   power law a - c g(t), g = (1 + t0)/b [1 - ((t + t0)/(1 + t0))^-b], (b, t0) on a grid, a and c vague, and a
-        discrepancy (Matern 5/2 in ln t); g has the slope 1 in ln t at 1 for all b and t0, so that none is favoured
+        discrepancy (Matern 5/2 in ln t, variance D^2 + (f1 d)^2); g has the slope 1 in ln t at 1 for all b and t0, so
+        that none is favoured
     z   mean A r (1 + g l) q^v [n + (1 - n)/(1 + S/p2)], and covariance
-        A^2 [o^2 (1 + g l)(1 + g l') + m^2 l l' + w^2 min(|l|, |l'|)] [c + (1 - c) exp(-|p - p'|/p1)] (q q')^v h(q, q')
+        B [o^2 (1 + g l)(1 + g l') + m^2 l l' + w^2 min(|l|, |l'|)] [c + (1 - c) exp(-|p - p'|/p1)] (q q')^v h(q, q')
+        + (f3 d)^2 exp(-(S + S')/p0) (q q')^v Matern 5/2(ln u/u'),  B = A^2 + (f2 d)^2,
         with l = (v^k - 1)/k, v = (u + u0)/u1, p = ln(1 + S/p0), h = exp(-|ln q - ln q'|/q1), A on a grid;
         k = 1 - (1 + b)/(1 + t0) within [-1, 1], ln v at 0: what growing recovers bends with the small depth's curve
+    d   by how much faster than before the small or the full depth fell from one horizon of the pilots to the next: 0
+        for a power law, above it for a net that leaves a plateau. When it leaves depends on seed and depth, and what
+        the full depth is early or late by is not taken over by layers that are added to a trained trunk (f3)
     e   a part common to a seed, one common to a trunk, and a run's own; the size of the last two on a grid
 
-Given a point of the grid everything is linear and Gaussian: one Cholesky each, and the posterior is their mixture. What
+Given a point of the grid everything is linear and Gaussian: one Cholesky each, and the posterior is their mixture, with
+weights as at d = 0: d is made of the same losses, and what it adds must not make A small. What
 is vague is left out of it and added as a regression's columns are (section 2.7 of the book): within one matrix it would
 cost seven digits.
 
@@ -44,7 +50,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,6 +64,7 @@ from latebloom.theory.fitting.field_kernel import (
     FieldRuns,
     Points,
     depth_share,
+    fall_seen,
     field_runs,
     prior_of,
 )
@@ -258,6 +265,8 @@ def fit_recovery_field(
     """
     check_ends(ends)
     prior = prior or prior_of(ends[0].optimizer)
+    if prior.fall is None:
+        prior = replace(prior, fall=fall_seen(ends))
     if not 0 < reference < math.inf:
         raise InputError("reference", reference, "must be positive", "give the full run's learning-rate area")
     small_depth = next(end.depth for end in ends if end.kind == "small")
@@ -268,7 +277,8 @@ def fit_recovery_field(
     axes = (prior.amplitudes, prior.exponents, prior.discrepancies, prior.noises, prior.onsets)
     grid = np.array(list(itertools.product(*axes)))
     grid[:, 1] *= 1 + grid[:, 4]
-    log_weight = _condition(FieldKernel(prior=prior, grid=grid), runs, known).log_likelihood()
+    regular = FieldKernel(prior=replace(prior, fall=0.0), grid=grid)  # d is made of the same losses and only widens
+    log_weight = _condition(regular, runs, known).log_likelihood()
     log_weight -= 0.5 * (np.log(grid[:, 3] / prior.noise_typical) / prior.noise_spread) ** 2
     log_weight -= prior.amplitude_power * np.log(grid[:, 0]) + prior.discrepancy_power * np.log(grid[:, 2])
     log_weight -= prior.onset_power * np.log1p(grid[:, 4])
