@@ -23,6 +23,8 @@ CELLS = {  # what the reader is told of it: study, compute, how its arms are cal
     "e: width 24, BPE 1024": ("map_bpe_w24", 1600, ONCE),
     "f: as a at .028, Python's library": ("python_w16", 400, ONCE),
     "as f, 1.2 times as long": ("python_w16", 475, ONCE),
+    "g: as d, Python's library": ("python_w32", 440, ONCE),
+    "as g, 1.1 times as long": ("python_w32", 500, ONCE),
     "as d, 1.2 times as long": ("crossing_w32", 500, ONCE),
     "as a, head untied": ("untied_w16", 350, ONCE),
     "as b, head untied": ("untied_crossing_w16", 700, ONCE),
