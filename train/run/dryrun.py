@@ -400,7 +400,7 @@ def _sending(parameters: int, outer: int, devices: int, shard: int, passes: int,
 
 
 def _bytes(size: float) -> str:
-    return f"{size / GIB:.1f} GiB" if size >= 0.1 * GIB or not size else f"{size / 2**20:.1f} MiB"
+    return f"{size / GIB:.1f} GiB" if size >= 0.1 * GIB else f"{size / 2**20:.1f} MiB"
 
 
 def _parameters(number: int) -> str:
