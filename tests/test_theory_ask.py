@@ -206,6 +206,7 @@ class TestSizes:
         code, text, _ = run(capsys, "fit", "runs.csv", "--law", "size")
         assert code == 0
         table = json.loads(run(capsys, "fit", "runs.csv", "--law", "size", "--json")[1])
+        assert "runs.csv:2 run" in table["runs"] and len(table["runs"]) == 25
         for name, row in table["parameters"].items():
             assert row["value"] == pytest.approx(getattr(self.SIZE, name), rel=0.02), name
         best = self.SIZE.optimum(6 * 1e9 * 1e11)

@@ -109,7 +109,7 @@ def test_what_is_printed(plans):
     )
     assert second.startswith("Growing 1 -> 4 at ")
     text = "\n".join(rest)
-    for words in ("Why: The small depth still falls", "to beat never growing", "Pilots: ", "net of the pilots"):
+    for words in ("Why: The small depth still falls", "to beat never growing", "Pilots: ", "% with the pilots"):
         assert words in text
     assert plans.best.predicted.verdict == first
     assert "To grow all the same: --grow writes 1 -> 4 at" in plans.best.provenance.reason

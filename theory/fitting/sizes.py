@@ -103,8 +103,8 @@ def read_sizes(paths: Sequence[str | Path], wanted: Sequence[str]) -> tuple[list
                 }
             )
             continue
-        for line, row in enumerate(_csv_rows(path), start=2):
-            names.append(f"{path.name}:{line}")
+        for name, row in _csv_rows(path).items():
+            names.append(name)
             rows.append(row)
     shared = [name for name in (rows[0] if rows else {}) if all(name in row for row in rows)]
     for name in (*wanted, "loss"):
@@ -113,21 +113,22 @@ def read_sizes(paths: Sequence[str | Path], wanted: Sequence[str]) -> tuple[list
     return names, {name: np.array([row[name] for row in rows]) for name in shared}
 
 
-def _csv_rows(path: Path) -> list[dict[str, float]]:
+def _csv_rows(path: Path) -> dict[str, dict[str, float]]:
+    """By file, line and what stands in a column ``name``: the numbers of a row."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             table = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError("curve", str(path), f"cannot be read as CSV ({error})", "give a table with a header") from None
-    rows = []
+    rows: dict[str, dict[str, float]] = {}
     for line, row in enumerate(table, start=2):
-        values = {}
+        values: dict[str, float] = {}
         for name, text in row.items():
             try:
                 values[str(name).strip()] = float(text)
             except (TypeError, ValueError):
                 continue  # a column of words, such as a run's name
-        rows.append(values)
+        rows[f"{path.name}:{line} {row.get('name') or ''}".strip()] = values
         if "loss" not in values:
             raise InputError(f"{path.name}:{line}: loss", row.get("loss"), "is not a number", "correct the table")
     return rows

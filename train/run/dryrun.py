@@ -409,7 +409,7 @@ def duration(seconds: float) -> str:
 
 
 def _bytes(size: float) -> str:
-    return f"{size / GIB:.1f} GiB" if size >= 0.1 * GIB or not size else f"{size / 2**20:.1f} MiB"
+    return f"{size / GIB:.1f} GiB" if size >= 0.1 * GIB else f"{size / 2**20:.1f} MiB"
 
 
 def _parameters(number: int) -> str:
