@@ -342,7 +342,7 @@ def test_report_of_a_folder_of_runs_names_the_lowest_of_equal_compute(tmp_path):
                 columns = {key: column.tolist() for key, column in record.columns.items()}
                 writer.write([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
     page = write_report(tmp_path).read_text()
-    assert "<strong>Do not grow: 3 blocks (equal_compute) ends lowest, at 2.450.</strong> Of 2 ways to spend" in page
+    assert "<strong>Do not grow: 3 blocks (equal_compute) end lowest, at 2.450.</strong> Of 2 ways to spend" in page
     assert "the best that grows, grown-1-copy, ends at 2.550. 2 seeds;" in page
     assert "<td>2.4500 ± 0.0500</td>" in page
 
