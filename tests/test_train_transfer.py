@@ -233,7 +233,7 @@ def test_commands(tmp_path, capsys):
     plan = read_plan(path)
     assert plan.optimizer.base == Base(width=192, depth=3)
     _, shown, _ = run_command(capsys, "plan", "show", path)
-    assert "tuned at width 192, depth 3; factors of latebloom.theory.transfer" in shown
+    assert "tuned at width 192, 3 blocks; factors of latebloom.theory.transfer" in shown
     assert "from step 0 at the peak: embedding 0.04 (x 2), hidden 0.06 (x 3), vector 0.12 (x 6)" in shown
     assert "hidden 0.005 (x 0.25)" in shown
     _, printed, _ = run_command(capsys, "train", path, "--print-config", "--activations", "selective")

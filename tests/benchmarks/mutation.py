@@ -50,7 +50,7 @@ MUTATIONS = (
     Mutation("landscapes/coupled", "return b - c.T @", "return b + c.T @", "coupled"),
     Mutation("landscapes/coupled", "np.exp(-2 * np.multiply.outer", "np.exp(-1 * np.multiply.outer", "coupled"),
     Mutation("planning", "(1 - budget) / (1 - ratio)", "(1 - budget) / (1 + ratio)", "planning"),
-    Mutation("verdict", 'self.arms["cold_start"].loss - self', '-self.arms["cold_start"].loss - self', "planning"),
+    Mutation("verdict", 'return -self.difference("cold_start")', 'return self.difference("cold_start")', "planning"),
     Mutation("controls", "round(plan_flops(plan) / per_step)", "round(2 * plan_flops(plan) / per_step)", "planning"),
     Mutation("limits", "b / (b + a * (b + 1))", "b / (b + a * (b - 1))", "limits"),
     Mutation("tradeoff", "weight *= self.cost_ratio / (1 -", "weight *= self.cost_ratio / (1 +", "timing"),
