@@ -187,7 +187,7 @@ def _show_verdict(verdict: Verdict, out: Path, console: Console) -> None:
     from rich.padding import Padding
 
     from latebloom.paper_figures.report import write_report
-    from latebloom.theory.verdict import details, sentence
+    from latebloom.theory.verdict_text import details, sentence
 
     page = write_report(out)
     for path in (out / "plan.json", out / "result.json", page):

@@ -11,7 +11,8 @@ from latebloom.theory import InputError, Stage, controls, fixed_depth, plan_expa
 from latebloom.theory.controls import CONTROLS, Control, compared, control, controls_among, depths_between
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.menu import schedule_for
-from latebloom.theory.verdict import WANTED, details, from_prediction, judge, sentence
+from latebloom.theory.verdict import WANTED, from_prediction, judge
+from latebloom.theory.verdict_text import details, sentence
 from latebloom.theory.words import blocks_text
 from latebloom.train.experiments import ablation
 from tests.helpers import tiny_plan, tiny_shape

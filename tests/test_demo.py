@@ -12,7 +12,7 @@ from latebloom.theory.base_plan import base_plan
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.fitting.recovery_field import field_of_records
 from latebloom.theory.plan import Optimizer
-from latebloom.theory.verdict import details, sentence
+from latebloom.theory.verdict_text import details, sentence
 from latebloom.train.config import DemoConfig, TrainConfig
 from latebloom.train.data.shards import open_shards
 from latebloom.train.experiments import demo as module

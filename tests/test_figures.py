@@ -21,7 +21,8 @@ from latebloom.theory.cost import parameters, plan_flops
 from latebloom.theory.plan import Curve
 from latebloom.theory.record import RecordWriter, write_parquet
 from latebloom.theory.schedules import Piecewise
-from latebloom.theory.verdict import details, judge, sentence
+from latebloom.theory.verdict import judge
+from latebloom.theory.verdict_text import details, sentence
 from tests.helpers import synthetic_record, tiny_plan
 
 

@@ -11,7 +11,8 @@ from latebloom.theory.display import table_html
 from latebloom.theory.plan import Curve, Prediction, Provenance
 from latebloom.theory.prediction import MenuRow, Quantiles
 from latebloom.theory.schedules import WSD, Constant, Piecewise, Tail
-from latebloom.theory.verdict import TrainedArm, Verdict, sentence
+from latebloom.theory.verdict import TrainedArm, Verdict
+from latebloom.theory.verdict_text import sentence
 
 from .helpers import synthetic_record, tiny_plan
 

@@ -7,7 +7,8 @@ from latebloom.theory import AreaLaw, InputError, Signal, cold_start, equal_comp
 from latebloom.theory.controls import compared
 from latebloom.theory.cost import plan_flops
 from latebloom.theory.planning import budget_step
-from latebloom.theory.verdict import from_prediction, judge, sentence
+from latebloom.theory.verdict import from_prediction, judge
+from latebloom.theory.verdict_text import sentence
 from tests.helpers import synthetic_record, tiny_shape
 
 SCHEDULE = wsd(steps=2000, peak_lr=0.02)

@@ -12,12 +12,11 @@ from latebloom.theory.verdict import (
     NEVER,
     TrainedArm,
     Verdict,
-    details,
     judge,
     resolution,
     resolution_of_seeds,
-    sentence,
 )
+from latebloom.theory.verdict_text import details, sentence
 from tests.helpers import synthetic_record, tiny_plan
 
 DEPTHS = {

@@ -123,7 +123,7 @@ def verdict_html(verdict: Verdict) -> str:
         verdict: Measured or predicted.
     """
     from latebloom.theory.controls import control
-    from latebloom.theory.verdict import sentence
+    from latebloom.theory.verdict_text import sentence
 
     rest = [name for name in verdict.arms if name not in verdict.menu]
     rows = []

@@ -12,7 +12,8 @@ from latebloom.theory.plan import Plan
 from latebloom.theory.prediction import JointDraws
 from latebloom.theory.record import Record
 from latebloom.theory.scoring import DRAWN_AS, gap_draws, loss_draws, pit, quantiles
-from latebloom.theory.verdict import Verdict, details, sentence
+from latebloom.theory.verdict import Verdict
+from latebloom.theory.verdict_text import details, sentence
 
 __all__ = ["experiment_result"]
 

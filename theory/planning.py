@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy
 
-from latebloom.theory import verdict
+from latebloom.theory import verdict, verdict_text
 from latebloom.theory.controls import compared, equal_compute, fixed_depth
 from latebloom.theory.cost import flops_per_token, plan_flops
 from latebloom.theory.errors import InputError
@@ -194,7 +194,7 @@ def predict(plan: Plan, *, law: GrowthLandscape | None, resamples: Sequence[Grow
         saving_equal_compute=1 - spent / (full * iso / fixed.steps) if iso else None,
         curve=Curve(step=tuple(step.tolist()), loss=tuple(law.loss(plan, step).tolist())),
     )
-    return predicted.replace(verdict=verdict.sentence(verdict.from_prediction(plan.replace(predicted=predicted))))
+    return predicted.replace(verdict=verdict_text.sentence(verdict.from_prediction(plan.replace(predicted=predicted))))
 
 
 def _control_losses(plan: Plan, law: GrowthLandscape) -> dict[str, float]:
