@@ -43,6 +43,7 @@ COMPUTE = re.compile(r"-C(\d+)-s\d+$")  # how a study names the compute of an ar
 STATES: dict[StatePolicy, str] = {
     "keep_copied": "state copied", "keep_warmed": "state warmed", "reset": "state reset"
 }  # fmt: skip
+OF_PYTHON = ("python", "demo_growing")  # how their names begin
 EQUAL = 0.03  # relative: FLOPs that differ by less are the same amount of compute
 
 
@@ -167,10 +168,10 @@ def told_model(plan: Plan) -> str:
     """The model and data of a study in words: 'width 32, bytes', 'width 24, BPE 1024', 'width 16, bytes of Python'.
 
     Args:
-        plan: Of any of its runs; studies of the text of Python's library have names that begin with 'python'.
+        plan: Of any of its runs; :data:`OF_PYTHON` names the studies of the text of Python's library.
     """
     text = "bytes" if plan.model.vocab_size == 256 else f"BPE {plan.model.vocab_size}"
-    text += " of Python" if plan.model.name.startswith("python") else ""
+    text += " of Python" if plan.model.name.startswith(OF_PYTHON) else ""
     return f"width {plan.model.width}, {text}" + ("" if plan.model.tied_head else ", head untied")
 
 

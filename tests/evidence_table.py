@@ -22,6 +22,7 @@ CELLS = {  # what the reader is told of it: study, compute, how its arms are cal
     "d: width 32, bytes": ("crossing_w32", 430, ONCE),
     "e: width 24, BPE 1024": ("map_bpe_w24", 1600, ONCE),
     "f: as a at .028, Python's library": ("python_w16", 400, ONCE),
+    "as f, seeds declared before (`make demo-growing`)": ("demo_growing", 400, ONCE),
     "as f, 1.2 times as long": ("python_w16", 475, ONCE),
     "g: as d, Python's library": ("python_w32", 440, ONCE),
     "as g, 1.1 times as long": ("python_w32", 500, ONCE),
