@@ -87,26 +87,24 @@ def run_job(
     used = {trunk.run for trunk in trunks.values()}  # others have no early checkpoints
     finished = {run: pilot for pilot in pilots if (run := out / "pilots" / pilot.name) in used}
     shared = share_trunks(list(arms.values()), out / "runs", every=every, finished=finished)
-    again: dict[str, int] = {}
-    decide = {name: each for name, each in arms.items() if name == "progressive" or control(name).at_equal_compute}
-    for seed in range(train.seed + 1, train.seed + seeds):
-        replicates = [each.replace(name=f"{name}-s{seed}") for name, each in decide.items()]
-        shared |= share_trunks(replicates, out / "runs", every=every)
-        again |= {each.name: seed for each in replicates}
-        arms |= {each.name: each for each in replicates}
+    decide = [name for name in arms if name == "progressive" or control(name).at_equal_compute]
+    others = range(train.seed + 1, train.seed + seeds)  # seeds on which what decides is done again
+    seed_of = {f"{name}-s{seed}": seed for seed in others for name in decide}
+    for seed in others:
+        again = [arms[name].replace(name=f"{name}-s{seed}") for name in decide]
+        shared |= share_trunks(again, out / "runs", every=every)
+        arms |= {each.name: each for each in again}
     trained = run_plans(
         list(arms.values()), data, out / "runs", trunks=shared, every=every, train=train, console=console, what="runs",
-        seeds=again,
+        seeds=seed_of,
     )  # fmt: skip
     runs = dict(zip(arms, trained, strict=True))
     costs = plan.predicted.pilots
     verdict = judge(
-        {name: record for name, record in runs.items() if name not in again},
+        {name: record for name, record in runs.items() if name not in seed_of},
         noise=field.noise,
         pilot_flops=costs.flops - costs.reused if costs else None,
-        replicates=[
-            {name: runs[f"{name}-s{seed}"] for name in decide} for seed in range(train.seed + 1, train.seed + seeds)
-        ],
+        replicates=[{name: runs[f"{name}-s{seed}"] for name in decide} for seed in others],
     )
     result = experiment_result(plan, verdict, runs) | {"seconds": round(time.monotonic() - began, 1)}
     write_whole(out / "result.json", json.dumps(result, indent=2) + "\n")
