@@ -153,6 +153,20 @@ def test_differences_are_taken_seed_by_seed():
     assert judge(first, replicates=others).head == "do not grow"
 
 
+def test_runs_on_fewer_seeds_are_compared_on_those():
+    """A mean over other seeds decides nothing: growing ends .04 and .02 above two of three, below the mean of all."""
+    first, other, third = seeds_of(0.04, 0.02, -0.9)
+    made = judge(first, replicates=[other, {name: run for name, run in third.items() if name != NEVER}])
+    assert (made.best, made.seeds, made.seeds_beside(NEVER)) == ("progressive", 3, 2)
+    assert made.difference(NEVER) == pytest.approx(0.03)
+    assert made.resolution == made.resolution_beside(NEVER) == pytest.approx(3.077684 * 0.01, rel=1e-6)
+    assert made.head == "not decided"
+    assert "Runs of other compute were trained on one seed, those of this compute on 3." in details(made)
+    plan = first["fixed"].plan
+    again = synthetic_record(plan, np.array([0, plan.steps]), np.array([5.0, 2.9]), name="fixed", seed=1)
+    assert not any("one seed" in said for said in details(judge(first, replicates=[other | {"fixed": again}])))
+
+
 def test_a_sign_of_several_seeds_is_right_nine_times_in_ten():
     draws = np.random.default_rng(0).normal(size=(100_000, 3))
     bound = resolution_of_seeds(1.0, 3) * draws.std(axis=1, ddof=1) / np.sqrt(3)

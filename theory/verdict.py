@@ -141,11 +141,22 @@ class Verdict(Spec, frozen=True, kw_only=True):
         grown, other = ([arm.losses[seed] for seed in seeds] or [arm.loss] for arm in arms)
         return np.array(grown), np.array(other)
 
-    def _is_told_apart(self, name: str) -> bool:
-        """Whether the difference to a control is more than what cannot be told apart."""
-        error, seeds = self.standard_error(name), len(self._of_common_seeds(name)[0])
-        known = (self.resolution or 0.0) if error is None else resolution_of_seeds(error, seeds)
-        return abs(self.difference(name)) > known
+    def seeds_beside(self, name: str) -> int:
+        """Number of seeds that the run that grows and a control were both run on, at least 1.
+
+        Args:
+            name: Of the control.
+        """
+        return len(self._of_common_seeds(name)[0])
+
+    def resolution_beside(self, name: str) -> float | None:
+        """Difference to a control above which its sign is right with probability .9, nats per token; None: not known.
+
+        Args:
+            name: Of the control.
+        """
+        error = self.standard_error(name)
+        return self.resolution if error is None else resolution_of_seeds(error, self.seeds_beside(name))
 
     @property
     def seeds(self) -> int:
@@ -193,8 +204,10 @@ class Verdict(Spec, frozen=True, kw_only=True):
             return "not decided"
         if self.best == "progressive":
             others = [name for name in self.menu if name != "progressive"]
-            return "grow" if all(map(self._is_told_apart, others)) else "not decided"
-        return "do not grow" if self._is_told_apart(self.best) else "not decided"
+            below = all(-self.difference(name) > (self.resolution_beside(name) or 0.0) for name in others)
+            return "grow" if below else "not decided"
+        above = self.difference(self.best) > (self.resolution_beside(self.best) or 0.0)
+        return "do not grow" if above else "not decided"
 
     @property
     def rival(self) -> str | None:
@@ -327,8 +340,7 @@ def judge(
         resolution=None if noise is None else resolution(noise),
         pilot_flops=pilot_flops,
     )
-    error = None if verdict.rival is None else verdict.standard_error(verdict.rival)
-    return verdict if error is None else verdict.replace(resolution=resolution_of_seeds(error, verdict.seeds))
+    return verdict if verdict.rival is None else verdict.replace(resolution=verdict.resolution_beside(verdict.rival))
 
 
 def same_run(a: Plan, b: Plan) -> bool:

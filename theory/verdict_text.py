@@ -35,7 +35,7 @@ def _seeds_text(v: Verdict) -> str:
     difference = v.difference(v.rival)
     where = "below" if difference < 0 else "above"
     beside = f"{v.arms['progressive'].label} ends {abs(difference):.4f} ± {error:.4f} {where} {v.arms[v.rival].label}"
-    return f"Mean of {v.seeds} seeds: {beside}"
+    return f"Mean of {v.seeds_beside(v.rival)} seeds: {beside}"
 
 
 def _menu_in_digits(v: Verdict) -> list[tuple[TrainedArm, str]]:
@@ -61,9 +61,8 @@ def _headline(v: Verdict) -> str:
         ends = f"{grown.label} ends lowest, but " if len(v.menu) > 1 else ""
         was = "was" if not_run == [blocks_text(1)] else "were"
         return f"Not decided: {ends}{' and '.join(not_run)} at this compute {was} not run."
-    if v.best == "progressive":
-        rival = next(arm for name, arm in v.menu.items() if name != "progressive")
-        return f"Not decided: {grown.label} ends lowest, but {rival.label} as low within the noise."
+    if v.best == "progressive" and v.rival is not None:
+        return f"Not decided: {grown.label} ends lowest, but {v.arms[v.rival].label} as low within the noise."
     return f"Not decided: {best.label} {_ends(v, best)} lowest, but {grown.label} as low within the noise."
 
 
@@ -106,7 +105,8 @@ def details(v: Verdict) -> tuple[str, ...]:
                 f"{label[0].upper()}{label[1:]}: {arm.loss:.3f} after {arm.steps} steps; growing ends "
                 f"{_beside(v.gap(name))} that."
             )
-    if v.seeds > 1 and set(v.arms) - set(v.menu):
+    others = set(v.arms) - set(v.menu)
+    if v.seeds > 1 and others and all(v.seeds_beside(name) == 1 for name in others):
         told.append(f"Runs of other compute were trained on one seed, those of this compute on {v.seeds}.")
     return tuple(told)
 
